@@ -1,0 +1,50 @@
+# Everything the project does, one target each. `make` alone lists them. Logic lives in Python, not here.
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PY := $(BIN)/python
+JOBS ?= 2
+.DEFAULT_GOAL := help
+.PHONY: help lab test book serve notebooks assignments lint clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1@\2/' | column -t -s @
+
+lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
+	$(PY) notebooks/open_lab.py
+
+test: $(VENV)/.all book ## set up everything and run all tests
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest -n $(JOBS)
+
+book: $(VENV)/.all ## build the site into jupyter-book/_build/html
+	$(PY) jupyter-book/build.py
+
+serve: book ## build the site and serve it on this machine
+	$(PY) -m http.server --bind 127.0.0.1 --directory jupyter-book/_build/html 8000
+
+notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
+	$(PY) notebooks/generate.py
+
+assignments: $(VENV)/.all ## write the exercises with solutions into build/solutions (for instructors)
+	$(PY) notebooks/generate.py --solutions build/solutions
+
+lint: $(VENV)/.all ## format and check the code
+	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+clean: ## delete everything that was built (not .venv, not your work/)
+	rm -rf jupyter-book/_build jupyter-book/node_modules build dist .pytest_cache .ruff_cache
+
+$(VENV)/.lab: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab]"
+	touch $@
+
+$(VENV)/.all: $(VENV)/.lab
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,book,grading,test]"
+	touch $@

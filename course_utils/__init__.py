@@ -1,0 +1,72 @@
+"""Helpers of the ONNX Scroll course: data, viewers, tables, timing and checks. `import course_utils as cu`.
+
+Only what would distract from a lesson lives here. Every name loads its module on first use, so the import itself
+takes a few milliseconds: torch and onnxruntime are loaded when something needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .checks import check, given, params
+    from .claims import claim, ledger
+    from .data import CLASS_NAMES, fashion_mnist, normalize
+    from .environment import machine, setup
+    from .errors import CourseError
+    from .graphs import graph_diff, node_table, op_histogram, tensor_table
+    from .models import fashion_resnet, resnet18
+    from .opsets import loads_in_this_runtime, operator_history
+    from .parity_gate import parity
+    from .quizzes import quiz
+    from .stopwatch import compare
+    from .submission import submit
+    from .viewer import show
+    from .widgets import opset_explorer, step_through
+
+_HOME = {
+    "CLASS_NAMES": "data",
+    "CourseError": "errors",
+    "check": "checks",
+    "claim": "claims",
+    "compare": "stopwatch",
+    "fashion_mnist": "data",
+    "fashion_resnet": "models",
+    "given": "checks",
+    "graph_diff": "graphs",
+    "ledger": "claims",
+    "loads_in_this_runtime": "opsets",
+    "machine": "environment",
+    "node_table": "graphs",
+    "normalize": "data",
+    "op_histogram": "graphs",
+    "operator_history": "opsets",
+    "opset_explorer": "widgets",
+    "params": "checks",
+    "parity": "parity_gate",
+    "quiz": "quizzes",
+    "resnet18": "models",
+    "setup": "environment",
+    "show": "viewer",
+    "step_through": "widgets",
+    "submit": "submission",
+    "tensor_table": "graphs",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module a public name lives in, on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"course_utils has no {name!r}. It offers: {', '.join(__all__)}.")
+
+    value = getattr(importlib.import_module(f"course_utils.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,112 @@
+"""The claims ledger: every statement of the source report, its verdict, and the evidence a lesson shows for it."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .environment import versions
+from .errors import CourseError
+from .paths import data_path
+
+VERDICTS = {"holds": "✓", "holds within limits": "≈", "changed": "↻", "wrong": "✗"}
+_COLOURS = {"holds": "#009E73", "holds within limits": "#0072B2", "changed": "#E69F00", "wrong": "#D55E00"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of `data/claims.yml`. verdict and today are empty while the claim awaits its lesson.
+
+    since: the oldest package versions with which the evidence holds, such as {"torch": "2.9"}.
+    """
+
+    id: str
+    section: str
+    statement: str
+    lesson: str
+    verdict: str = ""
+    today: str = ""
+    since: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def awaiting(self) -> bool:
+        return not self.verdict
+
+
+@functools.cache
+def ledger() -> dict[str, Claim]:
+    """All claims by id, in the order of the report. First used in lesson 00."""
+    entries = yaml.safe_load(data_path("claims.yml").read_text(encoding="utf-8"))
+    return {e["id"]: Claim(**{**e, "since": tuple(e.get("since", {}).items())}) for e in entries}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What `claim()` shows: the statement, the verdict, and each piece of evidence with its outcome."""
+
+    claim: Claim
+    evidence: dict[str, bool]
+    skipped: str = ""
+
+    def __repr__(self) -> str:
+        lines = [f"{VERDICTS[self.claim.verdict]} {self.claim.verdict}: {self.claim.statement}"]
+        lines += [f"    {'✓' if true else '✗'} {what}" for what, true in self.evidence.items()]
+        return "\n".join([*lines, f"  today: {self.claim.today}", *([self.skipped] if self.skipped else [])])
+
+    def _repr_html_(self) -> str:
+        claim, colour = self.claim, _COLOURS[self.claim.verdict]
+        items = "".join(f"<li>{'✓' if true else '✗'} {html.escape(what)}</li>" for what, true in self.evidence.items())
+        note = f"<p>{html.escape(self.skipped)}</p>" if self.skipped else ""
+        return (
+            f'<div class="claim" id="claim-{claim.id}" style="border-left: 5px solid {colour}; padding: 0.4em 1em; '
+            f'margin: 0.5em 0"><p><small>The report, section {claim.section}</small><br>{html.escape(claim.statement)}'
+            f"</p><p><b>{VERDICTS[claim.verdict]} {claim.verdict}.</b> {html.escape(claim.today)}</p>"
+            f'<ul style="list-style: none; padding-left: 0.5em">{items}</ul>{note}</div>'
+        )
+
+
+def claim(id: str, evidence: Mapping[str, Any]) -> Proof:
+    """Assert the evidence for one statement of the ledger and show its verdict. First used in lesson 00.
+
+    evidence: what was seen → whether it is so. The verdict in the ledger is upheld only when all of it is so.
+    Raises AssertionError naming what failed; CourseError for an id that is not in the ledger, or that awaits its lesson,
+    or for empty evidence. Where an installed package is older than the claim needs, it says so instead of failing.
+    """
+    if id not in ledger():
+        raise CourseError(f"There is no claim {id!r} in data/claims.yml. Did you mean one of: {_near(id)}?")
+    entry = ledger()[id]
+    if entry.awaiting:
+        raise CourseError(f"The claim {id!r} has no verdict in data/claims.yml yet: add `verdict` and `today` first.")
+    if not isinstance(evidence, Mapping) or not evidence:
+        raise CourseError("claim() expects evidence as a dict: a sentence saying what was seen → True or False.")
+    outcome = {what: bool(true) for what, true in evidence.items()}
+    failed = [what for what, true in outcome.items() if not true]
+    if failed and (old := _too_old(entry)):
+        return Proof(entry, outcome, f"Not upheld here: it needs {old}.")
+    assert not failed, f"claim {id!r} ({entry.verdict}) is not upheld: {'; '.join(failed)}"
+    return Proof(entry, outcome)
+
+
+def _near(id: str) -> str:
+    import difflib
+
+    return ", ".join(difflib.get_close_matches(id, ledger(), n=3, cutoff=0.3)) or ", ".join(ledger())
+
+
+def _too_old(entry: Claim) -> str:
+    installed = versions()
+    old = [
+        f"{name} {least} or newer (here: {installed.get(name, 'not installed')})"
+        for name, least in entry.since
+        if _number(installed.get(name, "0")) < _number(least)
+    ]
+    return " and ".join(old)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

@@ -1,0 +1,89 @@
+"""The exercises' checks: one module per chapter (`ch01`, `ch02`, …), one `Task` per exercise.
+
+A check looks at an artefact (an ONNX model or a JSON value) and at the student's personal parameters, and returns a list
+of criteria. The notebook's `cu.check` and the instructor's grader call the very same function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+import onnx
+
+from ..errors import CourseError
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing a check looked at. hint: what to do about it, shown when it failed."""
+
+    what: str
+    passed: bool
+    hint: str = ""
+
+
+class Criteria(list[Criterion]):
+    """The list a check returns, with a short way to add to it."""
+
+    def add(self, what: str, passed: bool, hint: str) -> bool:
+        """Append one criterion; the outcome comes back, so that a check can stop where going on makes no sense."""
+        self.append(Criterion(what, bool(passed), "" if passed else hint))
+        return bool(passed)
+
+
+Check = Callable[[Any, Params, Random], list[Criterion]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One exercise. check gets the artefact (ModelProto or JSON value), the parameters, and a source of hidden inputs.
+
+    draw: personal parameters from a seeded source, JSON-able. given: models handed to the student, by file name.
+    """
+
+    id: str
+    title: str
+    kind: Literal["onnx", "json"]
+    check: Check
+    draw: Callable[[Random], Params] = field(default=lambda rng: {})
+    given: Callable[[Params], Mapping[str, onnx.ModelProto]] | None = None
+
+    @property
+    def file(self) -> str:
+        """Name of the artefact, in the exercise's `work/` folder."""
+        return f"{self.id}.{self.kind}"
+
+
+def task(id: str) -> Task:
+    """The task with this id, such as "1.2". Raises CourseError when there is none."""
+    chapter, _, number = str(id).partition(".")
+    if chapter.isdigit() and number.isdigit():
+        name = f"{__name__}.ch{int(chapter):02}"
+        if importlib.util.find_spec(name):
+            tasks = tasks_of(int(chapter))
+            if id in tasks:
+                return tasks[id]
+            raise CourseError(f"There is no task {id!r}. Chapter {chapter} has: {', '.join(tasks)}.")
+    raise CourseError(f"There is no task {id!r}: a task is named by chapter and number, such as '1.2'.")
+
+
+def tasks_of(chapter: int) -> dict[str, Task]:
+    """All tasks of one chapter by id, in order."""
+    return {t.id: t for t in importlib.import_module(f"{__name__}.ch{chapter:02}").TASKS}
+
+
+def personal_params(task: Task, student: str) -> Params:
+    """The parameters of one student: the same on every machine and every run."""
+    return task.draw(Random(f"{student}/{task.id}"))
+
+
+def hidden_inputs(task: Task, student: str, secret: str = "") -> Random:
+    """The source a check draws its inputs from. secret: an instructor's word, so that nobody can prepare for them."""
+    return Random(f"{secret}/{student}/{task.id}/inputs")

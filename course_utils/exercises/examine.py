@@ -1,0 +1,94 @@
+"""What the checks of several chapters look at."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import onnx
+
+from ..errors import CourseError
+from ..graphs import type_text
+from ..running import run, session_for
+from . import Criteria
+
+
+def numpy_source(rng: Random) -> np.random.Generator:
+    """A NumPy generator for input tensors, from a check's source."""
+    return np.random.default_rng(rng.getrandbits(64))
+
+
+def is_sound(model: onnx.ModelProto, criteria: Criteria) -> bool:
+    """Add: the checker accepts the model, types and shapes agree, and its weights are in the file."""
+    outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if not criteria.add(
+        "the file holds all its weights",
+        not outside,
+        f"{len(outside)} tensors lie in another file: save with external_data=False, or load and onnx.save again.",
+    ):
+        return False
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker and shape inference raise classes of their own
+        words = " ".join(str(error).split())[:300]
+        return criteria.add("onnx.checker accepts the model", False, f"The checker says: {words}")
+    return criteria.add("onnx.checker accepts the model", True, "")
+
+
+def has_io(model: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, str], criteria: Criteria) -> bool:
+    """Add: the graph's inputs and outputs have these names and dtypes (name → dtype, such as "float")."""
+    initialized = {t.name for t in model.graph.initializer}
+    got = {v.name: type_text(v)[0] for v in model.graph.input if v.name not in initialized}
+    named = criteria.add(
+        f"the inputs are {_listed(inputs)}",
+        got == inputs,
+        f"They are {_listed(got)}. Names and dtypes must be as the task says; weights belong in initializers.",
+    )
+    got = {v.name: type_text(v)[0] for v in model.graph.output}
+    return (
+        criteria.add(
+            f"the outputs are {_listed(outputs)}",
+            got == outputs,
+            f"They are {_listed(got)}. The last node must write a tensor of that name, and the graph must list it.",
+        )
+        and named
+    )
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({dtype})" for name, dtype in values.items()) or "none"
+
+
+def computes(
+    model: onnx.ModelProto,
+    feed: dict[str, np.ndarray],
+    expected: np.ndarray,
+    criteria: Criteria,
+    what: str,
+    hint: str,
+    *,
+    atol: float = 1e-5,
+    rtol: float = 1e-4,
+) -> bool:
+    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`)."""
+    try:
+        got = next(iter(run(session_for(model), feed).values()))
+    except CourseError as error:
+        return criteria.add(what, False, str(error))
+    except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
+        return criteria.add(what, False, f"Running it failed: {str(error).strip().splitlines()[0]}")
+    if got.shape != expected.shape:
+        return criteria.add(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+    delta = float(np.abs(got.astype(np.float64) - expected).max(initial=0))
+    same = np.allclose(got, expected, atol=atol, rtol=rtol)
+    return criteria.add(what, same, f"The largest difference is {delta:.3g}. {hint}")
+
+
+def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
+    """Add: the JSON answer is an object with exactly these keys."""
+    got = set(answer) if isinstance(answer, dict) else set()
+    return criteria.add(
+        f"the answer has the keys {', '.join(sorted(keys))}",
+        got == keys,
+        f"It has {', '.join(sorted(map(str, got))) or 'none'}: write a dict with exactly those keys.",
+    )

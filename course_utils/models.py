@@ -1,0 +1,103 @@
+"""The two reference models of the course.
+
+`fashion_resnet` is small and trained here (`data/train_fashion_resnet.py`), so that every step of the course can
+show a real accuracy before and after. `resnet18` is torchvision's, for 224×224 structure and speed.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from .data import verified
+from .torchvision_ops import make_importable
+
+
+class ResidualBlock(nn.Module):
+    """Conv-BN-ReLU-Conv-BN, added to a shortcut, then ReLU (He et al., 2015, https://arxiv.org/abs/1512.03385)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu2(y + self.shortcut(x))
+
+
+class FashionResNet(nn.Module):
+    """A residual network for Fashion-MNIST: float32 `[N, 1, 28, 28]` → logits float32 `[N, 10]`, about 0.3 M weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())  # 28×28
+        self.stage1 = nn.Sequential(ResidualBlock(16, 32, stride=2), ResidualBlock(32, 32))  # 14×14
+        self.stage2 = nn.Sequential(
+            ResidualBlock(32, 64, stride=2), ResidualBlock(64, 64), ResidualBlock(64, 64)
+        )  # 7×7
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.2)
+        self.classifier = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage2(self.stage1(self.stem(x)))
+        return self.classifier(self.dropout(self.pool(x).flatten(1)))
+
+
+def fashion_resnet() -> FashionResNet:
+    """The trained reference model, in eval mode; its accuracy stands in `data/fashion_resnet.md`. First used in lesson 00.
+
+    Raises CourseError when the weight file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+
+    model = FashionResNet()
+    # BatchNorm's step counters are not stored: they matter for training alone.
+    model.load_state_dict(load_file(verified("fashion_resnet.safetensors")), strict=False)
+    return model.eval()
+
+
+def resnet18(seed: int = 0) -> nn.Module:
+    """torchvision's ResNet-18, in eval mode: float32 `[N, 3, 224, 224]` → logits `[N, 1000]`. First used in lesson 01.
+
+    Takes the pretrained weights when torchvision's cache holds them or the network brings them within a few seconds.
+    Otherwise the weights are random, drawn with `seed`, and a sentence says so: structure and speed are the same.
+    """
+    make_importable()
+    from torchvision.models import ResNet18_Weights
+    from torchvision.models import resnet18 as build
+
+    weights = ResNet18_Weights.DEFAULT
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name).exists()
+    if cached or _reachable(weights.url):
+        return build(weights=weights).eval()
+    print(
+        "resnet18: no pretrained weights here and no network, so the weights are random. Shapes and speed are the same."
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(weights=None).eval()
+
+
+def _reachable(url: str) -> bool:
+    try:
+        with socket.create_connection((urlsplit(url).hostname, 443), timeout=2):
+            return True
+    except OSError:
+        return False

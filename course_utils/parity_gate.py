@@ -1,0 +1,184 @@
+"""Does the ONNX model compute what the PyTorch model computes, and if not, from which node on?"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import CourseError
+from .onnx_files import Model, as_model
+from .running import run, run_all, session_for
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The differences between two runs of one model, over all outputs.
+
+    max_abs: largest |Δ|. max_rel: largest |Δ| ÷ largest |reference value|, per output. mismatch: a sentence when an
+    output has another shape or dtype, else None. first_divergent_node: "name (op)" of the first node whose result
+    PyTorch never produced, on a path to a wrong output; None when the outputs agree. last_agreeing_tensor: the last
+    tensor before it that both computed.
+    """
+
+    max_abs: float
+    max_rel: float
+    atol: float
+    rtol: float
+    within: bool
+    mismatch: str | None = None
+    first_divergent_node: str | None = None
+    last_agreeing_tensor: str | None = None
+
+    def __str__(self) -> str:
+        if self.mismatch:
+            return f"different: {self.mismatch}"
+        line = f"max |Δ| = {self.max_abs:.2e}, relative {self.max_rel:.2e}: "
+        if self.within:
+            return line + f"equal within atol {self.atol:g}, rtol {self.rtol:g}"
+        after = f", after {self.last_agreeing_tensor!r} still agreed" if self.last_agreeing_tensor else ""
+        return line + f"different; first divergent node: {self.first_divergent_node}{after}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        mark = "✓" if self.within else "✗"
+        return f"<p><b>{mark} parity</b> {html.escape(str(self))}</p>"
+
+
+def parity(
+    torch_model: torch.nn.Module,
+    onnx_model: Model,
+    inputs: torch.Tensor | tuple[torch.Tensor, ...],
+    *,
+    atol: float = 1e-4,
+    rtol: float = 1e-3,
+) -> Parity:
+    """Run both models on the same inputs and compare every output. First used in lesson 00.
+
+    inputs: one tensor or a tuple, in the order of the ONNX model's inputs. Values x, y agree when
+    |x - y| ≤ atol + rtol·|y|, as in `numpy.allclose`. When they do not agree, all tensors inside both runs are compared
+    by value: a node of the ONNX graph is divergent when PyTorch produced no tensor equal to its result.
+    The PyTorch model is run as it is (train or eval mode), without gradients, and the random state is kept.
+    Raises CourseError when the ONNX model cannot be loaded or the inputs do not fit it.
+    """
+    import torch
+
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    proto = as_model(onnx_model)
+    session = session_for(proto)
+    names = [i.name for i in session.get_inputs()]
+    if len(names) != len(inputs):
+        raise CourseError(f"The ONNX model has {len(names)} inputs {names}, and parity() was given {len(inputs)}.")
+    feed = {name: _numpy(value) for name, value in zip(names, inputs, strict=True)}
+    got = list(run(session, feed).values())
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        result = torch_model(*inputs)
+    want = [_numpy(t) for t in _flatten(result)]
+    if len(want) != len(got):
+        raise CourseError(f"The PyTorch model returns {len(want)} tensors, the ONNX model {len(got)}.")
+    worst_abs = worst_rel = 0.0
+    for index, (x, y) in enumerate(zip(got, want, strict=True)):
+        if x.shape != y.shape or x.dtype != y.dtype:
+            text = f"output {index} is {x.dtype} {list(x.shape)} in ONNX, {y.dtype} {list(y.shape)} in PyTorch"
+            return Parity(np.inf, np.inf, atol, rtol, within=False, mismatch=text)
+        delta = _difference(x, y)
+        worst_abs = max(worst_abs, delta)
+        scale = float(np.abs(y).max(initial=0)) if y.dtype.kind == "f" else 1.0
+        worst_rel = max(worst_rel, delta / scale if scale else delta)
+    within = all(_close(x, y, atol, rtol) for x, y in zip(got, want, strict=True))
+    if within:
+        return Parity(worst_abs, worst_rel, atol, rtol, within=True)
+    node, before = _first_divergent(torch_model, inputs, proto, feed, atol, rtol)
+    return Parity(
+        worst_abs, worst_rel, atol, rtol, within=False, first_divergent_node=node, last_agreeing_tensor=before
+    )
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _flatten(result: Any) -> list[torch.Tensor]:
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf for leaf in tree_leaves(result) if hasattr(leaf, "detach")]
+
+
+def _difference(x: np.ndarray, y: np.ndarray) -> float:
+    """Largest |x - y|; equal infinities and NaN at the same place count as equal, a NaN on one side as infinite."""
+    if x.size == 0:
+        return 0.0
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        delta = np.where(same, 0.0, np.abs(x - y))
+    return float(np.where(np.isnan(delta), np.inf, delta).max())
+
+
+def _close(x: np.ndarray, y: np.ndarray, atol: float, rtol: float) -> bool:
+    if x.dtype.kind != "f":
+        return bool(np.array_equal(x, y))
+    return bool(np.allclose(x, y, atol=atol, rtol=rtol, equal_nan=True))
+
+
+def _torch_tensors(
+    model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> dict[tuple[np.dtype, int], list[np.ndarray]]:
+    """Every tensor that any operator produced during one run, flattened, by dtype and number of elements."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: dict[tuple[np.dtype, int], list[np.ndarray]] = {}
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            for tensor in _flatten(result):
+                if tensor.dtype is not torch.bfloat16:  # NumPy has no such type
+                    values = _numpy(tensor).reshape(-1).copy()  # a copy: in-place operators overwrite
+                    seen.setdefault((values.dtype, values.size), []).append(values)
+            return result
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), Recorder():
+        model(*inputs)
+    return seen
+
+
+def _first_divergent(
+    torch_model: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    proto: onnx.ModelProto,
+    feed: dict[str, np.ndarray],
+    atol: float,
+    rtol: float,
+) -> tuple[str | None, str | None]:
+    """Walk back from the outputs over tensors that PyTorch never produced; the earliest node met is the answer."""
+    known = _torch_tensors(torch_model, inputs)
+    inside = run_all(proto, feed)
+    agrees = {
+        name: any(_close(value.reshape(-1), other, atol, rtol) for other in known.get((value.dtype, value.size), []))
+        for name, value in inside.items()
+        if isinstance(value, np.ndarray)
+    }
+    makers = {name: index for index, node in enumerate(proto.graph.node) for name in node.output}
+    wrong: set[int] = set()
+    # An output can agree by value with some other tensor, so the outputs themselves always start the walk.
+    todo = [makers[o.name] for o in proto.graph.output if o.name in makers]
+    while todo:
+        index = todo.pop()
+        if index in wrong:
+            continue
+        wrong.add(index)
+        todo += [makers[n] for n in proto.graph.node[index].input if n in makers and not agrees.get(n, True)]
+    if not wrong:
+        return None, None
+    node = proto.graph.node[min(wrong)]
+    before = [name for name in node.input if agrees.get(name) and makers.get(name, -1) >= 0]
+    return f"{node.name or node.output[0]} ({node.op_type})", before[-1] if before else None

@@ -1,0 +1,46 @@
+"""Where the course's own files are, and how files are written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import CourseError
+
+PACKAGE = Path(__file__).parent
+WORK = Path("work")  # beside the notebook: everything a lesson or a student writes
+
+
+def data_path(name: str = "") -> Path:
+    """A file of the course's `data/`: in a checkout the folder beside the package, in an installed wheel the copy within."""
+    installed, checkout = PACKAGE / "_data", PACKAGE.parent / "data"
+    return (checkout if checkout.is_dir() and not installed.is_dir() else installed) / name
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
+    """Open a file beside `path` and rename it when all is written, so that no half-written file is ever left.
+
+    Raises CourseError where the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise CourseError(
+            f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): copy the notebook into "
+            f"a folder of your own and open it from there."
+        ) from None
+    try:
+        with os.fdopen(handle, mode) as stream:
+            yield stream
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

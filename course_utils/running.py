@@ -1,0 +1,75 @@
+"""Running a model so that a wrong feed gets one clear sentence, and so that every tensor inside can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from .errors import CourseError
+from .onnx_files import Model, as_model
+
+_NUMPY = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
+    "tensor(int32)": "int32", "tensor(int16)": "int16", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16", "tensor(uint32)": "uint32", "tensor(uint64)": "uint64", "tensor(bool)": "bool",
+}  # fmt: skip
+
+
+def session_for(model: Model, *, optimize: bool = True) -> ort.InferenceSession:
+    """An InferenceSession on the CPU provider. Raises CourseError with ONNX Runtime's reason when it refuses the model.
+
+    optimize: False runs the graph as it is written, node by node.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # ONNX Runtime's own warnings are about the file, not about the student
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = as_model(model)
+    try:
+        return ort.InferenceSession(source.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes derive from Exception alone
+        raise CourseError(f"ONNX Runtime does not load this model: {str(error).strip().splitlines()[0]}") from None
+
+
+def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> None:
+    """Raise CourseError when names, dtypes or shapes in `feed` are not what the session's inputs ask for."""
+    inputs = {i.name: i for i in session.get_inputs()}
+    if set(feed) != set(inputs):
+        raise CourseError(f"The model's inputs are named {sorted(inputs)}, and it was fed {sorted(feed)}.")
+    for name, value in feed.items():
+        wanted = inputs[name]
+        dtype = _NUMPY.get(wanted.type, wanted.type)
+        if str(value.dtype) != dtype:
+            raise CourseError(
+                f"Input {name!r} was fed {value.dtype}, the model expects {dtype}: convert it with .astype(np.{dtype})."
+            )
+        fits = len(value.shape) == len(wanted.shape) and all(
+            not isinstance(w, int) or w == g for w, g in zip(wanted.shape, value.shape, strict=True)
+        )
+        if not fits:
+            raise CourseError(
+                f"Input {name!r} was fed shape {list(value.shape)}, the model expects {wanted.shape} "
+                f"(a name or None stands for any size)."
+            )
+
+
+def run(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs by name, after `check_feed`."""
+    check_feed(session, feed)
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+
+def run_all(model: Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor that the top-level nodes compute, in the order of the nodes, by ONNX Runtime without optimisation."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(as_model(model))
+    graph = proto.graph
+    check_feed(session_for(proto, optimize=False), feed)  # on the model as given: the names in errors are the student's
+    names = [name for node in graph.node for name in node.output if name]
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return run(session_for(proto, optimize=False), feed)

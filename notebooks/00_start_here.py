@@ -1,0 +1,303 @@
+# %% [markdown]
+# # 00 · Start here
+#
+# A model that was trained in PyTorch lives in Python. A phone, a browser, a C++ server or a small board does not.
+# **ONNX** is the common format between them: a file that holds the network as a graph, with its weights.
+# **ONNX Runtime** is a program that runs such files, on almost anything.
+#
+# After this lesson you will be able to
+#
+# - export a trained PyTorch model and run the file without PyTorch,
+# - say what your machine offers to ONNX Runtime,
+# - use the tools of this course: the viewer, the checks, the claims.
+#
+# It takes about 20 minutes.
+
+# %% [markdown]
+# ## Set up
+#
+# Every notebook of the course begins with these two lines. The second one prepares a folder `work/` beside the
+# notebook, fixes the random seeds, and prints what it runs on.
+
+# %%
+import course_utils as cu
+
+cu.setup()
+
+# %% [markdown]
+# ## A model worth exporting
+#
+# `fashion_resnet` is a small residual network. It looks at a grey picture of 28×28 pixels and names one of ten kinds
+# of clothes. It was trained for this course, and you will meet it in every lesson.
+
+# %%
+model = cu.fashion_resnet()
+sum(p.numel() for p in model.parameters())
+
+# %% [markdown]
+# Some of the 10 000 test pictures, and what the model says about them:
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+images, labels = cu.fashion_mnist("test")
+with torch.no_grad():
+    guesses = model(torch.from_numpy(cu.normalize(images[:8]))).argmax(1)
+
+_, axes = plt.subplots(1, 8, figsize=(9, 1.8))
+for image, guess, label, ax in zip(images, guesses, labels, axes):
+    ax.imshow(image, cmap="gray_r")
+    ax.set_title(cu.CLASS_NAMES[guess], fontsize=9, color="green" if guess == label else "red", loc="center")
+    ax.axis("off")
+
+# %% [markdown]
+# ## The first export
+#
+# `torch.onnx.export` wants the model and an example of its input. It writes a file. We name the input and the output,
+# so that we can speak of them later, and say that the first dimension, the batch, may have any size.
+
+# %%
+example = torch.randn(2, 1, 28, 28)
+program = torch.onnx.export(
+    model,
+    (example,),
+    "work/00_fashion_resnet.onnx",
+    input_names=["image"],
+    output_names=["logits"],
+    dynamic_shapes=({0: torch.export.Dim("batch")},),
+    external_data=False,
+)
+
+# %% [markdown]
+# > **Note** `external_data=False` keeps the weights inside the file. Without it the exporter writes two files that must
+# > stay together. Lesson 01 says when you want that.
+#
+# The file is now all there is. It knows nothing of Python classes:
+
+# %%
+from pathlib import Path
+
+file = Path("work/00_fashion_resnet.onnx")
+f"{file.stat().st_size / 1e6:.2f} MB"
+
+# %% [markdown]
+# ## The first run
+#
+# Before you run the next cell, make a guess.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 1)
+
+# %% [markdown]
+# A **session** loads the file and prepares it. `run` takes a dict of input names and NumPy arrays, and returns a list
+# of NumPy arrays.
+
+# %%
+import onnxruntime as ort
+
+session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+(logits,) = session.run(None, {"image": cu.normalize(images[:8])})
+[cu.CLASS_NAMES[i] for i in logits.argmax(1)]
+
+# %% [markdown]
+# The same words as above. But are they the same *numbers*? Never take that for granted: after every export, compare.
+
+# %%
+gate = cu.parity(model, file, torch.from_numpy(cu.normalize(images[:64])))
+gate
+
+# %%
+assert gate.within
+
+# %% [markdown]
+# The difference is not zero. Two programs that add the same numbers in another order round differently, by about one
+# part in a million. Lesson 01 looks at that closely. What counts in the end is the accuracy, on all 10 000 images:
+
+# %%
+predictions = session.run(None, {"image": cu.normalize(images)})[0].argmax(1)
+accuracy = (predictions == labels).mean()
+assert accuracy >= 0.93
+f"{accuracy:.2%} of {len(labels):,} test images"
+
+# %% [markdown]
+# ## Without PyTorch
+#
+# A report that this course is built on makes about fifty statements about ONNX. We do not repeat them, we **test**
+# them. Here is the first: *an exported model runs where PyTorch is not installed.*
+#
+# To test it, we start a second Python in which `import torch` is forbidden, and let it run the file.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 2)
+
+# %%
+import json
+import subprocess
+import sys
+
+script = """
+import json, sys
+sys.modules["torch"] = None          # from here on, `import torch` raises ImportError
+import numpy as np, onnxruntime as ort
+session = ort.InferenceSession("work/00_fashion_resnet.onnx", providers=["CPUExecutionProvider"])
+logits = session.run(None, {"image": np.load("work/00_images.npy")})[0]
+try:
+    import torch
+    imported = True
+except ImportError:
+    imported = False
+print(json.dumps({"torch imported": imported, "guesses": logits.argmax(1).tolist()}))
+"""
+
+# %%
+import numpy as np
+
+np.save("work/00_images.npy", cu.normalize(images[:8]))
+done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+report = json.loads(done.stdout)
+report
+
+# %% [markdown]
+# A **claim** cell puts the evidence next to the statement. It fails when the evidence is false, so a claim you see on
+# a page was true when the page was made. All of them together are the *claims ledger*.
+
+# %%
+cu.claim(
+    "runs-without-pytorch",
+    {
+        "PyTorch could not be imported in the second process": not report["torch imported"],
+        "its eight guesses are those of the PyTorch model": report["guesses"] == guesses.tolist(),
+    },
+)
+
+# %% [markdown]
+# ## Look inside
+#
+# `cu.show` opens a model in **Netron**. Click on a node to see its attributes and weights. Follow the arrows from
+# `image` at the top to `logits` at the bottom.
+
+# %%
+cu.show(file)
+
+# %% [markdown]
+# The same in numbers: which operators the graph is made of, and how many of each.
+
+# %%
+histogram = cu.op_histogram(file)
+assert histogram["Conv"] == sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+histogram.to_frame()
+
+# %% [markdown]
+# Every convolution of the model is there. The BatchNorm layers are not: the exporter has folded them into the
+# convolutions. Lesson 06 does that by hand.
+
+# %% [markdown]
+# ## Your machine
+#
+# What ONNX Runtime can do depends on the processor and on the *execution providers* in the installed package.
+
+# %%
+cu.machine()
+
+# %% [markdown]
+# Look at two rows. **Vector extensions**: with AVX512-VNNI, AMX-INT8, or i8mm on Arm, 8-bit integers are fast (lesson 07). **Execution
+# providers**: `CPUExecutionProvider` is always there. Others come with other packages, for a GPU for example (lesson 05).
+
+# %% [markdown]
+# ## An honest stopwatch
+#
+# Is the file faster than the PyTorch model? `cu.compare` lets the candidates take turns, many times, and looks at the
+# median. A single measurement says nothing: other programs run on your machine, too.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 3)
+
+# %%
+threads = torch.get_num_threads()
+options = ort.SessionOptions()
+options.intra_op_num_threads = threads  # the same number for both
+session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+one = cu.normalize(images[:1])
+one_tensor = torch.from_numpy(one)
+
+
+# %%
+def in_torch():
+    with torch.inference_mode():
+        return model(one_tensor)
+
+
+result = cu.compare(
+    {"PyTorch": in_torch, "ONNX Runtime": lambda: session.run(None, {"image": one})},
+    threads=threads,
+)
+result
+
+# %%
+result.plot()
+# %% [markdown]
+# Your numbers will differ from those on the page. That is why no lesson asserts a time: it asserts what is true on
+# every machine, and shows the rest.
+
+# %% [markdown]
+# ## Play
+#
+# Move the slider through the test pictures. Each time, ONNX Runtime runs the model on the chosen one. Can you find a picture
+# that fools it? Row 12 does. (This needs a running kernel: on a web page you see only the picture it starts with.)
+
+# %%
+from ipywidgets import IntSlider, interact
+
+
+def look(row):
+    scores = session.run(None, {"image": cu.normalize(images[row : row + 1])})[0][0]
+    shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    _, (left, right) = plt.subplots(1, 2, width_ratios=[1, 2])
+    left.imshow(images[row], cmap="gray_r")
+    left.axis("off")
+    right.barh(cu.CLASS_NAMES, shares * 100)
+    right.set_xlabel("share of the softmax, %")
+    right.set_title(f"{cu.CLASS_NAMES[scores.argmax()]} (it is: {cu.CLASS_NAMES[labels[row]]})")
+    plt.show()
+
+
+interact(look, row=IntSlider(0, 0, 500, description="picture"))
+
+# %% [markdown]
+# ## How this course works
+#
+# | you see | it means |
+# |---|---|
+# | a question with buttons | guess first, then run the next cell |
+# | `cu.claim(…)` | a statement of the report, with its evidence and verdict |
+# | `assert` | something that is true on every machine; if it fails, tell us |
+# | `cu.check("1.1", …)` | in an exercise: looks at the file you made, and gives a hint |
+# | `cu.submit()` | packs your answers for your instructor |
+#
+# Everything you make goes into `work/`. You can delete that folder at any time, but for your exercises' answers.
+#
+# | lesson | you learn to |
+# |---|---|
+# | 01 Graph structure | read, build, break and repair a graph |
+# | 02 Opsets | choose a version that loads everywhere |
+# | 03 Tracing and scripting | export models with conditions and loops |
+# | 04 Dynamic axes | feed any batch, any picture size |
+# | 05 Execution providers | run on the hardware you have, and prove it |
+# | 06 Fusion | see what the runtime does to your graph |
+# | 07 Quantization | make it four times smaller and faster |
+# | 08 Deployment | server, browser, phone |
+# | 09 Troubleshooting | find out what is wrong |
+# | 10 Capstone | take a model all the way |
+
+# %% [markdown]
+# ## Recap
+#
+# - `torch.onnx.export` turns a model and an example input into a file.
+# - `ort.InferenceSession` loads the file once; `run` uses it many times.
+# - The file runs without PyTorch.
+# - After every export: compare the numbers, then the accuracy.
+# - Times are shown, never asserted.
+#
+# **Next:** [01 · Graph structure](01_graph_structure.ipynb) opens the file and looks at every part of it.

@@ -1,0 +1,123 @@
+"""Make the `.ipynb` files from the `.py` sources beside them, one way.
+
+    python notebooks/generate.py                 write every notebook beside its source
+    python notebooks/generate.py --solutions DIR write the exercises with their solutions into DIR (tests, instructors)
+
+A lesson is taken as it is. An exercise loses what stands between `### BEGIN SOLUTION` and `### END SOLUTION`: nbgrader's
+own preprocessor does it. Each notebook starts with the badges and with the guarded cell that installs the course on
+Colab, both made from the repository's address in `pyproject.toml`. Cell ids come from the notebook's name and the
+cell's position, so that generating twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import ClearSolutions
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+NOTEBOOKS = Path(__file__).resolve().parent
+PROJECT = tomllib.loads((NOTEBOOKS.parent / "pyproject.toml").read_text())["project"]
+SLUG = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
+RELEASE = f"v{PROJECT['version']}"
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# Where a task's answer is written and where it is checked: nbgrader's metadata is made from these two lines.
+ANSWER, CHECK = re.compile(r"^# Task (\d+\.\d+)"), re.compile(r'^cu\.check\("(\d+\.\d+)"', re.MULTILINE)
+
+
+def sources(folder: Path = NOTEBOOKS) -> list[Path]:
+    """All percent sources, lessons first, as paths relative to `folder`."""
+    found = [*sorted(folder.glob("[0-9][0-9]_*.py")), *sorted(folder.glob("exercises/[0-9][0-9]_*.py"))]
+    return [path.relative_to(folder) for path in found]
+
+
+def notebook(source: Path, *, solutions: bool = False) -> NotebookNode:
+    """The notebook of one source (relative to `notebooks/`). solutions: keep them, for an exercise."""
+    book = jupytext.read(NOTEBOOKS / source, fmt="py:percent")
+    is_exercise = source.parent.name == "exercises"
+    if is_exercise:
+        _mark_for_nbgrader(book)
+        if not solutions:
+            book, _ = ClearSolutions().preprocess(book, {})
+    book.cells[:0] = _first_cells(source)
+    name = source.stem + ("-exercise" if is_exercise else "")
+    for position, cell in enumerate(book.cells):
+        cell.id = f"{name.replace('_', '-')}-{position:03}"
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    book.metadata = NotebookNode(KERNEL)
+    book.nbformat, book.nbformat_minor = 4, 5
+    nbformat.validate(book)
+    return book
+
+
+def _first_cells(source: Path) -> list[NotebookNode]:
+    path = f"notebooks/{source.with_suffix('.ipynb').as_posix()}"
+    badges = (
+        f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{SLUG}/blob/{RELEASE}/{path}) "
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
+        f"(https://mybinder.org/v2/gh/{SLUG}/{RELEASE}?urlpath=lab/tree/{path})"
+    )
+    install = (
+        "import os, sys\n\n"
+        'if "google.colab" in sys.modules:  # elsewhere the course is installed already\n'
+        f'    course = os.environ.get("ONNX_SCROLL_SOURCE", "git+https://github.com/{SLUG}@{RELEASE}")\n'
+        '    %pip install --quiet "onnx-scroll @ {course}"'
+    )
+    # The book has launch buttons of its own, and asks no other host for a picture.
+    hidden = {"tags": ["remove-cell"]}
+    return [new_markdown_cell(badges, metadata=dict(hidden)), new_code_cell(install, metadata=dict(hidden))]
+
+
+def _mark_for_nbgrader(book: NotebookNode) -> None:
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        answer, check = ANSWER.match(cell.source), CHECK.search(cell.source)
+        found = answer or check
+        if not found:
+            continue
+        kind = "answer" if answer else "check"
+        cell.metadata["nbgrader"] = {
+            "schema_version": 3,
+            "grade_id": f"{kind}-{found[1].replace('.', '-')}",
+            "solution": kind == "answer",
+            "grade": kind == "check",
+            "locked": kind == "check",
+            "task": False,
+            **({"points": 1} if kind == "check" else {}),
+        }
+
+
+def write(book: NotebookNode, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(book) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=NOTEBOOKS, help="folder to write into (default: beside the sources)"
+    )
+    parser.add_argument("--solutions", type=Path, metavar="DIR", help="write the exercises with solutions into DIR")
+    args = parser.parse_args()
+    if args.solutions:
+        for source in (s for s in sources() if s.parent.name == "exercises"):
+            write(notebook(source, solutions=True), args.solutions / f"{source.stem}.ipynb")
+        return
+    for source in sources():
+        write(notebook(source), args.out / source.with_suffix(".ipynb"))
+
+
+if __name__ == "__main__":
+    main()
