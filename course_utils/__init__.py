@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
-    from .widgets import opset_explorer, step_through
+    from .widget_opsets import opset_explorer
+    from .widget_steps import step_through
 
 _HOME = {
     "CLASS_NAMES": "data",
@@ -44,14 +45,14 @@ _HOME = {
     "normalize": "data",
     "op_histogram": "graphs",
     "operator_history": "opsets",
-    "opset_explorer": "widgets",
+    "opset_explorer": "widget_opsets",
     "params": "checks",
     "parity": "parity_gate",
     "quiz": "quizzes",
     "resnet18": "models",
     "setup": "environment",
     "show": "viewer",
-    "step_through": "widgets",
+    "step_through": "widget_steps",
     "submit": "submission",
     "tensor_table": "graphs",
 }
