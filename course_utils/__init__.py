@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .errors import CourseError
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
     from .models import fashion_resnet, resnet18
-    from .opsets import loads_in_this_runtime, operator_history
+    from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
     from .stopwatch import compare
@@ -34,6 +34,7 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "exporter_messages": "opsets",
     "fashion_mnist": "data",
     "fashion_resnet": "models",
     "given": "checks",

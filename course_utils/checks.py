@@ -105,7 +105,7 @@ def check(task_id: str, artefact: str | os.PathLike[str]) -> CheckResult:
     """
     it = task(task_id)
     try:
-        who, path = student.current(), Path(artefact)
+        who, path = student.current(), _path(it, artefact)
         value = _read(it, path)
     except CourseError as error:
         return _strictly(CheckResult(it, (), problem=str(error)))
@@ -127,6 +127,15 @@ def assess(it: Task, value: Any, who: str, secret: str = "") -> list[Criterion]:
 def _strictly(result: CheckResult) -> CheckResult:
     assert result.passed or not os.environ.get(STRICT), repr(result)
     return result
+
+
+def _path(it: Task, artefact: Any) -> Path:
+    if not isinstance(artefact, str | os.PathLike):
+        raise CourseError(
+            f"A path was expected, such as 'work/{it.file}', and this is a {type(artefact).__name__}: write the file "
+            f"first, then check it."
+        )
+    return Path(artefact)
 
 
 def _read(it: Task, path: Path) -> Any:
@@ -173,4 +182,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """What is kept for hand-in in one student's answers folder; empty when there is nothing."""
     if not (folder / MANIFEST).exists():
         return {"format": 1, "student": folder.name, "tasks": {}}
-    return read_json(folder / MANIFEST)
+    found = read_json(folder / MANIFEST)
+    if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
+        raise CourseError(f"{str(folder / MANIFEST)!r} is damaged: delete it and run the cu.check(…) cells again.")
+    return found

@@ -11,11 +11,12 @@ import sys
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import psutil
 
 from . import student as _student
-from .errors import CourseError
+from .errors import CourseError, require
 from .paths import PACKAGE, WORK
 
 # What MLAS, the CPU kernels of ONNX Runtime, chooses its code by; the last of a family that is present is used.
@@ -41,14 +42,13 @@ def setup(student: str | None = None, threads: int | None = None, seed: int = 0)
     seed: for Python's, NumPy's and torch's generators.
     Raises CourseError when the folder cannot be written to or `threads` is not a positive number.
     """
-    import matplotlib.pyplot as plt
     import numpy as np
-    import torch
 
     from .torchvision_ops import make_importable
 
-    if threads is not None and threads < 1:
-        raise CourseError(f"setup() was given threads={threads}: it expects a number of at least 1, or none.")
+    torch, plt = require("torch"), require("matplotlib.pyplot")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise CourseError(f"setup() was given threads={threads!r}: it expects a whole number of at least 1, or none.")
     _make_work_folder()
     make_importable()
     _quiet()
@@ -86,7 +86,16 @@ def usable_cores() -> int:
     logical = os.cpu_count() or 1
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     per_core = logical // (psutil.cpu_count(logical=False) or logical) or 1
-    return max(1, granted // per_core)
+    return max(1, min(granted // per_core, _quota()))
+
+
+def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Whole processors that a container's limit is worth, as on Binder (Linux control groups, version 2); many without one."""
+    try:
+        allowed, period = file.read_text().split()
+        return max(1, int(allowed) // int(period))
+    except (OSError, ValueError):  # no such file on other systems; "max" where there is no limit
+        return sys.maxsize
 
 
 def in_colab() -> bool:

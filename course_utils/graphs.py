@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_SUB_BYTE = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}  # bits per value, packed
+
+
 def attribute_text(attribute: AttributeProto) -> str:
     """One attribute as `name=value`; a tensor as its dtype and shape, a subgraph as its number of nodes."""
-    value = onnx.helper.get_attribute_value(attribute)
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError:  # a reference inside a function
+        value = None
+    if value is None:  # as also where the type was left out, in a model made by hand
+        return f"{attribute.name}=?"
     if attribute.type == AttributeProto.TENSOR:
         text = f"{TensorProto.DataType.Name(value.data_type).lower()}{list(value.dims)}"
     elif attribute.type == AttributeProto.GRAPH:
         text = f"graph of {len(value.node)} nodes"
     elif isinstance(value, bytes):
         text = value.decode(errors="replace")
+    elif attribute.type == AttributeProto.STRINGS:
+        text = str([item.decode(errors="replace") for item in value])
+    elif attribute.type in (AttributeProto.GRAPHS, AttributeProto.TENSORS):
+        text = f"{len(value)} {'graphs' if attribute.type == AttributeProto.GRAPHS else 'tensors'}"
     else:
         text = str(list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value)
     return f"{attribute.name}={text}"
@@ -61,15 +73,20 @@ def node_table(model: Model) -> pd.DataFrame:
 def tensor_table(model: Model) -> pd.DataFrame:
     """One row per named tensor: role (input, initializer, intermediate, output), dtype, shape, bytes of stored data.
 
-    Intermediates are those the model describes in its value info. First used in lesson 01.
+    Intermediates are those the model describes in its value info. An initializer that is listed among the inputs too,
+    as in files of IR version 3, stands here once, as an initializer. First used in lesson 01.
     """
     import pandas as pd
 
     graph = as_model(model, external_data=False).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    stored = {tensor.name for tensor in graph.initializer}  # exporters describe these in the value info, too
     rows = [
         {"tensor": value.name, "role": role, "dtype": dtype, "shape": shape, "bytes": 0}
         for role, values in (("input", graph.input), ("intermediate", graph.value_info), ("output", graph.output))
         for value in values
+        if value.name not in stored
+        if role != "input" or value.name not in stored
         for dtype, shape in [type_text(value)]
     ]
     rows += [
@@ -86,13 +103,15 @@ def tensor_table(model: Model) -> pd.DataFrame:
 
 
 def stored_bytes(tensor: TensorProto) -> int:
-    """Bytes of a tensor's values, from its dtype and shape alone: they may lie in another file. 4-bit types round up."""
+    """Bytes of a tensor's values, from its dtype and shape alone: they may lie in another file. 2- and 4-bit types round up."""
     count = 1
     for size in tensor.dims:
         count *= size
     name = TensorProto.DataType.Name(tensor.data_type)
-    if name.endswith("4") or name.startswith("FLOAT4"):
-        return (count + 1) // 2
+    if name in _SUB_BYTE:
+        return -(-count * _SUB_BYTE[name] // 8)
+    if tensor.data_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+        return sum(map(len, tensor.string_data))
     return count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 

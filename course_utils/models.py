@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
-from .data import verified
+from .data import impatient_network, verified
+from .errors import CourseError, require
 from .torchvision_ops import make_importable
 
 
@@ -48,9 +49,7 @@ class FashionResNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())  # 28×28
         self.stage1 = nn.Sequential(ResidualBlock(16, 32, stride=2), ResidualBlock(32, 32))  # 14×14
-        self.stage2 = nn.Sequential(
-            ResidualBlock(32, 64, stride=2), ResidualBlock(64, 64), ResidualBlock(64, 64)
-        )  # 7×7
+        self.stage2 = nn.Sequential(ResidualBlock(32, 64, stride=2), *(ResidualBlock(64, 64) for _ in range(3)))  # 7×7
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.2)
         self.classifier = nn.Linear(64, 10)
@@ -68,8 +67,14 @@ def fashion_resnet() -> FashionResNet:
     from safetensors.torch import load_file
 
     model = FashionResNet()
-    # BatchNorm's step counters are not stored: they matter for training alone.
-    model.load_state_dict(load_file(verified("fashion_resnet.safetensors")), strict=False)
+    missing, unknown = model.load_state_dict(load_file(verified("fashion_resnet.safetensors")), strict=False)
+    # BatchNorm's step counters are not stored: they matter for training alone. Anything else would stay random.
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unknown:
+        raise CourseError(
+            f"The stored weights of fashion_resnet do not fit its class ({len(missing)} missing, {len(unknown)} unknown): "
+            f"install the course again, or train anew with data/train_fashion_resnet.py."
+        )
     return model.eval()
 
 
@@ -80,13 +85,18 @@ def resnet18(seed: int = 0) -> nn.Module:
     Otherwise the weights are random, drawn with `seed`, and a sentence says so: structure and speed are the same.
     """
     make_importable()
+    require("torchvision")
     from torchvision.models import ResNet18_Weights
     from torchvision.models import resnet18 as build
 
     weights = ResNet18_Weights.DEFAULT
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name).exists()
     if cached or _reachable(weights.url):
-        return build(weights=weights).eval()
+        try:
+            with torch.random.fork_rng(devices=[]), impatient_network():
+                return build(weights=weights).eval()
+        except (OSError, RuntimeError):  # a login page in place of the file, a connection that breaks, a full disk
+            pass
     print(
         "resnet18: no pretrained weights here and no network, so the weights are random. Shapes and speed are the same."
     )

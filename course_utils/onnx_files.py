@@ -39,19 +39,25 @@ def as_model(model: Model, *, external_data: bool = True) -> onnx.ModelProto:
             f"This is a {type(model).__name__}."
         )
     path = Path(model)
-    if path.is_dir():
-        raise CourseError(f"{str(path)!r} is a folder: give the path of the .onnx file in it.")
-    if not path.exists():
-        near = sorted(p.name for p in path.parent.glob("*.onnx")) if path.parent.is_dir() else []
-        there = f"in its folder there are: {', '.join(near)}" if near else "there is no .onnx file in its folder"
-        raise CourseError(f"There is no file {str(path)!r}; {there}. Run the cell that writes it first.")
     try:
-        proto = _parse(path.read_bytes(), repr(str(path)))
-    except OSError as error:
-        raise CourseError(f"The file {str(path)!r} cannot be read: {error.strerror}.") from None
+        if path.is_dir():
+            raise CourseError(f"{str(path)!r} is a folder: give the path of the .onnx file in it.")
+        if not path.exists():
+            raise CourseError(_missing(path))
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise CourseError(f"The file {str(path)!r} cannot be read ({reason}): check its name and rights.") from None
+    proto = _parse(data, repr(str(path)))
     if external_data:
         _load_external(proto, path)
     return proto
+
+
+def _missing(path: Path) -> str:
+    near = sorted(p.name for p in path.parent.glob("*.onnx")) if path.parent.is_dir() else []
+    there = f"in its folder there are: {', '.join(near)}" if near else "there is no .onnx file in its folder"
+    return f"There is no file {str(path)!r}; {there}. Run the cell that writes it first."
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -60,7 +66,8 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
-        whole = proto.ir_version > 0 and proto.HasField("graph")
+        # The opsets stand behind the graph: a file cut between the two would parse, and fail much later.
+        whole = proto.ir_version > 0 and proto.HasField("graph") and (proto.ir_version < 3 or proto.opset_import)
     except Exception:  # protobuf's DecodeError has no stable home across its implementations
         whole = False
     if whole:

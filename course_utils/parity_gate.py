@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import AttributeProto
 
 from .errors import CourseError
 from .onnx_files import Model, as_model
@@ -23,8 +26,9 @@ class Parity:
 
     max_abs: largest |Δ|. max_rel: largest |Δ| ÷ largest |reference value|, per output. mismatch: a sentence when an
     output has another shape or dtype, else None. first_divergent_node: "name (op)" of the first node whose result
-    PyTorch never produced, on a path to a wrong output; None when the outputs agree. last_agreeing_tensor: the last
-    tensor before it that both computed.
+    PyTorch never produced, on a path to a wrong output; None when the outputs agree. Where PyTorch computes in one step
+    what the graph spells out in several nodes, it is the first of these. last_agreeing_tensor: the last tensor before it
+    that both computed.
     """
 
     max_abs: float
@@ -65,12 +69,18 @@ def parity(
     inputs: one tensor or a tuple, in the order of the ONNX model's inputs. Values x, y agree when
     |x - y| ≤ atol + rtol·|y|, as in `numpy.allclose`. When they do not agree, all tensors inside both runs are compared
     by value: a node of the ONNX graph is divergent when PyTorch produced no tensor equal to its result.
-    The PyTorch model is run as it is (train or eval mode), without gradients, and the random state is kept.
+    The PyTorch model is run as it is (train or eval mode), without gradients; its buffers and the random state are kept.
     Raises CourseError when the ONNX model cannot be loaded or the inputs do not fit it.
     """
     import torch
 
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    inputs = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    for value in inputs:
+        if not isinstance(value, torch.Tensor):
+            raise CourseError(
+                f"parity() was given a {type(value).__name__} as input, it expects torch tensors: "
+                f"torch.from_numpy(…) makes one of a NumPy array."
+            )
     proto = as_model(onnx_model)
     session = session_for(proto)
     names = [i.name for i in session.get_inputs()]
@@ -78,9 +88,8 @@ def parity(
         raise CourseError(f"The ONNX model has {len(names)} inputs {names}, and parity() was given {len(inputs)}.")
     feed = {name: _numpy(value) for name, value in zip(names, inputs, strict=True)}
     got = list(run(session, feed).values())
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        result = torch_model(*inputs)
-    want = [_numpy(t) for t in _flatten(result)]
+    with _untouched(torch_model):
+        want = [_numpy(t) for t in _flatten(torch_model(*inputs))]
     if len(want) != len(got):
         raise CourseError(f"The PyTorch model returns {len(want)} tensors, the ONNX model {len(got)}.")
     worst_abs = worst_rel = 0.0
@@ -90,15 +99,33 @@ def parity(
             return Parity(np.inf, np.inf, atol, rtol, within=False, mismatch=text)
         delta = _difference(x, y)
         worst_abs = max(worst_abs, delta)
-        scale = float(np.abs(y).max(initial=0)) if y.dtype.kind == "f" else 1.0
+        scale = float(np.abs(y[np.isfinite(y)]).max(initial=0)) if y.dtype.kind == "f" else 1.0
         worst_rel = max(worst_rel, delta / scale if scale else delta)
-    within = all(_close(x, y, atol, rtol) for x, y in zip(got, want, strict=True))
-    if within:
+    wrong = [
+        output.name
+        for output, x, y in zip(session.get_outputs(), got, want, strict=True)
+        if not _close(x, y, atol, rtol)
+    ]
+    if not wrong:
         return Parity(worst_abs, worst_rel, atol, rtol, within=True)
-    node, before = _first_divergent(torch_model, inputs, proto, feed, atol, rtol)
+    node, before = _first_divergent(torch_model, inputs, proto, feed, wrong, atol, rtol)
     return Parity(
         worst_abs, worst_rel, atol, rtol, within=False, first_divergent_node=node, last_agreeing_tensor=before
     )
+
+
+@contextmanager
+def _untouched(model: torch.nn.Module) -> Iterator[None]:
+    """Run a model without a trace: no gradients, the random state kept, and BatchNorm's running statistics put back."""
+    import torch
+
+    buffers = [(b, b.clone()) for b in model.buffers()] if isinstance(model, torch.nn.Module) else []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -146,7 +173,7 @@ def _torch_tensors(
                     seen.setdefault((values.dtype, values.size), []).append(values)
             return result
 
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), Recorder():
+    with _untouched(model), Recorder():
         model(*inputs)
     return seen
 
@@ -156,10 +183,15 @@ def _first_divergent(
     inputs: tuple[torch.Tensor, ...],
     proto: onnx.ModelProto,
     feed: dict[str, np.ndarray],
+    wrong_outputs: list[str],
     atol: float,
     rtol: float,
 ) -> tuple[str | None, str | None]:
-    """Walk back from the outputs over tensors that PyTorch never produced; the earliest node met is the answer."""
+    """Walk back from the wrong outputs over tensors that PyTorch never produced; the earliest node met is the answer.
+
+    Tensors made of weights and of shapes alone are passed over: PyTorch keeps shapes as Python numbers, and arranges
+    its weights in its own way, so that it never has such a tensor. The node that uses them is judged by its result.
+    """
     known = _torch_tensors(torch_model, inputs)
     inside = run_all(proto, feed)
     agrees = {
@@ -167,10 +199,12 @@ def _first_divergent(
         for name, value in inside.items()
         if isinstance(value, np.ndarray)
     }
+    apart = _not_from_data(proto.graph)
+    agrees |= dict.fromkeys(apart, True)
     makers = {name: index for index, node in enumerate(proto.graph.node) for name in node.output}
     wrong: set[int] = set()
-    # An output can agree by value with some other tensor, so the outputs themselves always start the walk.
-    todo = [makers[o.name] for o in proto.graph.output if o.name in makers]
+    # A wrong output can agree by value with some other tensor, so these always start the walk.
+    todo = [makers[name] for name in wrong_outputs if name in makers]
     while todo:
         index = todo.pop()
         if index in wrong:
@@ -180,5 +214,19 @@ def _first_divergent(
     if not wrong:
         return None, None
     node = proto.graph.node[min(wrong)]
-    before = [name for name in node.input if agrees.get(name) and makers.get(name, -1) >= 0]
+    before = [name for name in node.input if agrees.get(name) and name not in apart]
     return f"{node.name or node.output[0]} ({node.op_type})", before[-1] if before else None
+
+
+def _not_from_data(graph: onnx.GraphProto) -> set[str]:
+    """Names of the intermediate tensors that depend on weights, constants and shapes, never on an input's values."""
+    stored = {tensor.name for tensor in graph.initializer} | {""}
+    found: set[str] = set()
+    for node in graph.node:
+        subgraph = any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute)
+        random = node.op_type.startswith(("Random", "Bernoulli", "Multinomial"))
+        if node.op_type in ("Shape", "Size") or not (
+            subgraph or random or any(name not in stored and name not in found for name in node.input)
+        ):
+            found.update(node.output)
+    return found

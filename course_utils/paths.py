@@ -21,10 +21,18 @@ def data_path(name: str = "") -> Path:
     return (checkout if checkout.is_dir() and not installed.is_dir() else installed) / name
 
 
+def cannot_write(path: Path, error: OSError) -> str:
+    return (
+        f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): copy the notebook into "
+        f"a folder of your own and open it from there."
+    )
+
+
 @contextmanager
 def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
     """Open a file beside `path` and rename it when all is written, so that no half-written file is ever left.
 
+    Text (mode "w") is UTF-8 with plain line ends, so that its bytes are the same on every system.
     Raises CourseError where the folder cannot be written to.
     """
     path = Path(path)
@@ -32,12 +40,10 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise CourseError(
-            f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): copy the notebook into "
-            f"a folder of your own and open it from there."
-        ) from None
+        raise CourseError(cannot_write(path, error)) from None
     try:
-        with os.fdopen(handle, mode) as stream:
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        with os.fdopen(handle, mode, **text) as stream:
             yield stream
         os.chmod(partial, 0o644)
         os.replace(partial, path)

@@ -40,8 +40,15 @@ def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) ->
     if set(feed) != set(inputs):
         raise CourseError(f"The model's inputs are named {sorted(inputs)}, and it was fed {sorted(feed)}.")
     for name, value in feed.items():
+        if not isinstance(value, np.ndarray):
+            raise CourseError(
+                f"Input {name!r} was fed a {type(value).__name__}, the model expects a NumPy array: "
+                f"np.asarray(…) makes one, and so does a torch tensor's .numpy()."
+            )
         wanted = inputs[name]
         dtype = _NUMPY.get(wanted.type, wanted.type)
+        if dtype == "tensor(string)" and value.dtype.kind in "OUS":
+            dtype = str(value.dtype)  # ONNX Runtime takes all three of NumPy's forms of text
         if str(value.dtype) != dtype:
             raise CourseError(
                 f"Input {name!r} was fed {value.dtype}, the model expects {dtype}: convert it with .astype(np.{dtype})."
@@ -57,10 +64,14 @@ def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) ->
 
 
 def run(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All outputs by name, after `check_feed`."""
+    """All outputs by name, after `check_feed`. Raises CourseError with ONNX Runtime's reason when the run itself fails."""
     check_feed(session, feed)
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feed)), strict=True))
+    try:
+        values = session.run(names, dict(feed))
+    except Exception as error:  # its exception classes derive from Exception alone
+        raise CourseError(f"ONNX Runtime stopped in the run: {str(error).strip().splitlines()[0]}") from None
+    return dict(zip(names, values, strict=True))
 
 
 def run_all(model: Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,20 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import CourseError
+import psutil
+
+from .errors import CourseError, require
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 SHORTEST_SAMPLE = 1e-3  # seconds; shorter calls are timed in groups, so that the clock's own cost does not count
+BUSY = 0.2  # share of the processors; more than that in other programs' hands, and the numbers are worth little
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """samples: seconds per call, one row per round, one column per candidate."""
+    """samples: seconds per call, one row per round, one column per candidate.
+
+    others: share of the processors (0 to 1) that other programs used meanwhile; None where the system does not tell.
+    """
 
     samples: pd.DataFrame
+    others: float | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -34,14 +42,16 @@ class Comparison:
         return table
 
     def ratio(self, slow: str, fast: str) -> float:
-        """Median time of `slow` ÷ median time of `fast`, both from this run."""
+        """Median time of `slow` ÷ median time of `fast`, both from this run. Raises CourseError for another name."""
+        for name in (slow, fast):
+            if name not in self.samples:
+                raise CourseError(f"{name!r} was not timed; these were: {', '.join(map(repr, self.samples))}.")
         medians = self.samples.median()
         return float(medians[slow] / medians[fast])
 
     def plot(self, title: str | None = None) -> Axes:
         """Boxes from quartile to quartile, the median marked. The title states the finding unless one is given."""
-        import matplotlib.pyplot as plt
-
+        plt = require("matplotlib.pyplot")
         names = list(self.samples.columns)
         _, axes = plt.subplots(figsize=(7.2, 0.6 * len(names) + 1.3))
         axes.boxplot(
@@ -86,7 +96,8 @@ def compare(
     of calls. Before that every candidate runs `warmup` times. Garbage collection rests meanwhile.
     threads: torch's threads while measuring (restored afterwards). The threads of an ONNX Runtime session are fixed when
     it is created (`SessionOptions.intra_op_num_threads`): give both the same number.
-    seconds: no new round starts after this time; at least three rounds are run.
+    seconds: no new round starts after this time; at least three rounds are run, unless fewer were asked for.
+    Prints a sentence when other programs kept the processor busy: such numbers are worth little.
     Raises CourseError when there is nothing to call, or when a candidate fails (with its name).
     """
     import pandas as pd
@@ -96,31 +107,71 @@ def compare(
         raise CourseError(
             'compare() expects a dict of name → function without arguments, such as {"torch": lambda: model(x)}.'
         )
-    groups: dict[str, int] = {}
-    for name, call in candidates.items():
-        try:
-            for _ in range(warmup):
-                call()
-            once = _timed(call, 1)
-        except Exception as error:
-            raise CourseError(f"The candidate {name!r} failed before it was timed: {error}") from error
-        groups[name] = max(1, int(SHORTEST_SAMPLE / max(once, 1e-9)))
+    if rounds < 1 or warmup < 0:
+        raise CourseError(f"compare() was given rounds={rounds}, warmup={warmup}: it needs at least 1 and 0.")
     names, order, rows = list(candidates), random.Random(seed), []
-    deadline = time.perf_counter() + seconds
     with _torch_threads(threads), _no_garbage_collection():
+        # The warm-up runs with the same threads: starting them is a part of it.
+        groups = {name: _group(name, call, warmup) for name, call in candidates.items()}
+        others, deadline = _OtherPrograms(), time.perf_counter() + seconds
         for done in tqdm(range(rounds), desc="timing", leave=False):
             if done >= 3 and time.perf_counter() > deadline:
                 break
             order.shuffle(names)
-            rows.append({name: _timed(candidates[name], groups[name]) for name in names})
-    return Comparison(pd.DataFrame(rows)[list(candidates)])
+            rows.append({name: _timed(name, candidates[name], groups[name]) for name in names})
+        share = others.share()
+    if share is not None and share > BUSY:
+        print(
+            f"Other programs used {share:.0%} of the processor meanwhile: these numbers say little, and their ratio "
+            f"may be wrong, too. Close what you can and time again."
+        )
+    return Comparison(pd.DataFrame(rows)[list(candidates)], share)
 
 
-def _timed(call: Callable[[], object], times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
+def _group(name: str, call: Callable[[], object], warmup: int) -> int:
+    """Warm one candidate up; how many calls make one sample."""
+    if warmup:
+        _timed(name, call, warmup)
+    return max(1, int(SHORTEST_SAMPLE / max(_timed(name, call, 1), 1e-9)))
+
+
+def _timed(name: str, call: Callable[[], object], times: int) -> float:
+    try:
+        start = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - start) / times
+    except Exception as error:
+        raise CourseError(f"The candidate {name!r} failed: {type(error).__name__}: {error}") from error
+
+
+class _OtherPrograms:
+    """How busy the processors that this process may use were with anything else, since this object was made."""
+
+    def __init__(self) -> None:
+        self._before = self._read()
+
+    def share(self) -> float | None:
+        """0 to 1; None where the system does not tell, or too little time has passed for its clock of 10 ms."""
+        after = self._read()
+        if self._before is None or after is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(self._before, after, strict=True))
+        return min(1.0, max(0.0, busy - own) / wall) if wall > 0.1 else None
+
+    @staticmethod
+    def _read() -> tuple[float, float, float] | None:
+        """Seconds, summed over the processors: passed, spent working, spent working for this process."""
+        try:
+            usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+            all_of = [t for number, t in enumerate(psutil.cpu_times(percpu=True)) if number in usable]
+            own = psutil.Process().cpu_times()
+        except (psutil.Error, OSError, NotImplementedError):
+            return None
+        # Linux counts a guest's time as the user's, too.
+        idle = sum(t.idle + getattr(t, "iowait", 0.0) for t in all_of)
+        total = sum(sum(t) - getattr(t, "guest", 0.0) - getattr(t, "guest_nice", 0.0) for t in all_of)
+        return total, total - idle, own.user + own.system
 
 
 @contextmanager

@@ -39,7 +39,7 @@ sys.path.insert(0, str(HERE.parent))
 from course_utils.data import CLASS_NAMES, FASHION_MEAN, FASHION_STD, read_idx  # noqa: E402
 from course_utils.models import FashionResNet  # noqa: E402
 
-SEED, BATCH, PEAK_LR, WEIGHT_DECAY, EMA = 2026, 128, 0.4, 5e-4, 0.998
+SEED, BATCH, PEAK_LR, WEIGHT_DECAY, EMA = 2026, 128, 0.2, 5e-4, 0.998
 CHECKPOINT = HERE / ".training" / "checkpoint.pt"
 
 
@@ -132,7 +132,7 @@ def train(folder: Path, epochs: int) -> tuple[torch.nn.Module, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="folder with the four *-ubyte.gz files")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=24)
     args = parser.parse_args()
     model, seconds = train(args.dataset, args.epochs)
     model = model.to(memory_format=torch.contiguous_format)

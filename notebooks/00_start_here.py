@@ -50,6 +50,7 @@ for image, guess, label, ax in zip(images, guesses, labels, axes):
     ax.imshow(image, cmap="gray_r")
     ax.set_title(cu.CLASS_NAMES[guess], fontsize=9, color="green" if guess == label else "red", loc="center")
     ax.axis("off")
+plt.show()
 
 # %% [markdown]
 # ## The first export
@@ -237,6 +238,7 @@ result
 
 # %%
 result.plot()
+plt.show()
 # %% [markdown]
 # Your numbers will differ from those on the page. That is why no lesson asserts a time: it asserts what is true on
 # every machine, and shows the rest.
@@ -244,8 +246,12 @@ result.plot()
 # %% [markdown]
 # ## Play
 #
-# Move the slider through the test pictures. Each time, ONNX Runtime runs the model on the chosen one. Can you find a picture
-# that fools it? Row 12 does. (This needs a running kernel: on a web page you see only the picture it starts with.)
+# Move the slider through the test pictures. Each time, ONNX Runtime runs the model on the chosen one. Can you find a
+# picture that fools it? If not, the next cell gives some away. (The slider needs a running kernel: on a web page you see only
+# the picture it starts with.)
+
+# %% tags=["hide-output"]
+np.flatnonzero(predictions != labels)[:8].tolist()
 
 # %%
 from ipywidgets import IntSlider, interact
@@ -263,7 +269,7 @@ def look(row):
     plt.show()
 
 
-interact(look, row=IntSlider(0, 0, 500, description="picture"))
+_ = interact(look, row=IntSlider(0, 0, 500, description="picture"))
 
 # %% [markdown]
 # ## How this course works

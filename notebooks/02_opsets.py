@@ -1,0 +1,668 @@
+# %% [markdown]
+# # 02 · Opsets
+#
+# An ONNX model is a text in a language, and the language has a dictionary. The dictionary gets a new edition once or
+# twice a year. The number of the edition is called the **opset**. A reader with an older dictionary does not know the
+# newest words, and some old words have changed their meaning.
+#
+# After this lesson you will be able to
+#
+# - read the history of any operator,
+# - find out which versions your runtime loads,
+# - see which opset an exporter really wrote,
+# - move a model to another opset, and prove that it still computes the same.
+#
+# It takes about 45 minutes.
+
+# %% [markdown]
+# ## Set up
+
+# %%
+import course_utils as cu
+
+cu.setup()
+
+# %% [markdown]
+# ## Two numbers in every file
+#
+# We export our small network as in lesson 00, and do not say which opset we want. `cu.exporter_messages` collects what
+# the exporter says on the way. We need that later.
+
+# %%
+import onnx
+import torch
+
+model = cu.fashion_resnet()
+image = torch.randn(2, 1, 28, 28)
+names = {"input_names": ["image"], "output_names": ["logits"]}
+with cu.exporter_messages():
+    torch.onnx.export(model, (image,), "work/02_default.onnx", **names, external_data=False, verbose=False)
+
+# %%
+default = onnx.load("work/02_default.onnx")
+assert default.ir_version > 0 and default.opset_import[0].version > 0
+{"IR version": default.ir_version, "opset": {o.domain or "ai.onnx": o.version for o in default.opset_import}}
+
+# %% [markdown]
+# - The **IR version** says how the file is built: which fields a graph, a node and a tensor have. Think of the grammar.
+# - The **opset** says which operators there are and what each of them means. Think of the dictionary.
+#
+# A node does not carry a version. The model names one opset for each domain, and that decides the meaning of all nodes.
+# We did not name an opset, and yet the file has one: no model can do without.
+
+# %% [markdown]
+# ## How a node finds its meaning
+#
+# The package `onnx` contains all editions of the dictionary. `get_schema` looks up one operator as a certain opset
+# sees it. We ask four opsets for `ReduceMean`, the average over some axes.
+
+# %%
+import pandas as pd
+
+seen = {opset: onnx.defs.get_schema("ReduceMean", opset) for opset in (14, 17, 18, 20)}
+pd.DataFrame(
+    {
+        "version used": {o: s.since_version for o, s in seen.items()},
+        "inputs": {o: ", ".join(i.name for i in s.inputs) for o, s in seen.items()},
+        "attributes": {o: ", ".join(s.attributes) for o, s in seen.items()},
+    }
+).rename_axis("opset")
+
+# %%
+assert seen[14].since_version == seen[17].since_version == 13
+assert "axes" in seen[17].attributes and "axes" in [i.name for i in seen[18].inputs]
+
+# %% [markdown]
+# An operator keeps its version until it changes. Opsets 14 and 17 both use version 13 of `ReduceMean`. Opset 18 has a
+# new version: `axes` is no longer an attribute but an input. A node written for 17 is therefore wrong in 18.
+
+# %% [markdown]
+# ## The whole history
+#
+# `cu.operator_history` puts all versions of all operators into one table. What is your guess: does an opset mostly
+# bring new operators, or does it mostly change old ones?
+
+# %% tags=["remove-input"]
+cu.quiz("02_opsets", 1)
+
+# %%
+history = cu.operator_history()
+counts = history.groupby(["opset", "event"]).size().unstack(fill_value=0)
+later = counts.loc[2:]
+later.sum().to_frame("from opset 2 on")
+
+# %%
+import matplotlib.pyplot as plt
+
+ax = later[["new", "changed", "withdrawn"]].plot.bar(stacked=True, width=0.8)
+ratio = later["changed"].sum() / later["new"].sum()
+ax.set_title(f"For each new operator, opsets change {ratio:.1f} old ones")
+ax.set_ylabel("operators")
+plt.show()
+
+# %% [markdown]
+# The first opset is left out: it brought all its operators at once. Since then, changes outnumber additions. Most of
+# them only allow one more data type. But some change what a node means, and those matter. One operator in detail:
+
+# %%
+assert later["changed"].sum() > later["new"].sum()
+cu.operator_history("Softmax")[["opset", "event", "attributes", "what"]]
+
+# %% [markdown]
+# `Softmax` looks the same in every opset: one input, one attribute. Keep it in mind. It has a surprise for us.
+
+# %% [markdown]
+# ## The report's three dates
+#
+# The report says that opsets 7 to 9 cover convolutional networks, that opset 10 brought 8-bit integers, and that 13 to
+# 17 brought audio and transformers. The history can tell. First the operators of our network, and its relatives:
+
+# %%
+first = history[history["event"] == "new"].set_index("operator")["opset"]
+cnn = ["Conv", "BatchNormalization", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Gemm"]
+cnn += ["ConvTranspose", "Flatten", "Dropout", "Softmax"]
+first[cnn].to_frame("came with opset").T
+
+# %% [markdown]
+# All of them are as old as ONNX itself. So is the network possible in opset 7? Only the older exporter, `dynamo=False`,
+# still writes such a file. Lesson 03 introduces it properly.
+
+# %%
+gates = {}
+for opset in (7, 9):
+    file = f"work/02_cnn_{opset}.onnx"
+    with cu.exporter_messages():
+        torch.onnx.export(model, (image,), file, **names, dynamo=False, opset_version=opset)
+    assert onnx.load(file).opset_import[0].version == opset
+    gates[opset] = cu.parity(model, file, image)
+pd.Series({opset: str(gate) for opset, gate in gates.items()}, name="parity").rename_axis("opset").to_frame()
+
+# %%
+cu.claim(
+    "opset-history-cnn",
+    {
+        "every operator of our list exists in opset 7": (first[cnn] <= 7).all(),
+        "ours is among the networks that need no more: opset 7 and opset 9 give PyTorch's numbers": all(
+            gate.within for gate in gates.values()
+        ),
+        "none of them was new in opsets 7 to 9": not first[cnn].between(7, 9).any(),
+    },
+)
+
+# %% [markdown]
+# Next, 8-bit integers. The names of the operators tell what they are for.
+
+# %%
+integer = first[first.index.str.contains("Quantize|QLinear|Integer")]
+integer.sort_values().to_frame("came with opset").T
+
+
+# %% [markdown]
+# To be sure, we write a model that turns numbers into 8-bit integers and back, and ask two dictionaries about it.
+
+
+# %%
+def quantizer(opset):
+    return onnx.parser.parse_model(f"""<ir_version: 5, opset_import: ["": {opset}]>
+        g (float[4] x) => (float[4] y) <float s = {{0.5}}, int8 zero = {{0}}>
+        {{ q = QuantizeLinear(x, s, zero)
+           y = DequantizeLinear(q, s, zero) }}""")
+
+
+def complaint(model):
+    """The first line of what onnx.checker says, or None."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        return str(error).strip().splitlines()[0]
+
+
+pd.Series({opset: complaint(quantizer(opset)) or "accepted" for opset in (9, 10)}, name="onnx.checker").to_frame()
+
+# %%
+cu.claim(
+    "opset-history-int8",
+    {
+        "all operators for 8-bit integers came with opset 10 or later": integer.min() == 10,
+        "opset 9 does not know QuantizeLinear": "No Op registered for QuantizeLinear" in complaint(quantizer(9)),
+        "opset 10 does": complaint(quantizer(10)) is None,
+    },
+)
+
+# %% [markdown]
+# Last, audio and transformers. What did each opset from 13 to 17 bring?
+
+# %% tags=["remove-input"]
+cu.quiz("02_opsets", 2)
+
+# %%
+brought = {opset: ", ".join(first[first == opset].index) or "nothing new" for opset in range(13, 25)}
+pd.Series(brought, name="new operators").rename_axis("opset").to_frame()
+
+# %%
+audio = ["DFT", "STFT", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"]
+cu.claim(
+    "opset-history-audio",
+    {
+        "opset 13 brought no operator at all": not (first == 13).any(),
+        "all operators for audio came with opset 17": (first[audio] == 17).all(),
+        "so did LayerNormalization, which every transformer uses": first["LayerNormalization"] == 17,
+        "other operators of transformers came later": (first[["Gelu", "Attention", "RMSNormalization"]] > 17).all(),
+    },
+)
+
+# %% [markdown]
+# ## What does your runtime load?
+#
+# ONNX Runtime has a dictionary of its own, built in. Your installed package `onnx` may be newer.
+
+# %%
+import onnxruntime as ort
+
+pd.Series(
+    {
+        "onnxruntime": ort.__version__,
+        "onnx": onnx.__version__,
+        "newest opset of onnx": onnx.defs.onnx_opset_version(),
+        "newest IR version of onnx": onnx.IR_VERSION,
+    },
+    name="installed",
+).to_frame()
+
+# %% tags=["remove-input"]
+cu.quiz("02_opsets", 3)
+
+
+# %% [markdown]
+# We do not look it up, we try. This model has a single node, `Identity`, which every opset has. Only the two numbers
+# can decide whether it loads.
+
+
+# %%
+from onnx import TensorProto, helper
+
+
+def tiny(ir_version, opset, op="Identity", domain=""):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], domain=domain)], "tiny", [x], [y])
+    return helper.make_model(graph, ir_version=ir_version, opset_imports=[helper.make_opsetid(domain, opset)])
+
+
+def refusal(model):
+    """What ONNX Runtime says when it does not load the model, or None."""
+    try:
+        ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return str(error).strip().partition("ModelOptions&) ")[2] or str(error).strip()
+
+
+# %% [markdown]
+# A harmless pair of numbers, an IR version from the future, and an opset from the future:
+
+# %%
+for ir_version, opset in [(8, 17), (99, 17), (8, 99)]:
+    print(ir_version, opset, "→", (refusal(tiny(ir_version, opset)) or "loads")[-170:])
+
+# %%
+assert refusal(tiny(8, 17)) is None
+assert "Unsupported model IR version: 99" in refusal(tiny(99, 17))
+assert "till opset" in refusal(tiny(8, 99))
+
+# %% [markdown]
+# Two different errors, and each names the highest number that is allowed. `cu.loads_in_this_runtime` makes that try
+# for every pair of numbers. The dots are the pairs that the releases of `onnx` have written by default.
+
+# %%
+loads = cu.loads_in_this_runtime()
+newest, newest_ir = loads.columns[loads.any()].max(), loads.index[loads.any(axis=1)].max()
+
+# %%
+_, ax = plt.subplots()
+ax.pcolormesh(loads.columns, loads.index, loads, cmap="Blues", vmax=3)
+pairs = {(release[2], release[1]) for release in helper.VERSION_TABLE}
+ax.scatter(*zip(*pairs), color="#D55E00", s=18, label="a release of onnx")
+ax.set_title(f"ONNX Runtime {ort.__version__} loads opset {newest} and IR {newest_ir} at most")
+ax.set_xlabel("opset")
+ax.set_ylabel("IR version")
+ax.legend(loc="upper left")
+plt.show()
+
+# %% [markdown]
+# The blue field loads. The two limits have nothing to do with each other: a new opset in an old IR version is fine.
+# A dot outside the field means that this release of `onnx` writes files which your runtime refuses, unless you ask
+# for less. The dictionaries of two packages need not be of the same age.
+#
+# Inside the field there is a second question: does the runtime have a *program* for this version of the operator?
+
+# %%
+pd.Series({opset: refusal(tiny(8, opset, "Relu")) or "loads" for opset in (5, 6, 7)}, name="Relu").rename_axis(
+    "opset"
+).to_frame()
+
+# %% [markdown]
+# ONNX Runtime promises opset 7 and later. Below that, it depends on the operator.
+
+# %% [markdown]
+# ## What you ask for, and what you get
+#
+# Now to the exporter. Our test case turns each picture a little, with `grid_sample`. It came into ONNX late.
+
+
+# %%
+class Turn(torch.nn.Module):
+    """Turn pictures by a fixed angle: float32 [N, 1, 28, 28] → the same shape."""
+
+    def __init__(self):
+        super().__init__()
+        matrix = torch.tensor([[[0.9, -0.4, 0.0], [0.4, 0.9, 0.0]]])
+        self.register_buffer("grid", torch.nn.functional.affine_grid(matrix, [1, 1, 28, 28], align_corners=False))
+
+    def forward(self, x):
+        return torch.nn.functional.grid_sample(x, self.grid.expand(x.shape[0], -1, -1, -1), align_corners=False)
+
+
+int(first["GridSample"])
+
+# %% [markdown]
+# We ask both exporters for opset 9, which does not have this operator. What do you expect?
+
+# %% tags=["remove-input"]
+cu.quiz("02_opsets", 4)
+
+
+# %%
+def written(module, file, opset, **how):
+    """Export, and return the opset that stands in the file, or the error."""
+    with cu.exporter_messages():
+        try:
+            torch.onnx.export(module, (image,), file, opset_version=opset, **how)
+        except Exception as error:
+            return error
+    return onnx.load(file).opset_import[0].version
+
+
+old = written(Turn(), "work/02_turn_old.onnx", 9, dynamo=False)
+print(type(old).__name__, "→", str(old).splitlines()[0])
+
+# %% [markdown]
+# The older exporter, `dynamo=False`, raises an error with good advice. Now the default one:
+
+# %%
+with cu.exporter_messages() as messages:
+    torch.onnx.export(Turn(), (image,), "work/02_turn.onnx", opset_version=9, external_data=False, verbose=False)
+turned = onnx.load("work/02_turn.onnx").opset_import[0].version
+turned
+
+# %% [markdown]
+# No error, and a file. But we asked for 9, and something else stands in it. The exporter did say so, in its log:
+
+# %%
+for message in messages:
+    print("•", message[:330])
+
+# %% [markdown]
+# The default exporter always builds the graph in one opset of its own. Then it tries to convert the result to what you
+# asked for. Where that fails, it keeps its own opset. A program that exports at night reads no log.
+
+# %%
+assert turned >= 16
+cu.claim(
+    "old-opset-fails",
+    {
+        "the older exporter raises UnsupportedOperatorError": type(old).__name__ == "UnsupportedOperatorError",
+        "the default exporter returns without an error": True if turned else False,
+        "its file is not in the opset that we asked for": turned != 9,
+        "it is one that has the operator": turned >= first["GridSample"],
+    },
+)
+
+# %% [markdown]
+# How often does that happen? We ask for five opsets, for four networks of increasing size.
+
+# %%
+functional = torch.nn.functional
+
+
+class Apply(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+cases = {
+    "ReLU": Apply(functional.relu),
+    "bicubic ×2": Apply(lambda x: functional.interpolate(x, scale_factor=2.0, mode="bicubic")),
+    "LayerNorm": Apply(lambda x: functional.layer_norm(x, (28,))),
+    "fashion_resnet": model,
+}
+
+# %%
+asked = [9, 13, 14, 17, 20]
+how = {"external_data": False, "verbose": False}
+table = pd.DataFrame(
+    {
+        name: {opset: written(case, "work/02_asked.onnx", opset, **how) for opset in asked}
+        for name, case in cases.items()
+    }
+).rename_axis("asked for ↓   written →")
+table
+
+# %% [markdown]
+# Upwards, you get what you ask for. Downwards, it depends on the operators. There is only one safe habit: after an
+# export, **read the opset from the file** and compare.
+
+# %%
+own = int(table.loc[9, "fashion_resnet"])
+assert (table.loc[20] == 20).all() and (table.loc[9] == own).all()
+own
+
+# %% [markdown]
+# The report says that `opset_version` *must* be given. Our first file of this lesson was made without.
+
+# %%
+cu.claim(
+    "opset-must-be-explicit",
+    {
+        "an export without opset_version writes a file, and the file names an opset": default.opset_import[0].version
+        > 0,
+        "this runtime loads it": refusal(default) is None,
+        "giving it does not settle the matter: the file can say something else": (table.loc[9] != 9).any(),
+    },
+)
+
+# %% [markdown]
+# And is 14 to 17 still the range to recommend?
+
+# %%
+cu.claim(
+    "opset-14-17-recommended",
+    {
+        "this runtime loads each of the opsets 14 to 17": loads.loc[8, 14:17].all(),
+        "it loads newer ones as well": newest > 17 and loads.loc[8, 18:newest].all(),
+        "the default exporter builds its graphs in a newer one": own > 17,
+        "asked for 14 to 17, it cannot always deliver": (table.loc[17] != 17).any() and (table.loc[14] != 14).any(),
+        "there is an upper end: the next opset is refused": refusal(tiny(8, newest + 1)) is not None,
+    },
+)
+
+# %% [markdown]
+# > **Note** A rule for today: keep what the exporter writes by itself, unless the place where the model will run has an
+# > older runtime. Then ask for the newest opset which that runtime loads.
+
+# %% [markdown]
+# ## Move a model to another opset
+#
+# What if you have only the file? `onnx.version_converter` rewrites the nodes. We give it a small model in opset 11: an
+# average over one axis, then limits, then a softmax.
+
+# %%
+from onnx import version_converter
+
+eleven = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 11]>
+    g (float[2, 3, 4] x) => (float[2, 3, 4] y) <float low = {-1}, float high = {1}>
+    { mean = ReduceSum <axes = [2], keepdims = 1> (x)
+      centred = Sub(x, mean)
+      limited = Clip(centred, low, high)
+      y = Softmax <axis = 1> (limited) }""")
+thirteen = version_converter.convert_version(eleven, 13)
+cu.node_table(thirteen)[["op", "inputs", "outputs", "attributes"]]
+
+# %% [markdown]
+# `ReduceSum` takes its axes from a `Constant` now. `Softmax` has got company: `Flatten` before it and `Reshape` after.
+# Why? Before opset 13, `Softmax` flattened its input to a matrix and normalised whole rows. From 13 on it
+# normalises along a single axis. The converter has written down what was meant.
+#
+# So what happens if somebody just changes the number?
+
+# %% tags=["remove-input"]
+cu.quiz("02_opsets", 5)
+
+# %%
+import numpy as np
+
+
+def run(model, x):
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def renumbered(model, opset):
+    """A copy with another opset number. Its nodes stay as they are."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy.opset_import[0].version = opset
+    return copy
+
+
+# %%
+x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+softmax = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 11]>
+    g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Softmax <axis = 1> (x) }""")
+differences = {
+    "converted to 13": np.abs(run(version_converter.convert_version(softmax, 13), x) - run(softmax, x)).max(),
+    "number changed to 13": np.abs(run(renumbered(softmax, 13), x) - run(softmax, x)).max(),
+}
+pd.Series(differences, name="largest difference").to_frame()
+
+# %%
+assert differences["converted to 13"] < 1e-6 < 0.01 < differences["number changed to 13"]
+
+# %% [markdown]
+# The renumbered model loads, runs, and is wrong. Nothing warns you. With `ReduceSum` you would have been lucky: there,
+# the runtime complains.
+
+# %%
+print(refusal(renumbered(eleven, 13)))
+
+# %% [markdown]
+# ## Up: trust, but compare
+#
+# Our network, from opset 9 upwards. We compare with PyTorch each time, and check what changed in the graph.
+
+# %%
+nine = onnx.load("work/02_cnn_9.onnx")
+up = {}
+for opset in (14, 17, 21, 23):
+    onnx.save(version_converter.convert_version(nine, opset), f"work/02_up_{opset}.onnx")
+    up[opset] = cu.parity(model, f"work/02_up_{opset}.onnx", image)
+pd.Series({opset: str(gate) for opset, gate in up.items()}, name="from 9 to …").to_frame()
+
+# %%
+cu.graph_diff(nine, "work/02_up_23.onnx")
+
+# %% [markdown]
+# Only the opset number differs: for this network, no node had to change. Note that the converter leaves the IR version
+# alone. Is a comparison a waste of time, then? Here is `Hardmax`, which had the same change as `Softmax`.
+
+# %%
+hardmax = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 12]>
+    g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Hardmax <axis = 1> (x) }""")
+converted = version_converter.convert_version(hardmax, 13)
+hardmax_error = np.abs(run(converted, x) - run(hardmax, x)).max()
+pd.Series({"accepted by the checker": complaint(converted) is None, "largest difference": hardmax_error}).to_frame("")
+
+# %% [markdown]
+# The largest difference should be zero. If it is not, you look at a mistake of the converter itself: it renumbered
+# `Hardmax` and forgot that its meaning changed. That is what the parity gate is for.
+
+# %% [markdown]
+# ## Down: rarely
+#
+# We take the network in opset 14 down to 13, and the file of the default exporter down to 17.
+
+# %%
+down = {}
+for source, opset in (("work/02_up_14.onnx", 13), ("work/02_default.onnx", 17), ("work/02_default.onnx", 13)):
+    try:
+        result = version_converter.convert_version(onnx.load(source), opset)
+        down[source, opset] = complaint(result) or refusal(result) or "converted"
+    except RuntimeError as error:
+        down[source, opset] = str(error).rpartition("failed: ")[2]
+pd.Series(down, name="what happened").rename_axis(["file", "to opset"]).to_frame()
+
+# %% [markdown]
+# *No adapter* means: nobody has written the rule that leads back. The second line is worse. The converter returned a
+# model, but the model is broken: `ReduceMean` kept an attribute that opset 17 does not have. Only the checker noticed.
+# It is also the reason why the exporter could not give us opset 17 above.
+
+# %%
+cu.claim(
+    "opset-converter",
+    {
+        "upwards, from 9 to 14, 17, 21 and 23, the network gives PyTorch's numbers": all(g.within for g in up.values()),
+        "nodes are rewritten where an operator's form changed": cu.op_histogram(thirteen).get("Reshape", 0) == 1
+        and np.allclose(run(thirteen, x), run(eleven, x), atol=1e-6),
+        "downwards, from 14 to 13, there is no adapter": "No Adapter" in down["work/02_up_14.onnx", 13],
+        "none of the three attempts to go down succeeded": "converted" not in down.values(),
+    },
+)
+
+# %% [markdown]
+# To get a lower opset, export again with `dynamo=False` and the opset you need, or change the network.
+
+# %% [markdown]
+# ## Other dictionaries
+#
+# `ai.onnx` is one domain among several. A model names an opset for **each** domain that its nodes use:
+#
+# | domain | what it holds | whose |
+# |---|---|---|
+# | `ai.onnx`, or empty | neural networks, tensors | the standard |
+# | `ai.onnx.ml` | trees, scalers, text encoders | the standard |
+# | `com.microsoft` | faster and fused operators | ONNX Runtime only |
+# | your own | what you like | you |
+#
+# This model uses two. The first time, we forget to name the second one.
+
+# %%
+forgot = tiny(8, 17)
+forgot.graph.node[0].op_type, forgot.graph.node[0].domain = "QuickGelu", "com.microsoft"
+named = onnx.ModelProto.FromString(forgot.SerializeToString())
+named.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+pd.DataFrame(
+    {
+        "onnx.checker": [complaint(forgot) or "accepted", complaint(named) or "accepted"],
+        "ONNX Runtime": [refusal(forgot) or "loads", refusal(named) or "loads"],
+    },
+    index=["domain not named", "domain named"],
+)
+
+# %% [markdown]
+# The checker insists on the name of the domain; ONNX Runtime is generous. Another program may not be, so name it. The
+# same pattern holds for `ai.onnx.ml`, with its own numbers:
+
+# %%
+pd.Series({v: refusal(tiny(8, v, "Normalizer", "ai.onnx.ml")) is None for v in range(1, 8)}, name="loads").rename_axis(
+    "opset of ai.onnx.ml"
+).to_frame().T
+
+# %% [markdown]
+# Your own domain needs no program in C++ as long as you can say your operator in standard ones. The model then carries
+# its own little dictionary, a **function**:
+
+# %%
+own_word = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17, "school": 1]>
+    g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = school.Swish(x) }
+    <domain: "school", opset_import: ["": 17]>
+    Swish (a) => (b) { s = Sigmoid(a)   b = Mul(a, s) }""")
+assert complaint(own_word) is None
+assert np.allclose(run(own_word, x), x / (1 + np.exp(-x)), atol=1e-6)
+cu.node_table(own_word)[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# ONNX Runtime puts the body in place of the node. But be careful with the converter, once more:
+
+# %%
+moved = version_converter.convert_version(own_word, 21)
+pd.Series({"functions before": len(own_word.functions), "functions after": len(moved.functions)}).to_frame("")
+
+# %%
+print(refusal(moved) or "loads")
+
+# %% [markdown]
+# If the functions are gone, the converter has dropped them: it does not know such models. After every conversion, run
+# the checker, load the model, and compare the numbers.
+
+# %% [markdown]
+# ## Play
+#
+# Choose an operator. The line starts where it came into the dictionary; each large dot is a version. Try `Upsample`,
+# `Resize`, `QuantizeLinear`. Which operator has never changed?
+
+# %%
+cu.opset_explorer()
+
+# %% [markdown]
+# ## Recap
+#
+# - A file has an IR version (grammar) and one opset for each domain (dictionary). The runtime has a limit for each.
+# - A node has the meaning of the newest version of its operator that is not newer than the opset.
+# - The default exporter can return without an error and write another opset than you asked for: read it from the file.
+# - Never change the number alone. `Softmax` then runs, and computes something else.
+# - The version converter goes up well and down rarely. After it: checker, runtime, parity.
+# - Name every domain that your nodes use.
+#
+# **Next:** the [exercises of this lesson](exercises/02_opsets.ipynb). After them, lesson 03, Tracing and scripting,
+# asks how the exporter sees your Python code at all.

@@ -1,0 +1,130 @@
+"""For the tests of the site: a local server, a browser, and what was seen when a page was opened."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+def give_up(sentence: str) -> None:
+    """Skip, except in CI, where nothing may be missing."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """The Chromium or Chrome of this machine, with a fresh profile."""
+    path = next(filter(None, map(shutil.which, [*NAMES, MAC])), None)
+    if not path:
+        give_up("No Chromium or Chrome was found: install one to test the site in a browser.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback; gives its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@dataclass
+class Seen:
+    """What went wrong while a page was open: errors in its console, requests that failed, requests to other hosts."""
+
+    errors: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.on("console", lambda m: self.errors.append(f"{m.text} ({m.location})") if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("requestfailed", lambda r: self.failed.append(f"{r.url} {r.failure}"))
+        page.on("response", lambda r: self.failed.append(f"{r.url} {r.status}") if r.status >= 400 else None)
+        page.on("request", self._request)
+
+    def _request(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in {"data", "blob"} and address.hostname != "127.0.0.1":
+            self.foreign.append(request.url)
+
+
+@dataclass
+class Visit:
+    """What one page is like: `Seen`, plus its outline, its width on a phone, and what axe finds in light and in dark."""
+
+    seen: Seen
+    headings: list[str]
+    text: str
+    too_wide: list[str]
+    violations: list[str]
+
+
+# What is wider than a phone's screen and does not scroll inside something.
+TOO_WIDE = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= width) return [];
+  const wide = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > width + 1);
+  return [`page is ${document.documentElement.scrollWidth}px wide`, ...wide.slice(0, 5).map(e => e.outerHTML.slice(0, 120))];
+}"""
+
+
+def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: str) -> Visit:
+    """Open a page as a reader would: wide, then dark, then on a phone; write a screenshot of each."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    seen = Seen()
+    seen.watch(page)
+    page.goto(address, wait_until="load")
+    page.screenshot(path=screenshots / f"{name}-desktop.png", full_page=True)
+    page.add_script_tag(path=axe)
+    violations = [f"light: {v}" for v in _axe(page)]
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    violations += [f"dark: {v}" for v in _axe(page, only="color-contrast")]
+    page.screenshot(path=screenshots / f"{name}-dark.png", full_page=True)
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page.set_viewport_size({"width": 390, "height": 844})
+    too_wide = page.evaluate(TOO_WIDE)
+    page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
+    result = Visit(seen, page.locator("h1").all_inner_texts(), page.inner_text("main"), too_wide, violations)
+    context.close()
+    return result
+
+
+def _axe(page: Page, only: str | None = None) -> list[str]:
+    """Serious and critical findings, one line per element."""
+    options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
+    if only:
+        options["runOnly"] = [only]
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [
+        f"{rule['id']} {node['target']} {node['html'][:100]}"
+        for rule in found
+        if rule["impact"] in {"serious", "critical"}
+        for node in rule["nodes"]
+    ]

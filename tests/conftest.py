@@ -1,0 +1,71 @@
+"""What several test files share: a folder of one's own, a fresh interpreter, an exported reference model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the current one: the course writes into `work/` beside the notebook."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run code in a fresh interpreter, as a student's first cell would; fails with its output unless `ok=False`."""
+
+    def run(
+        code: str, *, cwd: Path, ok: bool = True, env: dict[str, str] | None = None, **more: object
+    ) -> subprocess.CompletedProcess[str]:
+        # MPLBACKEND: no window, whatever the machine that runs the tests has.
+        variables = {**os.environ, "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8", **(env or {})}
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        done = subprocess.run(
+            command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=180, check=False, **more
+        )
+        assert not ok or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fashion_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`fashion_resnet` as lesson 00 exports it: weights inside, any batch. Do not write to it: copy it first."""
+    import torch
+
+    import course_utils as cu
+
+    path = tmp_path_factory.mktemp("export") / "fashion_resnet.onnx"
+    torch.onnx.export(
+        cu.fashion_resnet(),
+        (torch.randn(2, 1, 28, 28),),
+        path,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    return path
+
+
+@pytest.fixture
+def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No student yet, as in a fresh kernel."""
+    from course_utils import student
+
+    monkeypatch.setattr(student, "_current", [])
+    for name in ("COURSE_STUDENT", "JUPYTERHUB_USER", "COURSE_STRICT"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,132 @@
+"""The claims ledger: complete, well-formed, and every verdict upheld by exactly one cell."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+import course_utils as cu
+from course_utils import claims
+from course_utils.paths import data_path
+
+LESSONS = (
+    "00_start_here",
+    "01_graph_structure",
+    "02_opsets",
+    "03_tracing_vs_scripting",
+    "04_dynamic_axes",
+    "05_execution_providers",
+    "06_fusion",
+    "07_quantization",
+    "08_deployment",
+    "09_troubleshooting",
+    "10_capstone",
+)
+SECTIONS = {"1", "2.1", "2.2", "3", "3.1", "3.2", "4", "5", "5.1", "5.2", "6", "6.1", "6.2", "7.1", "7.2", "7.3"}
+SECTIONS |= {"8.1", "8.2", "8.3", "Appendix"}
+ENTRIES = yaml.safe_load(data_path("claims.yml").read_text(encoding="utf-8"))
+EVIDENCE = re.compile(r"^cu\.claim\(\s*[\"']([\w-]+)[\"']", re.MULTILINE)
+
+
+def evidence_cells() -> list[tuple[str, str]]:
+    """(claim id, lesson) of every cell that gives evidence."""
+    lessons = sorted((ROOT / "notebooks").glob("*/*.py")) + sorted((ROOT / "notebooks").glob("*.py"))
+    return [(id, path.stem) for path in lessons for id in EVIDENCE.findall(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[e["id"] for e in ENTRIES])
+def test_entry_is_well_formed(entry):
+    assert set(entry) <= {"id", "section", "statement", "lesson", "verdict", "today", "since"}
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", entry["id"])
+    assert entry["lesson"] in LESSONS
+    assert isinstance(entry["section"], str)
+    assert entry["statement"].strip().endswith(".")
+    assert bool(entry.get("verdict")) == bool(entry.get("today"))
+    assert entry.get("verdict", "holds") in claims.VERDICTS
+    for package, version in entry.get("since", {}).items():
+        assert package in claims.versions(), f"{package} is not a package whose version the course reads"
+        assert isinstance(version, str), f"{version} must stand in quotes: 2.10 is not the number 2.1"
+
+
+def test_ledger_is_complete():
+    """The report makes about fifty statements, in every one of its sections; none may be dropped."""
+    ids = [entry["id"] for entry in ENTRIES]
+    assert len(set(ids)) == len(ids) >= 53
+    named = {part.strip() for entry in ENTRIES for part in re.sub(r"\(.*?\)", "", entry["section"]).split(",")}
+    assert named == SECTIONS
+    assert list(cu.ledger()) == ids
+
+
+def test_every_verdict_has_exactly_one_evidence_cell_in_its_lesson():
+    cells = evidence_cells()
+    expected = [(entry["id"], entry["lesson"]) for entry in ENTRIES if entry.get("verdict")]
+    assert sorted(cells) == sorted(expected)
+
+
+def test_a_lesson_that_is_written_leaves_no_claim_open():
+    open_claims = [
+        entry["id"]
+        for entry in ENTRIES
+        if (ROOT / "notebooks" / f"{entry['lesson']}.py").exists() and not entry.get("verdict")
+    ]
+    assert not open_claims
+
+
+@pytest.fixture
+def book(monkeypatch):
+    """A ledger of two entries, one of them open, one that needs a torch from the future."""
+    made = {
+        "holds-here": claims.Claim("holds-here", "1", "It <holds>.", "00_start_here", "holds", "Yes."),
+        "holds-later": claims.Claim(
+            "holds-later", "1", "It will.", "00_start_here", "changed", "Soon.", (("torch", "99.0"), ("onnx", "1.0"))
+        ),
+        "still-open": claims.Claim("still-open", "1", "Who knows.", "00_start_here"),
+    }
+    monkeypatch.setattr(claims, "ledger", lambda: made)
+
+
+def test_true_evidence_shows_the_verdict(book):
+    proof = cu.claim("holds-here", {"two is even": True, "numpy says so": __import__("numpy").bool_(True)})
+    assert "✓ holds: It <holds>." in repr(proof)
+    assert "today: Yes." in repr(proof)
+    page = proof._repr_html_()
+    assert 'id="claim-holds-here"' in page
+    assert "It &lt;holds&gt;." in page
+
+
+def test_false_evidence_fails_and_names_what_failed(book):
+    with pytest.raises(AssertionError, match=r"'holds-here' \(holds\) is not upheld: one is even; so is three$"):
+        cu.claim("holds-here", {"two is even": True, "one is even": False, "so is three": 0})
+
+
+def test_false_evidence_with_a_package_that_is_too_old(book):
+    proof = cu.claim("holds-later", {"it does": False})
+    assert re.search(r"Not upheld here: it needs torch 99\.0 or newer \(here: [\d.]+\)\.$", repr(proof))
+    assert "Not upheld here" in proof._repr_html_()
+    assert "onnx 1.0" not in repr(proof)
+
+
+@pytest.mark.parametrize("evidence", [{}, None, True, ["a"], "it is so"])
+def test_no_evidence(evidence, book):
+    with pytest.raises(cu.CourseError, match="expects evidence as a dict"):
+        cu.claim("holds-here", evidence)
+
+
+def test_unknown_id_names_near_ones(book):
+    with pytest.raises(cu.CourseError, match=r"no claim 'hold-here'.*Did you mean one of: holds-here"):
+        cu.claim("hold-here", {"x": True})
+
+
+def test_open_claim(book):
+    with pytest.raises(cu.CourseError, match=r"'still-open' has no verdict .* yet"):
+        cu.claim("still-open", {"x": True})
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("2.9", "2.10"), ("1.26.4", "2.0"), ("1.23", "1.23.1"), ("2.9.0a0", "2.10.1rc1")]
+)
+def test_versions_are_compared_as_numbers(older, newer):
+    assert claims._number(older) < claims._number(newer)

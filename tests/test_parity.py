@@ -1,0 +1,228 @@
+"""The parity gate: equal models pass, and for others the first node that went wrong is named."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+import course_utils as cu
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.from_numpy(cu.normalize(cu.fashion_mnist("calibration")[0][:8]))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return cu.fashion_resnet()
+
+
+@pytest.fixture(scope="module")
+def files(model, fashion_onnx, tmp_path_factory):
+    """The reference model from both exporters."""
+    torchscript = tmp_path_factory.mktemp("torchscript") / "fashion_resnet.onnx"
+    # The older exporter says that it is the older exporter: no news here.
+    with pytest.warns(DeprecationWarning, match="legacy TorchScript-based ONNX export"):
+        torch.onnx.export(
+            model,
+            (torch.randn(2, 1, 28, 28),),
+            torchscript,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": {0: "batch"}},
+            dynamo=False,
+        )
+    return {"dynamo": fashion_onnx, "torchscript": torchscript}
+
+
+def through_onnx(model: nn.Module, inputs: tuple[torch.Tensor, ...], path) -> str:
+    """Export with the older exporter, which takes a moment only and decomposes more."""
+    with pytest.warns(DeprecationWarning, match="legacy TorchScript-based ONNX export"):
+        torch.onnx.export(model, inputs, path, dynamo=False, opset_version=17)
+    return str(path)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_equal(exporter, model, files, images):
+    gate = cu.parity(model, files[exporter], images)
+    assert gate.within
+    assert gate.max_abs < 1e-4
+    assert (gate.first_divergent_node, gate.mismatch) == (None, None)
+    assert str(gate).endswith("equal within atol 0.0001, rtol 0.001")
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize("op", ["Conv", "Gemm"])
+@pytest.mark.parametrize("position", [0, 0.4, 0.8, 1])
+def test_one_wrong_weight_is_found(position, op, exporter, model, files, images):
+    """One weight of one layer, anywhere in the network, whatever the exporter folded into it."""
+    broken = onnx.load(files[exporter])
+    layers = [node for node in broken.graph.node if node.op_type == op]
+    node = layers[round(position * (len(layers) - 1))]
+    weight = next(t for t in broken.graph.initializer if t.name == node.input[1])
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[np.abs(values).argmax()] += 3
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    gate = cu.parity(model, broken, images)
+    assert not gate.within
+    assert gate.first_divergent_node == f"{node.name} ({op})"
+    producers = {name for other in broken.graph.node for name in other.output}
+    assert gate.last_agreeing_tensor == (node.input[0] if node.input[0] in producers else None)
+
+
+def test_wrong_operator_is_found(model, fashion_onnx, images):
+    """A ReLU that became something else, as a slip in a hand-made graph would."""
+    broken = onnx.load(fashion_onnx)
+    node = [n for n in broken.graph.node if n.op_type == "Relu"][5]
+    node.op_type = "Abs"
+    assert cu.parity(model, broken, images).first_divergent_node == f"{node.name} (Abs)"
+
+
+def test_shape_computations_are_not_blamed(tmp_path):
+    """`view(x.size(0), -1)` puts Shape, Gather and Concat into the graph, and PyTorch never has such tensors."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 2, 3), nn.Linear(2 * 4 * 4, 3)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x)).view(x.size(0), -1))
+
+    net, x = Net().eval(), torch.randn(2, 1, 6, 6)
+    with pytest.warns(DeprecationWarning, match="legacy TorchScript-based ONNX export"):
+        torch.onnx.export(net, (x,), tmp_path / "n.onnx", dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "n"}})
+    broken = onnx.load(tmp_path / "n.onnx")
+    assert "Shape" in {node.op_type for node in broken.graph.node}
+    assert cu.parity(net, broken, x).within
+    bias = next(t for t in broken.graph.initializer if t.name == "last.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    assert cu.parity(net, broken, x).first_divergent_node.endswith("(Gemm)")
+
+
+def test_decomposed_layers_before_the_wrong_one_are_not_blamed(tmp_path):
+    """A layer that the exporter spells out in several nodes has inner tensors PyTorch never had; its result counts."""
+    net = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 4)).eval()
+    x = torch.randn(3, 5, 8)
+    path = through_onnx(net, (x,), tmp_path / "n.onnx")
+    assert cu.parity(net, path, x).within
+    broken = onnx.load(path)
+    bias = next(t for t in broken.graph.initializer if t.name == "3.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    # PyTorch multiplies and adds in one step, the graph in two; the first of them is as close as values can tell.
+    assert cu.parity(net, broken, x).first_divergent_node == "/3/MatMul (MatMul)"
+
+
+def test_dropout_in_train_mode(model, fashion_onnx, images):
+    training = copy.deepcopy(model)
+    training.dropout.train()
+    gate = cu.parity(training, fashion_onnx, images)
+    assert not gate.within
+    assert gate.first_divergent_node.endswith("(Gemm)"), "everything before the dropout agrees"
+
+
+def test_comparing_changes_nothing(model, fashion_onnx, images):
+    """A model in train mode would move BatchNorm's statistics; random numbers would be used up."""
+    training = copy.deepcopy(model).train()
+    before = {name: value.clone() for name, value in training.state_dict().items()}
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    assert not cu.parity(training, fashion_onnx, images).within
+    assert torch.rand(1) == expected
+    assert training.training
+    assert all(torch.equal(before[name], value) for name, value in training.state_dict().items())
+
+
+def graph(nodes, inputs, outputs, initializers=()):
+    """A small model; inputs and outputs as name → (dtype, shape)."""
+    info = [[helper.make_tensor_value_info(n, *what) for n, what in values.items()] for values in (inputs, outputs)]
+    made = helper.make_graph(nodes, "small", *info, list(initializers))
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+FLOAT3 = (TensorProto.FLOAT, [3])
+
+
+def test_nan_on_both_sides_agrees_on_one_side_it_does_not():
+    square_root = graph([helper.make_node("Sqrt", ["x"], ["y"])], {"x": FLOAT3}, {"y": FLOAT3})
+    x = torch.tensor([1.0, -1.0, 4.0])
+    both = cu.parity(_module(torch.sqrt), square_root, x)
+    one = cu.parity(_module(lambda x: torch.sqrt(x.abs())), square_root, x)
+    assert both.within
+    assert both.max_abs == 0
+    assert not one.within
+    assert (one.max_abs, one.max_rel) == (np.inf, np.inf)
+    assert one.first_divergent_node == "y (Sqrt)"
+
+
+def test_difference_beside_a_nan_is_still_measured():
+    halves = graph(
+        [helper.make_node("Mul", ["x", "two"], ["y"])],
+        {"x": FLOAT3},
+        {"y": FLOAT3},
+        [numpy_helper.from_array(np.float32(2), "two")],
+    )
+    gate = cu.parity(_module(lambda x: 4 * x), halves, torch.tensor([1.0, float("nan"), 4.0]))
+    assert gate.max_abs == 8
+    assert gate.max_rel == 0.5
+
+
+def test_integer_outputs_must_be_equal():
+    largest = graph(
+        [helper.make_node("ArgMax", ["x"], ["y"], axis=0, keepdims=0)], {"x": FLOAT3}, {"y": (TensorProto.INT64, [])}
+    )
+    x = torch.tensor([1.0, 3.0, 2.0])
+    assert cu.parity(_module(lambda x: x.argmax()), largest, x).within
+    assert not cu.parity(_module(lambda x: x.argmin()), largest, x, atol=10).within
+
+
+def test_only_the_wrong_output_is_followed():
+    """Two outputs; the wrong one comes from a later node than the right one."""
+    two = graph(
+        [
+            helper.make_node("Abs", ["x"], ["a"], name="absolute"),
+            helper.make_node("Neg", ["x"], ["b"], name="negative"),
+        ],
+        {"x": FLOAT3},
+        {"a": FLOAT3, "b": FLOAT3},
+    )
+    x = torch.tensor([1.0, -2.0, 3.0])
+    assert cu.parity(_module(lambda x: (x.abs(), -x)), two, x).within
+    gate = cu.parity(_module(lambda x: {"a": x.abs(), "b": x + 1}), two, x)
+    assert gate.first_divergent_node == "negative (Neg)"
+    with pytest.raises(cu.CourseError, match="returns 1 tensors, the ONNX model 2"):
+        cu.parity(_module(torch.abs), two, x)
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (lambda x: x[:2].abs(), r"output 0 is float32 \[3\] in ONNX, float32 \[2\] in PyTorch"),
+        (lambda x: x.abs().double(), r"output 0 is float32 \[3\] in ONNX, float64 \[3\] in PyTorch"),
+    ],
+    ids=["shape", "dtype"],
+)
+def test_another_shape_or_dtype(function, sentence):
+    absolute = graph([helper.make_node("Abs", ["x"], ["y"])], {"x": FLOAT3}, {"y": FLOAT3})
+    gate = cu.parity(_module(function), absolute, torch.ones(3))
+    assert not gate.within
+    assert str(gate).startswith("different: ")
+    assert gate.mismatch is not None
+    with pytest.raises(AssertionError, match=sentence):
+        assert gate.within, gate
+
+
+def _module(function) -> nn.Module:
+    class Module(nn.Module):
+        def forward(self, *inputs):
+            return function(*inputs)
+
+    return Module()

@@ -1,0 +1,208 @@
+"""The built book, opened in a browser: nothing fails, nothing asks another host, everything that should live lives."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+from bs4 import BeautifulSoup
+
+import course_utils as cu
+
+pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
+from browser import Visit, give_up, launched, served, visit  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "jupyter-book"
+SITE = BOOK / "_build" / "html"
+AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
+SCREENSHOTS = BOOK / "_build" / "screenshots"
+# `netron/` is another program's page, `_static/` holds templates of the theme.
+PAGES = sorted(
+    page.relative_to(SITE).as_posix()
+    for page in SITE.rglob("*.html")
+    if page.relative_to(SITE).parts[0] not in {"netron", "_static"}
+)
+LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/\d\d_\w+\.html", page)]
+all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
+all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_here.html"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    if not (SITE / "index.html").exists():
+        give_up("The site is not built: run `make book` first.")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with served(SITE) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with launched() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def visited(browser, site) -> Callable[[str], Visit]:
+    """Opens each page once; the tests below look at what was seen."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+
+    @functools.cache
+    def open_once(page: str) -> Visit:
+        name = page.removesuffix(".html").replace("/", "-")
+        return visit(browser, f"{site}/{page}", AXE, SCREENSHOTS, name)
+
+    return open_once
+
+
+@pytest.fixture
+def tab(browser) -> Iterator:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    yield context.new_page()
+    context.close()
+
+
+@functools.cache
+def soup(page: str) -> BeautifulSoup:
+    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
+
+
+@all_pages
+def test_page_opens_without_an_error(page, visited):
+    assert visited(page).seen.errors == []
+    assert visited(page).seen.failed == []
+
+
+@all_pages
+def test_page_asks_no_other_host(page, visited):
+    assert visited(page).seen.foreign == []
+    assert not re.search(r"jsdelivr|cdnjs|unpkg|googleapis|google-analytics|googletagmanager", str(soup(page)))
+
+
+@all_pages
+def test_page_has_one_heading_and_text(page, visited):
+    assert len(visited(page).headings) == 1
+    assert len(visited(page).text) > 50 or page in {"genindex.html", "search.html"}
+
+
+@all_pages
+def test_page_fits_a_phone(page, visited):
+    assert visited(page).too_wide == []
+
+
+@all_pages
+def test_page_is_accessible(page, visited):
+    assert visited(page).violations == []
+
+
+@all_pages
+def test_links_lead_somewhere(page):
+    for link in soup(page).select("a[href]"):
+        address, _, anchor = link["href"].partition("#")
+        if re.match(r"\w+:", address):
+            continue
+        target = (SITE / page).parent / address.partition("?")[0] if address else SITE / page
+        assert target.exists(), link
+        if anchor and target.suffix == ".html":
+            assert soup(target.resolve().relative_to(SITE).as_posix()).find(id=anchor), link
+
+
+@all_pages
+def test_page_names_no_path_of_this_machine(page):
+    text = (SITE / page).read_text(encoding="utf-8")
+    for path in {str(ROOT), str(Path.home()) + "/", sys.prefix, tempfile.gettempdir() + "/"} - {"//"}:
+        assert path not in text
+
+
+@all_lessons
+def test_launch_buttons_open_the_notebook_of_the_page(lesson):
+    notebook = lesson.replace(".html", ".ipynb")
+    assert (ROOT / notebook).exists()
+    links = [link["href"] for link in soup(lesson).select(".dropdown-launch-buttons a")]
+    assert len(links) == 2
+    badges = (ROOT / notebook).read_text(encoding="utf-8")  # generated from the same address
+    for link in links:
+        assert link.replace("/blob/", "/blob/") in badges
+
+
+@pytest.mark.parametrize("lesson", [p for p in LESSONS if soup(p).select("iframe.netron")] or ["(none)"])
+def test_viewer_shows_the_model(lesson, tab, site):
+    failed = []
+    tab.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
+    tab.goto(f"{site}/{lesson}")
+    frame = tab.locator("iframe.netron").first
+    frame.scroll_into_view_if_needed()
+    model = onnx.load(SITE / "models" / frame.get_attribute("src").rpartition("/")[2])
+    inside = frame.content_frame
+    titles = inside.locator("g.node .node-item-type text")
+    titles.first.wait_for()
+    # Netron draws an activation inside the node before it, with a title of its own.
+    shown = titles.all_inner_texts()
+    assert sorted(set(shown) & {n.op_type for n in model.graph.node}) == sorted({n.op_type for n in model.graph.node})
+    assert len(shown) >= len(model.graph.node)
+    titles.filter(has_text=model.graph.node[0].op_type).first.click()
+    inside.locator("#sidebar").get_by_text(model.graph.node[0].op_type, exact=True).first.wait_for()
+    assert failed == []
+
+
+@all_lessons
+def test_formulas_are_set(lesson, tab, site):
+    formulas = soup(lesson).select("article .math")
+    if not formulas:
+        pytest.skip("no formula on this page")
+    tab.goto(f"{site}/{lesson}")
+    tab.locator("article mjx-container").nth(len(formulas) - 1).wait_for(state="attached")
+    assert tab.locator("mjx-merror").count() == 0
+
+
+@all_lessons
+def test_quiz_answers(lesson, tab, site):
+    if not soup(lesson).select("[data-numquestions]"):
+        pytest.skip("no quiz on this page")
+    tab.goto(f"{site}/{lesson}")
+    feedback = tab.locator("[id^=fb]").first
+    assert feedback.inner_text() == ""
+    tab.locator(".MCButton").first.click()
+    assert feedback.inner_text() != ""
+
+
+@all_lessons
+def test_linked_widgets_live_without_a_kernel(lesson, tab, site):
+    tab.goto(f"{site}/{lesson}")
+    if "StackModel" not in str(soup(lesson)):
+        pytest.skip("no linked widget on this page")
+    box = tab.locator(".widget-vbox:has(.widget-stack)").first
+    box.wait_for()
+    before = box.locator(".widget-stack").inner_text()
+    if (handle := box.locator(".noUi-handle")).count():
+        handle.first.press("ArrowRight")
+    else:
+        box.locator("select").first.select_option(index=1)
+    assert box.locator(".widget-stack").inner_text() != before
+
+
+def test_claims_page_says_what_the_ledger_says(visited):
+    ledger = list(cu.ledger().values())
+    tested = [c for c in ledger if not c.awaiting and f"notebooks/{c.lesson}.html" in LESSONS]
+    assert f"{len(tested)} of {len(ledger)} statements are tested" in visited("claims.html").text
+    rows = [row for row in soup("claims.html").select("tr") if row.select("td .verdict") and len(row.select("td")) == 5]
+    assert len(rows) == len(ledger)
+    for row, claim in zip(rows, ledger, strict=True):
+        text = row.get_text()
+        assert claim.statement in text
+        if claim in tested:
+            assert claim.verdict in text
+            page, _, anchor = row.select_one("a.evidence")["href"].partition("#")
+            assert soup(page).find(id=anchor)
+        else:
+            assert f"awaits lesson {claim.lesson[:2]}" in text
