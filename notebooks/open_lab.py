@@ -13,12 +13,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FIRST = "00_start_here.ipynb"
+# The maintainers' files beside the notebooks; they would only confuse.
+HIDDEN = ["[0-9][0-9]_*.py", "generate.py", "open_lab.py", "conftest.py", "__pycache__"]
 
 
 def main() -> None:
     if not (HERE / FIRST).exists():
         sys.exit(f"notebooks/{FIRST} is missing: run  make notebooks  first.")
-    options = [f"--ServerApp.root_dir={HERE}", f"--LabApp.default_url=/lab/tree/{FIRST}"]
+    options = [
+        f"--ServerApp.root_dir={HERE}",
+        f"--LabApp.default_url=/lab/tree/{FIRST}",
+        f"--ContentsManager.hide_globs={HIDDEN}",
+    ]
     if not _has_browser():
         print(
             "No browser can be opened here. Open the address that JupyterLab prints below, with its token.", flush=True

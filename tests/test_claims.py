@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT
+from checkout import ROOT
 
 import course_utils as cu
 from course_utils import claims

@@ -1,0 +1,226 @@
+# %% [markdown]
+# # 02 · Exercises: opsets
+#
+# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# for what is not. Try as often as you like: the best answer is kept.
+#
+# The operators, models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
+
+# %%
+import course_utils as cu
+
+cu.setup(student="guest")  # put your own id here
+
+# %%
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, version_converter
+
+# %% [markdown]
+# ## 2.1 Look up the history
+#
+# Three operators that came late, one that changed often, and one whose attribute became an input:
+
+# %%
+cu.params("2.1")
+
+# %% [markdown]
+# Write a JSON file `work/2.1.json` with three keys:
+#
+# | key | value |
+# |---|---|
+# | `introduced` | a dict: each of the three `newcomers` → the opset that brought it |
+# | `versions` | a list: all versions of the `restless` operator up to opset 24, the oldest first |
+# | `moved` | the first opset in which the `moved` name is an input of its operator |
+#
+# > **Hint** `cu.operator_history("Resize")` is one operator's history. JSON does not know NumPy's numbers: make them `int`.
+
+# %%
+# Task 2.1: look up, and write the answer
+p = cu.params("2.1")
+### BEGIN SOLUTION
+history = cu.operator_history(p["restless"])
+moved = cu.operator_history(p["moved"]["operator"])
+is_input = moved["inputs"].str.split(", ").apply(lambda names: p["moved"]["name"] in names)
+answer = {
+    "introduced": {name: int(cu.operator_history(name)["opset"].min()) for name in p["newcomers"]},
+    "versions": [int(opset) for opset in history["opset"] if opset <= 24],
+    "moved": int(moved[is_input]["opset"].min()),
+}
+with open("work/2.1.json", "w") as file:
+    json.dump(answer, file)
+### END SOLUTION
+
+# %%
+cu.check("2.1", "work/2.1.json")
+
+# %% [markdown]
+# ## 2.2 The lowest opset
+#
+# This model says that it needs a rather new opset. Does it?
+
+# %%
+cu.node_table(cu.given("2.2"))[["op", "inputs", "outputs"]]
+
+# %%
+onnx.load(cu.given("2.2")).opset_import[0].version
+
+# %% [markdown]
+# Each node uses a certain version of its operator. Find the **lowest** opset that could stand in the file without giving
+# any node another version than it uses now. Write `work/2.2.json` with two keys:
+#
+# | key | value |
+# |---|---|
+# | `opset` | the lowest opset |
+# | `because` | a list: the operators that forbid a lower one |
+#
+# > **Hint** `onnx.defs.get_schema(operator, opset).since_version` is the version that a model with this opset uses. It is
+# > not the same as the opset that brought the operator.
+
+# %%
+# Task 2.2: find the lowest opset, and write the answer
+model = onnx.load(cu.given("2.2"))
+### BEGIN SOLUTION
+stated = model.opset_import[0].version
+used = {node.op_type: onnx.defs.get_schema(node.op_type, stated).since_version for node in model.graph.node}
+lowest = max(used.values())
+answer = {"opset": lowest, "because": [operator for operator, version in used.items() if version == lowest]}
+with open("work/2.2.json", "w") as file:
+    json.dump(answer, file)
+### END SOLUTION
+
+# %%
+cu.check("2.2", "work/2.2.json")
+
+# %% [markdown]
+# ## 2.3 Convert, and prove it
+#
+# This model is old: its opset is 11. Its new home wants your own target opset.
+
+# %%
+cu.params("2.3")["target"]
+
+# %%
+cu.show(cu.given("2.3"), height=420)
+
+# %% [markdown]
+# Save the model in your target opset as `work/2.3.onnx`. It must compute the same as before, on any input: float32
+# `[batch, 3, 4]`. Prove it to yourself with random inputs before you run the check.
+#
+# > **Hint** Changing the number alone is not enough. With some of these nodes you get an error, with another one you get
+# > wrong numbers.
+
+# %%
+# Task 2.3: convert the model, compare the outputs, save it
+model = onnx.load(cu.given("2.3"))
+target = cu.params("2.3")["target"]
+### BEGIN SOLUTION
+converted = version_converter.convert_version(model, target)
+x = np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)
+before, after = (
+    ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    for m in (model, converted)
+)
+assert np.allclose(before, after, atol=1e-6)
+onnx.save(converted, "work/2.3.onnx")
+### END SOLUTION
+
+# %%
+cu.check("2.3", "work/2.3.onnx")
+
+# %% [markdown]
+# ## 2.4 Unsupported model IR version
+#
+# A colleague sends you a model. Nobody can load it:
+
+# %%
+try:
+    ort.InferenceSession(cu.given("2.4"), providers=["CPUExecutionProvider"])
+except Exception as error:
+    print(str(error).strip().rpartition(") ")[2])
+
+# %% [markdown]
+# It shall run on a device. `device_ir` is the newest IR version which the device loads, `opset` is what the model uses:
+
+# %%
+{name: cu.params("2.4")[name] for name in ("device_ir", "opset")}
+
+# %% [markdown]
+# Save a healed model as `work/2.4.onnx`:
+#
+# - The device loads it.
+# - Its IR version is not older than the one that came with its opset.
+# - Everything else stays: opset, nodes, weights, names.
+#
+# > **Hint** `onnx.helper.VERSION_TABLE` lists each release of `onnx` with its IR version and its opset.
+
+# %%
+# Task 2.4: heal the model and save it
+p = cu.params("2.4")
+model = onnx.load(cu.given("2.4"))
+### BEGIN SOLUTION
+model.ir_version = helper.OP_SET_ID_VERSION_MAP["ai.onnx", p["opset"]]
+assert model.ir_version <= p["device_ir"]
+onnx.save(model, "work/2.4.onnx")
+### END SOLUTION
+
+# %%
+cu.check("2.4", "work/2.4.onnx")
+
+# %% [markdown]
+# ## 2.5 Name your dictionaries
+#
+# The nodes of this model come from two domains, and the file has two faults.
+
+# %%
+cu.node_table(cu.given("2.5"))[["op", "inputs", "outputs"]]
+
+# %%
+try:
+    onnx.checker.check_model(onnx.load(cu.given("2.5")))
+except Exception as error:
+    print(error)
+
+# %% [markdown]
+# That is the first fault. The second one: the file says opset 24, and the device on which it shall run loads only this
+# opset of `ai.onnx`, or older ones:
+
+# %%
+cu.params("2.5")["device_opset"]
+
+# %% [markdown]
+# Save a healed model as `work/2.5.onnx`. Name both domains, and choose an opset of `ai.onnx` that the device loads and in
+# which no node gets another version than it has in opset 24. Nodes and weights stay as they are.
+#
+# > **Hint** Here, and only here, you may change the number by hand: first make sure that no operator changed in between.
+# > ONNX Runtime knows opset 1 of `com.microsoft`.
+
+# %%
+# Task 2.5: heal the model and save it
+model = onnx.load(cu.given("2.5"))
+device_opset = cu.params("2.5")["device_opset"]
+### BEGIN SOLUTION
+for node in model.graph.node:
+    if node.domain == "":
+        assert onnx.defs.get_schema(node.op_type, 24).since_version <= device_opset
+model.opset_import[0].version = device_opset
+model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+onnx.checker.check_model(model)
+onnx.save(model, "work/2.5.onnx")
+### END SOLUTION
+
+# %%
+cu.check("2.5", "work/2.5.onnx")
+
+# %% [markdown]
+# ## Hand in
+#
+# This packs your answers into one file. It holds your answers and nothing else.
+
+# %%
+if Path("work/answers").exists():
+    cu.submit()
