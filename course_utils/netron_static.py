@@ -2,7 +2,8 @@
 
 The page inside the netron package (MIT licence), opened as it is, looks up where its reader is, shows a consent dialog,
 loads analytics, and refuses to work 180 days after its release. A course must keep working and must not watch its
-readers, so those four steps are taken out at start-up. The patch fails loudly when Netron has changed under it.
+readers, so those four steps are taken out at start-up. It also loads ahead what other formats need, and asks for its
+5 MB of operator descriptions anew each time: both are cut back. The patch fails loudly when Netron has changed under it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,16 @@ _FILES = [f"{name}.js" for name in _SCRIPTS] + [
     "icon.png",
 ]
 
-# file → (pattern, replacement, how often it must match)
+# file → (pattern, replacement, how often it must match). VERSION stands for the version of Netron.
 _PATCHES = {
-    "browser.js": [(r"^ *await (?:age|consent|telemetry|capabilities)\(\);\n", "", 4)],
+    "browser.js": [
+        (r"^ *await (?:age|consent|telemetry|capabilities)\(\);\n", "", 4),
+        (r"(const tag = ).*(`version=).*(`) : `cb=.*;$", r"\g<1>\g<2>VERSION\g<3>;", 1),
+    ],
+    "view.js": [
+        (r"(const modules = \[)'./message'.*;$", r"\g<1>'./onnx', './onnx-proto', './onnx-schema'];", 1),
+        (r"(const assets = \['onnx-metadata.json').*;$", r"\g<1>];", 1),
+    ],
     "index.html": [(r'(<meta name="version" content=")[^"]+(">)', r"\g<1>0.0.0\g<2>", 1)],
 }
 
@@ -56,14 +64,16 @@ def build(folder: Path) -> Path:
     `index.html?url=../models/x.onnx` opens a model; the address is relative to `index.html`.
     Raises CourseError when netron is not installed, or no longer looks as the patch expects.
     """
-    source = Path(require("netron").__file__).parent
+    netron = require("netron")
+    source = Path(netron.__file__).parent
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FILES:
         if not (source / name).exists():
             raise CourseError(_changed(name, "the file is gone"))
         data = (source / name).read_bytes()
         for pattern, replacement, times in _PATCHES.get(name, []):
-            text, found = re.subn(pattern, replacement, data.decode(), flags=re.MULTILINE)
+            new = replacement.replace("VERSION", netron.__version__)
+            text, found = re.subn(pattern, new, data.decode(), flags=re.MULTILINE)
             if found != times:
                 raise CourseError(_changed(name, f"{pattern!r} matched {found} times, expected {times}"))
             data = text.encode()

@@ -24,6 +24,9 @@ _MODELS_USE = (
     "GridSample DFT STFT LayerNormalization MelWeightMatrix BitwiseAnd Col2Im GroupNormalization Mish DeformConv "
     "AffineGrid Gelu Attention RMSNormalization RotaryEmbedding Swish"
 )
+# The text colour of the book's theme, or else JupyterLab's: on a page without a kernel, widgets come with dark ink of
+# their own, which a dark page would swallow.
+_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _STEP, _TOP = 22, 16  # pixels between two opsets, and down to the line
 
 
@@ -59,7 +62,8 @@ def frame(versions: Sequence[Edition]) -> str:
     """One operator as HTML: a sentence, the time line, and a table of its versions, newest first."""
     first, last = versions[0], versions[-1]
     changes = sum(edition.event == "changed" for edition in versions)
-    text = f"<b>{first.operator}</b> came with opset {first.opset} and was changed {changes} times since."
+    how_often = {0: "never changed", 1: "changed once"}.get(changes, f"changed {changes} times")
+    text = f"<b>{first.operator}</b> came with opset {first.opset} and was {how_often} since."
     if last.event == "withdrawn":
         text += f" From opset {last.opset} on it is withdrawn."
     rows = "".join(
@@ -68,7 +72,7 @@ def frame(versions: Sequence[Edition]) -> str:
         for e in reversed(versions)
     )
     return (
-        f'<div style="line-height:1.4"><p>{text}</p>{_time_line(versions)}'
+        f'<div style="line-height:1.4;color:{_INK}"><p>{text}</p>{_time_line(versions)}'
         f'<table style="text-align:left;border-collapse:collapse" border="1" cellpadding="4"><tr><th>opset</th>'
         f"<th>inputs</th><th>attributes</th><th>what is different</th></tr>{rows}</table></div>"
     )

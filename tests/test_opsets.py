@@ -128,4 +128,4 @@ def test_explorer_uses_the_colours_of_the_page() -> None:
     text = frame(editions_of("Upsample"))
     assert 'stroke="currentColor"' in text
     assert "withdrawn" in text
-    assert "color:" not in text
+    assert "color:var(--pst-color-text-base," in text

@@ -152,14 +152,16 @@ def test_plot_has_units_and_states_the_finding(comparison):
 
 def test_a_busy_machine_is_told(capsys):
     """Other processes that take all processors: the numbers are worth little, and a sentence says so."""
-    spin = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(spin) for _ in range(cpus())]
+    spin = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(spin, stdout=subprocess.PIPE) for _ in range(cpus())]
     try:
+        for other in others:
+            other.stdout.readline()  # it has begun
         result = cu.compare({"a": lambda: time.sleep(0.01)}, rounds=60, warmup=0)
     finally:
         for other in others:
             other.kill()
-            other.wait()
+            other.communicate()
     if result.others is None:
         pytest.skip("this system does not tell how busy its processors are")
     assert result.others > 0.5
