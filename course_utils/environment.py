@@ -35,7 +35,7 @@ _ANY_OF = {"AVX512-VNNI", "NEON"}  # one of the names is enough: systems spell t
 
 
 def setup(student: str | None = None, threads: int | None = None, seed: int = 0) -> None:
-    """Prepare a notebook: folder `work/`, seeds, threads, plot style, and one line that says what it runs on.
+    """Prepare a notebook: folder `work/`, seeds, threads, style of plots and tables, and one line that says what it runs on.
 
     student: the id that personal exercises are drawn from (exercise notebooks only).
     threads: torch's threads; by default one per physical core that this process may use.
@@ -43,6 +43,7 @@ def setup(student: str | None = None, threads: int | None = None, seed: int = 0)
     Raises CourseError when the folder cannot be written to or `threads` is not a positive number.
     """
     import numpy as np
+    import pandas as pd
 
     from .torchvision_ops import make_importable
 
@@ -57,6 +58,7 @@ def setup(student: str | None = None, threads: int | None = None, seed: int = 0)
     torch.manual_seed(seed)
     torch.set_num_threads(threads or usable_cores())
     plt.style.use(PACKAGE / "course.mplstyle")
+    pd.set_option("display.max_colwidth", None)  # pandas cuts text after 50 characters, also in HTML
     if student is not None:
         _student.remember(student)
     numbers = " · ".join(f"{name} {number}" for name, number in versions().items() if name in _HEADLINE)

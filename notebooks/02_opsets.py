@@ -52,7 +52,6 @@ default = onnx.load("work/02_default.onnx")
 # %%
 import pandas as pd
 
-pd.set_option("display.max_colwidth", None)  # show sentences in full
 seen = {opset: onnx.defs.get_schema("ReduceMean", opset) for opset in (14, 17, 18, 20)}
 pd.DataFrame(
     {
@@ -235,7 +234,7 @@ def refusal(model):
     try:
         ort.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
     except Exception as error:
-        return re.sub(r"/onnxruntime_src.*\) ", "", str(error).strip())  # without the line of its source code
+        return re.sub(r"\S+\.(cc|h):\d+ .*\) ", "", str(error).strip())  # without its source line
 
 
 answers = {pair: refusal(tiny(*pair)) or "loads" for pair in [(8, 17), (99, 17), (8, 99)]}
@@ -325,7 +324,8 @@ print(f"{type(old).__name__}: {old}")
 with cu.exporter_messages() as messages:
     torch.onnx.export(turn, (image,), "work/02_turn.onnx", opset_version=9, external_data=False, verbose=False)
 turned = onnx.load("work/02_turn.onnx")
-print("written:", turned.opset_import[0].version)
+own = turned.opset_import[0].version
+print("written:", own)
 pd.Series(messages, name="the exporter's log").to_frame()
 
 # %% [markdown]
@@ -339,13 +339,13 @@ cu.claim(
     {
         "the older exporter raises UnsupportedOperatorError": type(old).__name__ == "UnsupportedOperatorError",
         "the default exporter writes a file that gives PyTorch's numbers": cu.parity(turn, turned, image).within,
-        "the file is not in the opset that we asked for": turned.opset_import[0].version != 9,
-        "it is in one that has the operator": turned.opset_import[0].version >= first["GridSample"],
+        "the file is not in the opset that we asked for": own != 9,
+        "it is in one that has the operator": own >= first["GridSample"],
     },
 )
 
 # %% [markdown]
-# How often does that happen? We ask for four opsets, for four tiny networks.
+# How often does that happen? We ask for three opsets, for three tiny networks.
 
 
 # %%
@@ -361,19 +361,16 @@ class Apply(torch.nn.Module):
 F = torch.nn.functional
 cases = {
     "ReLU": Apply(F.relu),
-    "bicubic ×2": Apply(lambda x: F.interpolate(x, scale_factor=2.0, mode="bicubic")),
     "LayerNorm": Apply(lambda x: F.layer_norm(x, (28,))),
     "average": Apply(lambda x: x.mean((2, 3))),
 }
 
 # %%
 how = {"external_data": False, "verbose": False}
-table = pd.DataFrame(index=pd.Index([9, 14, 17, 20], name="asked for"))
+table = pd.DataFrame(index=pd.Index([14, 17, 20], name="asked for"))
 for name, case in cases.items():
     table[name] = [written(case.eval(), "work/02_asked.onnx", opset, **how) for opset in table.index]
-own = int(table.loc[9, "average"])  # the exporter's own opset
 assert (table.loc[20] == 20).all()
-assert (table.loc[9] == own).all()
 table
 
 # %% [markdown]
@@ -388,7 +385,7 @@ cu.claim(
     {
         "without opset_version, the exporter writes a file that names an opset": default.opset_import[0].version > 0,
         "this runtime loads it": refusal(default) is None,
-        "with it, the file can name another opset than the one given": (table.loc[9] != 9).any(),
+        "with it, the file can name another opset than the one given": own != 9,
     },
 )
 
