@@ -41,15 +41,12 @@ def lessons() -> list[dict[str, str]]:
 
 
 def contents(written: list[str]) -> dict[str, Any]:
-    """The table of contents for the notebooks that exist, each exercise below its lesson.
+    """The table of contents for the notebooks that exist, each exercise after its lesson.
 
     written: paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
     """
-    chapters = []
-    for lesson in (name for name in written if "/" not in name):
-        exercise = f"exercises/{lesson}"
-        below = {"sections": [{"file": f"notebooks/{exercise}"}]} if exercise in written else {}
-        chapters.append({"file": f"notebooks/{lesson}", **below})
+    by_lesson = sorted(written, key=lambda name: (name.rpartition("/")[2], "/" in name))
+    chapters = [{"file": f"notebooks/{name}"} for name in by_lesson]
     return {
         "format": "jb-book",
         "root": "index",

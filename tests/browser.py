@@ -118,18 +118,22 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
     with tab(browser) as page:
         seen.watch(page)
         page.goto(address, wait_until="load")
-        page.screenshot(path=screenshots / f"{name}-desktop.png", full_page=True)
+        _screenshot(page, screenshots / f"{name}-desktop.jpg")
         page.add_script_tag(path=axe)
         violations = [f"light: {v}" for v in _axe(page)]
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         violations += [f"dark: {v}" for v in _axe(page, only="color-contrast")]
-        page.screenshot(path=screenshots / f"{name}-dark.png", full_page=True)
+        _screenshot(page, screenshots / f"{name}-dark.jpg")
         page.evaluate("document.documentElement.dataset.theme = 'light'")
         page.set_viewport_size({"width": 390, "height": 844})
         too_wide = page.evaluate(TOO_WIDE)
-        page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
+        _screenshot(page, screenshots / f"{name}-phone.jpg")
         headings = page.locator("h1:visible").all_inner_texts()
         return Visit(seen, headings, page.inner_text("main"), too_wide, violations)
+
+
+def _screenshot(page: Page, path: Path) -> None:
+    page.screenshot(path=path, full_page=True, type="jpeg", quality=70)  # of a long lesson, PNG takes seconds
 
 
 def _axe(page: Page, only: str | None = None) -> list[str]:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side, and torch's threads wait for each other by spinning: one each is much faster than all for all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
