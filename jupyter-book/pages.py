@@ -102,7 +102,7 @@ def claims(written: list[str]) -> str:
     ]
     for chapter, group in groupby(entries, key=lambda entry: entry.section[0]):
         rows = [_row(entry, written) for entry in group]
-        head = ["| section | statement | verdict | what is true today | evidence |", "|---|---|---|---|---|"]
+        head = ["| statement | verdict | what is true today |", "|---|---|---|"]
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
     return "\n\n".join(parts) + "\n"
@@ -114,16 +114,15 @@ def _tested(entry: Claim, written: list[str]) -> bool:
 
 def _row(entry: Claim, written: list[str]) -> str:
     number = entry.lesson[:2]
+    statement = f'{_plain(entry.statement)}<br><small class="section">section {_plain(entry.section)}</small>'
     if not _tested(entry, written):
-        cells = ['<span class="verdict awaiting">… awaiting</span>', "", f"awaits lesson {number}"]
-    else:
-        # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
-        link = (
-            f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
-            f'aria-label="Evidence in lesson {number} for {entry.id}">lesson {number}</a>'
-        )
-        cells = [_verdict(entry.verdict), _plain(entry.today), link]
-    return "| " + " | ".join([_plain(entry.section), _plain(entry.statement), *cells]) + " |"
+        return f'| {statement} | <span class="verdict awaiting">… awaits lesson {number}</span> | |'
+    # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
+    link = (
+        f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
+        f'aria-label="lesson {number}: evidence for {entry.id}">lesson {number}</a>'
+    )
+    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)} |"
 
 
 def _verdict(name: str) -> str:

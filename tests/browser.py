@@ -126,14 +126,15 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
         _screenshot(page, screenshots / f"{name}-dark.jpg")
         page.evaluate("document.documentElement.dataset.theme = 'light'")
         page.set_viewport_size({"width": 390, "height": 844})
-        too_wide = page.evaluate(TOO_WIDE)
         _screenshot(page, screenshots / f"{name}-phone.jpg")
+        too_wide = page.evaluate(TOO_WIDE)
         headings = page.locator("h1:visible").all_inner_texts()
         return Visit(seen, headings, page.inner_text("main"), too_wide, violations)
 
 
 def _screenshot(page: Page, path: Path) -> None:
-    page.screenshot(path=path, full_page=True, type="jpeg", quality=70)  # of a long lesson, PNG takes seconds
+    # Of a long lesson, PNG takes seconds. The sidebar slides when the width changes.
+    page.screenshot(path=path, full_page=True, type="jpeg", quality=70, animations="disabled")
 
 
 def _axe(page: Page, only: str | None = None) -> list[str]:

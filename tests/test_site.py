@@ -189,11 +189,22 @@ def test_linked_widgets_live_without_a_kernel(lesson, tab, site):
     assert shown.evaluate_all(content) != before
 
 
+@all_lessons
+def test_link_to_evidence_leads_there(lesson, tab, site):
+    claims = soup(lesson).select("div.claim")
+    if not claims:
+        pytest.skip("no claim on this page")
+    tab.goto(f"{site}/{lesson}#{claims[-1]['id']}")
+    top = f"document.getElementById('{claims[-1]['id']}').getBoundingClientRect().top"
+    tab.wait_for_timeout(1500)  # what grows late has grown
+    assert 0 <= tab.evaluate(top) < 300
+
+
 def test_claims_page_says_what_the_ledger_says(visited):
     ledger = list(cu.ledger().values())
     tested = [c for c in ledger if not c.awaiting and f"notebooks/{c.lesson}.html" in LESSONS]
     assert f"{len(tested)} of {len(ledger)} statements are tested" in visited("claims.html").text
-    rows = [row for row in soup("claims.html").select("tr") if row.select("td .verdict") and len(row.select("td")) == 5]
+    rows = soup("claims.html").select("tr:has(small.section)")
     assert len(rows) == len(ledger)
     for row, claim in zip(rows, ledger, strict=True):
         text = row.get_text()
