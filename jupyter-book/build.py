@@ -156,7 +156,9 @@ def finish(site: Path, models: Path) -> None:
             shutil.copy(models / name, site / "models" / name)
         if QUIZ_MATHJAX in text:
             local = Path(os.path.relpath(site / "_static/vendor/mathjax/tex-mml-chtml.js", page.parent)).as_posix()
-            page.write_text(text.replace(QUIZ_MATHJAX, local), encoding="utf-8")
+            # On a slow line MathJax is not ready when a quiz asks for its version: then there is nothing to do yet.
+            text = text.replace(QUIZ_MATHJAX, local).replace("MathJax.version", "(MathJax.version ?? '')")
+            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

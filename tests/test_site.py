@@ -6,6 +6,7 @@ import functools
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,6 +173,17 @@ def test_quiz_answers(lesson, tab, site):
     assert feedback.inner_text() != ""
 
 
+def test_a_slow_line_breaks_no_quiz(tab, site):
+    """The quiz asks for MathJax half a second after it is shown; on a slow line MathJax is still on its way then."""
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.route("**/mathjax/*.js*", lambda route: (time.sleep(2), route.continue_()))
+    lesson = next(p for p in LESSONS if soup(p).select("[data-numquestions]") and soup(p).select("article .math"))
+    tab.goto(f"{site}/{lesson}")
+    tab.locator("article mjx-container").first.wait_for(state="attached")  # it has come, in the end
+    assert errors == []
+
+
 @all_lessons
 def test_linked_widgets_live_without_a_kernel(lesson, tab, site):
     tab.goto(f"{site}/{lesson}")
@@ -196,6 +208,7 @@ def test_link_to_evidence_leads_there(lesson, tab, site):
         pytest.skip("no claim on this page")
     tab.goto(f"{site}/{lesson}#{claims[-1]['id']}")
     top = f"document.getElementById('{claims[-1]['id']}').getBoundingClientRect().top"
+    tab.wait_for_load_state("networkidle")
     tab.wait_for_timeout(1500)  # what grows late has grown
     assert 0 <= tab.evaluate(top) < 300
 
