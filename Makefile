@@ -9,7 +9,7 @@ endif
 PY := $(BIN)/python
 JOBS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help lab test book serve notebooks assignments lint clean
+.PHONY: help lab test book serve notebooks assignments bench lint clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1@\2/' | column -t -s @
@@ -32,6 +32,9 @@ notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
 
 assignments: $(VENV)/.all ## write the exercises with solutions into build/solutions (for instructors)
 	$(PY) notebooks/generate.py --solutions build/solutions
+
+bench: $(VENV)/.lab ## measure speed and size on this machine, into data/bench.json (about 5 minutes)
+	$(PY) data/bench.py
 
 lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
