@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG, STOPS = "right", "wrong", "stops"
 _MARKS = {RIGHT: ("✓", "#009E73"), WRONG: ("✗", "#D55E00"), STOPS: ("■", "#0072B2")}
 _LONGEST = 320  # characters of an error that are shown
+_LARGEST_CONSTANT = 4  # values of a constant that are shown
 _BOX = "border:1px solid;border-radius:6px;padding:.2em .7em;margin:.25em 0"
 
 
@@ -265,11 +266,21 @@ def graph_html(graph: onnx.GraphProto, title: str = "graph") -> str:
     )
 
 
+def _value_text(node: onnx.NodeProto) -> str:
+    """The value of a small Constant, as `= 0.5`."""
+    tensors = [a.t for a in node.attribute if a.name == "value" and a.type == AttributeProto.TENSOR]
+    if not tensors or np.prod(tensors[0].dims) > _LARGEST_CONSTANT:
+        return ""
+    return f" = {onnx.numpy_helper.to_array(tensors[0]).tolist()}"
+
+
 def _node_html(node: onnx.NodeProto) -> str:
     inner = [a for a in node.attribute if a.type == AttributeProto.GRAPH]
     settings = ", ".join(attribute_text(a) for a in node.attribute if a not in inner and a.name != "value")
     reads, writes = ", ".join(filter(None, node.input)), ", ".join(filter(None, node.output))
     text = html.escape(f"{reads} → {writes}" if reads else f"→ {writes}")
+    if node.op_type == "Constant":
+        text += html.escape(_value_text(node))
     head = (
         f"<b>{html.escape(node.op_type)}</b> <small>{text}{html.escape(f' ({settings})' if settings else '')}</small>"
     )

@@ -169,6 +169,7 @@ def test_explorer_is_linked_without_a_kernel_and_small(trials):
     assert len(json.dumps(state)) < 100_000
     text = json.dumps(state)
     assert "then_branch" in text
+    assert "Constant_1_output_0 = 2.0" in text
     assert "GuardOnDataDependentSymNode" in text
     assert "color:" not in text.replace("border-left:6px solid", "").replace("color:inherit", "")
 
