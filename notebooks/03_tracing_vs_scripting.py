@@ -112,7 +112,8 @@ cu.claim(
 # %% [markdown]
 # ## Which one do you get?
 #
-# The report says: tracing, by default. Ask the function itself, and listen to what it says when we choose `dynamo=False`.
+# The report says: tracing, by default. Ask the function itself, and listen to what it says when we choose
+# `dynamo=False`.
 
 # %%
 import inspect
@@ -293,7 +294,8 @@ trials["loop"] = attempts("loop", Reader(), (five,), inputs, **any_length)
 show(trials["loop"])
 
 # %% [markdown]
-# The traced file promises any length, and reads five rows of it, whatever comes. Its loop was written out, step by step:
+# The traced file promises any length, and reads five rows of it, whatever comes. Its loop was written out, step by
+# step:
 
 # %%
 steps = {name: trial.model and cu.op_histogram(trial.model) for name, trial in trials["loop"].items()}
@@ -374,16 +376,16 @@ trials["list and dict"] = attempts("mixer", Mixer().eval(), (twice, [a, b]), inp
 show(trials["list and dict"])
 
 # %% [markdown]
-# The default exporter and tracing flatten dict and list into single inputs. The length of the list is fixed from then on:
-# a third part has no place to go. Scripting writes a file without an error, and ONNX Runtime does not load it: the input for the
-# dict has no type. The inputs are called:
+# The default exporter and tracing flatten dict and list into single inputs. The length of the list is fixed from then
+# on: a third part has no place to go. Scripting writes a file without an error, and ONNX Runtime does not load it: the
+# input for the dict has no type. The inputs are called:
 
 # %%
 {name: [i.name for i in trial.model.graph.input] for name, trial in trials["list and dict"].items()}
 
 # %% [markdown]
-# Only the default exporter gives names that mean something. A list *alone* is another matter. ONNX has a type for it, the
-# *sequence*, and scripting uses it: any number of parts.
+# Only the default exporter gives names that mean something. A list *alone* is another matter. ONNX has a type for it,
+# the *sequence*, and scripting uses it: any number of parts.
 
 
 # %%
@@ -400,8 +402,8 @@ assert lists["scripted"].verdict == "right"
 show(lists)
 
 # %% [markdown]
-# And a trap. If a dict is the *last* of the positional arguments, `torch.onnx.export` takes it for the keyword arguments
-# of `forward`:
+# And a trap. If a dict is the *last* of the positional arguments, `torch.onnx.export` takes it for the keyword
+# arguments of `forward`:
 
 
 # %%
@@ -415,7 +417,7 @@ assert all(trial.verdict == "refuses" for trial in trap.values())
 show(trap)
 
 # %% [markdown]
-# The cure: `kwargs={"options": …}` in the call of `torch.onnx.export`.
+# The cure, for the first two: `kwargs={"options": …}` in the call of `torch.onnx.export`.
 #
 # ## What scripting asks of your code
 #
@@ -513,8 +515,8 @@ trials["train mode"] = attempts("train", learner, (batch,), inputs)
 show(trials["train mode"])
 
 # %% [markdown]
-# The two older mechanisms switch the model to eval mode themselves. The default exporter takes it as it is, says one sentence about
-# it, and writes the `Dropout` with its switch *on*:
+# The two older mechanisms switch the model to eval mode themselves. The default exporter takes it as it is, says one
+# sentence about it, and writes the `Dropout` with its switch *on*:
 
 # %%
 kept = trials["train mode"]["default"]
@@ -524,8 +526,8 @@ pd.Series({name: " ".join(cu.op_histogram(t.model).index) for name, t in trials[
 )
 
 # %% [markdown]
-# Here `Dropout` is the last node. In most networks it stands somewhere in the middle, so we put a layer behind it. We run the
-# file twice, with ONNX Runtime as it is and without its optimisations, and look whether the two runs agree:
+# Here `Dropout` is the last node. In most networks it stands somewhere in the middle, so we put a layer behind it. We
+# run the file twice, with ONNX Runtime as it is and without its optimisations, and look whether the two runs agree:
 
 # %%
 import onnxruntime as ort
@@ -547,9 +549,9 @@ agree
 # ONNX Runtime takes such a `Dropout` out, whatever its switch says, unless it is the last node. So your tests
 # pass, and another runtime, or a session without optimisations, throws dice. Do not rely on it.
 #
-# And `BatchNorm`? It is not in the default exporter's file. It was folded into the layer before, with the stored averages, as if in
-# eval mode. To be sure, we export a model with `BatchNorm` alone. The older exporter can be told to leave the mode alone: for comparison, that
-# is the last row.
+# And `BatchNorm`? It is not in the default exporter's file. It was folded into the layer before, with the stored
+# averages, as if in eval mode. To be sure, we export a model with `BatchNorm` alone. The older exporter can be told to
+# leave the mode alone: for comparison, that is the last row.
 
 # %%
 norm_only = nn.Sequential(learner.hidden, learner.norm).train()
@@ -582,8 +584,8 @@ cu.claim(
 # %% [markdown]
 # ## The whole table
 #
-# One model is missing: the plain network, on which everybody agrees. Then the table is complete. Every cell of it was run
-# in this lesson.
+# One model is missing: the plain network, on which everybody agrees. Then the table is complete. Every cell of it was
+# run in this lesson.
 
 # %%
 picture, another = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
@@ -608,8 +610,8 @@ ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# *Refuses*: no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers. The first two cost
-# you an afternoon. The third one costs you whatever depends on the numbers.
+# *Refuses*: no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers. The first two
+# cost you an afternoon. The third one costs you whatever depends on the numbers.
 #
 # ## Play
 #
@@ -622,8 +624,8 @@ cu.mechanism_explorer(trials)
 # %% [markdown]
 # ## A living branch: torch.cond
 #
-# The default exporter refuses a Python `if` over data. It offers an `if` of its own: `torch.cond` takes the condition, a
-# function for each branch, and their arguments.
+# The default exporter refuses a Python `if` over data. It offers an `if` of its own: `torch.cond` takes the condition,
+# a function for each branch, and their arguments.
 
 
 # %%
@@ -734,8 +736,9 @@ assert [trial.verdict for trial in loops.values()] == ["right", "refuses", "righ
 show(loops).assign(operator=living_loop)
 
 # %% [markdown]
-# Here is what we found: `scan` exports, as ONNX's `Scan`. `while_loop` exports, as `Loop`, for counting and for a condition on data. Only the index `x[i]` does
-# not: the body must not turn a tensor into a Python number. `index_select` keeps it a tensor.
+# Here is what we found: `scan` exports, as ONNX's `Scan`. `while_loop` exports, as `Loop`, for counting and for a
+# condition on data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number.
+# `index_select` keeps it a tensor.
 #
 # So the default exporter has both: decisions and loops. It is the one that the report knows under an older name,
 # `torch.onnx.dynamo_export`, as something to come.
@@ -763,8 +766,8 @@ cu.claim(
 # %% [markdown]
 # ## An operator that nobody knows
 #
-# Suppose your model uses a function that PyTorch does not have, from a NumPy library. `torch.library.custom_op` makes an
-# operator of it. `register_fake` tells the shape of its result, for tensors without numbers.
+# Suppose your model uses a function that PyTorch does not have, from a NumPy library. `torch.library.custom_op` makes
+# an operator of it. `register_fake` tells the shape of its result, for tensors without numbers.
 
 # %%
 import numpy as np
@@ -792,10 +795,12 @@ from pathlib import Path
 
 signal, louder = torch.randn(4, 5), torch.randn(4, 5) * 3
 inputs, file = {"a signal (the example)": (signal,), "a louder one": (louder,)}, "work/03_unknown.onnx"
-for old in Path("work").glob("onnx_export_*.md"):
-    old.unlink()  # the reports of an earlier run
+folder = Path("work/03_report")
+folder.mkdir(exist_ok=True)
+for old in folder.glob("*.md"):
+    old.unlink()  # from an earlier run
 unknown = {
-    "default": cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, report=True, artifacts_dir="work"),
+    "default": cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, report=True, artifacts_dir=folder),
     "traced": cu.try_export(by_tracing, Wavelet().eval(), (signal,), file, inputs),
     "scripted": cu.try_export(by_scripting, Wavelet().eval(), (signal,), file, inputs),
 }
@@ -803,17 +808,17 @@ assert all(trial.verdict == "refuses" for trial in unknown.values())
 show(unknown)
 
 # %% [markdown]
-# Nobody knows it. We asked the default exporter for its **export report** as well: with `report=True` it writes a Markdown
-# file into the folder `artifacts_dir`. It begins with a list of the steps:
+# Nobody knows it. We asked the default exporter for its **export report** as well: with `report=True` it writes a
+# Markdown file into the folder `artifacts_dir`. It begins with a list of the steps:
 
 # %%
-(report,) = Path("work").glob("onnx_export_*.md")
+(report,) = folder.glob("*.md")
 text = report.read_text(encoding="utf-8")
 print(text[: text.index("## Error messages")])
 
 # %% [markdown]
-# The third step failed, the translation. Further down stand the error, the program as `torch.export` saw it, and a list of
-# its operators. Before you send it to somebody, read it: it names files and folders of your machine.
+# The third step failed, the translation. Further down stand the error, the program as `torch.export` saw it, and a list
+# of its operators. Before you send it to somebody, read it: it names files and folders of your machine.
 #
 # The cure is a translation. We write the operator with ONNX operators, in Python, with **onnxscript**, and hand it over
 # in the `custom_translation_table`:
@@ -837,13 +842,13 @@ print(wavelet)
 cu.node_table(wavelet.model)[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# ONNX Runtime runs it, and it has never heard of our operator: only standard ones are in the file. If you make a mistake in
-# the translation, no exporter notices. That brings us to the last habit.
+# ONNX Runtime runs it, and it has never heard of our operator: only standard ones are in the file. If you make a
+# mistake in the translation, no exporter notices. That brings us to the last habit.
 #
 # ## A gate after every export
 #
-# The file is written, and there was no error. What do you know? Nothing yet. This function keeps a file only if it gives PyTorch's
-# numbers, on inputs that *differ in what matters*: the sign, the length, the batch.
+# The file is written, and there was no error. What do you know? Nothing yet. This function keeps a file only if it
+# gives PyTorch's numbers, on inputs that *differ in what matters*: the sign, the length, the batch.
 
 # %%
 assert wavelet.verdict == "right"
@@ -884,13 +889,13 @@ print("verify says:", [message for message in verified if "difference" in messag
 cu.parity(Reader(), file, nine)
 
 # %% [markdown]
-# No complaint, and the file is wrong for nine rows. `verify` looks at your example only, and on the example a frozen file is
-# always right.
+# No complaint, and the file is wrong for nine rows. `verify` looks at your example only, and on the example a frozen
+# file is always right.
 #
 # ## The report's listing
 #
-# Now the export from the report, as it is printed there, `pretrained=True` and all. Where there is no network, the weights are
-# random; nothing else changes.
+# Now the export from the report, as it is printed there, `pretrained=True` and all. Where there is no network, the
+# weights are random; nothing else changes.
 
 # %%
 import contextlib
@@ -933,8 +938,9 @@ print("opset asked for: 14, written:", resnet.opset_import[0].version)
 pd.Series(sizes, name="size").to_frame()
 
 # %% [markdown]
-# It works, with three surprises: `pretrained` is an old word for `weights`; the opset is not the one asked for; and there
-# are **two** files. Whoever copies only the first one has a model without weights. `external_data=False` makes one file.
+# It works, with three surprises: `pretrained` is an old word for `weights`; the opset is not the one asked for; and
+# there are **two** files. Whoever copies only the first one has a model without weights. `external_data=False` makes
+# one file.
 
 # %%
 single = "work/03_resnet18_single.onnx"

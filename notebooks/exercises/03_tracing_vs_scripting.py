@@ -83,7 +83,8 @@ cu.check("3.1", "work/3.1.onnx")
 # %% [markdown]
 # ## 3.2 A loop of any length
 #
-# A state `h` begins with zeros. For each row of `x` it becomes `tanh(a * row + b * h + c)`. The result is the last state.
+# A state `h` begins with zeros. For each row of `x` it becomes `tanh(a * row + b * h + c)`. The result is the last
+# state.
 
 # %%
 cu.params("3.2")
@@ -142,8 +143,8 @@ cu.check("3.2", "work/3.2.onnx")
 # %% [markdown]
 # ## 3.3 An operator that nobody knows
 #
-# The operator `scroll::hump` computes `height / (1 + (x / width) ** power)`, in NumPy. Your power stands in the cell below; width
-# and height are arguments of the operator.
+# The operator `scroll::hump` computes `height / (1 + (x / width) ** power)`, in NumPy. Your power stands in the cell
+# below; width and height are arguments of the operator.
 
 # %%
 cu.params("3.3")
@@ -168,11 +169,11 @@ class Humped(nn.Module):
 
 
 # %% [markdown]
-# Translate the operator with onnxscript, and export `Humped` as `work/3.3.onnx`: input `x`, float32 `[batch, 4]` with any
-# number of rows, output `y`. Only standard operators may be in the file.
+# Translate the operator with onnxscript, and export `Humped` as `work/3.3.onnx`: input `x`, float32 `[batch, 4]` with
+# any number of rows, output `y`. Only standard operators may be in the file.
 #
-# > **Hint** The operators are `op.Div`, `op.Pow`, `op.Add`, …; `op.Constant(value_float=width)` makes a tensor of a number. The
-# > key in the `custom_translation_table` is `torch.ops.scroll.hump.default`.
+# > **Hint** The operators are `op.Div`, `op.Pow`, `op.Add`, …; `op.Constant(value_float=width)` makes a tensor of a
+# > number. The key in the `custom_translation_table` is `torch.ops.scroll.hump.default`.
 
 # %%
 # Task 3.3: translate the operator, export the model
@@ -239,7 +240,8 @@ cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 # | `second` | only the second decision differs |
 # | `both` | both differ |
 #
-# > **Hint** The second decision looks at `x` after the first one. Compare with `cu.parity(Router(), cu.given("3.4"), x)`.
+# > **Hint** The second decision looks at `x` after the first one. Compare with `cu.parity(Router(), cu.given("3.4"),
+# > x)`.
 
 # %%
 # Task 3.4: find three counterexamples
@@ -276,8 +278,8 @@ cu.check("3.4", "work/3.4.json")
 cu.node_table(cu.given("3.5"))[["op", "inputs", "outputs", "attributes"]]
 
 # %% [markdown]
-# Heal the file, and save it as `work/3.5.onnx`. It must give the numbers of eval mode: the same in every run, and for each
-# row the same whatever the other rows are.
+# Heal the file, and save it as `work/3.5.onnx`. It must give the numbers of eval mode: the same in every run, and for
+# each row the same whatever the other rows are.
 #
 # > **Hint** `help` is in the definitions: `print(onnx.defs.get_schema("Dropout", 18).doc)`, and the same for
 # > `BatchNormalization`. In eval mode `BatchNormalization` has one output.
