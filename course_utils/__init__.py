@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .environment import machine, setup
     from .errors import CourseError
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
+    from .mechanisms import mechanism_explorer, try_export
     from .models import fashion_resnet, resnet18
     from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
@@ -42,6 +43,7 @@ _HOME = {
     "ledger": "claims",
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
+    "mechanism_explorer": "mechanisms",
     "node_table": "graphs",
     "normalize": "data",
     "op_histogram": "graphs",
@@ -56,6 +58,7 @@ _HOME = {
     "step_through": "widget_steps",
     "submit": "submission",
     "tensor_table": "graphs",
+    "try_export": "mechanisms",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed
 

@@ -1,0 +1,289 @@
+"""One export tried: what was written or refused, whether the file tells the truth, and a widget over many such trials."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import AttributeProto
+
+from .errors import CourseError
+from .graphs import attribute_text
+from .onnx_files import as_model
+from .opsets import exporter_messages
+from .parity_gate import _difference, _flatten, _numpy, _untouched
+
+if TYPE_CHECKING:
+    import torch
+    from ipywidgets import VBox
+
+RIGHT, WRONG, STOPS = "right", "wrong", "stops"
+_MARKS = {RIGHT: ("✓", "#009E73"), WRONG: ("✗", "#D55E00"), STOPS: ("■", "#0072B2")}
+_LONGEST = 320  # characters of an error that are shown
+_LARGEST_CONSTANT = 4  # values of a constant that are shown
+_BOX = "border:1px solid;border-radius:6px;padding:.2em .7em;margin:.25em 0"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One input, fed to the written file. verdict: "right", "wrong" or "stops" (an error instead of numbers)."""
+
+    verdict: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{_MARKS[self.verdict][0]} {self.verdict}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attempt to export one model. error: why nothing was written, else empty. outcomes: by the name of the input."""
+
+    model: onnx.ModelProto | None
+    error: str = ""
+    messages: tuple[str, ...] = ()
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """ "refuses" (no file), "wrong" (one input gives wrong numbers), "stops" (one input gives an error), or "right"."""
+        if self.model is None:
+            return "refuses"
+        found = {outcome.verdict for outcome in self.outcomes.values()}
+        return next((v for v in (WRONG, STOPS) if v in found), RIGHT)
+
+    def __str__(self) -> str:
+        if self.model is None:
+            return f"refuses: {self.error}"
+        if self.verdict == RIGHT:
+            return "✓ right on every input"
+        worst = next((name, o) for name, o in self.outcomes.items() if o.verdict == self.verdict)
+        return f"{_MARKS[self.verdict][0]} {self.verdict} on {worst[0]!r}: {worst[1].detail}"
+
+    __repr__ = __str__
+
+
+def try_export(
+    export: Callable[..., Any],
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    file: str | Path,
+    inputs: Mapping[str, tuple[Any, ...]],
+    **how: Any,
+) -> Trial:
+    """Call `export(module, args, file, **how)`; then feed each input to the file and to PyTorch, and compare.
+
+    inputs: a name for each → the arguments of `module`. Lists, tuples and dicts in them are flattened for the file, in
+    the order in which the exporters do it, unless the file takes a sequence. PyTorch runs in eval mode, because that is
+    what a file is for; the module is left as it was. Numbers agree within atol 1e-4 and rtol 1e-3. An error of the
+    exporter, the runtime or the run is a result, not an exception. First used in lesson 03.
+    Raises CourseError when there is no input.
+    """
+    if not inputs:
+        raise CourseError("try_export() was given no input: give it at least one, such as {'example': (x,)}.")
+    path = Path(file)
+    path.unlink(missing_ok=True)  # an old file would be taken for the result
+    messages: list[str] = []
+    try:
+        with quiet_export() as messages:
+            export(module, args, file, **how)
+    except Exception as error:  # exporters raise classes of many libraries
+        return Trial(None, reason(error), tuple(messages))
+    if not path.exists():
+        return Trial(None, f"nothing was written to {path.name}", tuple(messages))
+    proto = as_model(path)
+    return Trial(proto, "", tuple(messages), {name: _outcome(proto, module, x) for name, x in inputs.items()})
+
+
+@contextlib.contextmanager
+def quiet_export() -> Iterator[list[str]]:
+    """`exporter_messages`, and silence for what a failing `torch.export` prints besides: graphs with paths of this machine."""
+    with exporter_messages() as heard, contextlib.redirect_stderr(io.StringIO()):
+        handlers = [
+            handler
+            for name, logger in logging.root.manager.loggerDict.items()
+            if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger)
+            for handler in logger.handlers
+        ]
+        for handler in handlers:
+            handler.addFilter(_from_the_exporter)
+        try:
+            yield heard
+        finally:
+            for handler in handlers:
+                handler.removeFilter(_from_the_exporter)
+
+
+def _from_the_exporter(record: logging.LogRecord) -> bool:
+    return record.name.startswith("torch.onnx")
+
+
+def reason(error: BaseException) -> str:
+    """The class of an error and its first telling line, without advice, colours and paths of this machine.
+
+    The default exporter wraps the error that matters into one that says in which step it happened: both classes are named.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    names, found = [type(error).__name__], text
+    _, _, summary = text.partition("## Exception summary")
+    if match := re.search(r"<class '([\w.]+)'>: (.*)", summary, re.DOTALL):
+        names.append(match[1].rpartition(".")[2])
+        found = match[2].partition("(Refer to the full stack trace")[0].partition("⬆️")[0]
+    if inner := re.search(r"got (\w+)\([\"'](.+?)[\"']\)", found):  # torch.compile packs the error of an operator
+        names.append(inner[1])
+        found = inner[2]
+    lines = [line.strip() for line in found.strip().splitlines() if line.strip()]
+    first = lines[0] if lines else "no message"
+    if first.endswith(":") and len(lines) > 1 and not lines[1].startswith("File "):
+        first += " " + lines[1].removeprefix("- ")
+    return f"{' ← '.join(names)}: {_without_paths(first).rstrip(':')[:_LONGEST]}"
+
+
+def _without_paths(text: str) -> str:
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = " ".join(re.sub(r"Load model from \S+ failed:", "", text).split())
+    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][\w.@+-]+)+[\\/]([\w.-]+)", r"\1", text)
+
+
+def _outcome(proto: onnx.ModelProto, module: Any, args: tuple[Any, ...]) -> Outcome:
+    want = _eval_numbers(module, args)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # every error comes back as an exception; the same words on stderr help nobody
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
+        return Outcome(STOPS, f"the file does not load. {_without_paths(str(error))[:_LONGEST]}")
+    names, values = [i.name for i in session.get_inputs()], _values(session, args)
+    if len(names) != len(values):
+        return Outcome(STOPS, f"the file has {len(names)} inputs, this input has {len(values)} tensors")
+    feed = dict(zip(names, values, strict=True))
+    try:
+        got, again = session.run(None, feed), session.run(None, feed)
+    except Exception as error:
+        return Outcome(STOPS, _without_paths(str(error)).partition(" Please fix")[0][:_LONGEST])
+    if any(x.shape != y.shape for x, y in zip(got, want, strict=False)) or len(got) != len(want):
+        return Outcome(WRONG, f"shapes {[list(x.shape) for x in got]} in place of {[list(y.shape) for y in want]}")
+    worst = max(range(len(want)), key=lambda k: _difference(got[k], want[k]))
+    x, y = got[worst], want[worst]
+    if all(np.allclose(g, w, atol=1e-4, rtol=1e-3, equal_nan=True) for g, w in zip(got, want, strict=True)):
+        return Outcome(RIGHT, f"largest difference {_difference(x, y):.1e}")
+    at = np.unravel_index(np.argmax(np.abs(x.astype(np.float64) - y)), x.shape)
+    detail = f"{x[at]:.4g} in place of {y[at]:.4g}"
+    if not all(np.array_equal(a, b) for a, b in zip(got, again, strict=True)):
+        detail = f"other numbers in every run, such as {detail}"
+    return Outcome(WRONG, detail)
+
+
+def _values(session: ort.InferenceSession, args: tuple[Any, ...]) -> list[Any]:
+    """What to feed: one array per tensor, or a list of arrays where the file takes a sequence."""
+    if any(i.type.startswith("seq(") for i in session.get_inputs()):
+        return [[_numpy(t) for t in x] if isinstance(x, list | tuple) else _numpy(x) for x in args]
+    return [_numpy(t) for t in _flatten(args)]
+
+
+def _eval_numbers(module: Any, args: tuple[Any, ...]) -> list[np.ndarray]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with _untouched(module):
+            return [_numpy(t) for t in _flatten(module(*args))]
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def mechanism_explorer(trials: Mapping[str, Mapping[str, Trial]]) -> VBox:
+    """Choosers of model, mechanism and input over what each trial wrote and computed. First used in lesson 03.
+
+    trials: model → mechanism → Trial; every model with the same mechanisms. All frames are made beforehand and linked in
+    the browser, so that it works on a page without a kernel.
+    Raises CourseError when there is no trial, or the models differ in their mechanisms.
+    """
+    import ipywidgets as widgets
+
+    kinds = {tuple(row) for row in trials.values()}
+    if len(kinds) != 1 or not next(iter(kinds)):
+        raise CourseError(
+            "mechanism_explorer() expects model → mechanism → Trial, with the same mechanisms for each model."
+        )
+    look = widgets.HTML()  # one layout and one style for all keeps the page small
+
+    def frame(text: str) -> widgets.HTML:
+        return widgets.HTML(text, layout=look.layout, style=look.style)
+
+    model = widgets.Dropdown(options=list(trials), index=0, description="model")
+    mechanism = widgets.Dropdown(options=list(next(iter(kinds))), index=0, description="mechanism")
+    pages = []
+    for row in trials.values():
+        names = next((list(trial.outcomes) for trial in row.values() if trial.outcomes), ["example"])
+        chooser = widgets.Dropdown(options=names, index=0, description="input")
+        shown = []
+        for trial in row.values():
+            if trial.model is None:
+                shown.append(frame(_refusal(trial)))
+                continue
+            verdicts = widgets.Stack([frame(_verdict(trial.outcomes[name])) for name in names], selected_index=0)
+            widgets.jslink((chooser, "index"), (verdicts, "selected_index"))
+            shown.append(widgets.VBox([verdicts, frame(graph_html(trial.model.graph))]))
+        stack = widgets.Stack(shown, selected_index=0)
+        widgets.jslink((mechanism, "index"), (stack, "selected_index"))
+        pages.append(widgets.VBox([chooser, stack]))
+    book = widgets.Stack(pages, selected_index=0)
+    widgets.jslink((model, "index"), (book, "selected_index"))
+    return widgets.VBox([model, mechanism, book])
+
+
+def _refusal(trial: Trial) -> str:
+    return f'<div style="line-height:1.4;{_BOX}"><b>No file.</b> <code>{html.escape(trial.error)}</code></div>'
+
+
+def _verdict(outcome: Outcome) -> str:
+    mark, colour = _MARKS[outcome.verdict]
+    return (
+        f'<div style="line-height:1.4;{_BOX};border-left:6px solid {colour}"><b>{mark} {outcome.verdict}</b> '
+        f"{html.escape(outcome.detail)}</div>"
+    )
+
+
+def graph_html(graph: onnx.GraphProto, title: str = "graph") -> str:
+    """A graph as nested boxes: one row per node, and the graphs inside a node (`If`, `Loop`, `Scan`) inside its box."""
+    given = ", ".join(v.name for v in graph.input) or "nothing of its own"
+    rows = "".join(map(_node_html, graph.node))
+    result = html.escape(", ".join(v.name for v in graph.output))
+    return (
+        f'<div style="line-height:1.4;{_BOX}"><small><b>{html.escape(title)}</b> reads {html.escape(given)}</small>{rows}'
+        f"<small>gives {result}</small></div>"
+    )
+
+
+def _value_text(node: onnx.NodeProto) -> str:
+    """The value of a small Constant, as `= 0.5`."""
+    tensors = [a.t for a in node.attribute if a.name == "value" and a.type == AttributeProto.TENSOR]
+    if not tensors or np.prod(tensors[0].dims) > _LARGEST_CONSTANT:
+        return ""
+    return f" = {onnx.numpy_helper.to_array(tensors[0]).tolist()}"
+
+
+def _node_html(node: onnx.NodeProto) -> str:
+    inner = [a for a in node.attribute if a.type == AttributeProto.GRAPH]
+    settings = ", ".join(attribute_text(a) for a in node.attribute if a not in inner and a.name != "value")
+    reads, writes = ", ".join(filter(None, node.input)), ", ".join(filter(None, node.output))
+    text = html.escape(f"{reads} → {writes}" if reads else f"→ {writes}")
+    if node.op_type == "Constant":
+        text += html.escape(_value_text(node))
+    head = (
+        f"<b>{html.escape(node.op_type)}</b> <small>{text}{html.escape(f' ({settings})' if settings else '')}</small>"
+    )
+    if not inner:
+        return f"<div>{head}</div>"
+    return f'<div style="{_BOX}">{head}{"".join(graph_html(a.g, a.name) for a in inner)}</div>'

@@ -1,0 +1,1015 @@
+# %% [markdown]
+# # 03 · Tracing versus scripting
+#
+# Your model is a Python program. An ONNX file is a list of operators. Something must turn the one into the other, and
+# there are three ways to do it. On a plain network all three agree. On anything else they differ: one refuses, one
+# writes a wrong file, one gets it right, and it is not always the same one.
+#
+# After this lesson you will be able to
+#
+# - say what each export mechanism looks at, and what it cannot see,
+# - predict where a file will be silently wrong, and catch it,
+# - export an `if` and a loop so that they stay alive in the file,
+# - export an operator that nobody knows,
+# - read the export report.
+#
+# It takes about 60 minutes.
+
+# %%
+import course_utils as cu
+
+cu.setup()
+
+# %% [markdown]
+# ## Three mechanisms
+#
+# `torch.onnx.export` is one function with three very different machines behind it. Here they are, in full:
+
+# %%
+import torch
+from torch import nn
+
+
+def by_default(module, args, file, **how):
+    torch.onnx.export(module, args, file, external_data=False, verbose=False, **how)
+
+
+def by_tracing(module, args, file, **how):
+    torch.onnx.export(module, args, file, dynamo=False, **how)
+
+
+def by_scripting(module, args, file, **how):
+    torch.onnx.export(torch.jit.script(module), args, file, dynamo=False, **how)
+
+
+MECHANISMS = {"default": by_default, "traced": by_tracing, "scripted": by_scripting}
+
+# %% [markdown]
+# How do they look at a program? We let the program tell. This module notes down what it is given whenever Python runs
+# its `forward`. (`is_scripting` hides the note from the third machine, which could not read it.)
+
+# %%
+notes = []
+
+
+class Witness(nn.Module):
+    def forward(self, x):
+        if not torch.jit.is_scripting():
+            notes.append({"x is a": type(x).__name__, "x has numbers": has_numbers(x)})
+        return torch.relu(x) * 2
+
+
+def has_numbers(x):
+    return "Fake" not in type(x).__name__ and "Functional" not in type(x).__name__
+
+
+# %%
+import pandas as pd
+
+pd.set_option("display.max_colwidth", None)  # show sentences in full
+x = torch.tensor([[-1.0, 2.0, 3.0]])
+heard = {}
+for name, mechanism in MECHANISMS.items():
+    notes.clear()
+    with cu.exporter_messages():
+        mechanism(Witness().eval(), (x,), f"work/03_witness_{name}.onnx")
+    heard[name] = notes[0] if notes else {"x is a": "forward was never run", "x has numbers": False}
+pd.DataFrame(heard).T
+
+# %% [markdown]
+# - **default**: Python runs `forward` once, with a *fake* tensor. It has a shape and a dtype, and no numbers.
+# - **traced**: Python runs `forward` once, with your real example, and every tensor operation is written down.
+# - **scripted**: Python does not run it at all. `torch.jit.script` reads the *source text* and compiles it.
+#
+# For the third one, this is the compiled program:
+
+# %%
+with cu.exporter_messages():
+    scripted = torch.jit.script(Witness())
+print(scripted.code)
+
+# %% [markdown]
+# All three write the same operators here, and the three files compute the same:
+
+# %%
+import onnx
+
+files = {name: onnx.load(f"work/03_witness_{name}.onnx") for name in MECHANISMS}
+operators = {name: {op for op in cu.op_histogram(file).index if op != "Constant"} for name, file in files.items()}
+cu.claim(
+    "export-is-compilation",
+    {
+        "each mechanism turns the Python function into the nodes Relu and Mul": all(
+            found == {"Relu", "Mul"} for found in operators.values()
+        ),
+        "the files give PyTorch's numbers": all(cu.parity(Witness(), file, x).within for file in files.values()),
+        "tracing runs Python with real numbers": heard["traced"]["x has numbers"],
+        "scripting does not run Python": heard["scripted"]["x is a"] == "forward was never run",
+        "there is a third way: Python runs with fake tensors": "Fake" in heard["default"]["x is a"],
+    },
+)
+
+# %% [markdown]
+# ## Which one do you get?
+#
+# The report says: tracing, by default. Ask the function itself, and listen to what it says when we choose
+# `dynamo=False`.
+
+# %%
+import inspect
+
+signature = inspect.signature(torch.onnx.export)
+with cu.exporter_messages() as messages:
+    by_tracing(Witness().eval(), (x,), "work/03_witness_traced.onnx")
+print("dynamo =", signature.parameters["dynamo"].default)
+print(messages[0].partition(". Learn more")[0])
+
+# %%
+cu.claim(
+    "default-is-tracing",
+    {
+        "the default is dynamo=True": signature.parameters["dynamo"].default is True,
+        "it does not show real numbers to the model, so it is not tracing": not heard["default"]["x has numbers"],
+        "tracing needs dynamo=False, and is called legacy": "legacy" in messages[0],
+    },
+)
+
+# %% [markdown]
+# ## Does the example matter?
+#
+# The default exporter never sees the numbers of your example. Tracing does. Does it use them?
+
+# %% tags=["remove-input"]
+cu.quiz("03_tracing_vs_scripting", 1)
+
+
+# %% [markdown]
+# We trace two models, each with three examples of the same shape: ones, zeros, and not-a-number. The first model is a
+# plain convolutional network, the second one has an `if`.
+
+
+# %%
+class Plain(nn.Module):
+    """Pictures [N, 1, 8, 8] → three scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+class Gate(nn.Module):
+    """Double x where its sum is positive, else lower it by one."""
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * 2
+        return x - 1
+
+
+# %%
+plain = Plain().eval()
+written = {}
+for what, value in {"ones": 1.0, "zeros": 0.0, "not a number": float("nan")}.items():
+    for name, module, shape in [("plain network", plain, (2, 1, 8, 8)), ("with an if", Gate(), (3, 4))]:
+        with cu.exporter_messages():
+            by_tracing(module, (torch.full(shape, value),), "work/03_dummy.onnx")
+        written[name, what] = onnx.load("work/03_dummy.onnx").graph
+pd.Series({key: " ".join(n.op_type for n in g.node if n.op_type != "Constant") for key, g in written.items()}).unstack()
+
+# %%
+networks = [graph.SerializeToString(deterministic=True) for (name, _), graph in written.items() if "plain" in name]
+gates = [graph.SerializeToString(deterministic=True) for (name, _), graph in written.items() if "if" in name]
+cu.claim(
+    "dummy-values-do-not-matter",
+    {
+        "three examples, one and the same graph for the plain network": len(set(networks)) == 1,
+        "two graphs for the model with an if": len(set(gates)) == 2,
+    },
+)
+
+# %% [markdown]
+# For a network without decisions, only shape and dtype matter: even not-a-number will do. With a decision, the numbers
+# of your example decide what is in the file.
+#
+# ## The branch that was not taken
+#
+# From now on we try every mechanism on every model, and feed more than one input to what comes out. `cu.try_export`
+# calls the export, catches the error if there is one, runs the file on each input, and compares with PyTorch.
+
+
+# %%
+def attempts(title, module, args, inputs, **how):
+    found = {}
+    for name, mechanism in MECHANISMS.items():
+        file = f"work/03_{title}_{name}.onnx"
+        found[name] = cu.try_export(mechanism, module, args, file, inputs, **how)
+    return found
+
+
+def show(found):
+    return pd.Series({name: str(trial) for name, trial in found.items()}, name="what happened").to_frame()
+
+
+# %% [markdown]
+# The `if` first. The example has a positive sum. The second input has a negative one.
+
+# %% tags=["remove-input"]
+cu.quiz("03_tracing_vs_scripting", 2)
+
+# %%
+trials = {}
+positive, negative = torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, -2.0]])
+inputs = {"positive sum (the example)": (positive,), "negative sum": (negative,)}
+trials["if"] = attempts("if", Gate(), (positive,), inputs)
+show(trials["if"])
+
+# %% [markdown]
+# Three mechanisms, three results.
+#
+# - The **default** exporter refuses. The fake tensor has no sum that could be compared with zero, and the error says so:
+#   it *could not guard on a data-dependent expression*.
+# - **Tracing** writes a file. The file is wrong for every input of the other kind, and nothing stops you from using it.
+# - **Scripting** keeps both branches.
+#
+# Did tracing not warn us? It did, among other messages:
+
+# %%
+warned = [m for m in trials["if"]["traced"].messages if "incorrect" in m]
+print(*warned)
+
+# %% [markdown]
+# That is a `TracerWarning`. It appears once, on the screen of the machine that exports. The file says nothing.
+
+# %%
+traced_if = trials["if"]["traced"]
+cu.claim(
+    "tracing-bakes-branch",
+    {
+        "the traced file is right on the branch of the example": traced_if.outcomes[
+            "positive sum (the example)"
+        ].verdict
+        == "right",
+        "it is wrong on the other one": traced_if.outcomes["negative sum"].verdict == "wrong",
+        "the operator of the other branch, Sub, is not in the file": "Sub" not in cu.op_histogram(traced_if.model),
+        "the default exporter refuses this model": trials["if"]["default"].verdict == "refuses",
+    },
+)
+
+# %% [markdown]
+# And what does a decision look like in ONNX? The operator is `If`. It carries two graphs as attributes:
+
+# %%
+print(onnx.printer.to_text(trials["if"]["scripted"].model.graph))
+
+
+# %% [markdown]
+# ## A loop over the length
+#
+# A small recurrent model reads a sequence, row by row. In Python that is a `for`, and its length is that of the input.
+
+
+# %%
+class Reader(nn.Module):
+    """A sequence [length, 3] → what is remembered at its end, [3]."""
+
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for i in range(x.shape[0]):
+            h = torch.tanh(x[i] + 0.5 * h)
+        return h
+
+
+# %% [markdown]
+# We export with five rows, and ask for any length: `dynamic_axes` gives the first dimension a name. All three
+# mechanisms understand it.
+
+# %%
+five, nine, two = (torch.randn(rows, 3) for rows in (5, 9, 2))
+inputs = {"five rows (the example)": (five,), "nine rows": (nine,), "two rows": (two,)}
+any_length = {"input_names": ["x"], "dynamic_axes": {"x": {0: "length"}}}
+trials["loop"] = attempts("loop", Reader(), (five,), inputs, **any_length)
+show(trials["loop"])
+
+# %% [markdown]
+# The traced file promises any length, and reads five rows of it, whatever comes. Its loop was written out, step by
+# step:
+
+# %%
+steps = {name: trial.model and cu.op_histogram(trial.model) for name, trial in trials["loop"].items()}
+counts = {name: {op: int(h.get(op, 0)) for op in ("Tanh", "Loop")} for name, h in steps.items() if h is not None}
+pd.DataFrame(counts).T
+
+# %% [markdown]
+# Scripting wrote one `Loop` with one `Tanh` in it. Here is the second half of what the report says about scripting:
+
+# %%
+cu.claim(
+    "scripting-keeps-control-flow",
+    {
+        "the scripted if becomes If, right on both branches": trials["if"]["scripted"].verdict == "right"
+        and "If" in cu.op_histogram(trials["if"]["scripted"].model),
+        "the scripted loop becomes Loop, right for every length": trials["loop"]["scripted"].verdict == "right"
+        and counts["scripted"]["Loop"] == 1,
+        "the traced loop becomes one copy per step": counts["traced"] == {"Tanh": 5, "Loop": 0},
+        "PyTorch calls torch.jit.script deprecated": any(
+            "torch.jit.script` is deprecated" in m for m in trials["if"]["scripted"].messages
+        ),
+    },
+)
+
+# %% [markdown]
+# ### The default exporter can lie, too
+#
+# Above, it refused. But there is more than one way to ask it for a dimension without a fixed size, and they are not
+# equally strict.
+
+# %% tags=["remove-input"]
+cu.quiz("03_tracing_vs_scripting", 3)
+
+# %%
+Dim = torch.export.Dim
+asked = {"Dim('length')": Dim("length"), "Dim.AUTO": Dim.AUTO, "Dim.DYNAMIC": Dim.DYNAMIC}
+asking = {}
+for how, dim in asked.items():
+    shapes = ({0: dim},)
+    asking[how] = cu.try_export(by_default, Reader(), (five,), "work/03_asked.onnx", inputs, dynamic_shapes=shapes)
+assert [trial.verdict for trial in asking.values()] == ["stops", "wrong", "refuses"]
+show(asking)
+
+# %% [markdown]
+# - With `Dim('length')` your wish is dropped without a word. At least the runtime refuses other lengths.
+# - With `Dim.AUTO` the file promises a free length, and computes five steps. Nine rows run, and give wrong numbers.
+# - Only `Dim.DYNAMIC`, a name such as `"length"`, or `dynamic_axes` insist: the export fails.
+#
+# The Python loop runs while the exporter looks on, so it is unrolled, as in tracing. Insist on the dimensions that you
+# need. [Lesson 04](04_dynamic_axes.ipynb) says more.
+
+# %% [markdown]
+# ## Lists and dicts
+#
+# A Python function can take a dict of options and a list of tensors. A graph has a flat row of inputs.
+
+
+# %%
+class Mixer(nn.Module):
+    """The sum of all parts, times the option "scale"."""
+
+    def forward(self, options: dict[str, torch.Tensor], parts: list[torch.Tensor]):
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total * options["scale"]
+
+
+# %%
+a, b, c = (torch.full((2, 3), value) for value in (1.0, 2.0, 3.0))
+twice = {"scale": torch.tensor(2.0)}
+inputs = {
+    "two parts (the example)": (twice, [a, b]),
+    "another scale": ({"scale": torch.tensor(7.0)}, [a, b]),
+    "three parts": (twice, [a, b, c]),
+}
+trials["list and dict"] = attempts("mixer", Mixer().eval(), (twice, [a, b]), inputs)
+show(trials["list and dict"])
+
+# %% [markdown]
+# The default exporter and tracing flatten dict and list into single inputs. The length of the list is fixed from then
+# on: a third part has no place to go. Scripting writes a file without an error, and ONNX Runtime does not load it: the
+# input for the dict has no type. The inputs are called:
+
+# %%
+{name: [i.name for i in trial.model.graph.input] for name, trial in trials["list and dict"].items()}
+
+# %% [markdown]
+# Only the default exporter gives names that mean something. A list *alone* is another matter. ONNX has a type for it,
+# the *sequence*, and scripting uses it: any number of parts.
+
+
+# %%
+class Total(nn.Module):
+    def forward(self, parts: list[torch.Tensor]):
+        total = torch.zeros_like(parts[0])
+        for part in parts:
+            total = total + part
+        return total
+
+
+lists = attempts("total", Total().eval(), ([a, b],), {"two parts (the example)": ([a, b],), "three": ([a, b, c],)})
+assert lists["scripted"].verdict == "right"
+show(lists)
+
+# %% [markdown]
+# And a trap. If a dict is the *last* of the positional arguments, `torch.onnx.export` takes it for the keyword
+# arguments of `forward`:
+
+
+# %%
+class Scaled(nn.Module):
+    def forward(self, x, options: dict[str, torch.Tensor]):
+        return x * options["scale"]
+
+
+trap = attempts("trap", Scaled().eval(), (a, twice), {"example": (a, twice)})
+assert all(trial.verdict == "refuses" for trial in trap.values())
+show(trap)
+
+# %% [markdown]
+# The cure, for the first two: `kwargs={"options": …}` in the call of `torch.onnx.export`.
+#
+# ## What scripting asks of your code
+#
+# `torch.jit.script` compiles a part of Python in which every value has one type, known beforehand. Four ordinary
+# modules:
+
+
+# %%
+class Untyped(nn.Module):
+    def forward(self, parts):  # a list, but nothing says so
+        return parts[0] + parts[1]
+
+
+class Starred(nn.Module):
+    def forward(self, *parts):
+        return parts[0] + parts[1]
+
+
+class Lambda(nn.Module):
+    def forward(self, parts: list[torch.Tensor]):
+        add = lambda v: v[0] + v[1]  # noqa: E731 - a lambda is what we want to try
+        return add(parts)
+
+
+class TwoTypes(nn.Module):
+    def forward(self, parts: list[torch.Tensor]):
+        scale = 2 if len(parts) == 2 else "none"
+        return parts[0] * scale
+
+
+# %%
+from course_utils.mechanisms import reason
+
+
+def compiled(module):
+    try:
+        with cu.exporter_messages():
+            torch.jit.script(module)([a, b])
+        return "runs"
+    except Exception as error:
+        return reason(error)
+
+
+said = {m.__name__: compiled(m()) for m in (Untyped, Starred, Lambda, TwoTypes, Total)}
+pd.Series(said, name="torch.jit.script").to_frame()
+
+# %%
+cu.claim(
+    "scripting-needs-typed-subset",
+    {
+        "a list without a type is taken for a tensor": "RuntimeError" in said["Untyped"],
+        "*parts is refused": "NotSupportedError" in said["Starred"],
+        "a lambda is refused": "UnsupportedNodeError" in said["Lambda"],
+        "one name with two types is refused": "RuntimeError" in said["TwoTypes"],
+        "with a type for everything it runs": said["Total"] == "runs",
+        "Python itself runs all four": all(
+            torch.equal(m, a + b) for m in (Untyped()([a, b]), Starred()(a, b), Lambda()([a, b]))
+        )
+        and torch.equal(TwoTypes()([a, b]), 2 * a),
+    },
+)
+
+# %% [markdown]
+# ## Forgotten eval()
+#
+# `Dropout` throws values away while a model learns, and `BatchNorm` looks at the whole batch. Neither must happen in a
+# file. What if we forget `eval()`?
+
+# %% tags=["remove-input"]
+cu.quiz("03_tracing_vs_scripting", 4)
+
+
+# %%
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.norm, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.hidden(x)))
+
+
+learner = Learner().train()
+for _ in range(50):  # so that BatchNorm has seen something
+    learner(torch.randn(64, 4) * 3 + 2)
+
+# %% [markdown]
+# PyTorch's side of the comparison runs in eval mode, because those are the numbers that we want.
+
+# %%
+batch, other = torch.randn(8, 4), torch.randn(8, 4)
+inputs = {"a batch (the example)": (batch,), "another batch": (other,)}
+assert learner.training
+trials["train mode"] = attempts("train", learner, (batch,), inputs)
+show(trials["train mode"])
+
+# %% [markdown]
+# The two older mechanisms switch the model to eval mode themselves. The default exporter takes it as it is, says one
+# sentence about it, and writes the `Dropout` with its switch *on*:
+
+# %%
+kept = trials["train mode"]["default"]
+print(*kept.messages)
+pd.Series({name: " ".join(cu.op_histogram(t.model).index) for name, t in trials["train mode"].items()}).to_frame(
+    "nodes"
+)
+
+# %% [markdown]
+# Here `Dropout` is the last node. In most networks it stands somewhere in the middle, so we put a layer behind it. We
+# run the file twice, with ONNX Runtime as it is and without its optimisations, and look whether the two runs agree:
+
+# %%
+import onnxruntime as ort
+
+deeper = nn.Sequential(learner, nn.Linear(4, 2)).train()
+with cu.exporter_messages():
+    by_default(deeper, (batch,), "work/03_deeper.onnx")
+agree = {}
+for level in (ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ort.GraphOptimizationLevel.ORT_DISABLE_ALL):
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    session = ort.InferenceSession("work/03_deeper.onnx", options, providers=["CPUExecutionProvider"])
+    first, second = (session.run(None, {"input": batch.numpy()})[0] for _ in range(2))
+    agree[level.name] = bool((first == second).all())
+print(*cu.op_histogram("work/03_deeper.onnx").index)
+agree
+
+# %% [markdown]
+# ONNX Runtime takes such a `Dropout` out, whatever its switch says, unless it is the last node. So your tests
+# pass, and another runtime, or a session without optimisations, throws dice. Do not rely on it.
+#
+# And `BatchNorm`? It is not in the default exporter's file. It was folded into the layer before, with the stored
+# averages, as if in eval mode. To be sure, we export a model with `BatchNorm` alone. The older exporter can be told to
+# leave the mode alone: for comparison, that is the last row.
+
+# %%
+norm_only = nn.Sequential(learner.hidden, learner.norm).train()
+preserve = {"training": torch.onnx.TrainingMode.PRESERVE}
+file = "work/03_norm.onnx"
+norm = {
+    "default, BatchNorm alone": cu.try_export(by_default, norm_only, (batch,), file, inputs),
+    "traced, BatchNorm alone, PRESERVE": cu.try_export(by_tracing, norm_only, (batch,), file, inputs, **preserve),
+}
+show(norm)
+
+# %%
+default_nodes = cu.op_histogram(kept.model)
+cu.claim(
+    "eval-mode-critical",
+    {
+        "the default exporter keeps Dropout, and every run gives other numbers": "Dropout" in default_nodes
+        and "every run" in kept.outcomes["another batch"].detail,
+        "in the middle of a graph, ONNX Runtime's optimiser takes it out": agree["ORT_ENABLE_ALL"],
+        "without optimisation it works, there too": not agree["ORT_DISABLE_ALL"],
+        "it writes BatchNorm as in eval mode": norm["default, BatchNorm alone"].verdict == "right",
+        "tracing and scripting switch to eval mode themselves": trials["train mode"]["traced"].verdict
+        == trials["train mode"]["scripted"].verdict
+        == "right",
+        "unless they are told not to": norm["traced, BatchNorm alone, PRESERVE"].verdict == "wrong",
+        "after the exports the module is still in training mode": learner.training,
+    },
+)
+
+# %% [markdown]
+# ## The whole table
+#
+# One model is missing: the plain network, on which everybody agrees. Then the table is complete. Every cell of it was
+# run in this lesson.
+
+# %%
+picture, another = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
+inputs = {"a picture (the example)": (picture,), "another picture": (another,)}
+trials = {"plain CNN": attempts("plain", plain, (picture,), inputs), **trials}
+pd.DataFrame({name: {model: str(row[name]) for model, row in trials.items()} for name in MECHANISMS})
+
+# %%
+verdicts = pd.DataFrame(trials).T.map(lambda trial: trial.verdict)
+counted = verdicts.apply(lambda column: column.value_counts()).fillna(0).astype(int)
+counted
+
+# %%
+import matplotlib.pyplot as plt
+
+colours = {"right": "#009E73", "stops": "#56B4E9", "refuses": "#0072B2", "wrong": "#D55E00"}
+ax = counted.reindex(list(colours)).fillna(0).T.plot.barh(stacked=True, color=list(colours.values()))
+most_wrong = counted.loc["wrong"].idxmax()
+ax.set_title(f"Five models: '{most_wrong}' writes most wrong files ({counted.loc['wrong'].max()})")
+ax.set_xlabel("models")
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+plt.show()
+
+# %% [markdown]
+# *Refuses*: no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers. The first two
+# cost you an afternoon. The third one costs you whatever depends on the numbers.
+#
+# ## Play
+#
+# Choose a model, a mechanism and an input. You see what was written, and what it made of the input. Compare the loop,
+# traced and scripted, on nine rows.
+
+# %%
+cu.mechanism_explorer(trials)
+
+# %% [markdown]
+# ## A living branch: torch.cond
+#
+# The default exporter refuses a Python `if` over data. It offers an `if` of its own: `torch.cond` takes the condition,
+# a function for each branch, and their arguments.
+
+
+# %%
+def doubled(x):
+    return x * 2
+
+
+def lowered(x):
+    return x - 1
+
+
+class Conditional(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, doubled, lowered, (x,))
+
+
+inputs = {"positive sum (the example)": (positive,), "negative sum": (negative,)}
+living = attempts("cond", Conditional(), (positive,), inputs)
+show(living)
+
+# %% [markdown]
+# The default exporter sees *both* functions, so both are in the file: an `If`, as scripting makes it. The two older
+# mechanisms cannot digest `torch.cond`.
+
+# %%
+print(onnx.printer.to_text(living["default"].model.graph))
+
+
+# %% [markdown]
+# It has rules. Both branches must give results of the same shape and dtype, for example:
+
+
+# %%
+class Uneven(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: x.sum(0), lambda x: x - 1, (x,))
+
+
+wide = torch.ones(3, 4)
+uneven = cu.try_export(by_default, Uneven().eval(), (wide,), "work/03_uneven.onnx", {"example": (wide,)})
+assert uneven.verdict == "refuses"
+uneven
+
+# %% [markdown]
+# ## A living loop: scan and while_loop
+#
+# For loops there are two such functions. In this version of PyTorch they still live in a module whose name begins with
+# an underscore, so they may change. `scan` goes through the rows of a tensor and carries a state along:
+
+# %%
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
+
+
+class Scanned(nn.Module):
+    def forward(self, x):
+        def step(h, row):
+            h = torch.tanh(row + 0.5 * h)
+            return h, h.clone()  # the next state, and what to note down of this step
+
+        last, _every_step = scan(step, torch.zeros_like(x[0]), x)
+        return last
+
+
+# %% [markdown]
+# `while_loop` takes a condition and a body. We try it three times: with the row `x[i]`, where `i` is the counting
+# tensor; with `index_select` for the same row; and with a condition on the data itself.
+
+
+# %%
+class Counted(nn.Module):
+    def forward(self, x):
+        def more(i, h):
+            return i < x.shape[0]
+
+        def body(i, h):
+            return i + 1, torch.tanh(self.row(x, i) + 0.5 * h)
+
+        return while_loop(more, body, (torch.zeros((), dtype=torch.int64), torch.zeros_like(x[0])))[1]
+
+    def row(self, x, i):
+        return x[i]
+
+
+class Selected(Counted):
+    def row(self, x, i):
+        return torch.index_select(x, 0, i.reshape(1)).squeeze(0)
+
+
+class Halved(nn.Module):
+    """Halve x until it is small."""
+
+    def forward(self, x):
+        return while_loop(lambda x: x.abs().sum() > 1, lambda x: (x * 0.5,), (x,))[0]
+
+
+# %%
+inputs = {"five rows (the example)": (five,), "nine rows": (nine,), "two rows": (two,)}
+insist = ({0: Dim.DYNAMIC},)
+loops, living_loop = {}, {}
+for module in (Scanned(), Counted(), Selected(), Halved()):
+    name = type(module).__name__
+    file = f"work/03_{name}.onnx"
+    loops[name] = trial = cu.try_export(by_default, module.eval(), (five,), file, inputs, dynamic_shapes=insist)
+    found = cu.op_histogram(trial.model).index if trial.model else []
+    living_loop[name] = " ".join({"Scan", "Loop"} & set(found))
+assert [trial.verdict for trial in loops.values()] == ["right", "refuses", "right", "right"]
+show(loops).assign(operator=living_loop)
+
+# %% [markdown]
+# Here is what we found: `scan` exports, as ONNX's `Scan`. `while_loop` exports, as `Loop`, for counting and for a
+# condition on data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number.
+# `index_select` keeps it a tensor.
+#
+# So the default exporter has both: decisions and loops. It is the one that the report knows under an older name,
+# `torch.onnx.dynamo_export`, as something to come.
+
+# %%
+with cu.exporter_messages():
+    module = torch.jit.script(Gate())
+into_default = cu.try_export(by_default, module, (positive,), "work/03_script.onnx", {"example": (positive,)})
+into_default
+
+# %%
+cu.claim(
+    "dynamo-export-is-the-future",
+    {
+        "torch.onnx.dynamo_export does not exist": not hasattr(torch.onnx, "dynamo_export"),
+        "what it did is the default of torch.onnx.export": signature.parameters["dynamo"].default is True,
+        "it does not read a Python if over data": trials["if"]["default"].verdict == "refuses",
+        "it exports torch.cond as If": living["default"].verdict == "right"
+        and "If" in cu.op_histogram(living["default"].model),
+        "it exports scan and while_loop": living_loop["Scanned"] == "Scan" and living_loop["Selected"] == "Loop",
+        "it does not take a scripted module": into_default.verdict == "refuses",
+    },
+)
+
+# %% [markdown]
+# ## An operator that nobody knows
+#
+# Suppose your model uses a function that PyTorch does not have, from a NumPy library. `torch.library.custom_op` makes
+# an operator of it. `register_fake` tells the shape of its result, for tensors without numbers.
+
+# %%
+import numpy as np
+
+
+@torch.library.custom_op("scroll::ricker", mutates_args=())
+def ricker(x: torch.Tensor, width: float) -> torch.Tensor:
+    """The "Mexican hat" wavelet, (1 - s) · exp(-s / 2) with s = (x / width)²."""
+    s = np.square(x.numpy() / np.float32(width))
+    return torch.from_numpy((1 - s) * np.exp(-s / 2))
+
+
+@ricker.register_fake
+def _(x, width):
+    return torch.empty_like(x)
+
+
+class Wavelet(nn.Module):
+    def forward(self, x):
+        return ricker(x, 1.5) + 1
+
+
+# %%
+from pathlib import Path
+
+signal, louder = torch.randn(4, 5), torch.randn(4, 5) * 3
+inputs, file = {"a signal (the example)": (signal,), "a louder one": (louder,)}, "work/03_unknown.onnx"
+folder = Path("work/03_report")
+folder.mkdir(exist_ok=True)
+for old in folder.glob("*.md"):
+    old.unlink()  # from an earlier run
+unknown = {
+    "default": cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, report=True, artifacts_dir=folder),
+    "traced": cu.try_export(by_tracing, Wavelet().eval(), (signal,), file, inputs),
+    "scripted": cu.try_export(by_scripting, Wavelet().eval(), (signal,), file, inputs),
+}
+assert all(trial.verdict == "refuses" for trial in unknown.values())
+show(unknown)
+
+# %% [markdown]
+# Nobody knows it. We asked the default exporter for its **export report** as well: with `report=True` it writes a
+# Markdown file into the folder `artifacts_dir`. It begins with a list of the steps:
+
+# %%
+(report,) = folder.glob("*.md")
+text = report.read_text(encoding="utf-8")
+print(text[: text.index("## Error messages")])
+
+# %% [markdown]
+# The third step failed, the translation. Further down stand the error, the program as `torch.export` saw it, and a list
+# of its operators. Before you send it to somebody, read it: it names files and folders of your machine.
+#
+# The cure is a translation. We write the operator with ONNX operators, in Python, with **onnxscript**, and hand it over
+# in the `custom_translation_table`:
+
+# %%
+from onnxscript import FLOAT
+from onnxscript import opset18 as op
+
+
+def ricker_in_onnx(x: FLOAT, width: float):
+    ratio = op.Div(x, op.Constant(value_float=width))
+    s = op.Mul(ratio, ratio)
+    return op.Mul(op.Sub(1.0, s), op.Exp(op.Div(op.Neg(s), 2.0)))
+
+
+# %%
+file = "work/03_wavelet.onnx"
+how = {"custom_translation_table": {torch.ops.scroll.ricker.default: ricker_in_onnx}}
+wavelet = cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, **how)
+print(wavelet)
+cu.node_table(wavelet.model)[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# ONNX Runtime runs it, and it has never heard of our operator: only standard ones are in the file. If you make a
+# mistake in the translation, no exporter notices. That brings us to the last habit.
+#
+# ## A gate after every export
+#
+# The file is written, and there was no error. What do you know? Nothing yet. This function keeps a file only if it
+# gives PyTorch's numbers, on inputs that *differ in what matters*: the sign, the length, the batch.
+
+# %%
+assert wavelet.verdict == "right"
+
+
+def export_through_gate(mechanism, module, args, file, inputs, **how):
+    module.eval()
+    mechanism(module, args, file, **how)
+    for name, example in inputs.items():
+        found = cu.parity(module, file, example)
+        if not found.within:
+            Path(file).unlink()
+            raise ValueError(f"{name}: {found}")
+
+
+# %%
+inputs = {"positive sum": positive, "negative sum": negative}
+passed = {}
+for name, mechanism, module in [("traced", by_tracing, Gate()), ("scripted", by_scripting, Gate())]:
+    file = f"work/03_gate_{name}.onnx"
+    try:
+        with cu.exporter_messages():
+            export_through_gate(mechanism, module, (positive,), file, inputs)
+        passed[name] = "kept"
+    except ValueError as error:
+        passed[name] = f"thrown away. {error}"
+assert passed["scripted"] == "kept" and "negative sum" in passed["traced"]
+pd.Series(passed, name="the gate").to_frame()
+
+# %% [markdown]
+# Is `verify=True` of `torch.onnx.export` not the same? We export the loop once more, with `Dim.AUTO` and with `verify`:
+
+# %%
+file = "work/03_verified.onnx"
+with cu.exporter_messages() as verified:
+    by_default(Reader().eval(), (five,), file, dynamic_shapes=({0: Dim.AUTO},), verify=True)
+print("verify says:", [message for message in verified if "difference" in message] or "nothing")
+cu.parity(Reader(), file, nine)
+
+# %% [markdown]
+# No complaint, and the file is wrong for nine rows. `verify` looks at your example only, and on the example a frozen
+# file is always right.
+#
+# ## The report's listing
+#
+# Now the export from the report, as it is printed there, `pretrained=True` and all. Where there is no network, the
+# weights are random; nothing else changes.
+
+# %%
+import contextlib
+import io
+
+import torchvision
+from course_utils.data import impatient_network
+
+screen = io.StringIO()  # the download's progress
+with (
+    cu.exporter_messages() as said_first,
+    impatient_network(),
+    contextlib.redirect_stdout(screen),
+    contextlib.redirect_stderr(screen),
+):
+    try:
+        model = torchvision.models.resnet18(pretrained=True)
+    except (OSError, RuntimeError):  # no network, or a download that breaks
+        model = torchvision.models.resnet18(pretrained=False)
+model.eval()
+dummy_input = torch.randn(1, 3, 224, 224, device="cpu")
+pd.Series([m.partition(". The current")[0] for m in said_first], name="warnings").to_frame()
+
+# %%
+with cu.exporter_messages() as said_then:
+    written_program = torch.onnx.export(
+        model,
+        dummy_input,
+        "work/03_resnet18.onnx",
+        verbose=True,
+        input_names=["input_image"],
+        output_names=["classification_scores"],
+        opset_version=14,
+    )
+
+# %%
+resnet = onnx.load("work/03_resnet18.onnx", load_external_data=False)
+sizes = {p.name: f"{p.stat().st_size / 1e6:.1f} MB" for p in sorted(Path("work").glob("03_resnet18.onnx*"))}
+print("opset asked for: 14, written:", resnet.opset_import[0].version)
+pd.Series(sizes, name="size").to_frame()
+
+# %% [markdown]
+# It works, with three surprises: `pretrained` is an old word for `weights`; the opset is not the one asked for; and
+# there are **two** files. Whoever copies only the first one has a model without weights. `external_data=False` makes
+# one file.
+
+# %%
+single = "work/03_resnet18_single.onnx"
+written_program.save(single, external_data=False)
+cu.claim(
+    "report-export-snippet",
+    {
+        "pretrained=True is deprecated": any("pretrained" in m and "deprecated" in m for m in said_first),
+        "the file gives PyTorch's numbers": cu.parity(model, "work/03_resnet18.onnx", dummy_input).within,
+        "it has the names that were given": [v.name for v in (*resnet.graph.input, *resnet.graph.output)]
+        == ["input_image", "classification_scores"],
+        "it is not in the opset that was asked for": resnet.opset_import[0].version != 14,
+        "the weights lie in a second file": Path("work/03_resnet18.onnx.data").stat().st_size
+        > 100 * Path("work/03_resnet18.onnx").stat().st_size,
+        "external_data=False writes one file": Path(single).stat().st_size > 4e7,
+    },
+)
+
+# %% [markdown]
+# ## The report's comparison, measured
+#
+# The report ends with a table of the three methods. Here is the same table, filled in by what ran in this lesson.
+
+# %%
+old = {
+    name: [m for m in trials["plain CNN"][name].messages if "legacy" in m or "deprecated" in m] for name in MECHANISMS
+}
+measured = pd.DataFrame(
+    {
+        "a Python if": verdicts.loc["if"],
+        "a Python loop": verdicts.loc["loop"],
+        "if and loop as functions": {
+            "default": "right" if living["default"].verdict == loops["Scanned"].verdict == "right" else "refuses",
+            **{name: living[name].verdict for name in ("traced", "scripted")},
+        },
+        "right as they are, of 5": (verdicts == "right").sum(),
+        "silently wrong, of 5": (verdicts == "wrong").sum(),
+        "PyTorch says": {name: "being removed" if found else "recommended" for name, found in old.items()},
+    }
+).T
+measured
+
+# %%
+cu.claim(
+    "methods-table",
+    {
+        "tracing has no control flow, and is silently wrong": verdicts.loc[["if", "loop"], "traced"].eq("wrong").all(),
+        "scripting has it in full": verdicts.loc[["if", "loop"], "scripted"].eq("right").all(),
+        "but scripting is on its way out": bool(old["scripted"]),
+        "and with a dict it writes what ONNX Runtime does not load, where the others are right on the example": {
+            name: trial.outcomes["two parts (the example)"].verdict for name, trial in trials["list and dict"].items()
+        }
+        == {"default": "right", "traced": "right", "scripted": "stops"},
+        "the third column is now the default, without a warning": not old["default"],
+        "it refuses Python's if and loop": verdicts.loc[["if", "loop"], "default"].eq("refuses").all(),
+        "and takes them as torch.cond and scan": measured.loc["if and loop as functions", "default"] == "right",
+        "it is not free of wrong files either": verdicts.loc["train mode", "default"] == "wrong",
+    },
+)
+
+# %% [markdown]
+# ## Recap
+#
+# - The default exporter runs your code with fake tensors. Tracing runs it with your example. Scripting reads the source.
+# - Tracing keeps one branch and one length, and the file does not tell. The default exporter refuses most such models.
+# - It can be wrong, too: `Dim.AUTO` with a Python loop, a forgotten `eval()`.
+# - Living control flow: `torch.cond` gives `If`, `scan` gives `Scan`, `while_loop` gives `Loop`.
+# - An unknown operator is translated with onnxscript, in `custom_translation_table`. `report=True` says which step failed.
+# - After every export: parity, on inputs that differ in what matters.
+#
+# **Next:** the [exercises of this lesson](exercises/03_tracing_vs_scripting.ipynb). After them,
+# [04 · Dynamic axes](04_dynamic_axes.ipynb) is about sizes that are not known beforehand.
