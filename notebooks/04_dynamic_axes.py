@@ -54,12 +54,15 @@ cu.quiz("04_dynamic_axes", 1)
 
 
 # %%
+import re
+
+
 def words(session, *arrays):
     """What ONNX Runtime says to these inputs: an error, or None."""
     try:
         session.run(None, {i.name: a for i, a in zip(session.get_inputs(), arrays)})
     except Exception as error:
-        return str(error)
+        return re.sub(r"/\S*onnxruntime_src\S* ", "", str(error)).strip()  # without the file of its source code
 
 
 def zeros(*shape):
@@ -228,25 +231,30 @@ cu.claim(
 # ## One file for all
 #
 # The report promises that one model serves a single request from a phone as well as batches on a server. We try batches
-# of many sizes against PyTorch. And all 10 000 pictures, in portions of different sizes, must get the same answers.
+# of many sizes against PyTorch. Then 1000 test pictures, in portions of different sizes, must get the same answers.
 
 # %%
-gates = {n: cu.parity(model, "work/04_free.onnx", torch.randn(n, 1, 28, 28)) for n in (1, 2, 3, 64, 500)}
+gates = {n: cu.parity(model, "work/04_free.onnx", torch.randn(n, 1, 28, 28)) for n in (1, 2, 3, 64, 300)}
+assert all(gate.within for gate in gates.values())
+pd.Series({n: str(gate) for n, gate in gates.items()}, name="parity").rename_axis("batch").to_frame()
+
+# %%
 server = session_of("work/04_free.onnx")
-feed = {"image": cu.normalize(images)}
-answers = {n: cu.run_in_batches(server, feed, batch=n)["logits"].argmax(1) for n in (7, 256)}
-agreement = (answers[7] == answers[256]).mean()
-accuracy = (answers[256] == labels).mean()
-pd.Series({"same answers": agreement, "accuracy": accuracy}).map("{:.2%}".format).to_frame("10 000 pictures")
+feed = {"image": cu.normalize(images[:1000])}
+answers = {n: cu.run_in_batches(server, feed, batch=n)["logits"].argmax(1) for n in (1, 7, 64, 1000)}
+accuracy = {n: (guesses == labels[:1000]).mean() for n, guesses in answers.items()}
+pd.Series(accuracy, name="accuracy").map("{:.2%}".format).rename_axis("pictures at a time").to_frame()
 
 # %%
 cu.claim(
     "one-model-any-batch",
     {
-        "batches of 1, 2, 3, 64 and 500 give PyTorch's numbers": all(gate.within for gate in gates.values()),
+        "batches of 1, 2, 3, 64 and 300 give PyTorch's numbers": all(gate.within for gate in gates.values()),
         "even an empty batch runs": server.run(None, {"image": zeros(0, 1, 28, 28)})[0].shape == (0, 10),
-        "10 000 pictures by 7 or by 256: the same answers": agreement > 0.999,
-        "and the accuracy is that of the PyTorch model": accuracy > 0.93,
+        "1000 pictures, 1, 7, 64 or 1000 at a time: the same answers": all(
+            (guesses == answers[1]).mean() > 0.999 for guesses in answers.values()
+        ),
+        "and they are as good as those of the PyTorch model": min(accuracy.values()) > 0.92,
     },
 )
 
@@ -263,7 +271,7 @@ assert all(gate.within for gate in tall.values())
 pd.Series({size: str(gate) for size, gate in tall.items()}, name="parity").to_frame()
 
 # %% [markdown]
-# It runs. But is it *right*? Parity says only that both programs compute the same. We shrink and enlarge 1000 test
+# It runs. But is it *right*? Parity says only that both programs compute the same. We shrink and enlarge 500 test
 # pictures and look at the accuracy.
 
 # %% tags=["remove-input"]
@@ -272,13 +280,14 @@ cu.quiz("04_dynamic_axes", 2)
 # %%
 import matplotlib.pyplot as plt
 
-some = torch.from_numpy(cu.normalize(images[:1000]))
+some = torch.from_numpy(cu.normalize(images[:500]))
 accuracy_at = {}
 for side in (14, 20, 24, 28, 32, 36, 42, 56):
     resized = torch.nn.functional.interpolate(some, size=(side, side), mode="bilinear", antialias=True).numpy()
     guesses = cu.run_in_batches(server, {"image": resized})["logits"].argmax(1)
-    accuracy_at[side] = (guesses == labels[:1000]).mean()
+    accuracy_at[side] = (guesses == labels[:500]).mean()
 best = max(accuracy_at, key=accuracy_at.get)
+assert accuracy_at[28] > max(accuracy_at[14], accuracy_at[56]) + 0.1
 
 # %%
 _, ax = plt.subplots()
@@ -289,10 +298,6 @@ ax.set_xlabel("height and width, pixels")
 ax.set_ylabel("accuracy, %")
 ax.legend()
 plt.show()
-
-# %%
-assert accuracy_at[28] > accuracy_at[14] + 0.1
-assert accuracy_at[28] > accuracy_at[56] + 0.1
 
 # %% [markdown]
 # A free axis is a technical permission. Whether the model is *good* at that size is a question for its training.
@@ -357,9 +362,7 @@ cases = {"mask 3×9": ones, "mask 3×8": ones[:, :8], "mask 1×9": ones[:1]}
 said = {name: (words(linked, ones, m) or "runs") for name, m in cases.items()}
 assert said["mask 3×9"] == "runs"
 assert "Got invalid dimensions" not in said["mask 3×8"]
-import re
-
-pd.Series({n: re.sub(r"/\S*onnxruntime_src\S* ", "", s) for n, s in said.items()}, name="tokens 3×9").to_frame()
+pd.Series(said, name="tokens 3×9").to_frame()
 
 # %% [markdown]
 # No check at the door. A number in the file is compared with what you feed; a **name is only a name**. The mask of
@@ -396,18 +399,37 @@ with cu.exporter_messages():
 
 # %%
 positions = session_of("work/04_positions.onnx")
-print("the file says:", positions.get_inputs()[0].shape)
-print("length 16:", words(positions, zeros(1, 16, 4)) or "runs")
-print("length 20:", re.sub(r"/\S*onnxruntime_src\S* ", "", words(positions, zeros(1, 20, 4))))
-
-# %%
 assert words(positions, zeros(1, 16, 4)) is None
 assert "Got invalid dimensions" not in words(positions, zeros(1, 20, 4))
+print("the file says:", positions.get_inputs()[0].shape)
+print("length 16:", words(positions, zeros(1, 16, 4)) or "runs")
+print("length 20:", words(positions, zeros(1, 20, 4)))
 
 # %% [markdown]
 # It does not: ONNX has no place for bounds. They help the exporter, and they are lost on the way. If your users need
 # them, write them into the model's metadata, or check them before the run. The example must lie within the bounds, by
 # the way: an example of 2 with `min=4` is an error.
+#
+# A `Dim` can also be part of a formula. This network takes the steps in pairs, so it needs an even length.
+
+
+# %%
+class Pairs(torch.nn.Module):
+    """float32 [batch, length, 4] → [batch, length / 2, 4]."""
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], -1, 2, 4).sum(2)
+
+
+half = Dim("half")
+with cu.exporter_messages():
+    torch.onnx.export(Pairs().eval(), (x,), "work/04_pairs.onnx", dynamic_shapes=({1: 2 * half},), **how)
+formula = session_of("work/04_pairs.onnx").get_inputs()[0].shape
+assert formula == [2, "2*half", 4]
+formula
+
+# %% [markdown]
+# To ONNX Runtime the formula is a name like any other: readers and tools can use it, the run does not calculate with it.
 #
 # ## Against your wish
 #
@@ -448,19 +470,22 @@ ways = {
     "Dim.AUTO": {0: Dim.AUTO, 1: Dim.AUTO},
     "Dim.STATIC": {0: Dim.STATIC, 1: Dim.STATIC},
 }
-rows, said = {}, {}
+rows, said, programs = {}, {}, {}
 for index, (way, wanted) in enumerate(ways.items()):
     file = f"work/04_steps_{index}.onnx"
     with cu.exporter_messages() as said[way]:
         try:
-            torch.onnx.export(Steps().eval(), (x,), file, dynamic_shapes=(wanted,), **how)
+            programs[way] = torch.onnx.export(Steps().eval(), (x,), file, dynamic_shapes=(wanted,), **how)
         except Exception as error:
             rows[way] = {"outcome": f"{type(error).__name__}, no file"}
             continue
-    take = [n for n in (5, 8, 12) if words(session_of(file), zeros(1, n, 4)) is None]
+    take = [n for n in (5, 8, 12) if words(session_of(file), zeros(2, n, 4)) is None]
     rows[way] = {"outcome": "a file", "it says": cu.written_shapes(file)["x"], "it runs with lengths": str(take)}
 table = pd.DataFrame(rows).T.fillna("")
 table
+
+# %% [markdown]
+# Which way froze the length, and which way said so? And how many messages did the exporter leave?
 
 # %%
 assert table.loc[['"length"', "Dim.DYNAMIC"], "outcome"].str.contains("Error").all()
@@ -469,7 +494,7 @@ assert "8" not in table.loc["Dim.AUTO", "it says"]
 {way: len(lines) for way, lines in said.items()}
 
 # %% [markdown]
-# Read that table twice. The last cell counts what the exporter *said* in each case.
+# Read the table twice.
 #
 # - A label or `Dim.DYNAMIC` is a **promise**: the exporter keeps it, or there is no file.
 # - `Dim("length")` is a **wish**. The exporter cannot fulfil it, so it writes the number 8.
@@ -492,20 +517,29 @@ pd.Series(difference, name="largest difference from PyTorch over").to_frame()
 # ## A method
 #
 # **1. Compare what you asked for with what is written.** One line: `cu.written_shapes(file)`. It finds the number 8.
-# It cannot find the lie of `Dim.AUTO`.
+# It cannot find the lie of `Dim.AUTO`. For that, look at the exporter's own notes: `torch.onnx.export` returns a program,
+# and the program knows the range of each symbol.
+
+# %%
+notes = programs["Dim.AUTO"].exported_program.range_constraints
+notes = {str(symbol): str(bounds) for symbol, bounds in notes.items()}
+assert "VR[8, 8]" in notes.values()
+notes
+
+# %% [markdown]
+# `VR` is a *value range*, `int_oo` is infinity. A range from 8 to 8 is no freedom at all. But usually you get a file from
+# somebody else, without the program.
 #
 # **2. Probe.** Try several sizes in each dimension: smaller, larger, 1. Compare every result with PyTorch.
 # `cu.probe_sizes` does that for any model.
 
 # %%
 probe = cu.probe_sizes("work/04_steps_3.onnx", x, Steps())
-probe
-
-# %%
 found = probe.set_index("dimension")
 assert found.loc["x[0]", "verdict"] == "free"
 assert found.loc["x[1]", "works"] == "8"
 assert found.loc["x[1]", "wrong numbers"] != ""
+probe
 
 # %% [markdown]
 # The batch is free, the length is not. The third line is in order: PyTorch would take other widths here, but nobody
@@ -525,11 +559,9 @@ def reason(module, shapes, example=x):
 
 
 wish = ({0: Dim("batch"), 1: Dim("length")},)
-print(reason(Steps(), wish))
-
-# %%
-assert "specialized it to be a constant (8)" in reason(Steps(), wish)
-assert "length = 8" in reason(Steps(), wish)
+why = reason(Steps(), wish)
+assert "specialized it to be a constant (8)" in why and "length = 8" in why
+print(why)
 
 # %% [markdown]
 # *Your code specialized it to be a constant.* There is also a line *Suggested fixes: length = 8*. That explains the
@@ -548,10 +580,10 @@ class Weighted(torch.nn.Module):
         return (x * (0.9**age)[:, None]).sum(1)
 
 
+# %%
+free = ({0: "batch", 1: "length"},)
 with cu.exporter_messages():
-    torch.onnx.export(
-        Weighted().eval(), (x,), "work/04_weighted.onnx", dynamic_shapes=({0: "batch", 1: "length"},), **how
-    )
+    torch.onnx.export(Weighted().eval(), (x,), "work/04_weighted.onnx", dynamic_shapes=free, **how)
 cured = cu.probe_sizes("work/04_weighted.onnx", x, Steps())
 assert (cured["verdict"].iloc[:2] == "free").all()
 cured
@@ -630,6 +662,7 @@ class Tagger(torch.nn.Module):
         return self.score(states[:, -1])
 
 
+# %%
 tagger = Tagger().eval()
 io = {"input_names": ["tokens"], "output_names": ["scores"]}
 with cu.exporter_messages():
@@ -659,13 +692,13 @@ pd.Series(twice, name=f"torch {torch.__version__.split('+')[0]}").to_frame()
 
 # %% [markdown]
 # If the two lines differ, you see a weakness of this version: the outcome depends on what was exported before in the
-# same process. With the label you got at least an error. With `Dim("length")` you would have got a frozen file. For
+# same process. With the label you got at least an error. With `Dim("length")` you can get a frozen file. For
 # recurrent networks, then: try, read the file, probe; and if in doubt, `dynamo=False`.
 #
 # ## Make it static again
 #
-# Why would one? Some targets want it: accelerators in phones (NNAPI, CoreML, QNN) take graphs with known sizes only,
-# and others plan memory better. ONNX Runtime brings two functions that put a number in place of a name, everywhere.
+# Why would one? Some targets want it: accelerators in phones (NNAPI, QNN) take graphs with known sizes only, and others,
+# such as CoreML, work best with them. ONNX Runtime brings two functions that put a number in place of a name, everywhere.
 
 # %%
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
@@ -741,13 +774,14 @@ for name, sizes in known.items():
     del fixed.graph.value_info[:]
     onnx.save(fixed, f"work/04_{name}_fixed.onnx")
     counts[name] = {kind: nodes_that_run(f"work/04_{name}{kind}.onnx") for kind in ("", "_fixed")}
-counts = pd.DataFrame(counts).T.set_axis(["nodes, sizes free", "nodes, sizes fixed"], axis=1)
-counts.rename(index={"free": "fashion_resnet", "lstm": "Tagger", "weighted": "Weighted"})
 
 # %%
+counts = pd.DataFrame(counts).T.set_axis(["nodes, sizes free", "nodes, sizes fixed"], axis=1)
 gone = counts["nodes, sizes free"] - counts["nodes, sizes fixed"]
 assert gone["free"] == 0
 assert gone["lstm"] > 0 and gone["weighted"] > 0
+titles = {"free": "fashion_resnet", "lstm": "Tagger", "weighted": "Weighted"}
+counts.rename(index=titles)
 
 # %% [markdown]
 # Nothing changes for the convolutional network: no node of it asks for a size. In `Weighted` the nodes that make the
@@ -766,10 +800,7 @@ for name, value in data.items():
 timed = cu.compare(calls, threads=1)
 
 # %%
-ratios = {
-    counts_name: timed.ratio(name, f"{name}_fixed")
-    for name, counts_name in {"free": "fashion_resnet", "lstm": "Tagger", "weighted": "Weighted"}.items()
-}
+ratios = {title: timed.ratio(name, f"{name}_fixed") for name, title in titles.items()}
 _, ax = plt.subplots(figsize=(7.2, 2.4))
 ax.barh(list(ratios), list(ratios.values()), color="#56B4E9")
 ax.axvline(1, color="#D55E00", linestyle="--")
