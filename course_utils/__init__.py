@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
+    from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
@@ -51,14 +52,18 @@ _HOME = {
     "opset_explorer": "widget_opsets",
     "params": "checks",
     "parity": "parity_gate",
+    "probe_sizes": "shapes",
     "quiz": "quizzes",
     "resnet18": "models",
+    "run_in_batches": "shapes",
     "setup": "environment",
+    "shape_explorer": "shapes",
     "show": "viewer",
     "step_through": "widget_steps",
     "submit": "submission",
     "tensor_table": "graphs",
     "try_export": "mechanisms",
+    "written_shapes": "shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed
 

@@ -1,0 +1,858 @@
+# %% [markdown]
+# # 04 · Dynamic axes
+#
+# An exporter looks at one example. What it may conclude from its *shape* is up to you: without a word from you, every
+# number in that shape is taken for a law. This lesson is about the word that makes a dimension free, and about finding
+# out whether it really became free.
+#
+# After this lesson you will be able to
+#
+# - export models that take any batch, any picture size, any length of text,
+# - tie dimensions together, bound them, and freeze them again,
+# - find a dimension that the exporter fixed against your wish, and the line of code that made it do so,
+# - say what free dimensions cost.
+#
+# It takes about 60 minutes.
+
+# %%
+import course_utils as cu
+
+cu.setup()
+
+# %% [markdown]
+# ## Frozen
+#
+# Our network, exported with one picture as the example, as many people do it first. We ask the session what it takes.
+
+# %%
+import numpy as np
+import onnxruntime as ort
+import torch
+
+model = cu.fashion_resnet()
+names = {"input_names": ["image"], "output_names": ["logits"]}
+how = {"external_data": False, "verbose": False}
+with cu.exporter_messages():
+    torch.onnx.export(model, (torch.randn(1, 1, 28, 28),), "work/04_frozen.onnx", **names, **how)
+
+
+# %%
+def session_of(file):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors come back as exceptions; no need to log them, too
+    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+frozen = session_of("work/04_frozen.onnx")
+{value.name: value.shape for value in [*frozen.get_inputs(), *frozen.get_outputs()]}
+
+# %% [markdown]
+# Four numbers. PyTorch never cared about the first one. What happens if we feed four pictures?
+
+# %% tags=["remove-input"]
+cu.quiz("04_dynamic_axes", 1)
+
+
+# %%
+import re
+
+
+def words(session, *arrays):
+    """What ONNX Runtime says to these inputs: an error, or None."""
+    try:
+        session.run(None, {i.name: a for i, a in zip(session.get_inputs(), arrays)})
+    except Exception as error:
+        return re.sub(r"/\S*onnxruntime_src\S* ", "", str(error)).strip()  # without the file of its source code
+
+
+def zeros(*shape):
+    return np.zeros(shape, dtype=np.float32)
+
+
+print(words(frozen, zeros(4, 1, 28, 28)))
+
+# %% [markdown]
+# This is one of the most common errors in the life of an ONNX model. Learn to read it: *which input*, *which axis*
+# (`index: 0` is the first), what came, what the file demands. A wrong number of axes has its own error:
+
+# %%
+print(words(frozen, zeros(28, 28)))
+
+# %% [markdown]
+# Note *when* the errors come: not when the file is written, and not when it is loaded, but when the first real batch
+# arrives. Often that is on another machine. Is the older exporter, `dynamo=False`, any more generous?
+
+# %%
+with cu.exporter_messages():
+    torch.onnx.export(model, (torch.randn(1, 1, 28, 28),), "work/04_frozen_old.onnx", **names, dynamo=False)
+frozen_old = session_of("work/04_frozen_old.onnx")
+
+# %%
+four = zeros(4, 1, 28, 28)
+cu.claim(
+    "fixed-batch-by-default",
+    {
+        "one picture runs": words(frozen, four[:1]) is None,
+        "four pictures are an error": "Got: 4 Expected: 1" in (words(frozen, four) or ""),
+        "the same with the older exporter": "Got: 4 Expected: 1" in (words(frozen_old, four) or ""),
+        "PyTorch takes them": model(torch.from_numpy(four)).shape == (4, 10),
+        "height and width are frozen, too": "Got: 32 Expected: 28" in (words(frozen, zeros(1, 1, 32, 28)) or ""),
+    },
+)
+
+# %% [markdown]
+# The course's own helpers say it in one sentence. `cu.run_in_batches` feeds many examples in portions:
+
+# %%
+images, labels = cu.fashion_mnist("test")
+try:
+    cu.run_in_batches(frozen, {"image": cu.normalize(images[:10])})
+except cu.CourseError as error:
+    print(error)
+
+# %% [markdown]
+# ## The dict of the report
+#
+# The report's cure is the argument `dynamic_axes`. It maps the name of an input or output to a dict: number of the axis
+# → a label of your choice. It was made for the older exporter. We give it to both.
+
+# %%
+axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
+pair = torch.randn(2, 1, 28, 28)
+with cu.exporter_messages():
+    torch.onnx.export(model, (pair,), "work/04_axes_old.onnx", **names, dynamic_axes=axes, dynamo=False)
+with cu.exporter_messages() as messages:
+    torch.onnx.export(model, (pair,), "work/04_axes.onnx", **names, **how, dynamic_axes=axes)
+
+# %%
+import pandas as pd
+
+pd.set_option("display.max_colwidth", None)  # show sentences in full
+shapes = {file: cu.written_shapes(f"work/04_{file}.onnx") for file in ("frozen", "axes_old", "axes")}
+pd.DataFrame(shapes).T
+
+# %% [markdown]
+# A label stands where the number was. And this is what the default exporter had to say about it:
+
+# %%
+pd.Series(messages, name="the default exporter").to_frame()
+
+# %% [markdown]
+# Where is the catch? In the keys. They are names, and names can be misspelled. We write `picture` for `image`:
+
+# %%
+outcome = {}
+for name, more in {"older exporter": {"dynamo": False}, "default exporter": how}.items():
+    with cu.exporter_messages():
+        try:
+            torch.onnx.export(
+                model, (pair,), "work/04_typo.onnx", **names, **more, dynamic_axes={"picture": {0: "batch"}}
+            )
+            outcome[name] = f"a file that takes {cu.written_shapes('work/04_typo.onnx')['image']}"
+        except Exception as error:
+            outcome[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+pd.Series(outcome, name="a misspelled key").to_frame()
+
+# %% [markdown]
+# The older exporter writes a frozen file; the hint about the wrong key is one warning among others.
+
+# %%
+cu.claim(
+    "dynamic-axes-dict",
+    {
+        "older exporter: the labels stand at their axes": shapes["axes_old"]
+        == {"image": "['batch', 1, 28, 28]", "logits": "['batch', 10]"},
+        "default exporter: the same": shapes["axes"] == shapes["axes_old"],
+        "both files take four pictures": all(
+            words(session_of(f"work/04_{f}.onnx"), four) is None for f in ("axes_old", "axes")
+        ),
+        "older exporter: a misspelled name gives a frozen file": "[2, 1, 28, 28]" in outcome["older exporter"],
+        "default exporter: it is an error": "Error" in outcome["default exporter"],
+    },
+)
+
+# %% [markdown]
+# ## `dynamic_shapes`
+#
+# The default exporter has its own argument. It follows the **arguments of `forward`**, not the names in the file, and
+# needs inputs only: what an output looks like, the exporter works out. These three mean the same for our network:
+#
+# ```python
+# dynamic_shapes=({0: "batch"},)                       # by position: one entry for each input
+# dynamic_shapes={"x": {0: "batch"}}                   # by name: forward(self, x)
+# dynamic_shapes=({0: torch.export.Dim("batch")},)     # with an object in place of the label
+# ```
+#
+# Are label and object really the same? Later in this lesson they part company. First, we free three axes at once.
+
+# %%
+free = ({0: "batch", 2: "height", 3: "width"},)
+with cu.exporter_messages():
+    torch.onnx.export(model, (pair,), "work/04_free.onnx", **names, **how, dynamic_shapes=free)
+cu.written_shapes("work/04_free.onnx")
+
+# %% [markdown]
+# What is different inside the file? We compare it with the frozen one, and look at the tensors on the way.
+
+# %%
+cu.graph_diff("work/04_frozen.onnx", "work/04_free.onnx")
+
+# %%
+tensors = cu.tensor_table("work/04_free.onnx")
+tensors[tensors["role"] != "initializer"][["tensor", "role", "shape"]].iloc[[0, 1, 5, 20, -2, -1]]
+
+# %% [markdown]
+# The first table is empty: the same nodes, the same weights. Only descriptions changed. The names even travel through
+# the network: a convolution with stride 2 makes a formula of `height`. In protobuf, a dimension has two fields, of
+# which one is set: `dim_value` or `dim_param`.
+
+# %%
+import onnx
+
+
+def first_dim(file):
+    return onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0]
+
+
+fixed_dim, named_dim = first_dim("work/04_frozen.onnx"), first_dim("work/04_free.onnx")
+inside = tensors[tensors["role"] == "intermediate"]["shape"]
+cu.claim(
+    "symbolic-dim-in-graph",
+    {
+        "the frozen file holds the number 1": fixed_dim.WhichOneof("value") == "dim_value" and fixed_dim.dim_value == 1,
+        "the free file holds the name in its place": named_dim.WhichOneof("value") == "dim_param"
+        and named_dim.dim_param == "batch",
+        "every tensor inside carries it as well": len(inside) > 0 and inside.str.startswith("['batch'").all(),
+        "nothing else changed: nodes and weights": cu.graph_diff("work/04_frozen.onnx", "work/04_free.onnx").empty,
+    },
+)
+
+# %% [markdown]
+# ## One file for all
+#
+# The report promises that one model serves a single request from a phone as well as batches on a server. We try batches
+# of many sizes against PyTorch. Then 1000 test pictures, in portions of different sizes, must get the same answers.
+
+# %%
+gates = {n: cu.parity(model, "work/04_free.onnx", torch.randn(n, 1, 28, 28)) for n in (1, 2, 3, 64, 300)}
+assert all(gate.within for gate in gates.values())
+pd.Series({n: str(gate) for n, gate in gates.items()}, name="parity").rename_axis("batch").to_frame()
+
+# %%
+server = session_of("work/04_free.onnx")
+feed = {"image": cu.normalize(images[:1000])}
+answers = {n: cu.run_in_batches(server, feed, batch=n)["logits"].argmax(1) for n in (1, 7, 64, 1000)}
+accuracy = {n: (guesses == labels[:1000]).mean() for n, guesses in answers.items()}
+pd.Series(accuracy, name="accuracy").map("{:.2%}".format).rename_axis("pictures at a time").to_frame()
+
+# %%
+cu.claim(
+    "one-model-any-batch",
+    {
+        "batches of 1, 2, 3, 64 and 300 give PyTorch's numbers": all(gate.within for gate in gates.values()),
+        "even an empty batch runs": server.run(None, {"image": zeros(0, 1, 28, 28)})[0].shape == (0, 10),
+        "1000 pictures, 1, 7, 64 or 1000 at a time: the same answers": all(
+            (guesses == answers[1]).mean() > 0.999 for guesses in answers.values()
+        ),
+        "and they are as good as those of the PyTorch model": min(accuracy.values()) > 0.92,
+    },
+)
+
+# %% [markdown]
+# ## Any picture size
+#
+# Height and width are free as well. The network can stand it: convolutions slide over any size, and its pooling averages
+# over whatever is left. A tall and a wide picture against PyTorch, and one that is too small for nothing:
+
+# %%
+sizes = [(40, 20), (20, 64), (1, 1)]
+tall = {f"{h}×{w}": cu.parity(model, "work/04_free.onnx", torch.randn(2, 1, h, w)) for h, w in sizes}
+assert all(gate.within for gate in tall.values())
+pd.Series({size: str(gate) for size, gate in tall.items()}, name="parity").to_frame()
+
+# %% [markdown]
+# It runs. But is it *right*? Parity says only that both programs compute the same. We shrink and enlarge 500 test
+# pictures and look at the accuracy.
+
+# %% tags=["remove-input"]
+cu.quiz("04_dynamic_axes", 2)
+
+# %%
+import matplotlib.pyplot as plt
+
+some = torch.from_numpy(cu.normalize(images[:500]))
+accuracy_at = {}
+for side in (14, 20, 24, 28, 32, 36, 42, 56):
+    resized = torch.nn.functional.interpolate(some, size=(side, side), mode="bilinear", antialias=True).numpy()
+    guesses = cu.run_in_batches(server, {"image": resized})["logits"].argmax(1)
+    accuracy_at[side] = (guesses == labels[:500]).mean()
+best = max(accuracy_at, key=accuracy_at.get)
+assert accuracy_at[28] > max(accuracy_at[14], accuracy_at[56]) + 0.1
+
+# %%
+_, ax = plt.subplots()
+ax.plot(list(accuracy_at), [100 * a for a in accuracy_at.values()], marker="o")
+ax.axvline(28, color="#D55E00", linestyle="--", label="trained on")
+ax.set_title(f"Every size runs; {best}×{best} is right most often, {min(accuracy_at.values()):.0%} is the worst")
+ax.set_xlabel("height and width, pixels")
+ax.set_ylabel("accuracy, %")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# A free axis is a technical permission. Whether the model is *good* at that size is a question for its training.
+#
+# ## Names that link
+#
+# A text model has two inputs: the tokens, and a mask that says which of them are real. Both have the same batch and the
+# same length. Give them the **same names**. Here is a small attention.
+
+
+# %%
+class Attention(torch.nn.Module):
+    """tokens, mask int64 [batch, length] → float32 [batch, length, 8]."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 8)
+        self.project = torch.nn.Linear(8, 24)
+
+    def forward(self, tokens, mask):
+        q, k, v = self.project(self.embed(tokens)).chunk(3, dim=-1)
+        scores = (q @ k.transpose(1, 2)) / 8**0.5
+        scores = scores.masked_fill(mask[:, None, :] == 0, -1e9)
+        return scores.softmax(dim=-1) @ v
+
+
+# %%
+attention = Attention().eval()
+tokens, mask = torch.randint(0, 50, (2, 6)), torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+io = {"input_names": ["tokens", "mask"], "output_names": ["result"]}
+both = {0: "batch", 1: "length"}
+with cu.exporter_messages():
+    torch.onnx.export(attention, (tokens, mask), "work/04_attention.onnx", **io, **how, dynamic_shapes=(both, both))
+cu.written_shapes("work/04_attention.onnx")
+
+# %% [markdown]
+# Do we have to know that the two belong together? We claim that they are four different dimensions, and see what the
+# exporter makes of it.
+
+# %%
+apart = ({0: "batch", 1: "length"}, {0: "mask_batch", 1: "mask_length"})
+with cu.exporter_messages() as messages:
+    torch.onnx.export(attention, (tokens, mask), "work/04_apart.onnx", **io, **how, dynamic_shapes=apart)
+assert cu.written_shapes("work/04_apart.onnx") == cu.written_shapes("work/04_attention.onnx")
+pd.Series(messages, name="the exporter").to_frame()
+
+# %% [markdown]
+# The exporter saw that the code adds up only when the sizes are equal, and wrote the same names.
+#
+# > **Note** Never use *the same tensor* for two inputs of the example, as in `(x, x)`. The exporter may take the two
+# > inputs for one, and the file will ignore the other.
+#
+# Now the other side. Does ONNX Runtime hold you to the names? What do you expect?
+
+# %% tags=["remove-input"]
+cu.quiz("04_dynamic_axes", 3)
+
+# %%
+linked = session_of("work/04_attention.onnx")
+ones = np.ones((3, 9), dtype=np.int64)
+cases = {"mask 3×9": ones, "mask 3×8": ones[:, :8], "mask 1×9": ones[:1]}
+said = {name: (words(linked, ones, m) or "runs") for name, m in cases.items()}
+assert said["mask 3×9"] == "runs"
+assert "Got invalid dimensions" not in said["mask 3×8"]
+pd.Series(said, name="tokens 3×9").to_frame()
+
+# %% [markdown]
+# No check at the door. A number in the file is compared with what you feed; a **name is only a name**. The mask of
+# another length fails deep inside, at the first node that cannot go on, with a much worse message. And the mask with
+# another batch runs: the node stretches it. Check such inputs yourself before you call `run`.
+#
+# ## Bounds
+#
+# `torch.export.Dim` knows a smallest and a largest size. A table of positions, as in many text models, needs that: it
+# has only so many rows.
+
+
+# %%
+class Positions(torch.nn.Module):
+    """float32 [batch, length, 4] → the same; length at most 16."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(16, 4))
+
+    def forward(self, x):
+        return x + self.table[: x.shape[1]]
+
+
+Dim = torch.export.Dim
+x = torch.randn(2, 8, 4)
+bounded = ({0: Dim("batch"), 1: Dim("length", min=1, max=16)},)
+with cu.exporter_messages():
+    program = torch.onnx.export(Positions().eval(), (x,), "work/04_positions.onnx", dynamic_shapes=bounded, **how)
+{str(symbol): str(bounds) for symbol, bounds in program.exported_program.range_constraints.items()}
+
+# %% [markdown]
+# The exporter knows the range. Does the file?
+
+# %%
+positions = session_of("work/04_positions.onnx")
+assert words(positions, zeros(1, 16, 4)) is None
+assert "Got invalid dimensions" not in words(positions, zeros(1, 20, 4))
+print("the file says:", positions.get_inputs()[0].shape)
+print("length 16:", words(positions, zeros(1, 16, 4)) or "runs")
+print("length 20:", words(positions, zeros(1, 20, 4)))
+
+# %% [markdown]
+# It does not: ONNX has no place for bounds. They help the exporter, and they are lost on the way. If your users need
+# them, write them into the model's metadata, or check them before the run. The example must lie within the bounds, by
+# the way: an example of 2 with `min=4` is an error.
+#
+# A `Dim` can also be part of a formula. This network takes the steps in pairs, so it needs an even length.
+
+
+# %%
+class Pairs(torch.nn.Module):
+    """float32 [batch, length, 4] → [batch, length / 2, 4]."""
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], -1, 2, 4).sum(2)
+
+
+half = Dim("half")
+with cu.exporter_messages():
+    torch.onnx.export(Pairs().eval(), (x,), "work/04_pairs.onnx", dynamic_shapes=({1: 2 * half},), **how)
+formula = session_of("work/04_pairs.onnx").get_inputs()[0].shape
+assert formula == [2, "2*half", 4]
+formula
+
+# %% [markdown]
+# To ONNX Runtime the formula is a name like any other: readers and tools can use it, the run does not calculate with it.
+#
+# ## Against your wish
+#
+# So far all went well, since our networks treat every size alike. This one walks over the steps of a sequence with a
+# loop, and weighs older steps less. PyTorch runs it with any length.
+
+
+# %%
+class Steps(torch.nn.Module):
+    """float32 [batch, length, 4] → [batch, 4]."""
+
+    def forward(self, x):
+        state = x[:, 0]
+        for t in range(1, x.shape[1]):
+            state = 0.9 * state + x[:, t]
+        return state
+
+
+# %% [markdown]
+# We ask for a free batch and length in five ways, always with an example of length 8.
+#
+# | way | what it means |
+# |---|---|
+# | `Dim("length")` | a dimension with this name |
+# | `"length"` | the same, shorter? |
+# | `Dim.DYNAMIC` | must be free, I need no name |
+# | `Dim.AUTO` | free if possible |
+# | `Dim.STATIC` | frozen |
+
+# %% tags=["remove-input"]
+cu.quiz("04_dynamic_axes", 4)
+
+
+# %%
+def cause(error):
+    """The line of a long message that names the dimension."""
+    lines = [line for line in str(error).splitlines() if "tracing inferred" in line]
+    return lines[0].partition("but ")[2] if lines else type(error).__name__
+
+
+ways = {
+    'Dim("length")': {0: Dim("batch"), 1: Dim("length")},
+    '"length"': {0: "batch", 1: "length"},
+    "Dim.DYNAMIC": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC},
+    "Dim.AUTO": {0: Dim.AUTO, 1: Dim.AUTO},
+    "Dim.STATIC": {0: Dim.STATIC, 1: Dim.STATIC},
+}
+
+# %%
+rows, said, programs = {}, {}, {}
+for index, (way, wanted) in enumerate(ways.items()):
+    file = f"work/04_steps_{index}.onnx"
+    with cu.exporter_messages() as said[way]:
+        try:
+            programs[way] = torch.onnx.export(Steps().eval(), (x,), file, dynamic_shapes=(wanted,), **how)
+        except Exception as error:
+            rows[way] = {"outcome": f"no file: {cause(error)}"}
+            continue
+    take = [n for n in (5, 8, 12) if words(session_of(file), zeros(2, n, 4)) is None]
+    rows[way] = {"outcome": "a file", "it says": cu.written_shapes(file)["x"], "runs with lengths": str(take)}
+table = pd.DataFrame(rows).T.fillna("")
+table
+
+# %% [markdown]
+# Which way froze the length, and which way said so? And how many messages did the exporter leave?
+
+# %%
+assert table.loc[['"length"', "Dim.DYNAMIC"], "outcome"].str.startswith("no file").all()
+assert "8" in table.loc['Dim("length")', "it says"]
+assert "8" not in table.loc["Dim.AUTO", "it says"]
+{way: len(lines) for way, lines in said.items()}
+
+# %% [markdown]
+# Read the table twice.
+#
+# - A label or `Dim.DYNAMIC` is a **promise**: the exporter keeps it, or there is no file, and the error names the dimension.
+# - `Dim("length")` is a **wish**. The exporter cannot fulfil it, so it writes the number 8.
+# - `Dim.AUTO` is worse: the file *says* any length.
+#
+# Length 5 with the `Dim.AUTO` file is refused. But length 12 runs! With what numbers?
+
+# %%
+long = torch.randn(1, 12, 4)
+auto = session_of("work/04_steps_3.onnx")
+(got,) = auto.run(None, {"x": long.numpy()})
+compared = {"all 12 steps": Steps()(long), "the first 8 steps": Steps()(long[:, :8])}
+difference = {what: float(np.abs(got - want.numpy()).max()) for what, want in compared.items()}
+assert difference["the first 8 steps"] < 1e-5 < difference["all 12 steps"]
+pd.Series(difference, name="largest difference from PyTorch over").to_frame()
+
+# %% [markdown]
+# The file ignores the last four steps, without an error and without a warning. Such exports are **over-specialised**: what
+# was true of the example has become a part of the graph. So we need a method to find them.
+#
+# ## A method
+#
+# **1. Compare what you asked for with what is written.** One line: `cu.written_shapes(file)`. It finds the number 8.
+# It cannot find the lie of `Dim.AUTO`. For that, look at the exporter's own notes: `torch.onnx.export` returns a program,
+# and the program knows the range of each symbol.
+
+# %%
+notes = programs["Dim.AUTO"].exported_program.range_constraints
+notes = {str(symbol): str(bounds) for symbol, bounds in notes.items()}
+assert "VR[8, 8]" in notes.values()
+notes
+
+# %% [markdown]
+# `VR` is a *value range*, `int_oo` is infinity. A range from 8 to 8 is no freedom at all. But usually you get a file from
+# somebody else, without the program.
+#
+# **2. Probe.** Try several sizes in each dimension: smaller, larger, 1. Compare every result with PyTorch.
+# `cu.probe_sizes` does that for any model.
+
+# %%
+probe = cu.probe_sizes("work/04_steps_3.onnx", x, Steps())
+found = probe.set_index("dimension")
+assert found.loc["x[0]", "verdict"] == "free"
+assert found.loc["x[1]", "works"] == "8"
+assert found.loc["x[1]", "wrong numbers"] != ""
+probe
+
+# %% [markdown]
+# The batch is free, the length is not. The third line is in order: PyTorch would take other widths here, but nobody
+# asked for that.
+#
+# **3. Ask for the reason.** `torch.onnx.export` swallows it, `torch.export.export` does not. It raises, and names the
+# dimension:
+
+
+# %%
+def reason(module, shapes, example=x):
+    """Why torch.export refuses these dynamic shapes, or None."""
+    try:
+        torch.export.export(module.eval(), (example,), dynamic_shapes=shapes)
+    except Exception as error:
+        return str(error).split("\n\nThe error above")[0]
+
+
+wish = ({0: Dim("batch"), 1: Dim("length")},)
+why = reason(Steps(), wish)
+assert "specialized it to be a constant (8)" in why and "length = 8" in why
+print(why)
+
+# %% [markdown]
+# *Your code specialized it to be a constant.* There is also a line *Suggested fixes: length = 8*. That explains the
+# silence: `torch.onnx.export` reads the suggestion, applies it, and tries again. Nobody asks you.
+#
+# **4. Change the code** so that the size never becomes a Python number: no `range`, no `int(x.shape[1])`, no `if` on a
+# size. Here the loop is a weighted sum in disguise:
+
+
+# %%
+class Weighted(torch.nn.Module):
+    """The same function as Steps, without a loop."""
+
+    def forward(self, x):
+        age = torch.arange(x.shape[1] - 1, -1, -1)
+        return (x * (0.9**age)[:, None]).sum(1)
+
+
+# %%
+free = ({0: "batch", 1: "length"},)
+with cu.exporter_messages():
+    torch.onnx.export(Weighted().eval(), (x,), "work/04_weighted.onnx", dynamic_shapes=free, **how)
+cured = cu.probe_sizes("work/04_weighted.onnx", x, Steps())
+assert (cured["verdict"].iloc[:2] == "free").all()
+cured
+
+# %% [markdown]
+# Compared with the *old* class, all lengths agree. A loop that is no sum in disguise needs `scan` or `while_loop`:
+# lesson 03.
+#
+# ## Three suspects
+#
+# Which lines in your own code should you look at? We run the method over three more networks. The first one uses sizes
+# as Python numbers, the other two decide by the size.
+
+
+# %%
+class AsNumber(torch.nn.Module):
+    def forward(self, x):
+        return x.reshape(int(x.shape[0]), int(x.shape[1]) * 4)
+
+
+class Compare(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[1] == 8 else x * 3
+
+
+class Threshold(torch.nn.Module):
+    def forward(self, x):
+        return x * 2 if x.shape[1] > 6 else x * 3
+
+
+# %%
+asked = ({0: Dim("batch"), 1: Dim("length")},)
+rows = {}
+for suspect in (AsNumber(), Compare(), Threshold()):
+    file = f"work/04_{type(suspect).__name__}.onnx"
+    with cu.exporter_messages():
+        torch.onnx.export(suspect.eval(), (x,), file, dynamic_shapes=asked, **how)
+    length = cu.probe_sizes(file, x, suspect).set_index("dimension").loc["x[1]"]
+    hint = reason(suspect, asked).partition("Suggested fixes:")[2]
+    rows[type(suspect).__name__] = {
+        **length[["the file says", "verdict"]],
+        "torch.export suggests": " ".join(hint.split()),
+    }
+suspects = pd.DataFrame(rows).T
+suspects
+
+# %%
+assert suspects.loc[["AsNumber", "Compare"], "the file says"].tolist() == [8, 8]
+assert suspects.loc["Threshold", "the file says"] == "length"
+assert "wrong numbers" in suspects.loc["Threshold", "verdict"]
+assert "min=7" in suspects.loc["Threshold", "torch.export suggests"]
+
+# %% [markdown]
+# `AsNumber` froze even the batch. And `Threshold` is the dangerous one: its file says `length`, it takes every length,
+# and for short ones it gives the wrong branch. The exporter noted "7 or more" and had no place to write it down. Only
+# probing *with numbers to compare* finds that. A `"length"` label does not help here: try it.
+#
+# ## Sequences: recurrent networks
+#
+# An LSTM is a loop over the steps, too. In ONNX there is an operator for it, which takes any length. The older exporter
+# writes it; we probe.
+
+
+# %%
+class Tagger(torch.nn.Module):
+    """tokens int64 [batch, length] → scores float32 [batch, 2]."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 16)
+        self.read = torch.nn.LSTM(16, 16, batch_first=True)
+        self.score = torch.nn.Linear(16, 2)
+
+    def forward(self, tokens):
+        states, _ = self.read(self.embed(tokens))
+        return self.score(states[:, -1])
+
+
+# %%
+tagger = Tagger().eval()
+io = {"input_names": ["tokens"], "output_names": ["scores"]}
+with cu.exporter_messages():
+    both = {"tokens": {0: "batch", 1: "length"}, "scores": {0: "batch"}}
+    torch.onnx.export(tagger, (tokens,), "work/04_lstm.onnx", **io, dynamo=False, dynamic_axes=both)
+
+# %%
+lstm = cu.probe_sizes("work/04_lstm.onnx", tokens, tagger)
+assert (lstm["verdict"] == "free").all()
+lstm
+
+# %% [markdown]
+# Both are free. Now the default exporter, twice in a row, with exactly the same call. Nothing is asserted here: what
+# comes out depends on your version of PyTorch.
+
+# %%
+twice = {}
+for time in ("first time", "second time"):
+    with cu.exporter_messages():
+        try:
+            shape = ({0: "batch", 1: "length"},)
+            torch.onnx.export(tagger, (tokens,), "work/04_lstm_new.onnx", **io, **how, dynamic_shapes=shape)
+            twice[time] = cu.written_shapes("work/04_lstm_new.onnx")["tokens"]
+        except Exception as error:
+            twice[time] = f"no file: {cause(error)}"
+pd.Series(twice, name=f"torch {torch.__version__.split('+')[0]}").to_frame()
+
+# %% [markdown]
+# If the two lines differ, you see a weakness of this version: the outcome depends on what was exported before in the
+# same process. With the label you got at least an error. With `Dim("length")` you can get a frozen file. For
+# recurrent networks, then: try, read the file, probe; and if in doubt, `dynamo=False`.
+#
+# ## Make it static again
+#
+# Why would one? Some targets want it: accelerators in phones (NNAPI, QNN) take graphs with known sizes only, and others,
+# such as CoreML, work best with them. ONNX Runtime brings two functions that put a number in place of a name, everywhere.
+
+# %%
+from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
+
+again = onnx.load("work/04_free.onnx")
+for name, size in {"batch": 1, "height": 28, "width": 28}.items():
+    make_dim_param_fixed(again.graph, name, size)
+fix_output_shapes(again)
+onnx.save(again, "work/04_again.onnx")
+cu.written_shapes("work/04_again.onnx")
+
+# %% [markdown]
+# The same from the command line, one name at a time:
+#
+# ```
+# python -m onnxruntime.tools.make_dynamic_shape_fixed --dim_param batch --dim_value 1 in.onnx out.onnx
+# ```
+#
+# A misspelled name is no error here either: nothing happens. So look at the file. And look *inside*:
+
+# %%
+inside = cu.tensor_table(again)
+left = inside[(inside["role"] == "intermediate") & inside["shape"].str.contains("[a-z]", regex=True)]
+print(len(left), "tensors inside still have names, such as", left["shape"].iloc[0])
+
+# %% [markdown]
+# The function replaces the name `height`, not formulas made of it. Drop the old descriptions, and let shape inference
+# write new ones:
+
+# %%
+del again.graph.value_info[:]
+again = onnx.shape_inference.infer_shapes(again)
+onnx.save(again, "work/04_again.onnx")
+inside = cu.tensor_table(again)
+assert not inside["shape"].str.contains("[a-z]", regex=True).any()
+assert cu.parity(model, again, torch.randn(1, 1, 28, 28)).within
+
+# %% [markdown]
+# If only the session needs to know, leave the file alone and tell the session:
+
+# %%
+options = ort.SessionOptions()
+options.add_free_dimension_override_by_name("batch", 1)
+overridden = ort.InferenceSession("work/04_free.onnx", options, providers=["CPUExecutionProvider"])
+assert overridden.get_inputs()[0].shape[0] == 1
+overridden.get_inputs()[0].shape
+
+# %% [markdown]
+# ## What freedom costs
+#
+# When sizes are known, everything that depends on sizes alone can be computed before the first run. We freeze three
+# models and count what remains after ONNX Runtime has optimised them.
+
+# %% tags=["remove-input"]
+cu.quiz("04_dynamic_axes", 5)
+
+
+# %%
+def nodes_that_run(file):
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = "work/04_optimised.onnx", 4
+    ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return len(onnx.load("work/04_optimised.onnx").graph.node)
+
+
+known = {"free": {"batch": 1, "height": 28, "width": 28}, "lstm": {"batch": 1, "length": 6}}
+known["weighted"] = {"batch": 1, "length": 8}
+counts = {}
+for name, sizes in known.items():
+    fixed = onnx.load(f"work/04_{name}.onnx")
+    for symbol, size in sizes.items():
+        make_dim_param_fixed(fixed.graph, symbol, size)
+    del fixed.graph.value_info[:]
+    onnx.save(fixed, f"work/04_{name}_fixed.onnx")
+    counts[name] = {kind: nodes_that_run(f"work/04_{name}{kind}.onnx") for kind in ("", "_fixed")}
+
+# %%
+counts = pd.DataFrame(counts).T.set_axis(["nodes, sizes free", "nodes, sizes fixed"], axis=1)
+gone = counts["nodes, sizes free"] - counts["nodes, sizes fixed"]
+assert gone["free"] == 0
+assert gone["lstm"] > 0 and gone["weighted"] > 0
+titles = {"free": "fashion_resnet", "lstm": "Tagger", "weighted": "Weighted"}
+counts.rename(index=titles)
+
+# %% [markdown]
+# Nothing changes for the convolutional network: no node of it asks for a size. In `Weighted` the nodes that make the
+# weights from the length are gone, folded into a constant. Does that show on the clock? One thread, batch 1.
+
+# %%
+options = ort.SessionOptions()
+options.intra_op_num_threads, options.log_severity_level = 1, 4
+data = {"free": zeros(1, 1, 28, 28), "lstm": tokens[:1].numpy(), "weighted": zeros(1, 8, 4)}
+calls = {}
+for name, value in data.items():
+    for kind in ("", "_fixed"):
+        session = ort.InferenceSession(f"work/04_{name}{kind}.onnx", options, providers=["CPUExecutionProvider"])
+        feed_one = {session.get_inputs()[0].name: value}
+        calls[name + kind] = lambda session=session, feed_one=feed_one: session.run(None, feed_one)
+timed = cu.compare(calls, threads=1)
+
+# %%
+ratios = {title: timed.ratio(name, f"{name}_fixed") for name, title in titles.items()}
+_, ax = plt.subplots(figsize=(7.2, 2.4))
+ax.barh(list(ratios), list(ratios.values()), color="#56B4E9")
+ax.axvline(1, color="#D55E00", linestyle="--")
+top = max(ratios, key=ratios.get)
+ax.set_title(f"Free sizes cost most in {top}: {ratios[top]:.2f} times the time of fixed ones")
+ax.set_xlabel("time with free sizes ÷ time with fixed sizes (1: no cost)")
+plt.show()
+
+# %% [markdown]
+# Tiny models show it best, since there every node counts. For a network of real size on a CPU, free dimensions are as
+# good as free of charge. On accelerators it is another matter: there, a new size can mean compiling anew.
+#
+# ## Play
+#
+# Five files of one network, and a dozen shapes. Which shapes does each file take? The last file says that height and
+# width are the same dimension. Find out whether anybody cares.
+
+# %%
+square = onnx.load("work/04_free.onnx")
+for dim in square.graph.input[0].type.tensor_type.shape.dim[2:]:
+    dim.dim_param = "side"
+files = {
+    "frozen": "work/04_frozen.onnx",
+    "any batch": "work/04_axes.onnx",
+    "any batch and size": "work/04_free.onnx",
+    "made static again": "work/04_again.onnx",
+    "linked: height = width": square,
+}
+tries = [(1, 1, 28, 28), (4, 1, 28, 28), (0, 1, 28, 28), (1, 1, 32, 32), (1, 1, 20, 40), (2, 1, 1, 1), (1, 3, 28, 28)]
+tries += [(28, 28), (1, 28, 28), (1, 28, 28, 1), (64, 1, 28, 28), (1, 1, 224, 224)]
+cu.shape_explorer(files, tries)
+
+# %% [markdown]
+# ## Recap
+#
+# - Without a word from you, every size of the example is frozen. The error comes at the first run: *Got … Expected …*.
+# - `dynamic_shapes` with labels is a promise that the exporter keeps or refuses. `Dim("name")` is a wish, `Dim.AUTO` a
+#   guess: both can fix a dimension without a word.
+# - A name is not checked at the run, and a bound is not in the file. Only numbers are enforced.
+# - The method: compare what is written, probe with PyTorch beside it, ask `torch.export` for the reason, change the code.
+# - Sizes that become Python numbers (`range`, `int`, `if`) are what freezes a dimension.
+# - `make_dim_param_fixed` makes a model static again, for targets that want it.
+#
+# **Next:** the [exercises of this lesson](exercises/04_dynamic_axes.ipynb). After them, `05_execution_providers` asks
+# what happens inside a session, and on which hardware.
