@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from .data import CLASS_NAMES, fashion_mnist, normalize
     from .environment import machine, setup
     from .errors import CourseError
+    from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
     from .mechanisms import mechanism_explorer, try_export
     from .models import fashion_resnet, resnet18
-    from .opsets import exporter_messages, loads_in_this_runtime, operator_history
+    from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
     from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
@@ -36,7 +37,7 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
-    "exporter_messages": "opsets",
+    "exporter_messages": "exporter",
     "fashion_mnist": "data",
     "fashion_resnet": "models",
     "given": "checks",

@@ -79,14 +79,12 @@ def tensor_table(model: Model) -> pd.DataFrame:
     import pandas as pd
 
     graph = as_model(model, external_data=False).graph
-    stored = {tensor.name for tensor in graph.initializer}
     stored = {tensor.name for tensor in graph.initializer}  # exporters describe these in the value info, too
     rows = [
         {"tensor": value.name, "role": role, "dtype": dtype, "shape": shape, "bytes": 0}
         for role, values in (("input", graph.input), ("intermediate", graph.value_info), ("output", graph.output))
         for value in values
         if value.name not in stored
-        if role != "input" or value.name not in stored
         for dtype, shape in [type_text(value)]
     ]
     rows += [

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import io
-import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +15,9 @@ import onnxruntime as ort
 from onnx import AttributeProto
 
 from .errors import CourseError
+from .exporter import exporter_messages
 from .graphs import attribute_text
 from .onnx_files import as_model
-from .opsets import exporter_messages
 from .parity_gate import _difference, _flatten, _numpy, _untouched
 
 if TYPE_CHECKING:
@@ -95,7 +92,7 @@ def try_export(
     path.unlink(missing_ok=True)  # an old file would be taken for the result
     messages: list[str] = []
     try:
-        with quiet_export() as messages:
+        with exporter_messages() as messages:
             export(module, args, file, **how)
     except Exception as error:  # exporters raise classes of many libraries
         return Trial(None, reason(error), tuple(messages))
@@ -103,29 +100,6 @@ def try_export(
         return Trial(None, f"nothing was written to {path.name}", tuple(messages))
     proto = as_model(path)
     return Trial(proto, "", tuple(messages), {name: _outcome(proto, module, x) for name, x in inputs.items()})
-
-
-@contextlib.contextmanager
-def quiet_export() -> Iterator[list[str]]:
-    """`exporter_messages`, and silence for what a failing `torch.export` prints besides: graphs with paths of this machine."""
-    with exporter_messages() as heard, contextlib.redirect_stderr(io.StringIO()):
-        handlers = [
-            handler
-            for name, logger in logging.root.manager.loggerDict.items()
-            if name.partition(".")[0] == "torch" and isinstance(logger, logging.Logger)
-            for handler in logger.handlers
-        ]
-        for handler in handlers:
-            handler.addFilter(_from_the_exporter)
-        try:
-            yield heard
-        finally:
-            for handler in handlers:
-                handler.removeFilter(_from_the_exporter)
-
-
-def _from_the_exporter(record: logging.LogRecord) -> bool:
-    return record.name.startswith("torch.onnx")
 
 
 def reason(error: BaseException) -> str:

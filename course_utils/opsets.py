@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
-import logging
-import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import onnx
 from onnx import helper
@@ -22,8 +18,6 @@ from .graphs import attribute_text
 if TYPE_CHECKING:
     import pandas as pd
     from onnx.defs import OpSchema
-
-_TALKATIVE = ("torch.onnx", "onnxscript")  # the exporter, and the library it converts versions with
 
 
 @dataclass(frozen=True)
@@ -201,44 +195,3 @@ def why_not_loaded(model: onnx.ModelProto) -> str:
                 return words[words.index(start) :]
         return words
     return ""
-
-
-@contextmanager
-def exporter_messages() -> Iterator[list[str]]:
-    """Collect what `torch.onnx.export` says, instead of letting it print. First used in lesson 02.
-
-    Within the block, warnings and log records of torch's exporter and of its version converter go into the list that
-    the block receives, each message once, in order, without the tracebacks: those name files of this machine.
-    """
-    import torch
-
-    heard: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            _once(heard, record.getMessage())
-
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers[:], logger.propagate = [Listener()], False
-    try:
-        # Before it raises, the old exporter prints the whole traced graph, source paths included, whatever one asks.
-        with (
-            mock.patch.object(torch._C, "_jit_onnx_log", create=True),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always")
-            yield heard
-        for warning in caught:
-            if "LeafSpec" not in str(warning.message):  # libraries talking about each other
-                _once(heard, str(warning.message))
-    finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
-            logger.handlers[:], logger.propagate = handlers, propagate
-
-
-def _once(heard: list[str], message: str) -> None:
-    message = " ".join(message.split())
-    if message not in heard:
-        heard.append(message)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import course_utils as cu
-from course_utils.mechanisms import graph_html, quiet_export, reason
+from course_utils.exporter import exporter_messages
+from course_utils.mechanisms import graph_html, reason
 
 
 class Gate(nn.Module):
@@ -144,7 +145,7 @@ def test_reason_of_an_error(error, said):
     assert reason(error) == said
 
 
-def test_quiet_export_restores_everything(capfd):
+def test_exporter_messages_restores_everything(capfd):
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     handlers = [(h, h.filters[:]) for h in logging.getLogger("torch").handlers]
 
@@ -152,7 +153,7 @@ def test_quiet_export_restores_everything(capfd):
         logger.error("not heard")
         raise ValueError("boom")
 
-    with pytest.raises(ValueError, match="boom"), quiet_export():
+    with pytest.raises(ValueError, match="boom"), exporter_messages():
         fail()
     assert capfd.readouterr() == ("", "")
     assert [(h, h.filters) for h in logging.getLogger("torch").handlers] == handlers
