@@ -29,7 +29,7 @@ def remember(student: str) -> None:
 def current() -> str:
     """The id in use. Raises CourseError before `cu.setup(student=…)` has run."""
     if not _current:
-        raise CourseError("It is not known yet who you are: run the notebook's first cell, cu.setup(student=…), first.")
+        raise CourseError("It is not known yet who you are: run the cell with cu.setup(student=…) first.")
     return _current[0]
 
 

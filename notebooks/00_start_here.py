@@ -2,7 +2,8 @@
 # # 00 · Start here
 #
 # A model that was trained in PyTorch lives in Python. A phone, a browser, a C++ server or a small board does not.
-# **ONNX** is the common format between them: a file that holds the network as a graph, with its weights.
+# **ONNX** (Open Neural Network Exchange) is the common format between them: a file that holds the network as a graph,
+# with its weights.
 # **ONNX Runtime** is a program that runs such files, on almost anything.
 #
 # After this lesson you will be able to
@@ -16,7 +17,7 @@
 # %% [markdown]
 # ## Set up
 #
-# Every notebook of the course begins with these two lines. The second one prepares a folder `work/` beside the
+# After a cell that installs the course on Colab, every notebook begins with these two lines. The second one prepares a folder `work/` beside the
 # notebook, fixes the random seeds, and prints what it runs on.
 
 # %%
@@ -91,7 +92,7 @@ f"{file.stat().st_size / 1e6:.2f} MB"
 cu.quiz("00_start_here", 1)
 
 # %% [markdown]
-# A **session** loads the file and prepares it. `run` takes a dict of input names and NumPy arrays, and returns a list
+# A **session** loads the file and prepares it; `providers` says what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list
 # of NumPy arrays.
 
 # %%
@@ -103,6 +104,7 @@ session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 # %% [markdown]
 # The same words as above. But are they the same *numbers*? Never take that for granted: after every export, compare.
+# `cu.parity` runs both models and checks that no number differs by more than `atol + rtol · |number|`.
 
 # %%
 gate = cu.parity(model, file, torch.from_numpy(cu.normalize(images[:64])))
@@ -112,8 +114,8 @@ gate
 assert gate.within
 
 # %% [markdown]
-# The difference is not zero. Two programs that add the same numbers in another order round differently, by about one
-# part in a million. Lesson 01 looks at that closely. What counts in the end is the accuracy, on all 10 000 images:
+# The difference is not zero. Two programs that add the same numbers in another order round differently. Lesson 01 looks
+# at that closely. What counts in the end is the accuracy, on all 10 000 images:
 
 # %%
 import numpy as np
@@ -127,8 +129,8 @@ f"{accuracy:.2%} of {len(labels):,} test images"
 # %% [markdown]
 # ## Without PyTorch
 #
-# A report that this course is built on makes about fifty statements about ONNX. We do not repeat them, we **test**
-# them. Here is the first: *an exported model runs where PyTorch is not installed.*
+# This course is built on a report, an introduction to ONNX for engineers. It makes about fifty statements; the page
+# *The claims* of the book lists them in our words. We do not repeat them, we **test** them. Here is the first: *an exported model runs where PyTorch is not installed.*
 #
 # To test it, we start a second Python in which `import torch` is forbidden, and let it run the file.
 

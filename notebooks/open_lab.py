@@ -7,6 +7,7 @@ the token, to be opened by hand or through a tunnel. The token is never switched
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -32,7 +33,10 @@ def main() -> None:
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # containers run as root; JupyterLab listens on this machine only
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options, *sys.argv[1:]])
+    command = [sys.executable, "-m", "jupyterlab", *options, *sys.argv[1:]]
+    if os.name == "nt":  # execv would split arguments at their spaces there
+        sys.exit(subprocess.call(command))
+    os.execv(command[0], command)
 
 
 def _has_browser() -> bool:

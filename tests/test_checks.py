@@ -115,9 +115,9 @@ def test_no_file_to_check(artefact, sentence, ada):
 
 
 def test_before_the_first_cell():
-    assert "run the notebook's first cell, cu.setup(student=…), first" in str(cu.check("1.1", answer(3)))
+    assert "run the cell with cu.setup(student=…) first" in str(cu.check("1.1", answer(3)))
     for call in (lambda: cu.params("1.1"), lambda: cu.given("1.2"), cu.submit):
-        with pytest.raises(cu.CourseError, match=r"run the notebook's first cell"):
+        with pytest.raises(cu.CourseError, match=r"run the cell with cu.setup"):
             call()
 
 
@@ -326,7 +326,7 @@ def test_out_of_order_in_a_real_kernel(folder):
     NotebookClient(book, timeout=120, allow_errors=True, resources={"metadata": {"path": str(folder)}}).execute()
     before, submit, table, _, after = [cell.outputs for cell in book.cells[2:]]
     assert before[0].output_type == "execute_result"
-    assert "run the notebook's first cell" in before[0].data["text/plain"]
+    assert "run the cell with cu.setup" in before[0].data["text/plain"]
     for outputs, sentence in ((submit, "It is not known yet who you are"), (table, "There is no file 'nowhere.onnx'")):
         assert outputs[0].ename == "CourseError"
         assert len(outputs[0].traceback) == 1

@@ -4,7 +4,7 @@
 # Six tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
-# The numbers in the tasks are drawn from your id, so they are your own. Put your id between the quotes.
+# The numbers in the tasks are drawn from your id, so most of them are yours alone. Put your id between the quotes.
 
 # %%
 import course_utils as cu
@@ -58,7 +58,7 @@ cu.check("1.1", "work/1.1.onnx")
 # %% [markdown]
 # ## 1.2 Count what is in a graph
 #
-# Here is a model. It is yours alone, and nobody drew it with care.
+# Here is a model. It was made at random, for your id.
 
 # %%
 cu.show(cu.given("1.2"), height=380)
@@ -98,7 +98,7 @@ cu.check("1.2", "work/1.2.json")
 # ## Three broken graphs
 #
 # The next three models were meant to be the same small network: two layers, and a sum that leads past them. Each was
-# damaged in another way. Repair them: no node may be added or taken away, and no weight may change.
+# damaged in another way. Repair them: no node may be added or taken away, and no weight may get other values (in 1.5 one gets another type).
 #
 # Begin with the checker's words, `onnx.checker.check_model(model, full_check=True)`.
 #

@@ -150,10 +150,11 @@ except Exception as error:
 {name: cu.params("2.4")[name] for name in ("device_ir", "opset")}
 
 # %% [markdown]
-# Save a healed model as `work/2.4.onnx`:
+# Save a repaired model as `work/2.4.onnx`:
 #
 # - The device loads it.
-# - Its IR version is not older than the one that came with its opset.
+# - Its IR version is not older than the one that came with its opset. (A rule of good manners: a newer opset can use types
+#   that an older file format does not have.)
 # - Everything else stays: opset, nodes, weights, names.
 #
 # > **Hint** `onnx.helper.VERSION_TABLE` lists each release of `onnx` with its IR version and its opset.
@@ -193,10 +194,10 @@ except Exception as error:
 cu.params("2.5")["device_opset"]
 
 # %% [markdown]
-# Save a healed model as `work/2.5.onnx`. Name both domains, and choose an opset of `ai.onnx` that the device loads and in
+# Save a repaired model as `work/2.5.onnx`. Name both domains, and choose an opset of `ai.onnx` that the device loads and in
 # which no node gets another version than it has in opset 24. Nodes and weights stay as they are.
 #
-# > **Hint** Here, and only here, you may change the number by hand: first make sure that no operator changed in between.
+# > **Hint** You may change the number by hand when no operator of the model changed in between. Make sure of that first.
 # > ONNX Runtime knows opset 1 of `com.microsoft`.
 
 # %%
@@ -219,7 +220,7 @@ cu.check("2.5", "work/2.5.onnx")
 # %% [markdown]
 # ## Hand in
 #
-# This packs your answers into one file. It holds your answers and nothing else.
+# This packs your answers into one file. It holds your answers, your id and how many criteria were met, and no code.
 
 # %%
 if Path("work/answers").exists():
