@@ -9,10 +9,10 @@ endif
 PY := $(BIN)/python
 JOBS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help lab test book serve notebooks assignments lint clean
+.PHONY: help lab test book serve notebooks assignments ep-openvino lint clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1@\2/' | column -t -s @
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @
 
 lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 	$(PY) notebooks/open_lab.py
@@ -33,6 +33,10 @@ notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
 assignments: $(VENV)/.all ## write the exercises with solutions into build/solutions (for instructors)
 	$(PY) notebooks/generate.py --solutions build/solutions
 
+ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own
+	$(PY) course_utils/ep_experiment.py --out data/ep_records/cpu.json
+	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
+
 lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 
@@ -47,4 +51,9 @@ $(VENV)/.lab: pyproject.toml constraints.txt
 
 $(VENV)/.all: $(VENV)/.lab
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,book,grading,test]"
+	touch $@
+
+.venv-openvino/.installed: constraints-openvino.txt
+	$(PYTHON) -m venv .venv-openvino
+	$(subst $(VENV),.venv-openvino,$(PY)) -m pip install --quiet --constraint constraints-openvino.txt numpy onnx onnxruntime-openvino
 	touch $@

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
+    from .sessions import ep_record, placement_explorer, run_ep_experiment, second_environment, session_log
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
@@ -34,6 +35,7 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "ep_record": "sessions",
     "exporter_messages": "opsets",
     "fashion_mnist": "data",
     "fashion_resnet": "models",
@@ -49,8 +51,12 @@ _HOME = {
     "opset_explorer": "widget_opsets",
     "params": "checks",
     "parity": "parity_gate",
+    "placement_explorer": "sessions",
     "quiz": "quizzes",
     "resnet18": "models",
+    "run_ep_experiment": "sessions",
+    "second_environment": "sessions",
+    "session_log": "sessions",
     "setup": "environment",
     "show": "viewer",
     "step_through": "widget_steps",
