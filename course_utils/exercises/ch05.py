@@ -221,10 +221,10 @@ def _check_profile(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria.add(
         f"the nodes are those of your model at {p['level']}",
         names == expected[p["level"]],
-        "None of them is in your model: profile the model that was handed out to you."
-        if not names & own
-        else f"These are the nodes at {other}: set options.graph_optimization_level before you create the session."
+        f"These are the nodes at {other}: set options.graph_optimization_level before you create the session."
         if other
+        else "None of them is in your model: profile the model that was handed out to you."
+        if not names & own
         else f"{', '.join(sorted(names ^ expected[p['level']]))}: there is one too many, or one is missing.",
     )
     runs = sum(e.get("name") == "model_run" for e in answer)
@@ -233,7 +233,7 @@ def _check_profile(answer: Any, p: Params, rng: Random) -> list[Criterion]:
         runs == p["runs"],
         f"The profile has {runs} events model_run. Every run with this session counts, also a first try.",
     )
-    sizes = {_rows(arguments) for name, arguments in ran if name.startswith(("conv", "identity"))}
+    sizes = {_rows(arguments) for _, arguments in ran} - {1} or {1}  # the addition of two weights has one row
     criteria.add(
         f"each run had {p['rows']} rows",
         sizes == {p["rows"]},
@@ -556,7 +556,6 @@ _AWKWARD: dict[str, tuple[Callable, list[str], dict[str, Callable]]] = {
         ["Exp", "Sub", "Add", "Max", "Min"],
         {
             "The positive part is missing.": lambda v: np.minimum(np.expm1(v), 0),
-            "The 1 is not subtracted from exp(x).": lambda v: np.maximum(v, 0) + np.minimum(np.exp(v), 0),
             "That is Relu: the negative part is missing.": lambda v: np.maximum(v, 0),
         },
     ),
@@ -596,16 +595,20 @@ def _check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
+    if not criteria.add(
+        "the model has no functions",
+        not model.functions,
+        "A function hides its nodes, it does not change them: write the nodes into the graph.",
+    ):
+        return criteria  # a provider sees the nodes inside, and ONNX Runtime can die of a function with a bad name
     used = set(op_histogram(model).index) | {f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain}
     left = sorted(used - set(p["takes"]))
     still = [n.name or n.output[0] for n in model.graph.node if n.op_type == p["awkward"]]
     criteria.add(
         "the provider takes every node",
-        not left and not model.functions,
+        not left,
         f"{p['awkward']} is still there: {', '.join(still)}."
         if still
-        else "A function hides its nodes, it does not change them: write the nodes into the graph."
-        if model.functions
         else f"The provider does not take {', '.join(left)}. Constants are best stored as initializers."
         if "Constant" in left
         else f"The provider does not take {', '.join(left)}: it takes {', '.join(p['takes'])}.",
