@@ -288,7 +288,7 @@ def placements(provider: str) -> list[dict[str, Any]]:
 # How long it takes
 
 
-def latencies(provider: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
+def latencies(provider: str, rounds: int, seconds: float, threads: int) -> list[dict[str, Any]]:
     """Times of creating a session and of a run, the CPU provider and `provider` in turns.
 
     The fastest of all rounds counts, because other programs can only make a round slower; the median stands beside it.
@@ -299,11 +299,10 @@ def latencies(provider: str, rounds: int, seconds: float) -> list[dict[str, Any]
         model = build().SerializeToString()
         for batch in batches:
             x = np.random.default_rng(1).normal(size=(batch, *shape)).astype(np.float32)
-            for threads in sorted({1, cores()}):
-                rows += [
-                    {"model": name, "batch": batch, "threads": threads, **row}
-                    for row in _race(model, {"image": x}, provider, threads, rounds, seconds)
-                ]
+            rows += [
+                {"model": name, "batch": batch, "threads": threads, **row}
+                for row in _race(model, {"image": x}, provider, threads, rounds, seconds)
+            ]
     return rows
 
 
@@ -313,7 +312,7 @@ def _race(
     names = list(dict.fromkeys([CPU, provider]))
     creation: dict[str, list[float]] = {name: [] for name in names}
     sessions = {}
-    for _ in range(5):
+    for _ in range(7):
         for name in names:
             start = time.perf_counter()
             sessions[name] = _session(model, name, threads)
@@ -381,8 +380,27 @@ def runtime_package() -> str:
     return f"onnxruntime {ort.__version__}"
 
 
-def record(provider: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """The whole experiment."""
+def _processor_seconds() -> tuple[float, float] | None:
+    """Seconds that all programs together, and this one, have used the processors; None where Linux does not tell."""
+    try:
+        user, nice, system, _, _, interrupts, soft, *_ = map(
+            float, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+        )
+    except (OSError, ValueError):
+        return None
+    own = os.times()
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK"), own.user + own.system
+
+
+def record(provider: str, rounds: int, seconds: float, threads: int) -> dict[str, Any]:
+    """The whole experiment. others: processors that other programs kept busy while times were taken, on average."""
+    placed = placements(provider)
+    before, start = _processor_seconds(), time.perf_counter()
+    times = latencies(provider, rounds, seconds, threads) if rounds else []
+    after, passed = _processor_seconds(), time.perf_counter() - start
+    others = None
+    if times and before and after:
+        others = round(max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / passed, 2)
     return {
         "format": FORMAT,
         "provider": provider,
@@ -397,8 +415,9 @@ def record(provider: str, rounds: int, seconds: float) -> dict[str, Any]:
         },
         "available": ort.get_available_providers(),
         "models": {name: [[n.name, n.op_type] for n in build().graph.node] for name, (build, _) in PLACED.items()},
-        "placements": placements(provider),
-        "latencies": latencies(provider, rounds, seconds) if rounds else [],
+        "placements": placed,
+        "others": others,
+        "latencies": times,
     }
 
 
@@ -417,6 +436,7 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--provider", default=CPU, help=f"the provider to look at (default: {CPU})")
     parse.add_argument("--rounds", type=int, default=100, help="runs per time (default: 100); 0 leaves times out")
+    parse.add_argument("--threads", type=int, default=1, help="threads of each session (default: 1)")
     parse.add_argument("--seconds", type=float, default=15.0, help="no new round of one time after this (default: 15)")
     parse.add_argument("--out", type=Path, help="file to write (default: the standard output)")
     args = parse.parse_args()
@@ -426,7 +446,7 @@ def main() -> None:
             f"{runtime_package()} has no {args.provider!r}; it has {', '.join(ort.get_available_providers())}. "
             f"Nothing was measured.\n",
         )
-    text = as_text(record(args.provider, args.rounds, args.seconds))
+    text = as_text(record(args.provider, args.rounds, args.seconds, args.threads))
     if args.out is None:
         sys.stdout.buffer.write(text.encode())
         return
