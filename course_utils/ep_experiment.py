@@ -211,7 +211,7 @@ def place(
         options.add_session_config_entry(key, value)
     options.enable_profiling = True
     session, error, ran, said = None, None, [], []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
         with _overheard(said):
             try:

@@ -174,7 +174,7 @@ def _layered(p: Params) -> onnx.ModelProto:
 
 def _nodes_that_ran(model: onnx.ModelProto, options: ort.SessionOptions, feed: Mapping[str, np.ndarray]) -> set[str]:
     """Names of the nodes in the profile of one run in this runtime."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "profile"))
         session = ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
         session.run(None, dict(feed))
