@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
-    from .sessions import ep_record, placement_explorer, run_ep_experiment, second_environment, session_log
+    from .sessions import (
+        ep_record,
+        placement_explorer,
+        run_ep_experiment,
+        second_environment,
+        session_log,
+        strict_session,
+    )
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
@@ -60,6 +67,7 @@ _HOME = {
     "setup": "environment",
     "show": "viewer",
     "step_through": "widget_steps",
+    "strict_session": "sessions",
     "submit": "submission",
     "tensor_table": "graphs",
 }

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import html
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import CourseError
+from .onnx_files import Model, as_model
 from .paths import PACKAGE, data_path
 
 if TYPE_CHECKING:
+    import onnxruntime as ort
     import pandas as pd
     from ipywidgets import VBox
 
+CPU = "CPUExecutionProvider"
 EXPERIMENT = PACKAGE / "ep_experiment.py"
 # Creates the session several times: the first one also pays for things that a process needs once.
 _VERBOSE = """
@@ -71,18 +75,59 @@ def session_log(model: str | os.PathLike[str], times: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["creation", "ms", "place", "message"])
 
 
+def strict_session(model: Model, provider: str, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
+    """A session in which every node runs on `provider`, or a CourseError that says why not. First used in lesson 05.
+
+    options: of the provider. Refuses, with one sentence each: a provider that does not exist, one that the installed
+    package lacks, an option that the provider does not know, and nodes that would fall back to the CPU.
+    """
+    import onnxruntime as ort
+
+    known, available = ort.get_all_providers(), ort.get_available_providers()
+    if provider not in known:
+        lower = {name.lower(): name for name in known}
+        near = difflib.get_close_matches(str(provider).lower(), lower, n=1, cutoff=0.7)
+        guess = f" Did you mean {lower[near[0]]!r}?" if near else ""
+        raise CourseError(
+            f"There is no execution provider {provider!r}.{guess} These are available: {_list(available)}."
+        )
+    if provider not in available:
+        raise CourseError(
+            f"{provider!r} exists, but the installed package of ONNX Runtime lacks it: it has {_list(available)}. "
+            f"Install the package that brings it into an environment of its own."
+        )
+    if options and provider == CPU:  # it would ignore them without a word
+        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(options)}: set them in SessionOptions.")
+    strict = ort.SessionOptions()
+    strict.log_severity_level = 4
+    if provider != CPU:
+        strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    asked = [(provider, {key: str(value) for key, value in (options or {}).items()})]
+    try:
+        return ort.InferenceSession(as_model(model).SerializeToString(), strict, providers=asked, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
+        words = " ".join(str(error).split()).rpartition(" : ")[2].rpartition(") ")[2]
+    if "explicitly disabled" in words:
+        words = "nodes would run on the CPU, because the provider does not take them or its device is not there"
+    raise CourseError(f"No session on {provider!r} alone: {words}.")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(str, names))
+
+
 # The provider experiment
 
 
 def second_environment(name: str = "openvino") -> Path | None:
-    """The Python of `.venv-openvino`, which `make ep-openvino` builds; None where it was not built."""
+    """The Python of `.venv-openvino`, which `make ep-openvino` builds; None where it was not built. First used in lesson 05."""
     folder = PACKAGE.parent / f".venv-{name}"
     places = (folder / "bin" / "python", folder / "Scripts" / "python.exe")
     return next((place for place in places if place.exists()), None)
 
 
 def run_ep_experiment(
-    provider: str = "CPUExecutionProvider", *, python: str | os.PathLike[str] | None = None, rounds: int = 0
+    provider: str = CPU, *, python: str | os.PathLike[str] | None = None, rounds: int = 0
 ) -> dict[str, Any]:
     """Run `ep_experiment.py` and return its record. First used in lesson 05.
 
@@ -123,7 +168,7 @@ def ep_record(name: str) -> dict[str, Any] | None:
 
 # The text colour of the book's theme, or else JupyterLab's: on a page without a kernel widgets bring dark ink.
 _INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
-_COLOURS = {"CPUExecutionProvider": "#0072B2"}
+_COLOURS = {CPU: "#0072B2"}
 _OTHER = "#D55E00"
 
 

@@ -564,8 +564,28 @@ assert said == []
 session.get_provider_options()
 
 # %% [markdown]
-# OpenVINO refuses an unknown option, and then the second try puts everything on the CPU. We come to it at once.
+# OpenVINO refuses an unknown option, and then the second try puts everything on the CPU. We come to it below.
 #
+# `cu.strict_session` puts all of this together: it looks the name up, sets both options, and says in one sentence what is
+# wrong. Use it, or write your own; it is shorter than this lesson.
+
+# %%
+bad = {
+    "a wrong name": ("DirectMLExecutionProvider", {}),
+    "a missing provider": ("CUDAExecutionProvider", {}),
+    "an unsupported operator": ("AzureExecutionProvider", {}),
+    "an unknown option": ("CPUExecutionProvider", {"tempo": "presto"}),
+}
+sentences = {}
+for title, (provider, provider_options) in bad.items():
+    try:
+        cu.strict_session(file, provider, provider_options)
+    except cu.CourseError as error:
+        sentences[title] = str(error)
+assert set(sentences) == set(bad)
+pd.Series(sentences, name="cu.strict_session says").to_frame()
+
+# %% [markdown]
 # Now we can judge the report's names:
 
 # %%
@@ -726,8 +746,8 @@ ax.set_xlabel("time of the CPU provider ÷ time of OpenVINO")
 plt.show()
 
 # %% [markdown]
-# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. And look
-# at the column of creation: OpenVINO compiles the graph first. On a processor of Intel the picture may be another one.
+# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. A few
+# per cent more or less say nothing, with other programs running. And look at the column of creation: OpenVINO compiles the graph first. On a processor of Intel the picture may be another one.
 # Measure where the model will run.
 #
 # ## Play

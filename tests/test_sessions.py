@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 import pytest
 
 import course_utils as cu
@@ -76,3 +77,30 @@ def test_frame_escapes_what_was_said() -> None:
 def test_explorer_without_placements() -> None:
     with pytest.raises(CourseError, match="no placements"):
         cu.placement_explorer([])
+
+
+def test_strict_session_runs_what_it_was_asked_for(small: Path) -> None:
+    session = cu.strict_session(small, "CPUExecutionProvider")
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "words"),
+    [
+        ("DirectMLExecutionProvider", {}, "There is no execution provider .* Did you mean 'DmlExecutionProvider'"),
+        ("TensorRTExecutionProvider", {}, "Did you mean 'TensorrtExecutionProvider'"),
+        ("Abacus", {}, "There is no execution provider 'Abacus'. These are available: .*CPUExecutionProvider"),
+        ("RknpuExecutionProvider", {}, "exists, but the installed package of ONNX Runtime lacks it"),
+        ("CPUExecutionProvider", {"tempo": "presto"}, "knows no options, and it was given tempo"),
+    ],
+)
+def test_strict_session_names_what_is_wrong(small: Path, provider: str, options: dict, words: str) -> None:
+    with pytest.raises(CourseError, match=words):
+        cu.strict_session(small, provider, options)
+
+
+def test_strict_session_refuses_a_fallback(small: Path) -> None:
+    if "AzureExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime has no second provider")
+    with pytest.raises(CourseError, match="No session on 'AzureExecutionProvider' alone: nodes would run on the CPU"):
+        cu.strict_session(small, "AzureExecutionProvider")

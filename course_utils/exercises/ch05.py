@@ -248,7 +248,7 @@ def _rows(arguments: Mapping[str, Any]) -> object:
     """First dimension of a node's first input, as the profile has it; None where it has none."""
     try:
         (shape,) = arguments["input_type_shape"][0].values()
-        return shape[0]
+        return shape[0] if _is_whole(shape[0]) else None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
 
