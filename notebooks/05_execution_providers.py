@@ -746,9 +746,9 @@ ax.set_xlabel("time of the CPU provider ÷ time of OpenVINO")
 plt.show()
 
 # %% [markdown]
-# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. A few
-# per cent more or less say nothing, with other programs running. And look at the column of creation: OpenVINO compiles the graph first. On a processor of Intel the picture may be another one.
-# Measure where the model will run.
+# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. With other
+# programs running, a few per cent more or less say nothing. And look at the column of creation: OpenVINO compiles the graph
+# first. On a processor of Intel the picture may be another one. Measure where the model will run.
 #
 # ## Play
 #
