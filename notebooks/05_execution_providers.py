@@ -274,7 +274,7 @@ cost.plot(f"Creating the session takes as long as {cost.ratio('create a session'
 plt.show()
 
 # %% [markdown]
-# A program that creates the session for every request spends nearly all its time on preparation. Can one session serve
+# A program that creates the session for every request spends most of its time on preparation. Can one session serve
 # many requests at the same time? Yes: `run` may be called from several threads at once. Nothing needs to be locked.
 
 # %%
