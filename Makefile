@@ -9,10 +9,10 @@ endif
 PY := $(BIN)/python
 JOBS ?= 2
 .DEFAULT_GOAL := help
-.PHONY: help lab test book serve notebooks assignments bench lint clean
+.PHONY: help lab test book serve notebooks assignments bench ep-openvino lint clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1@\2/' | column -t -s @
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @
 
 lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 	$(PY) notebooks/open_lab.py
@@ -36,6 +36,10 @@ assignments: $(VENV)/.all ## write the exercises with solutions into build/solut
 bench: $(VENV)/.lab ## measure speed and size on this machine, into data/bench.json (about 5 minutes)
 	$(PY) data/bench.py
 
+ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own
+	$(PY) course_utils/ep_experiment.py --out data/ep_records/cpu.json
+	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
+
 lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 
@@ -50,4 +54,9 @@ $(VENV)/.lab: pyproject.toml constraints.txt
 
 $(VENV)/.all: $(VENV)/.lab
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,book,grading,test]"
+	touch $@
+
+.venv-openvino/.installed: data/ep_records/constraints-openvino.txt
+	$(PYTHON) -m venv .venv-openvino
+	$(subst $(VENV),.venv-openvino,$(PY)) -m pip install --quiet --constraint $< numpy onnx onnxruntime-openvino
 	touch $@

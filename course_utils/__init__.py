@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .quizzes import quiz
+    from .sessions import (
+        ep_record,
+        placement_explorer,
+        run_ep_experiment,
+        second_environment,
+        session_log,
+        strict_session,
+    )
     from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
     from .stopwatch import compare
     from .submission import submit
@@ -37,6 +45,7 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "ep_record": "sessions",
     "exporter_messages": "exporter",
     "fashion_mnist": "data",
     "fashion_resnet": "models",
@@ -53,14 +62,19 @@ _HOME = {
     "opset_explorer": "widget_opsets",
     "params": "checks",
     "parity": "parity_gate",
+    "placement_explorer": "sessions",
     "probe_sizes": "shapes",
     "quiz": "quizzes",
     "resnet18": "models",
+    "run_ep_experiment": "sessions",
     "run_in_batches": "shapes",
+    "second_environment": "sessions",
+    "session_log": "sessions",
     "setup": "environment",
     "shape_explorer": "shapes",
     "show": "viewer",
     "step_through": "widget_steps",
+    "strict_session": "sessions",
     "submit": "submission",
     "tensor_table": "graphs",
     "try_export": "mechanisms",
@@ -73,7 +87,6 @@ def __getattr__(name: str) -> Any:
     """Load the module a public name lives in, on first use (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"course_utils has no {name!r}. It offers: {', '.join(__all__)}.")
-
     value = getattr(importlib.import_module(f"course_utils.{_HOME[name]}"), name)
     globals()[name] = value
     return value

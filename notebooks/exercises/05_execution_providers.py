@@ -1,0 +1,268 @@
+# %% [markdown]
+# # 05 · Exercises: execution providers
+#
+# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# for what is not. Try as often as you like: the best answer is kept.
+#
+# The models, names and numbers are drawn from your id, so they are your own. Put your id between the quotes.
+
+# %%
+import course_utils as cu
+
+cu.setup(student="guest")  # put your own id here
+
+# %%
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pandas as pd
+from onnx import helper, numpy_helper
+
+# %% [markdown]
+# ## 5.1 Predict the placement
+#
+# A session is asked for three providers, in this order: `FastExecutionProvider`, `WideExecutionProvider`,
+# `CPUExecutionProvider`. The first two are invented. They take these operators, node by node; the CPU takes all.
+
+# %%
+cu.params("5.1")["providers"]
+
+# %%
+cu.node_table(cu.given("5.1"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# The nodes are named `n0` to `n9`, from top to bottom. Where will each one be? Write `work/5.1.json` with three keys:
+#
+# | key | value |
+# |---|---|
+# | `placement` | a dict: name of each node → name of its provider |
+# | `crossings` | how many connections there are from a node to a node on another provider; each input of a node counts |
+# | `strict_error` | `true` if the session would fail with `session.disable_cpu_ep_fallback`, otherwise `false` |
+#
+# > **Hint** Each node goes to the first provider in the list that takes its operator.
+
+# %%
+# Task 5.1: predict, and write the answer
+takes = cu.params("5.1")["providers"]
+model = onnx.load(cu.given("5.1"))
+### BEGIN SOLUTION
+placement = {
+    node.name: next((name for name, operators in takes.items() if node.op_type in operators), "CPUExecutionProvider")
+    for node in model.graph.node
+}
+made_by = {output: node.name for node in model.graph.node for output in node.output}
+pairs = [(made_by[name], node.name) for node in model.graph.node for name in node.input if name in made_by]
+answer = {
+    "placement": placement,
+    "crossings": sum(placement[a] != placement[b] for a, b in pairs),
+    "strict_error": "CPUExecutionProvider" in placement.values(),
+}
+Path("work/5.1.json").write_text(json.dumps(answer))
+### END SOLUTION
+
+# %%
+cu.check("5.1", "work/5.1.json")
+
+# %% [markdown]
+# ## 5.2 Prove where the nodes ran
+#
+# Somebody doubts that your model ran on the CPU at all. Hand in the proof: the profile itself. Create a session for your
+# model with profiling and with your own optimisation level, run it as often as it says here, each time with that many rows.
+
+# %%
+{name: cu.params("5.2")[name] for name in ("level", "runs", "rows")}
+
+# %%
+cu.node_table(cu.given("5.2"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# The input `x` is float32 `[rows, 3, 6, 6]`, its values do not matter. Copy the profile to `work/5.2.json`.
+#
+# > **Hint** `getattr(ort.GraphOptimizationLevel, "ORT_ENABLE_BASIC")` turns a name into a level. `end_profiling` returns the
+# > name of the file. It must come after the last run.
+
+# %%
+# Task 5.2: run with profiling, and keep the profile
+p = cu.params("5.2")
+model_file = str(cu.given("5.2"))
+### BEGIN SOLUTION
+options = ort.SessionOptions()
+options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, p["level"])
+options.enable_profiling = True
+options.profile_file_prefix = "work/profile"
+session = ort.InferenceSession(model_file, options, providers=["CPUExecutionProvider"])
+for _ in range(p["runs"]):
+    session.run(None, {"x": np.zeros((p["rows"], 3, 6, 6), np.float32)})
+Path(session.end_profiling()).replace("work/5.2.json")
+### END SOLUTION
+
+# %%
+cu.check("5.2", "work/5.2.json")
+
+# %% [markdown]
+# ## 5.3 A configuration within limits
+#
+# Your program shares a device with others, and its owner has rules:
+
+# %%
+{name: cu.params("5.3")[name] for name in ("threads", "level", "rows", "subnormals")}
+
+# %% [markdown]
+# - `threads`: so many threads inside a node, and waiting threads must sleep instead of turning in a busy loop.
+# - `level`: the graph is rewritten as far as this level and no further.
+# - `rows`: every request has exactly this many rows. The input `x` of the model is `[rows, 3, 6, 6]`: fix its free dimension.
+# - `subnormals`: numbers very near to zero are kept as they are, or set to zero.
+# - Memory is not kept between the runs: no arena.
+#
+# Write the configuration as `work/5.3.json`. The check makes a real session of it and runs your model.
+#
+# | key | value |
+# |---|---|
+# | `options` | a dict: attributes of `SessionOptions` → number, `true`/`false`, or the name of a level |
+# | `config` | a dict: keys for `add_session_config_entry` → text |
+# | `free_dimensions` | a dict: names for `add_free_dimension_override_by_name` → size |
+# | `providers` | the list of providers, the CPU provider alone |
+#
+# > **Hint** The two keys that you need for `config` end in `allow_spinning` and `denormal_as_zero`. ONNX Runtime accepts
+# > misspelled keys without a word; this check does not.
+
+# %%
+# Task 5.3: write the configuration
+p = cu.params("5.3")
+### BEGIN SOLUTION
+configuration = {
+    "options": {
+        "intra_op_num_threads": p["threads"],
+        "graph_optimization_level": p["level"],
+        "enable_cpu_mem_arena": False,
+    },
+    "config": {
+        "session.intra_op.allow_spinning": "0",
+        "session.set_denormal_as_zero": "1" if p["subnormals"] == "set to zero" else "0",
+    },
+    "free_dimensions": {"rows": p["rows"]},
+    "providers": ["CPUExecutionProvider"],
+}
+Path("work/5.3.json").write_text(json.dumps(configuration))
+### END SOLUTION
+
+# %%
+cu.check("5.3", "work/5.3.json")
+
+# %% [markdown]
+# ## 5.4 What happened here?
+#
+# Six programs on six machines. Each asked for a provider and for the CPU. You have what was said, what `get_providers()`
+# returned, and how many nodes the record counts on each provider.
+
+# %%
+pd.DataFrame(cu.params("5.4")["transcripts"]).T
+
+# %% [markdown]
+# Find the cause of each. Write `work/5.4.json` with two keys:
+#
+# | key | value |
+# |---|---|
+# | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `unknown option`, `unsupported operators` |
+# | `right_name` | the real name of the provider whose name was wrong |
+#
+# > **Hint** One of the causes occurs twice: a provider may take no node at all, or all but a few.
+
+# %%
+# Task 5.4: name the causes
+transcripts = cu.params("5.4")["transcripts"]
+### BEGIN SOLUTION
+causes, right_name = {}, ""
+for letter, seen in transcripts.items():
+    said, nodes = " ".join(seen["said"]), seen["record: nodes per provider"]
+    if "Unknown Provider Type" in said:
+        causes[letter] = "wrong name"
+        names = {name.lower(): name for name in ort.get_all_providers()}
+        names["directmlexecutionprovider"] = "DmlExecutionProvider"
+        right_name = names[seen["asked for"][0].lower()]
+    elif "Invalid" in said:
+        causes[letter] = "unknown option"
+    elif said:
+        causes[letter] = "missing provider"
+    else:
+        causes[letter] = "unsupported operators" if "CPUExecutionProvider" in nodes else "nothing wrong"
+Path("work/5.4.json").write_text(json.dumps({"causes": causes, "right_name": right_name}))
+### END SOLUTION
+
+# %%
+cu.check("5.4", "work/5.4.json")
+
+# %% [markdown]
+# ## 5.5 Make the model fit
+#
+# Each change of provider costs time, and some devices have no CPU to fall back to. So one often rewrites a model until a
+# provider takes all of it. This provider takes only these operators:
+
+# %%
+cu.params("5.5")["takes"]
+
+# %%
+cu.node_table(cu.given("5.5"))[["op", "inputs", "outputs"]]
+
+# %%
+cu.params("5.5")["awkward"]
+
+# %% [markdown]
+# Replace both nodes of the awkward operator by nodes that the provider takes, and save the model as `work/5.5.onnx`. It must
+# compute what it computed. What the operators mean, with $\sigma$ for the logistic function:
+#
+# | operator | meaning |
+# |---|---|
+# | `Softsign` | $x / (1 + \lvert x\rvert)$ |
+# | `HardSwish` | $x \cdot \max(0, \min(1, x/6 + 1/2))$ |
+# | `Mish` | $x \cdot \tanh(\log(1 + e^x))$ |
+# | `Gelu` | $x/2 \cdot (1 + \mathrm{erf}(x / \sqrt 2))$ |
+# | `Celu` | $\max(0, x) + \min(0, e^x - 1)$ |
+#
+# > **Hint** Numbers such as 1 or 1/6 are initializers: float32, shape `[]`. New tensors need new names.
+
+# %%
+# Task 5.5: replace the awkward nodes and save the model
+model = onnx.load(cu.given("5.5"))
+awkward = cu.params("5.5")["awkward"]
+### BEGIN SOLUTION
+# Each step: output = operator, inputs. "x" is the input of the node that is replaced, "y" its output.
+steps = {
+    "Softsign": "a = Abs x; b = Add a one; y = Div x b",
+    "HardSwish": "a = Mul x sixth; b = Add a half; c = Min b one; d = Max c zero; y = Mul x d",
+    "Mish": "a = Exp x; b = Add a one; c = Log b; d = Tanh c; y = Mul x d",
+    "Gelu": "a = Mul x root; b = Erf a; c = Add b one; d = Mul x half; y = Mul c d",
+    "Celu": "a = Exp x; b = Sub a one; c = Min b zero; d = Max x zero; y = Add c d",
+}[awkward]
+constants = {"one": 1, "half": 0.5, "sixth": 1 / 6, "zero": 0, "root": 0.5**0.5}
+nodes = []
+for node in model.graph.node:
+    if node.op_type != awkward:
+        nodes.append(node)
+        continue
+    names = {"x": node.input[0], "y": node.output[0]} | {name: name for name in constants}
+    for step in steps.split("; "):
+        output, _, op, *inputs = step.split()
+        names.setdefault(output, f"{node.name}_{output}")
+        nodes.append(helper.make_node(op, [names[i] for i in inputs], [names[output]], names[output]))
+del model.graph.node[:]
+model.graph.node.extend(nodes)
+model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), name) for name, v in constants.items())
+onnx.checker.check_model(model, full_check=True)
+onnx.save(model, "work/5.5.onnx")
+### END SOLUTION
+
+# %%
+cu.check("5.5", "work/5.5.onnx")
+
+# %% [markdown]
+# ## Hand in
+#
+# This packs your answers into one file. It holds your answers and nothing else.
+
+# %%
+if Path("work/answers").exists():
+    cu.submit()
