@@ -130,7 +130,7 @@ def test_no_input():
     [
         (ValueError("one\ntwo"), "ValueError: one"),
         (ValueError(""), "ValueError: no message"),
-        (ValueError('in "/home/ada/x.py":56, or C:\\Users\\ada\\y.py'), 'ValueError: in "x.py":56, or y.py'),
+        (ValueError('in "/srv/ada/x.py":56, or D:\\ada\\y.py'), 'ValueError: in "x.py":56, or y.py'),
         (ValueError("found these:\n- a dog"), "ValueError: found these: a dog"),
         (ValueError('not here:\n  File "/a/b.py", line 3'), "ValueError: not here"),
         (
