@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from .models import fashion_resnet, resnet18
     from .opsets import exporter_messages, loads_in_this_runtime, operator_history
     from .parity_gate import parity
+    from .provenance import optimized, origins, traffic
     from .quizzes import quiz
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
+    from .widget_levels import level_explorer
     from .widget_opsets import opset_explorer
     from .widget_steps import step_through
 
@@ -40,6 +42,7 @@ _HOME = {
     "given": "checks",
     "graph_diff": "graphs",
     "ledger": "claims",
+    "level_explorer": "widget_levels",
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
     "node_table": "graphs",
@@ -47,6 +50,8 @@ _HOME = {
     "op_histogram": "graphs",
     "operator_history": "opsets",
     "opset_explorer": "widget_opsets",
+    "optimized": "provenance",
+    "origins": "provenance",
     "params": "checks",
     "parity": "parity_gate",
     "quiz": "quizzes",
@@ -56,6 +61,7 @@ _HOME = {
     "step_through": "widget_steps",
     "submit": "submission",
     "tensor_table": "graphs",
+    "traffic": "provenance",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed
 
