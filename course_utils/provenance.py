@@ -94,7 +94,7 @@ def origins(before: Model, after: Model, feed: Mapping[str, np.ndarray]) -> pd.D
     - from: the original operators, in their order. originals: the names of those nodes, or their outputs where unnamed.
 
     Method: both models run on `feed`. A tensor of `after` is the original one of the same name and values, or else the
-    first original tensor with the same values (nchwc tensors are unpacked first). A node stands for all original nodes
+    first original tensor with the same values, of the same shape if there is one (nchwc tensors are unpacked before). A node stands for all original nodes
     between the tensors it reads and the tensors it writes. Nodes inside subgraphs are not looked at.
     Raises CourseError when a model cannot be read or the feed does not fit.
     """
@@ -192,11 +192,20 @@ class _Run:
 
 
 def _same(name: str, value: np.ndarray, old: _Run, *, packed: bool) -> list[str]:
-    """Names of the original tensors that this one is: the one of the same name, or else all of the same values."""
+    """Names of the original tensors that this one is: the one of the same name, or else all of the same values.
+
+    Those of the same shape go before: Flatten, for one, changes nothing but the shape.
+    """
     forms = [value, *_unpacked(value)] if packed else [value]
     if name in old.values and any(_close(form, old.values[name]) for form in forms):
         return [name]
-    return [n for n in old.varying if any(_close(form, old.values[n]) for form in forms)]
+    found = [n for n in old.varying if any(_close(form, old.values[n]) for form in forms)]
+    return [n for n in found if _fits(value.shape, old.values[n].shape)] or found
+
+
+def _fits(new: tuple[int, ...], old: tuple[int, ...]) -> bool:
+    """Whether the shapes are the same, but for channels of padding."""
+    return new == old or (len(new) == len(old) == 4 and (new[0], new[2:]) == (old[0], old[2:]) and new[1] > old[1])
 
 
 def _unpacked(value: np.ndarray) -> list[np.ndarray]:
@@ -211,7 +220,7 @@ def _unpacked(value: np.ndarray) -> list[np.ndarray]:
 
 def _close(new: np.ndarray, old: np.ndarray) -> bool:
     """Whether the values are the same up to rounding. Another shape of as many values is the same; so are added channels of padding."""
-    if new.ndim == old.ndim == 4 and new.shape[1] > old.shape[1]:
+    if new.shape != old.shape and _fits(new.shape, old.shape):
         new = new[:, : old.shape[1]]
     if new.size != old.size or not new.size or new.dtype != old.dtype:
         return False
