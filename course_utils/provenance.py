@@ -103,7 +103,9 @@ def origins(before: Model, after: Model, feed: Mapping[str, np.ndarray]) -> pd.D
     old, new = _Run(before, feed), _Run(after, feed)
     origin = {name: _same(name, value, old, packed=name in new.packed) for name, value in new.values.items()}
     rewritten = {o: n.op_type for n in new.nodes for o in n.output}
-    idle = {i for i in old.idle() if rewritten.get(old.nodes[i].output[0]) != old.nodes[i].op_type}
+    # A Relu changes nothing where all is positive: only what passes the negative of the feed unchanged, too, is idle.
+    mirrored = _Run(before, {name: -v if v.dtype.kind == "f" else v for name, v in feed.items()})
+    idle = {i for i in old.idle() & mirrored.idle() if rewritten.get(old.nodes[i].output[0]) != old.nodes[i].op_type}
     folded = {i for i in old.constant if not set(old.nodes[i].output) & set(rewritten)}
     rows, used = [], set()
     for node in new.nodes:
@@ -172,7 +174,10 @@ class _Run:
             value = self.values.get(node.output[0])
             sources = (self.values.get(name) for name in node.input if name in self.varying)
             if value is not None and any(
-                s is not None and s.shape == value.shape and s.dtype == value.dtype and np.array_equal(s, value)
+                s is not None
+                and s.shape == value.shape
+                and s.dtype == value.dtype
+                and np.array_equal(s, value, equal_nan=value.dtype.kind == "f")
                 for s in sources
             ):
                 found.add(index)

@@ -179,7 +179,7 @@ def test_one_fault_left(fault: str, cause: str, student: str) -> None:
 
 
 def test_handing_in_the_optimised_model() -> None:
-    assert "Leave the fusing to the runtime" in hints("6.2", cu.optimized(tidy(), "extended"))
+    assert "Leave the fusing to the optimiser" in hints("6.2", cu.optimized(tidy(), "extended"))
 
 
 def test_few_nodes_that_compute_something_else() -> None:
@@ -213,7 +213,7 @@ def test_the_cases_are_as_told(student: str) -> None:
         assert (left == 1) == (reason == "fuses") == (where == "")
 
 
-def changed(reason: str, **values: object) -> tuple[str, dict[str, Any]]:
+def changed(reason: str, /, **values: object) -> tuple[str, dict[str, Any]]:
     """A student who has a case of this kind, and the answer with that case changed."""
     who = somebody("6.3", lambda p: reason in p["cases"].values())
     answer: dict[str, Any] = reasons(who)
@@ -307,7 +307,7 @@ def test_attention_without_its_mask_or_root() -> None:
 def test_attention_after_the_optimiser() -> None:
     p = params("6.5")
     done = optimizer.optimize_by_fusion(attention(), "bert", num_heads=p["heads"], hidden_size=p["hidden"])
-    assert "before the optimiser has run" in hints("6.5", done.model)
+    assert "Leave the fusing to the optimiser" in hints("6.5", done.model)
 
 
 def test_attention_of_somebody_else() -> None:

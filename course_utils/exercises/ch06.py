@@ -178,14 +178,8 @@ def _untidy(p: Params) -> onnx.ModelProto:
 
 def _check_tidy(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    if not is_sound(model, criteria):
+    if not _is_standard(model, criteria) or not is_sound(model, criteria):
         return criteria
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    criteria.add(
-        "only standard operators are in the file",
-        not foreign and not model.functions,
-        f"There are nodes of {', '.join(foreign) or 'a function'}. Leave the fusing to the runtime: hand in a graph that lets it.",
-    )
     extra = [v.name for v in model.graph.output if v.name != "y"]
     if not criteria.add(
         "y is the only output",
@@ -557,14 +551,8 @@ def _attention(p: Params, fault: str) -> onnx.ModelProto:
 
 def _check_attention(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    if not is_sound(model, criteria):
+    if not _is_standard(model, criteria) or not is_sound(model, criteria):
         return criteria
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    criteria.add(
-        "only standard operators are in the file",
-        not foreign and not model.functions,
-        f"There are nodes of {', '.join(foreign) or 'a function'}: hand in the model before the optimiser has run.",
-    )
     if not has_io(model, {"x": "float", "mask": "int64"}, {"y": "float"}, criteria):
         return criteria
     source = numpy_source(rng)
@@ -662,6 +650,16 @@ def _model(
     )
     imports = [helper.make_opsetid(domain, version) for domain, version in (opsets or {"": OPSET}).items()]
     return helper.make_model(graph, opset_imports=imports, ir_version=IR)
+
+
+def _is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    return criteria.add(
+        "only standard operators are in the file",
+        not foreign and not model.functions,
+        f"There are nodes of {', '.join(foreign) or 'a function'}. Leave the fusing to the optimiser: hand in the model "
+        f"as it is before.",
+    )
 
 
 def _result(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
