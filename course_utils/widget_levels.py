@@ -80,18 +80,22 @@ def frame(level: str, table: pd.DataFrame, operators: pd.Series, moved: int, lon
     )
 
 
+def _short(operator: str) -> str:
+    return html.escape(operator.replace("com.microsoft.nchwc::", "nchwc::"))
+
+
 def _node(row: Mapping[str, str]) -> str:
     colour = _COLOURS.get(row["what"], _OTHER)
     made_of = f" ← {html.escape(row['from'])}" if row["what"] in ("fused", "rewritten") else ""
     return (
-        f'<li style="border-left:4px solid {colour};padding-left:.5em;margin:2px 0"><b>{html.escape(row["node"])}</b>'
+        f'<li style="border-left:4px solid {colour};padding-left:.5em;margin:2px 0"><b>{_short(row["node"])}</b>'
         f"<small> {row['what']}{made_of}</small></li>"
     )
 
 
 def _bars(operators: pd.Series, longest: int) -> str:
     rows = "".join(
-        f'<tr><td style="text-align:right;padding:0 .5em">{html.escape(str(name))}</td>'
+        f'<tr><td style="text-align:right;padding:0 .5em">{_short(str(name))}</td>'
         f'<td style="text-align:left"><span style="display:inline-block;height:.7em;background:#56B4E9;'
         f'width:{max(2, round(_BAR * int(count) / longest))}px"></span> {int(count)}</td></tr>'
         for name, count in operators.items()

@@ -32,7 +32,8 @@ def model(body: str, result: str = "float[2, 4, 8, 8] y") -> onnx.ModelProto:
     read = {name for node in made.graph.node for name in node.input}
     draw = np.random.default_rng(1)
     for name, shape in SHAPES.items():
-        values = draw.uniform(0.5, 1.5, shape).astype(np.float32)
+        sign = 1 if name == "variance" else draw.choice([-1, 1], shape)
+        values = (sign * draw.uniform(0.5, 1.5, shape)).astype(np.float32)
         if name in read:
             made.graph.initializer.append(numpy_helper.from_array(values, name))
     return made
@@ -72,6 +73,14 @@ def test_layout_is_read_by_values() -> None:
     if any(node.domain == "com.microsoft.nchwc" for node in after.graph.node):
         assert found == ["Conv + BatchNormalization + Relu", "Conv + Add + Relu"]
         assert {what for what, _, _ in rows(before, after)} <= {"fused", "inserted"}
+
+
+def test_a_relu_over_positive_numbers_is_not_idle() -> None:
+    before = model("r = Relu (x) y = Neg (r)", "float[2, 3, 8, 8] y")
+    positive = {"x": np.abs(FEED["x"])}
+    after = model("r = Relu (x) y = Mul (r, minus)", "float[2, 3, 8, 8] y")
+    after.graph.initializer.append(numpy_helper.from_array(np.array(-1, np.float32), "minus"))
+    assert list(cu.origins(before, after, positive)["what"]) == ["kept", "rewritten"]
 
 
 def test_removed_and_folded() -> None:
