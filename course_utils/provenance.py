@@ -36,7 +36,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def optimized(model: Model, level: str = "all") -> onnx.ModelProto:
-    """The model as ONNX Runtime would run it on the CPU provider of this machine.
+    """The model as ONNX Runtime would run it on the CPU provider of this machine. First used in lesson 06.
 
     level: "none", "basic", "extended", "layout" or "all". Raises CourseError for another one, or when ONNX Runtime
     refuses the model.
