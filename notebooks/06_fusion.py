@@ -719,10 +719,10 @@ split = onnx.ModelProto.FromString(encoders["default", "masked"].SerializeToStri
 nodes = split.graph.node
 at = [node.name for node in nodes].index(merged.name)
 axes = next(t for t in split.graph.initializer if t.name == merged.input[1])
-axes.CopyFrom(numpy_helper.from_array(np.array([1]), axes.name))  # it was [1, 2]
+axes.CopyFrom(numpy_helper.from_array(np.array([1]), "axis_1"))  # in place of [1, 2]
 nodes.pop(at)
-nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask_3d", axes.name], list(merged.output)))
-nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask", axes.name], ["mask_3d"]))
+nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask_3d", "axis_1"], list(merged.output)))
+nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask", "axis_1"], ["mask_3d"]))
 onnx.checker.check_model(split, full_check=True)
 healed, reason = fuse(split)
 cu.op_histogram(healed).to_frame()
