@@ -773,7 +773,7 @@ import json
 from pathlib import Path
 
 
-def profile(level, runs=5):
+def profile(level, runs=7):
     """All nodes that were run, one row each."""
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
@@ -793,13 +793,14 @@ events[["name", "cat", "ts", "dur"]].head(3)
 
 # %% [markdown]
 # `ts` is when a node began and `dur` how long it took, in microseconds. The column `args`, not shown, holds the operator,
-# the shapes, and the provider. We add up the time by operator, at three levels.
+# the shapes, and the provider. For each node we take the median of the runs, and add up by operator, at three levels.
 
 
 # %%
-def by_operator(events, runs=5):
-    operator = events["args"].str["op_name"].rename("operator")
-    return events["dur"].groupby(operator).sum() / 1000 / runs
+def by_operator(events):
+    events = events.assign(operator=events["args"].str["op_name"])
+    per_node = events.groupby(["operator", "name"])["dur"].median()
+    return per_node.groupby("operator").sum() / 1000
 
 
 profiles = pd.DataFrame({level: by_operator(profile(level)) for level in ("none", "extended", "all")})
@@ -809,7 +810,7 @@ profiles.sort_values("none", ascending=False).style.format("{:.3f}", na_rep="")
 
 # %% [markdown]
 # Milliseconds per run with 16 pictures. Read it from the top: as long as `Conv` takes most of the time, all other
-# nodes together cannot save more than the rest. That is why folding BatchNorm alone changes little here. At level `all`
+# nodes together cannot save more than the rest. Folding BatchNorm alone can then change little. At level `all`
 # the operators are called `Conv` again, but they are the nchwc ones.
 #
 # ## Optimise once, and keep the file
