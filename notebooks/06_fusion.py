@@ -403,7 +403,7 @@ assert (agreement[["kernel", "bias"]] <= 1e-6).all(axis=None)
 agreement.rename_axis("folded by").style.format("{:.1e}", subset=["kernel", "bias"])
 
 # %% [markdown]
-# Nobody has a secret: PyTorch's exporter, ONNX Runtime and four lines of NumPy compute the same weights, to one part in
+# Nobody has a secret: PyTorch's exporter, ONNX Runtime and three lines of NumPy compute the same weights, to one part in
 # a million. And since the exporter folds already, this fusion is usually done before the runtime sees the file.
 #
 # ## What nchwc means

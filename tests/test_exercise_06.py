@@ -304,6 +304,13 @@ def test_attention_without_its_mask_or_root() -> None:
     assert "division by the root is missing" in hints("6.5", model)
 
 
+def test_something_that_is_no_attention() -> None:
+    model = attention()
+    del model.graph.node[:]
+    model.graph.node.append(helper.make_node("Neg", ["x"], ["y"]))
+    assert "finds nothing that looks like attention" in hints("6.5", model)
+
+
 def test_attention_after_the_optimiser() -> None:
     p = params("6.5")
     done = optimizer.optimize_by_fusion(attention(), "bert", num_heads=p["heads"], hidden_size=p["hidden"])

@@ -607,7 +607,9 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
             logger.propagate = propagate
     if op_histogram(done).get("com.microsoft::Attention", 0) == 1:
         return ""
-    said = next((words.split(": ")[-1] for words in heard if "failed to match" in words), "nothing")
+    said = next((words.split(": ")[-1] for words in heard if "failed to match" in words), "")
+    if not said:
+        return "It finds nothing that looks like attention: start again from the given model."
     causes = {
         "mask path": "between the mask and the sum it wants Unsqueeze, Unsqueeze, Cast, Sub, Mul.",
         "qk path": "before the Softmax it wants MatMul, then Div, then Add.",
