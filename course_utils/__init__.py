@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .models import fashion_resnet, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
+    from .provenance import optimized, origins, traffic
     from .quizzes import quiz
     from .sessions import (
         ep_record,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
+    from .widget_levels import level_explorer
     from .widget_opsets import opset_explorer
     from .widget_steps import step_through
 
@@ -52,6 +54,7 @@ _HOME = {
     "given": "checks",
     "graph_diff": "graphs",
     "ledger": "claims",
+    "level_explorer": "widget_levels",
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
     "mechanism_explorer": "mechanisms",
@@ -60,6 +63,8 @@ _HOME = {
     "op_histogram": "graphs",
     "operator_history": "opsets",
     "opset_explorer": "widget_opsets",
+    "optimized": "provenance",
+    "origins": "provenance",
     "params": "checks",
     "parity": "parity_gate",
     "placement_explorer": "sessions",
@@ -77,6 +82,7 @@ _HOME = {
     "strict_session": "sessions",
     "submit": "submission",
     "tensor_table": "graphs",
+    "traffic": "provenance",
     "try_export": "mechanisms",
     "written_shapes": "shapes",
 }

@@ -160,8 +160,10 @@ def test_exporter_messages_restores_everything(capfd):
 
 
 def test_explorer_is_linked_without_a_kernel_and_small(trials):
+    from ipywidgets import Widget
     from ipywidgets.embed import embed_data
 
+    Widget.close_all()  # of earlier tests in this process, which would count
     box = cu.mechanism_explorer(trials)
     model, mechanism, _ = box.children
     assert (model.options, mechanism.options) == (("gate",), ("traced", "scripted", "default"))

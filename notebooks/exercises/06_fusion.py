@@ -1,0 +1,246 @@
+# %% [markdown]
+# # 06 · Exercises: fusion
+#
+# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# for what is not. Try as often as you like: the best answer is kept.
+#
+# The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
+
+# %%
+import course_utils as cu
+
+cu.setup(student="guest")  # put your own id here
+
+# %%
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+# %% [markdown]
+# ## 6.1 Fold BatchNorm by hand
+#
+# Two convolutions, each with a `BatchNormalization` behind it. The first one has a bias, the second one has none.
+
+# %%
+cu.node_table(cu.given("6.1"))[["op", "inputs", "outputs", "attributes"]]
+
+# %% [markdown]
+# Fold both norms into the weights, with NumPy, and save the model as `work/6.1.onnx`:
+#
+# - two `Conv` and one `Relu` are left,
+# - the kernels are still called `one.kernel` and `two.kernel`; names of biases are up to you,
+# - the result differs by at most a hundred-thousandth of its largest value.
+#
+# > **Hint** Look at the attributes: these layers have unusual epsilons.
+
+# %%
+# Task 6.1: fold both norms and save the model
+model = onnx.load(cu.given("6.1"))
+### BEGIN SOLUTION
+graph = model.graph
+weights = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in graph.initializer}
+writer = {node.output[0]: node for node in graph.node}
+folded = {}
+for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
+    conv = writer[norm.input[0]]
+    scale, shift, mean, variance = (weights[name] for name in norm.input[1:])
+    factor = scale / np.sqrt(variance + helper.get_node_attr_value(norm, "epsilon"))
+    bias = weights[conv.input[2]] if len(conv.input) > 2 else 0
+    folded[conv.input[1]] = weights[conv.input[1]] * factor[:, None, None, None]
+    folded[f"{conv.name}.bias"] = shift + (bias - mean) * factor
+    conv.input[:] = [*conv.input[:2], f"{conv.name}.bias"]
+    conv.output[0] = norm.output[0]
+    graph.node.remove(norm)
+del graph.initializer[:]
+graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), name) for name, v in folded.items())
+onnx.save(model, "work/6.1.onnx")
+### END SOLUTION
+
+# %%
+cu.check("6.1", "work/6.1.onnx")
+
+# %% [markdown]
+# ## 6.2 At most three nodes
+#
+# Three layers of `Conv`, `BatchNormalization` and an activation. Each could be one node. But the model was changed while
+# somebody searched for a mistake, and now nothing fuses:
+
+# %%
+cu.show(cu.given("6.2"), height=420)
+
+# %% [markdown]
+# Write a model with the input `x` and the output `y` that computes the same `y`, and of which ONNX Runtime leaves at most
+# three nodes at level `extended`. Save it as `work/6.2.onnx`, **before** optimisation: with standard operators only. What
+# was added for the search is not needed any more.
+#
+# > **Hint** `cu.optimized(model, "extended")` returns the graph that is run. In each layer something else is wrong.
+
+# %%
+# Task 6.2: make all three layers fuse, and save the model
+model = onnx.load(cu.given("6.2"))
+### BEGIN SOLUTION
+graph = model.graph
+del graph.output[1:]  # outputs for debugging
+del graph.input[1:]  # weights that could be fed
+for node in graph.node:
+    if node.op_type == "Max":  # max(x, 0)
+        node.op_type = "Relu"
+        node.input.pop()
+onnx.save(model, "work/6.2.onnx")
+### END SOLUTION
+
+# %%
+cu.check("6.2", "work/6.2.onnx")
+
+# %% [markdown]
+# ## 6.3 Why does it not fuse?
+#
+# Five small models, *a* to *e*. Each has a `Conv`, a `BatchNormalization` and an activation.
+
+# %%
+cases = {path.stem[-1]: onnx.load(path) for path in cu.given("6.3")}
+for letter, case in cases.items():
+    graph = onnx.GraphProto.FromString(case.graph.SerializeToString())
+    graph.name = letter
+    del graph.initializer[:]  # the weights would fill pages
+    print(onnx.printer.to_text(graph), "\n")
+
+# %% [markdown]
+# Does all of it become one node at level `extended`? If not, why? Write `work/6.3.json`: a dict from letter to a dict
+# with two keys, `reason` and `where`.
+#
+# | reason | it means | where |
+# |---|---|---|
+# | `fuses` | one node is left | an empty text |
+# | `output` | a tensor that would disappear is an output, too | that tensor |
+# | `two readers` | a tensor that would disappear has a second reader | that tensor |
+# | `can be fed` | a weight that would be folded is among the inputs | that weight |
+# | `order` | the activation stands before the norm | the tensor that the activation writes |
+# | `no kernel` | `FusedConv` does not have this activation | the tensor that the activation writes |
+
+# %%
+# Task 6.3: find the reasons, and write the answer
+### BEGIN SOLUTION
+answer = {}
+for letter, case in cases.items():
+    graph = case.graph
+    read = [name for node in graph.node for name in node.input]
+    inner = [name for name in (node.output[0] for node in graph.node) if name != "y"]
+    activation = next(node for node in graph.node if node.op_type not in ("Conv", "BatchNormalization", "Add"))
+    norm = next(node for node in graph.node if node.op_type == "BatchNormalization")
+    if cu.op_histogram(cu.optimized(case, "extended")).sum() == 1:
+        reason, where = "fuses", ""
+    elif len(graph.output) > 1:
+        reason, where = "output", graph.output[1].name
+    elif len(graph.input) > 1:
+        reason, where = "can be fed", graph.input[1].name
+    elif any(read.count(name) > 1 for name in inner):
+        reason, where = "two readers", next(name for name in inner if read.count(name) > 1)
+    else:
+        reason = "order" if norm.input[0] == activation.output[0] else "no kernel"
+        where = activation.output[0]
+    answer[letter] = {"reason": reason, "where": where}
+Path("work/6.3.json").write_text(json.dumps(answer))
+### END SOLUTION
+
+# %%
+cu.check("6.3", "work/6.3.json")
+
+# %% [markdown]
+# ## 6.4 Where does it come from?
+#
+# Here is a model, and the same model after an optimiser. All names are meaningless, and all tensors but `x` and `y` have
+# new names.
+
+# %%
+before, after = cu.given("6.4")
+cu.node_table(before)[["op", "inputs", "outputs", "name"]]
+
+# %%
+cu.node_table(after)[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# Write `work/6.4.json` with two keys:
+#
+# | key | value |
+# |---|---|
+# | `from` | a dict: each tensor that a node of the optimised model writes → a list of names of the original nodes in that node |
+# | `gone` | a list of names of the original nodes that are in none: they changed nothing, or computed from constants alone |
+#
+# > **Hint** You can do it by thinking. Or let values speak: both models take float32 `[1, 4, 8, 8]`.
+
+# %%
+# Task 6.4: trace the nodes back, and write the answer
+### BEGIN SOLUTION
+x = np.random.default_rng(0).normal(size=(1, 4, 8, 8)).astype(np.float32)
+table = cu.origins(before, after, {"x": x})
+here = table[table["node"] != ""]
+answer = {
+    "from": {row.output: row.originals.split(", ") for row in here.itertuples()},
+    "gone": list(table.loc[table["node"] == "", "originals"]),
+}
+Path("work/6.4.json").write_text(json.dumps(answer))
+### END SOLUTION
+
+# %%
+cu.check("6.4", "work/6.4.json")
+
+# %% [markdown]
+# ## 6.5 Make attention match
+#
+# One layer of attention with a mask. `onnxruntime.transformers.optimizer` does not recognise it:
+
+# %%
+from onnxruntime.transformers import optimizer
+
+p = cu.params("6.5")
+sizes = {"num_heads": p["heads"], "hidden_size": p["hidden"]}
+done = optimizer.optimize_model(str(cu.given("6.5")), "bert", **sizes, opt_level=0)
+cu.op_histogram(done.model).get("com.microsoft::Attention", 0)
+
+# %%
+cu.node_table(cu.given("6.5"))[["op", "inputs", "outputs", "name"]]
+
+# %% [markdown]
+# Change the model so that it computes the same, and the optimiser makes one `Attention` of it. Save it as
+# `work/6.5.onnx`, **before** the optimiser has run: with standard operators only.
+#
+# > **Hint** These two patterns, backwards from the `Softmax`, are known to it: `Add`, `Div`, `MatMul` for the scores;
+# > and for the other input of that `Add`, with the mask: `Mul`, `Sub`, `Cast`, `Unsqueeze`, `Unsqueeze`. One of the two
+# > is broken in your model. Remember that nodes must stand in topological order.
+
+# %%
+# Task 6.5: change the graph so that the pattern matches, and save it
+model = onnx.load(cu.given("6.5"))
+### BEGIN SOLUTION
+graph = model.graph
+nodes = {node.name: node for node in graph.node}
+names = [node.name for node in graph.node]
+if "mask_axes" in nodes:  # one Unsqueeze for both axes
+    at = names.index("mask_axes")
+    graph.node.remove(nodes["mask_axes"])
+    graph.initializer.extend(numpy_helper.from_array(np.array([axis]), f"axis_{axis}") for axis in (1, 2))
+    graph.node.insert(at, helper.make_node("Unsqueeze", ["mask_3d", "axis_2"], ["mask_4d"]))
+    graph.node.insert(at, helper.make_node("Unsqueeze", ["mask", "axis_1"], ["mask_3d"]))
+else:  # the query is divided, and not the product
+    divide = graph.node.pop(names.index("divide"))
+    at = names.index("match") - 1
+    graph.node[at].input[0], graph.node[at].output[0] = divide.input[0], "raw"
+    graph.node.insert(at + 1, helper.make_node("Div", ["raw", "root"], ["scores"]))
+onnx.save(model, "work/6.5.onnx")
+### END SOLUTION
+
+# %%
+cu.check("6.5", "work/6.5.onnx")
+
+# %% [markdown]
+# ## Hand in
+#
+# `cu.submit()` packs all answers that were checked into one file. Give that file to your instructor, or keep it.
+
+# %%
+if Path("work/answers").exists():
+    cu.submit()
