@@ -103,8 +103,10 @@ def test_logging_is_restored_after_an_error() -> None:
 
 
 def test_explorer_is_linked_without_a_kernel_and_small() -> None:
+    from ipywidgets import Widget
     from ipywidgets.embed import embed_data
 
+    Widget.close_all()  # of earlier tests in this process, which would count
     box = cu.opset_explorer()
     chooser, stack = box.children
     assert len(chooser.options) == len(stack.children)
