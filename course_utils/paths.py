@@ -12,6 +12,7 @@ from typing import IO
 from .errors import CourseError
 
 PACKAGE = Path(__file__).parent
+BOOK_MODELS = "COURSE_BOOK_MODELS"  # set by the book's build: the folder its pages open models from
 WORK = Path("work")  # beside the notebook: everything a lesson or a student writes
 
 

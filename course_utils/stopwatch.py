@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from .errors import CourseError, require
+from .paths import BOOK_MODELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ class Comparison:
         return f"{medians.index[0]} is {medians.iloc[-1] / medians.iloc[0]:.1f}× as fast as {medians.index[-1]}"
 
     def _repr_html_(self) -> str:
-        return self.table.style.format("{:.3g}").to_html()
+        return self.table.style.format("{:.3g}").set_table_attributes('class="dataframe"').to_html()
 
     def __repr__(self) -> str:
         return self.table.to_string(float_format="{:.3g}".format)
@@ -114,7 +115,8 @@ def compare(
         # The warm-up runs with the same threads: starting them is a part of it.
         groups = {name: _group(name, call, warmup) for name, call in candidates.items()}
         others, deadline = _OtherPrograms(), time.perf_counter() + seconds
-        for done in tqdm(range(rounds), desc="timing", leave=False):
+        # A page of the book keeps an empty box for a bar that has gone, and nobody waits for a page.
+        for done in tqdm(range(rounds), desc="timing", leave=False, disable=BOOK_MODELS in os.environ):
             if done >= 3 and time.perf_counter() > deadline:
                 break
             order.shuffle(names)

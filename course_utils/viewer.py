@@ -20,12 +20,10 @@ import onnx
 from .environment import in_colab
 from .netron_static import build
 from .onnx_files import Model, as_model
-from .paths import write_whole
+from .paths import BOOK_MODELS, write_whole
 
 if TYPE_CHECKING:
     from IPython.display import DisplayObject
-
-BOOK_MODELS = "COURSE_BOOK_MODELS"  # set by the book's build: the folder its pages open models from
 
 
 def show(model: Model, name: str | None = None, height: int = 480) -> DisplayObject | None:
