@@ -6,7 +6,6 @@ to `HORIZON` only, and the runtimes to please are stated in the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..opsets import Edition, editions_of
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .handouts import x_to_y
 
 HORIZON = 24  # the newest opset of onnx 1.19, the oldest package the course allows
 
@@ -146,7 +146,7 @@ def _draw_chain(rng: Random) -> Params:
 def _chain(p: Params) -> onnx.ModelProto:
     names = ["x", *(f"t{i}" for i in range(1, len(p["operators"]))), "y"]
     nodes = [helper.make_node(op, [names[i]], [names[i + 1]], f"node_{i}") for i, op in enumerate(p["operators"])]
-    return _model("chain", nodes, {}, [2, 3, 4], [2, 3, 4], {"": p["stated"]})
+    return x_to_y("chain", nodes, {}, [2, 3, 4], [2, 3, 4], {"": p["stated"]})
 
 
 def _check_lowest(answer: Any, p: Params, rng: Random) -> list[Criterion]:
@@ -204,7 +204,7 @@ def _old_model(p: Params) -> onnx.ModelProto:
         helper.make_node("Unsqueeze", ["mean"], ["column"], "column", axes=[2]),
         helper.make_node("Sub", ["shares", "column"], ["y"], "difference"),
     ]
-    return _model("old", nodes, {"weight": weight}, ["batch", 3, 4], ["batch", 3, p["width"]], {"": 11}, ir_version=7)
+    return x_to_y("old", nodes, {"weight": weight}, ["batch", 3, 4], ["batch", 3, p["width"]], {"": 11}, ir_version=7)
 
 
 def _check_convert(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
@@ -260,7 +260,7 @@ def _from_the_future(p: Params) -> onnx.ModelProto:
     ]
     weights = {"weight": weight, "bias": bias}
     opsets = {"": p["opset"]}
-    return _model("future", nodes, weights, ["batch", 4], ["batch", 3], opsets, ir_version=p["ir_version"])
+    return x_to_y("future", nodes, weights, ["batch", 4], ["batch", 3], opsets, ir_version=p["ir_version"])
 
 
 def _check_ir(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
@@ -312,7 +312,7 @@ def _unnamed_domain(p: Params) -> onnx.ModelProto:
         helper.make_node(op, [names[i]], [names[i + 1]], f"node_{i}", domain=domain)
         for i, (op, domain) in enumerate(chain)
     ]
-    return _model("two_domains", nodes, {"scale": scale}, ["batch", 4], ["batch", 4], {"": HORIZON})
+    return x_to_y("two_domains", nodes, {"scale": scale}, ["batch", 4], ["batch", 4], {"": HORIZON})
 
 
 def _check_domains(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
@@ -355,27 +355,6 @@ def _check_domains(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
 
 
 # What the tasks share
-
-
-def _model(
-    name: str,
-    nodes: list[onnx.NodeProto],
-    weights: Mapping[str, np.ndarray],
-    x: list[int | str],
-    y: list[int | str],
-    opsets: Mapping[str, int],
-    *,
-    ir_version: int = 10,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
-        [numpy_helper.from_array(value, key) for key, value in weights.items()],
-    )
-    imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    return helper.make_model(graph, ir_version=ir_version, opset_imports=imports, producer_name="onnx-scroll")
 
 
 def _nodes(model: onnx.ModelProto) -> list[tuple]:

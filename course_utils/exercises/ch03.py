@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from ..errors import CourseError
 from ..graphs import op_histogram, type_text
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .handouts import x_to_y
 
 OPSET, IR = 18, 10
 BOX = 5.0  # the numbers of a counterexample lie between minus and plus this
@@ -236,7 +237,7 @@ def _traced_router(p: Params) -> onnx.ModelProto:
             weights[weight] = np.array(p[weight], np.float32)
             current = result
     nodes.append(helper.make_node("Identity", [current], ["y"], "result"))
-    return _model("router", nodes, weights, [4], [4])
+    return x_to_y("router", nodes, weights, [4], [4], {"": OPSET}, ir_version=IR)
 
 
 _WANTED = {"first": (True, False), "second": (False, True), "both": (True, True)}  # which decisions must differ
@@ -325,7 +326,7 @@ def _train_mode(p: Params) -> onnx.ModelProto:
         helper.make_node("Dropout", ["active", "drop.ratio", "drop.on"], ["dropped"], "drop"),
         helper.make_node("Gemm", ["dropped", "head.weight", "head.bias"], ["y"], "head"),
     ]
-    return _model("forgot_eval", nodes, weights, ["batch", 4], ["batch", 3])
+    return x_to_y("forgot_eval", nodes, weights, ["batch", 4], ["batch", 3], {"": OPSET}, ir_version=IR)
 
 
 def _as_eval(x: np.ndarray, p: Params, *, norm: str = "stored", factor: float = 1.0) -> np.ndarray:
@@ -441,24 +442,6 @@ def _all_compute(
 
 def _with_cause(found: str, cause: str) -> str:
     return found if cause in found else f"{found} {cause}"
-
-
-def _model(
-    name: str,
-    nodes: list[onnx.NodeProto],
-    weights: Mapping[str, np.ndarray],
-    x: list[int | str],
-    y: list[int | str],
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
-        [numpy_helper.from_array(value, key) for key, value in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, ir_version=IR, opset_imports=opsets, producer_name="onnx-scroll")
 
 
 TASKS = (

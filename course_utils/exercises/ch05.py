@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from ..graphs import op_histogram
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .handouts import x_to_y
 
 CPU = "CPUExecutionProvider"
 OPSET, IR = 20, 9
@@ -55,7 +56,7 @@ def _branching(p: Params) -> onnx.ModelProto:
         inputs = [tensors[-1], *([rng.choice(tensors)] if kind in _BINARY else [])]
         tensors.append("y" if index == len(kinds) - 1 else f"t{index}")
         nodes.append(helper.make_node(kind, inputs, [tensors[-1]], f"n{index}"))
-    return _model("branching", nodes, {}, ["batch", 4], ["batch", 4])
+    return x_to_y("branching", nodes, {}, ["batch", 4], ["batch", 4], {"": OPSET}, ir_version=IR)
 
 
 def _placement(p: Params) -> dict[str, str]:
@@ -169,7 +170,7 @@ def _layered(p: Params) -> onnx.ModelProto:
         for i, (op, inputs, attributes) in enumerate(steps)
     ]
     weights = {name: value.astype(np.float32) for name, value in weights.items()}
-    return _model("layered", nodes, weights, ["rows", 3, 6, 6], ["rows", 4, 6, 6])
+    return x_to_y("layered", nodes, weights, ["rows", 3, 6, 6], ["rows", 4, 6, 6], {"": OPSET}, ir_version=IR)
 
 
 def _nodes_that_ran(model: onnx.ModelProto, options: ort.SessionOptions, feed: Mapping[str, np.ndarray]) -> set[str]:
@@ -583,7 +584,7 @@ def _unfit(p: Params) -> onnx.ModelProto:
         helper.make_node("MatMul", ["a1", "w2"], ["p2"], "multiply_2"),
         helper.make_node(p["awkward"], ["p2"], ["y"], "activate_2"),
     ]
-    return _model("unfit", nodes, _weights_of(p), ["batch", 5], ["batch", 4])
+    return x_to_y("unfit", nodes, _weights_of(p), ["batch", 5], ["batch", 4], {"": OPSET}, ir_version=IR)
 
 
 def _expected(p: Params, x: np.ndarray, function: Callable) -> np.ndarray:
@@ -630,24 +631,6 @@ def _check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _model(
-    name: str,
-    nodes: list[onnx.NodeProto],
-    weights: Mapping[str, np.ndarray],
-    x: list[int | str],
-    y: list[int | str],
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
-        [numpy_helper.from_array(value, key) for key, value in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, ir_version=IR, opset_imports=opsets, producer_name="onnx-scroll")
 
 
 TASKS = (
