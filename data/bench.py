@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_static
@@ -173,7 +172,6 @@ def measure(
     bench.time("shapes", name, 1, "dynamic", {"dynamic": runner(fp32, one), "static": runner(static, one)})
     bench.time("session", name, 1, "create", {"create": lambda: session(fp32), "run": runner(fp32, one)})
     bench.add("size", name, None, "fp32 ÷ int8, bytes", fp32.stat().st_size / int8.stat().st_size)
-    assert onnx.load(int8).graph.node  # the file is whole
 
 
 if __name__ == "__main__":
