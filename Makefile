@@ -49,11 +49,11 @@ clean: ## delete everything that was built (not .venv, not your work/)
 $(VENV)/.lab: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp]"
 	touch $@
 
 $(VENV)/.all: $(VENV)/.lab
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,book,grading,test]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,book,grading,test]"
 	touch $@
 
 .venv-openvino/.installed: data/ep_records/constraints-openvino.txt

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
     from .mechanisms import mechanism_explorer, try_export
-    from .models import fashion_resnet, resnet18
+    from .models import fashion_resnet, minilm, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .provenance import optimized, origins, traffic
@@ -58,6 +58,7 @@ _HOME = {
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
     "mechanism_explorer": "mechanisms",
+    "minilm": "models",
     "node_table": "graphs",
     "normalize": "data",
     "op_histogram": "graphs",

