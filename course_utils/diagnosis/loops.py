@@ -1,0 +1,94 @@
+"""Loops that were written out step by step.
+
+How they are found: each node of the main graph gets a number for what it does: its operator, its attributes, and which
+stored tensors it reads. Two layers of a network have weights of their own, so their numbers differ. The steps of a loop
+read the same weights, or none, so their numbers repeat, in the order of the file, with a period: the length of one step.
+Whole numbers of one element, such as the index of a step, count as equal. What repeats at least eight times is a loop if
+each step also reads a result of the step before: branches side by side, as the heads of a detector, are none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from .patient import Patient, Scope, inner_graphs, is_op
+from .vocabulary import NOTE, Finding, code, finding
+
+UNROLLED = code(
+    "loop-unrolled",
+    NOTE,
+    "03",
+    "A loop stands in the file step by step",
+    "The number of steps is frozen. If it should follow the input: export with torch.onnx.ops or a scan / while_loop of "
+    "torch, as lesson 03 shows. If it never changes, leave it.",
+)
+LEAST_STEPS = 8
+LONGEST_STEP = 400  # nodes
+_INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
+
+
+def unrolled(patient: Patient) -> Iterator[Finding]:
+    scope = patient.main
+    index = [i for i, n in enumerate(scope.nodes) if not is_op(n, "Constant", "Identity")]
+    if len(index) < 2 * LEAST_STEPS:
+        return
+    numbers: dict[bytes, int] = {}
+    does = np.array([numbers.setdefault(_does(patient, scope, scope.nodes[i]), len(numbers)) for i in index])
+    taken = np.zeros(len(index), bool)
+    for period in range(1, min(LONGEST_STEP, len(index) // LEAST_STEPS) + 1):
+        for start, stop in _runs(does[period:] == does[:-period], (LEAST_STEPS - 1) * period):
+            stop += period  # the last step has no partner behind it
+            steps = (stop - start) // period
+            if taken[start:stop].any():
+                continue  # two steps are a period, too
+            if not _carried(scope, index[start : start + steps * period], period):
+                continue
+            taken[start:stop] = True
+            ops = [scope.nodes[i].op_type for i in index[start : start + period]]
+            first = ", ".join(ops[:6]) + (" …" if period > 6 else "")
+            text = f"{steps} steps of {period} node{'s' * (period > 1)} each ({first}), which read the same weights."
+            yield finding(UNROLLED, text, [scope.place(i) for i in index[start:stop]])
+
+
+def _does(patient: Patient, scope: Scope, node: NodeProto) -> bytes:
+    """What a node does, as bytes: the same for the same operator, attributes and stored inputs."""
+    parts = [node.domain.encode() if isinstance(node.domain, str) else node.domain, str(node.op_type).encode()]
+    parts += sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
+    parts += [b"graph"] * sum(1 for _ in inner_graphs(node))
+    for name in node.input:
+        tensor = patient.stored(scope, name)
+        if tensor is None:
+            parts.append(b"." if name else b"-")
+        elif tensor.data_type in _INTEGERS and np.prod(tensor.dims, dtype=float) <= 1:
+            parts.append(b"#")
+        elif tensor.name and tensor.name in scope.initializers:
+            parts.append(tensor.name.encode() if isinstance(tensor.name, str) else tensor.name)
+        else:
+            bare = TensorProto()
+            bare.CopyFrom(tensor)
+            bare.ClearField("name")
+            parts.append(hashlib.blake2b(bare.SerializeToString(deterministic=True), digest_size=16).digest())
+    return b"\0".join(parts)
+
+
+def _runs(same: np.ndarray, least: int) -> list[tuple[int, int]]:
+    """(start, stop) of stretches of at least `least` True values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= least]
+
+
+def _carried(scope: Scope, index: list[int], period: int) -> bool:
+    """Whether each step reads a result of the step before, for the same purpose."""
+    steps = [index[i : i + period] for i in range(0, len(index), period)]
+    for before, now in zip(steps[:-1], steps[1:], strict=True):
+        written = {name for i in before for name in scope.nodes[i].output if name}
+        if not any(written & set(scope.nodes[i].input) for i in now):
+            return False
+    return True
+
+
+CHECKS = (unrolled,)

@@ -1,0 +1,178 @@
+"""A model without its weights: the file is read field by field, and long tensor data is stepped over.
+
+The wire format (https://protobuf.dev/programming-guides/encoding/) is a sequence of fields, each a number, a type, and for
+everything long its length. So data can be left out without being read: 2 GB of weights cost as little as 2 MB. Where
+it stood is remembered, so that `weights` can look at it later, piece by piece.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+KEPT = 16 * 1024  # bytes: shorter tensor data stays in the skeleton, for it may be a shape, a scale, a constant
+LARGEST_SKELETON = 192 * 2**20
+MOST_FIELDS = 3_000_000
+DEEPEST = 100  # protobuf's own limit of messages within messages
+
+# Which fields of which message lead to tensors, by their numbers in onnx.proto.
+_INNER = {
+    "Model": {7: "Graph", 25: "Function"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
+    "Function": {7: "Node"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
+    "Sparse": {1: "Tensor", 2: "Tensor"},
+    "Tensor": {},
+}
+_RAW = 9
+_DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles
+
+
+class Malformed(Exception):
+    """Not in the wire format. end: where the outermost message says that it ends; None when no length is to blame."""
+
+    def __init__(self, what: str, end: int | None = None) -> None:
+        super().__init__(what)
+        self.end = end
+
+
+class TooComplex(Exception):
+    """More parts than are read here."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where the data of a tensor stands in the file. kind: "raw" bytes of the dtype; "varint" or "pieces": not readable as such."""
+
+    offset: int
+    length: int
+    kind: str
+
+
+@dataclass
+class Skeleton:
+    """data: the model without long tensor data, itself a valid file. pieces: token in place of the data → where it is."""
+
+    data: bytes = b""
+    pieces: dict[bytes, Piece] = field(default_factory=dict)
+    fields: int = 0
+    size: int = 0
+    secret: bytes = field(default_factory=lambda: os.urandom(12))  # so that no file can contain a token
+
+
+def read_skeleton(view: memoryview) -> Skeleton:
+    """The skeleton of the model in `view`. Raises Malformed or TooComplex."""
+    skeleton = Skeleton()
+    skeleton.data = b"".join(_message(view, 0, len(view), "Model", skeleton, 0))
+    return skeleton
+
+
+def varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """A number in 7-bit groups, and the place behind it."""
+    result = shift = 0
+    while at < end:
+        byte = view[at]
+        at += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, at
+        shift += 7
+        if shift > 63:
+            raise Malformed(f"a number at byte {at:,} has no end")
+    raise Malformed("the file ends within a number", end + 1)
+
+
+def fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(number, wire type, start of the field, start of its content, its end) for each field of a message."""
+    at = start
+    while at < end:
+        begin = at
+        tag, at = varint(view, at, end)
+        number, kind = tag >> 3, tag & 7
+        if number == 0:
+            raise Malformed(f"byte {begin:,} begins no field")
+        content = at
+        if kind == 0:
+            _, at = varint(view, at, end)
+        elif kind == 1:
+            at += 8
+        elif kind == 2:
+            length, content = varint(view, at, end)
+            at = content + length
+        elif kind == 5:
+            at += 4
+        else:
+            raise Malformed(f"byte {begin:,} begins no field")
+        if at > end:
+            raise Malformed(f"a part at byte {begin:,} says that it ends at byte {at:,}", at)
+        yield number, kind, begin, content, at
+
+
+def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, depth: int) -> list[bytes]:
+    """The message from `start` to `end`, as pieces to join: copied where it is short, else gone through field by field."""
+    if end - start <= KEPT:
+        return [_copy(view, start, end, out)]
+    if depth > DEEPEST:
+        raise TooComplex(f"more than {DEEPEST} parts within each other")
+    inner, parts, copied = _INNER[what], [], start  # copied: everything before is in `parts`
+    token = None
+    for number, kind, begin, content, stop in fields(view, start, end):
+        out.fields += 1
+        if out.fields > MOST_FIELDS:
+            raise TooComplex(f"more than {MOST_FIELDS:,} parts")
+        if kind != 2 or stop - content <= KEPT:
+            continue
+        if number in inner:
+            rewritten = _message(view, content, stop, inner[number], out, depth + 1)
+            parts += [_copy(view, copied, begin, out), _head(number, sum(map(len, rewritten))), *rewritten]
+            copied = stop
+        elif what == "Tensor" and number in _DATA:
+            parts.append(_copy(view, copied, begin, out))
+            copied = stop
+            if token is None:
+                token = out.secret + len(out.pieces).to_bytes(4, "little")
+                parts += [_head(_RAW, len(token)), token]
+                out.pieces[token] = Piece(content, stop - content, _DATA[number])
+            else:  # protobuf joins several pieces of one field; nobody writes that
+                out.pieces[token] = Piece(content, stop - content, "pieces")
+    parts.append(_copy(view, copied, end, out))
+    return parts
+
+
+def _copy(view: memoryview, start: int, end: int, out: Skeleton) -> bytes:
+    out.size += end - start
+    if out.size > LARGEST_SKELETON:
+        raise TooComplex(f"more than {LARGEST_SKELETON // 2**20} MiB besides the weights")
+    return bytes(view[start:end])
+
+
+def _head(number: int, length: int) -> bytes:
+    """Tag and length of a field of wire type 2."""
+    return _encoded(number << 3 | 2) + _encoded(length)
+
+
+def _encoded(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def depth(view: memoryview) -> int:
+    """How many messages stand within each other on the way from the model to graphs in graphs. Stops when it is too deep."""
+    deepest, waiting, seen = 0, [("Model", 0, len(view), 1)], 0
+    while waiting:
+        what, start, end, level = waiting.pop()
+        deepest = max(deepest, level)
+        if deepest > 2 * DEEPEST:
+            break
+        for number, kind, _, content, stop in fields(view, start, end):
+            seen += 1
+            if seen > MOST_FIELDS:
+                return deepest
+            if kind == 2 and number in _INNER[what]:
+                waiting.append((_INNER[what][number], content, stop, level + 1))
+    return deepest
