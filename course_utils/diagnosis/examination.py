@@ -53,11 +53,9 @@ def doctor(
     found: list[Finding] = []
     for module in MODULES:
         for check in getattr(importlib.import_module(f"{__package__}.{module}"), "CHECKS", ()):
-            if check.__name__ == "inferred" and any(f.severity == ERROR for f in found):
-                patient.not_checked.append("Shapes were not worked out, because of the errors.")
-                continue
             found += _made(check, patient)
-    if not any(f.severity == ERROR for f in found):
+            patient.sound = not any(f.severity == ERROR for f in found)
+    if patient.sound:
         found += _made(checker, patient)
     if run:
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
@@ -92,7 +90,7 @@ def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> li
     found: list[Finding] = []
     try:
         for item in check(patient):
-            found.append(item)  # noqa: PERF402 - one by one, so that those before an error stay
+            found.append(item)  # one by one, so that those before an error stay
     except Exception as error:
         what = getattr(check, "__name__", "a check").replace("_", " ")
         patient.not_checked.append(f"The check “{what}” stopped: {type(error).__name__}: {plain(str(error), 200)}")

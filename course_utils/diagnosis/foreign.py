@@ -64,32 +64,29 @@ def _zip(head: bytes) -> tuple[str, str]:
     return "a zip archive", "Unpack it, and give the path of the .onnx file in it."
 
 
+# How a text begins, or what stands near its beginning → what it is, what to do.
+_TEXTS = (
+    (r"<!doctype html|<html|[^<]*<!doctype html", "a web page, so the download went wrong", "Download the file itself, not its page."),
+    (r"<[^>]{0,200}(ir_version|opset_import)", "a model in ONNX's text form", "Read it with onnx.parser.parse_model, and save it with onnx.save."),
+    (r"<.{0,500}<net\b", "an OpenVINO model (.xml)", "Examine the .onnx file that it was made from."),
+    (r"<.{0,1000}<html", "a web page, so the download went wrong", "Download the file itself, not its page."),
+    (r"<", "an XML file", "Give the path of the .onnx file."),
+    (r"\{.{0,500}irversion", "a model written as JSON", "Read it with google.protobuf.json_format, and save it with onnx.save."),
+    (r"[{\[]", "a JSON file, perhaps a server's error message", "Download or export the model again."),
+    (r"ir_version", "a model in protobuf's text form", "Read it with onnx.load_model(path, format='textproto'), and save it with onnx.save."),
+)  # fmt: skip
+
+
 def _text(head: bytes) -> tuple[str, str] | None:
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     try:
-        start = head[:2000].decode(
-            "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "strict" if len(head) < 2000 else "ignore"
-        )
+        # At the cut a letter may be torn apart; elsewhere it must be proper text.
+        start = head[:2000].decode(encoding, "strict" if len(head) < 2000 else "ignore").lstrip("\ufeff \t\r\n")
     except UnicodeDecodeError:
         return None
-    start = start.lstrip("\ufeff \t\r\n")
     if not start or sum(not c.isprintable() and c not in "\r\n\t\f" for c in start) > len(start) // 50:
         return None
-    low = start.lower()
-    if low.startswith(("<!doctype html", "<html")) or "<html" in low[:500]:
-        return "a web page, so the download went wrong", "Download the file itself, not its page."
-    if low.startswith("<") and ("ir_version" in low or "opset_import" in low):
-        return "a model in ONNX's text form", "Read it with onnx.parser.parse_model, and save it with onnx.save."
-    if low.startswith("<") and "<net" in low:
-        return "an OpenVINO model (.xml)", "Examine the .onnx file that it was made from."
-    if low.startswith("<"):
-        return "an XML file", "Give the path of the .onnx file."
-    if low.startswith("{") and "irversion" in low:
-        return "a model written as JSON", "Read it with google.protobuf.json_format, and save it with onnx.save."
-    if low.startswith(("{", "[")):
-        return "a JSON file, perhaps a server's error message", "Download or export the model again."
-    if low.startswith("ir_version"):
-        return (
-            "a model in protobuf's text form",
-            "Read it with onnx.load_model(path, format='textproto'), and save it with onnx.save.",
-        )
+    for pattern, what, cure in _TEXTS:
+        if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
+            return what, cure
     return "a text file", "Give the path of the .onnx file."

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .patient import Patient, Scope, attribute, is_op
-from .vocabulary import NOTE, Finding, code, finding, nodes
+from .vocabulary import NOTE, Finding, code, count, finding
 
 BATCHNORM = code(
     "batchnorm-not-folded",
@@ -55,7 +55,9 @@ def unfused(patient: Patient) -> Iterator[Finding]:
             if len(node.input) > 1 and all(patient.stored(scope, name) is not None for name in stored if name):
                 found.append((scope, index, after))
     if found:
-        yield finding(BATCHNORM, f"{len(found)} pairs, all with constant weights.", [s.place(i) for s, i, _ in found])
+        yield finding(
+            BATCHNORM, f"{count(len(found), 'pair')} with constant weights.", [s.place(i) for s, i, _ in found]
+        )
 
 
 def cancelling(patient: Patient) -> Iterator[Finding]:
@@ -81,7 +83,9 @@ def cancelling(patient: Patient) -> Iterator[Finding]:
             if undone:
                 found.append(scope.place(index))
     if found:
-        yield finding(PAIRS, f"{nodes(len(found))}, each with the one behind it, leave their input as it was.", found)
+        yield finding(
+            PAIRS, f"{count(len(found), 'pair')} of nodes, one behind the other, whose result is their input.", found
+        )
 
 
 def _identity(first: list[int], second: list[int]) -> bool:

@@ -3,7 +3,7 @@
 How they are found: each node of the main graph gets a number for what it does: its operator, its attributes, and which
 stored tensors it reads. Two layers of a network have weights of their own, so their numbers differ. The steps of a loop
 read the same weights, or none, so their numbers repeat, in the order of the file, with a period: the length of one step.
-Whole numbers of one element, such as the index of a step, count as equal. What repeats at least eight times is a loop if
+Whole numbers of one element, such as the index of a step, count as equal. What repeats at least five times is a loop if
 each step also reads a result of the step before: branches side by side, as the heads of a detector, are none.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from .patient import Patient, Scope, inner_graphs, is_op
-from .vocabulary import NOTE, Finding, code, finding
+from .vocabulary import NOTE, Finding, code, finding, nodes
 
 UNROLLED = code(
     "loop-unrolled",
@@ -26,7 +26,7 @@ UNROLLED = code(
     "The number of steps is frozen. If it should follow the input: export with torch.onnx.ops or a scan / while_loop of "
     "torch, as lesson 03 shows. If it never changes, leave it.",
 )
-LEAST_STEPS = 8
+LEAST_STEPS = 5
 LONGEST_STEP = 400  # nodes
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
@@ -41,17 +41,17 @@ def unrolled(patient: Patient) -> Iterator[Finding]:
     taken = np.zeros(len(index), bool)
     for period in range(1, min(LONGEST_STEP, len(index) // LEAST_STEPS) + 1):
         for start, stop in _runs(does[period:] == does[:-period], (LEAST_STEPS - 1) * period):
-            stop += period  # the last step has no partner behind it
-            steps = (stop - start) // period
-            if taken[start:stop].any():
+            steps = (stop - start) // period + 1  # the last step has no partner behind it
+            end = start + steps * period
+            if taken[start:end].any():
                 continue  # two steps are a period, too
-            if not _carried(scope, index[start : start + steps * period], period):
+            if not _is_loop(scope, index[start:end], period, dict(zip(index, does.tolist(), strict=True))):
                 continue
-            taken[start:stop] = True
+            taken[start:end] = True
             ops = [scope.nodes[i].op_type for i in index[start : start + period]]
             first = ", ".join(ops[:6]) + (" …" if period > 6 else "")
-            text = f"{steps} steps of {period} node{'s' * (period > 1)} each ({first}), which read the same weights."
-            yield finding(UNROLLED, text, [scope.place(i) for i in index[start:stop]])
+            text = f"{steps} steps of {nodes(period)} each ({first}), which read the same weights, or none."
+            yield finding(UNROLLED, text, [scope.place(i) for i in index[start:end]])
 
 
 def _does(patient: Patient, scope: Scope, node: NodeProto) -> bytes:
@@ -81,14 +81,46 @@ def _runs(same: np.ndarray, least: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= least]
 
 
-def _carried(scope: Scope, index: list[int], period: int) -> bool:
-    """Whether each step reads a result of the step before, for the same purpose."""
+def _is_loop(scope: Scope, index: list[int], period: int, does: dict[int, int]) -> bool:
+    """Whether each step reads a result of the step before, and all steps read the same from outside.
+
+    Where each step takes another piece of one tensor, the pieces may have been cut beforehand: then they come from one
+    node, or from nodes that do the same with the same tensor.
+    """
     steps = [index[i : i + period] for i in range(0, len(index), period)]
-    for before, now in zip(steps[:-1], steps[1:], strict=True):
-        written = {name for i in before for name in scope.nodes[i].output if name}
-        if not any(written & set(scope.nodes[i].input) for i in now):
+    loop = {name for i in index for name in scope.nodes[i].output if name}
+    outside = set()
+    before: set[str] = set()
+    for number, step in enumerate(steps):
+        reads = [name for i in step for name in scope.nodes[i].input]
+        if number and not before & set(reads):
             return False
-    return True
+        outside.add(tuple(_origin(scope, name, does) for name in reads if name not in loop))
+        before = {name for i in step for name in scope.nodes[i].output if name}
+    # The first step reads its start from outside, where the others read the step before.
+    return len(outside) <= 2
+
+
+def _origin(scope: Scope, name: str, does: dict[int, int]) -> object:
+    """Where a tensor from outside the loop comes from: equal for pieces of one tensor, and for numbers such as indices."""
+    producer = scope.producer.get(name)
+    if producer is None:
+        tensor = scope.initializers.get(name)
+        return (
+            "#"
+            if tensor is not None and tensor.data_type in _INTEGERS and np.prod(tensor.dims, dtype=float) <= 1
+            else name
+        )
+    if producer not in does:  # Constant or Identity: what it holds is in the number of the reader
+        return "constant"
+    return does[producer], tuple(
+        n for n in scope.nodes[producer].input if n not in scope.initializers and not _is_constant(scope, n)
+    )
+
+
+def _is_constant(scope: Scope, name: str) -> bool:
+    producer = scope.producer.get(name)
+    return producer is not None and is_op(scope.nodes[producer], "Constant")
 
 
 CHECKS = (unrolled,)

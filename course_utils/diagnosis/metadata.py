@@ -24,6 +24,8 @@ HEAVY = code(
     "Notes of the exporter take up much of the file",
     "Clear metadata_props and doc_string of nodes and values before you ship the model. It computes the same.",
 )
+# Folders that are the same everywhere, or made up for one session: they tell nothing.
+_EVERYWHERE = ("/tmp/ipykernel_", "/usr/lib/", "/usr/local/lib/", "/content/")
 # A path with somebody's name in it, or one of a source file in a stack trace.
 _PATH = re.compile(
     r"(?:/home/|/Users/|[A-Za-z]:\\\\?Users\\\\?)[^\s\"'<>:;,)]{2,120}"
@@ -38,9 +40,10 @@ def notes(patient: Patient) -> Iterator[Finding]:
     total, found = 0, []
     for place, text in _texts(patient.model):
         total += len(text)
-        match = _PATH.search(plain(text[:_READ], None))
-        if match:
-            found.append((place, match[1] or match[2] or match[0]))
+        paths = (m[1] or m[2] or m[0] for m in _PATH.finditer(plain(text[:_READ], None)))
+        telling = next((path for path in paths if not path.startswith(_EVERYWHERE)), None)
+        if telling:
+            found.append((place, telling))
     if found:
         # In a stack trace, the outer frames are those of the packages; the shortest path is the most telling one.
         example = min((path for _, path in found), key=len)

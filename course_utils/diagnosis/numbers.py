@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from onnx import TensorProto
 
 from .patient import Patient, Scope, count_of, expected_bytes, input_values, is_op
-from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, finding, listed, plain
+from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, plain
 from .weights import digest, not_finite, source
 
 NAN = code(
@@ -57,7 +57,7 @@ def finite(patient: Patient) -> Iterator[Finding]:
         patient.not_checked.append(f"{amount(skipped)} of weights were not searched for NaN: the limit is budget_mb.")
     if found:
         nan, infinite = sum(n for _, n, _ in found), sum(i for *_, i in found)
-        text = f"{len(found):,} tensors hold {nan:,} values that are NaN and {infinite:,} that are infinite."
+        text = f"NaN: {nan:,}, infinite: {infinite:,}, in {count(len(found), 'tensor')}."
         yield finding(NAN, text, [place for place, *_ in found])
 
 
@@ -102,44 +102,42 @@ def twice(patient: Patient) -> Iterator[Finding]:
     alike = defaultdict(list)
     for scope in patient.scopes:
         for tensor in scope.initializers.values():
-            size = expected_bytes(tensor) or 0
-            if size > _LEAST:
-                alike[tensor.data_type, tuple(tensor.dims)].append((size, scope, tensor))
-    if sum(size for group in alike.values() for size, *_ in group[1:]) < patient.weights_bytes // 20:
+            if (expected_bytes(tensor) or 0) > _LEAST:
+                alike[tensor.data_type, tuple(tensor.dims)].append(
+                    (Place("tensor", tensor.name, None, scope.label), tensor)
+                )
+    groups = [group for group in alike.values() if len(group) > 1]
+    if sum(expected_bytes(t) or 0 for group in groups for _, t in group[1:]) < patient.weights_bytes // 20:
         return  # even if all of these were the same, it would not matter
-    wasted, places, example, skipped = 0, [], "", 0
-    for group in alike.values():
-        same = defaultdict(list)
-        if len(group) < 2:
+    wasted, places = 0, []
+    for copies in (same for group in groups for same in _same(patient, group)):
+        wasted += (expected_bytes(copies[0][1]) or 0) * (len(copies) - 1)
+        places += [place for place, _ in copies]
+    if wasted > max(64 * 1024, patient.weights_bytes // 20):
+        example = " and ".join(repr(plain(p.name)) for p in places[:2])
+        text = f"{amount(wasted)} of {amount(patient.weights_bytes)} could be left out, for example of {example}."
+        yield finding(DOUBLE, text, places)
+
+
+def _same(patient: Patient, group: list[tuple[Place, TensorProto]]) -> list[list[tuple[Place, TensorProto]]]:
+    """Those of a group that hold the same data, each stored anew. One piece of a file with several names is stored once."""
+    found: dict[bytes, dict[object, tuple[Place, TensorProto]]] = defaultdict(dict)
+    skipped = 0
+    for number, (place, tensor) in enumerate(group):
+        where, size = source(patient, tensor), expected_bytes(tensor) or 0
+        if where is None:
             continue
-        for size, scope, tensor in group:
-            if size > patient.budget:
-                skipped += size
-                continue
-            where = source(patient, tensor)
-            if where is None:
-                continue
-            if not isinstance(where[0], bytes):
-                patient.budget -= size
-            same[where if not isinstance(where[0], bytes) else None, digest(patient, tensor)].append(
-                (size, scope, tensor)
-            )
-        by_data = defaultdict(dict)  # the same piece of a file is stored once, however many names it has
-        for (where, data), copies in same.items():
-            for number, copy in enumerate(copies if where is None else copies[:1]):
-                by_data[data][where, number] = copy
-        for copies in map(list, map(dict.values, by_data.values())):
-            if len(copies) > 1:
-                wasted += copies[0][0] * (len(copies) - 1)
-                places += [Place("tensor", t.name, None, s.label) for _, s, t in copies]
-                example = example or listed(repr(plain(t.name)) for *_, t in copies)
+        in_file = not isinstance(where[0], bytes)
+        if in_file and size > patient.budget:
+            skipped += size
+            continue
+        patient.budget -= size if in_file else 0
+        found[digest(patient, tensor)][where if in_file else number] = (place, tensor)
     if skipped:
         patient.not_checked.append(
             f"{amount(skipped)} of weights were not compared with each other: the limit is budget_mb."
         )
-    if wasted > max(64 * 1024, patient.weights_bytes // 20):
-        text = f"{amount(wasted)} of {amount(patient.weights_bytes)} could be left out, for example of {example}."
-        yield finding(DOUBLE, text, places)
+    return [list(copies.values()) for copies in found.values() if len(copies) > 1]
 
 
 CHECKS = (finite, float64, twice)

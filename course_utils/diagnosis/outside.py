@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from onnx import TensorProto
 
-from .patient import Patient, dtype_name, expected_bytes, locate
-from .vocabulary import ERROR, NOTE, Finding, Place, amount, code, finding, listed, plain
+from .patient import OUTSIDE, Patient, dtype_name, expected_bytes, locate
+from .vocabulary import ERROR, NOTE, Finding, Place, amount, code, count, finding, listed, plain
 
 MISSING = code(
     "external-file-missing",
@@ -54,59 +55,70 @@ STALE = code(
 )
 
 
+@dataclass
+class _File:
+    """One file with weights: its path, the tensors in it, and those that reach beyond its end."""
+
+    path: Path
+    places: list[Place] = field(default_factory=list)
+    beyond: list[Place] = field(default_factory=list)
+    pieces: dict[int, int] = field(default_factory=dict)  # offset → length: tensors may share a piece
+
+    @property
+    def end(self) -> int:
+        return max(offset + length for offset, length in self.pieces.items())
+
+    @property
+    def size(self) -> int | None:
+        return self.path.stat().st_size if self.path.is_file() else None
+
+
 def external(patient: Patient) -> Iterator[Finding]:
     """Files that are missing, too short, outside, or mostly unused."""
-    missing: dict[str, list[Place]] = defaultdict(list)
-    short: dict[str, list[Place]] = defaultdict(list)
-    ends: dict[str, int] = defaultdict(int)
-    used: dict = defaultdict(dict)
-    needed: dict[str, int] = defaultdict(int)
+    files: dict[str, _File] = {}
     outside, odd, nowhere = [], [], 0
     for place, tensor in patient.each_tensor():
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         where = locate(patient, tensor)
-        name = plain(where.location)
-        size = where.length if where.length is not None else expected_bytes(tensor) or 0
-        if where.problem == "outside":
-            outside.append((place, name))
+        if where.problem == OUTSIDE:
+            outside.append((place, plain(where.location)))
         elif where.problem:
             odd.append((place, where.problem))
         elif where.path is None:
             nowhere += 1
-        elif not where.path.is_file():
-            missing[name].append(place)
-            needed[name] = max(needed[name], where.offset + size)
         else:
-            ends[name] = max(ends[name], where.offset + size)
-            used[where.path][where.offset] = max(used[where.path].get(where.offset, 0), size)
-            if where.offset + size > where.path.stat().st_size:
-                short[name].append(place)
+            file = files.setdefault(where.location, _File(where.path))
+            length = where.length if where.length is not None else expected_bytes(tensor) or 0
+            file.places.append(place)
+            file.pieces[where.offset] = max(length, file.pieces.get(where.offset, 0))
+            if file.size is not None and where.offset + length > file.size:
+                file.beyond.append(place)
     if nowhere:
-        patient.not_checked.append(
-            f"{nowhere:,} tensors lie in other files. Give the model's path to have them examined."
-        )
+        text = f"{count(nowhere, 'tensor')} in other files. Give the model's path to have them examined."
+        patient.not_checked.append(text)
     if outside:
         names = listed(dict.fromkeys(repr(name) for _, name in outside))
-        yield finding(
-            ESCAPES,
-            f"It names {names}. The doctor does not open that, and ONNX Runtime refuses it.",
-            [p for p, _ in outside],
-        )
+        text = f"It names {names}. The doctor does not open that, and ONNX Runtime refuses it."
+        yield finding(ESCAPES, text, [p for p, _ in outside])
     if odd:
-        yield finding(ENTRY, f"Of {len(odd)} tensors, the first: {odd[0][1]}.", [p for p, _ in odd])
-    for name, places in missing.items():
-        text = f"{len(places):,} tensors ({amount(needed[name])}) are in the file {name!r}, which is not in the model's folder."
-        yield finding(MISSING, text, places)
-    for name, places in short.items():
-        has = (patient.file.resolve().parent / name).stat().st_size if patient.file else 0
-        text = f"{name!r} has {amount(has)} ({has:,}), and the model's weights in it reach to byte {ends[name]:,}."
-        yield finding(SHORT, text, places)
-    for path, pieces in used.items():
-        total, taken = path.stat().st_size, sum(pieces.values())
-        if total - taken > 2**20 and taken < total // 2:
-            text = f"{path.name!r} has {amount(total)}, and this model uses {amount(taken)} of it."
-            yield finding(STALE, text, Place("file", path.name))
+        yield finding(ENTRY, f"{count(len(odd), 'tensor')}; of the first: {odd[0][1]}.", [p for p, _ in odd])
+    for name, file in files.items():
+        yield from _of_file(plain(name), file)
+
+
+def _of_file(name: str, file: _File) -> Iterator[Finding]:
+    if file.size is None:
+        text = f"{name!r} is not in the model's folder. It holds {count(len(file.places), 'tensor')}, and has at least {amount(file.end)}."
+        yield finding(MISSING, text, file.places)
+    elif file.beyond:
+        text = f"{name!r} has {amount(file.size)} ({file.size:,}), and the model's weights in it reach to byte {file.end:,}."
+        yield finding(SHORT, text, file.beyond)
+    else:
+        used = sum(file.pieces.values())
+        if file.size - used > 2**20 and used < file.size // 2:
+            text = f"{name!r} has {amount(file.size)}, and this model uses {amount(used)} of it."
+            yield finding(STALE, text, Place("file", name))
 
 
 def sizes(patient: Patient) -> Iterator[Finding]:

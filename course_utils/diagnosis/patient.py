@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .vocabulary import Place, plain
 
 STANDARD = ("", "ai.onnx")
 MOST_GRAPHS = 200_000
+MOST_NODES = 100_000  # for shape inference
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _DTYPES = {value: name for name, value in TensorProto.DataType.items()}
 
@@ -131,6 +132,7 @@ class Patient:
     size: int = 0
     pieces: dict[bytes, Piece] = field(default_factory=dict)
     requested_opset: int | None = None
+    sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
 
@@ -194,6 +196,33 @@ class Patient:
     def weights_bytes(self) -> int:
         return sum(expected_bytes(t) or 0 for _, t in self.each_tensor())
 
+    @functools.cached_property
+    def inferred(self) -> dict[str, onnx.ValueInfoProto]:
+        """Name → type and shape of each tensor of the main graph, as far as onnx.shape_inference knows them.
+
+        Empty for a graph that is too large, or that makes it fail: the reason then stands in `not_checked`.
+        """
+        count = sum(len(scope.nodes) for scope in self.scopes)
+        if not self.sound:  # a function that calls itself, for one, would end the process
+            self.not_checked.append("Shapes and dtypes were not worked out, because of the errors.")
+            return {}
+        if count > MOST_NODES:
+            self.not_checked.append(f"Shapes were not worked out: {count:,} nodes are too many.")
+            return {}
+        bare = without_data(self.model, self.pieces, keep_shapes=True)
+        try:
+            graph = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+        except Exception as error:  # its own class, and those of the layers below
+            self.not_checked.append(f"Shapes were not worked out: {plain(str(error), 200)}")
+            graph = self.model.graph
+        return {v.name: v for v in (*graph.value_info, *graph.output, *graph.input)}
+
+    @functools.cached_property
+    def tensor_types(self) -> dict[str, int]:
+        """Name → dtype of the tensors of the main graph, as far as it is known."""
+        found = {name: v.type.tensor_type.elem_type for name, v in self.inferred.items()}
+        return {**found, **{name: t.data_type for name, t in self.main.initializers.items()}}
+
     def stored(self, scope: Scope, name: str) -> TensorProto | None:
         """The tensor that a name always stands for: an initializer or a Constant, also through Identity or from outside.
 
@@ -246,28 +275,38 @@ def _constant(node: NodeProto) -> TensorProto | None:
 def locate(patient: Patient, tensor: TensorProto) -> External:
     """Where an external tensor's data is. Only files below the model's own folder are ever opened."""
     entries = {plain(e.key): e.value for e in tensor.external_data}
-    location = plain(entries.get("location", ""), None)
+    name = entries.get("location", "")
     offset, length = _number(entries.get("offset", "0")), _number(entries.get("length", ""))
-    if not location:
+    location = plain(name, None)
+    if not name:
         return External("", 0, length, None, "it names no file")
-    if patient.file is None:
-        return External(location, offset or 0, length, None, "")
-    folder = patient.file.resolve().parent
-    name = entries["location"]
-    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2]:
-        return External(location, offset or 0, length, None, "outside")
-    target = folder / name
-    try:
-        inside = (
-            not Path(name).is_absolute() and ".." not in Path(name).parts and target.resolve().is_relative_to(folder)
-        )
-    except (OSError, RuntimeError, ValueError):
-        inside = False
-    if not inside:
-        return External(location, offset or 0, length, None, "outside")
-    if offset is None or offset < 0 or (length is not None and length < 0):
+    if offset is None or offset < 0 or (length is None and "length" in entries) or (length or 0) < 0:
         return External(location, 0, length, None, "its offset or length is no number")
-    return External(location, offset, length, target)
+    if patient.file is None:
+        return External(location, offset, length, None)
+    if not _inside(patient.file, name):
+        return External(location, offset, length, None, OUTSIDE)
+    return External(location, offset, length, patient.file.parent / name)
+
+
+OUTSIDE = "outside"
+
+
+def _inside(model: Path, name: str | bytes) -> bool:
+    """Whether a name leads to a place below the model's folder.
+
+    A link may lead on, as in the cache of the Hugging Face hub, where the model itself is one and its real folder holds
+    both files. ONNX Runtime has the same rule.
+    """
+    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2]:
+        return False
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return False
+    try:
+        target = (model.parent / name).resolve()
+        return any(target.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent))
+    except (OSError, RuntimeError, ValueError):  # a circle of links, a name that is too long
+        return False
 
 
 def _number(text: str | bytes) -> int | None:
@@ -275,6 +314,32 @@ def _number(text: str | bytes) -> int | None:
         return int(text)
     except ValueError:
         return None
+
+
+def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shapes: bool = False) -> onnx.ModelProto:
+    """A copy for the tools of onnx: tensors whose data is not at hand become empty ones, or keep their shape and say
+    that their data is elsewhere."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    waiting = [copy.graph, *copy.functions]
+    while waiting:
+        graph = waiting.pop()
+        tensors = list(graph.initializer) if isinstance(graph, onnx.GraphProto) else []
+        for node in graph.node:
+            for a in node.attribute:
+                tensors += ([a.t] if a.HasField("t") else []) + list(a.tensors)
+                waiting += ([a.g] if a.HasField("g") else []) + list(a.graphs)
+        for tensor in tensors:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in pieces:
+                for name in ("external_data", "data_location", "raw_data"):
+                    tensor.ClearField(name)
+                if keep_shapes:
+                    tensor.data_location = onnx.TensorProto.EXTERNAL
+                    tensor.external_data.add(key="location", value="elsewhere")
+                else:
+                    tensor.dims[:] = [0]
+                    tensor.raw_data = b""
+    return copy
 
 
 def input_values(graph: GraphProto, ir_version: int) -> list[onnx.ValueInfoProto]:
@@ -285,5 +350,5 @@ def input_values(graph: GraphProto, ir_version: int) -> list[onnx.ValueInfoProto
 
 __all__ = [
     "STANDARD", "AttributeProto", "External", "Patient", "Scope", "attribute", "count_of", "domain", "dtype_name",
-    "expected_bytes", "inner_graphs", "input_values", "is_op", "locate",
+    "expected_bytes", "inner_graphs", "input_values", "is_op", "locate", "without_data",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from .patient import Patient, Scope, attribute, is_op
-from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, finding, nodes, plain
+from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, plain
 from .weights import array
 
 SCALE = code(
@@ -111,12 +111,12 @@ def levels(patient: Patient) -> Iterator[Finding]:
             cut.append((place, surplus / value.size))
     if few:
         text = (
-            f"{len(few)} tensors have one scale for all channels, and one channel that is much wider than the others. In "
+            f"{count(len(few), 'tensor')} with one scale for all channels, and one channel that is much wider than the others. In "
             f"{plain(few[0][0].name)!r} half of the channels reach no further than ±{few[0][1]:.0f} of ±127."
         )
         yield finding(LEVELS, text, [place for place, _ in few])
     if cut:
-        text = f"{len(cut)} tensors; in {plain(cut[0][0].name)!r} {cut[0][1]:.0%} of the values stand at the end of the range."
+        text = f"{count(len(cut), 'tensor')}; in {plain(cut[0][0].name)!r} {cut[0][1]:.0%} of the values stand at the end of the range."
         yield finding(SATURATED, text, [place for place, _ in cut])
 
 
@@ -144,10 +144,8 @@ def dynamic_conv(patient: Patient) -> Iterator[Finding]:
         and is_op(scope.nodes[before], "DynamicQuantizeLinear")
     ]  # fmt: skip
     if found:
-        text = f"{nodes(len(found))} ConvInteger quantize their input in each run, and ONNX Runtime has no fast kernel for them."
-        yield finding(
-            CONVINTEGER, text.replace("nodes ConvInteger", "ConvInteger nodes"), [s.place(i) for s, i in found]
-        )
+        text = f"Input is quantized anew in each run, for {count(len(found), 'ConvInteger node')}, and these have no fast kernel."
+        yield finding(CONVINTEGER, text, [s.place(i) for s, i in found])
 
 
 def incomplete(patient: Patient) -> Iterator[Finding]:
@@ -163,7 +161,7 @@ def incomplete(patient: Patient) -> Iterator[Finding]:
         else:
             found.append(scope.place(index))
     if found:
-        text = f"{nodes(len(found))} of {len(found) + whole} with quantized input and weights have no QuantizeLinear behind them."
+        text = f"{len(found)} of {count(len(found) + whole, 'convolution')} with quantized input and weights, and no QuantizeLinear behind."
         yield finding(HALF, text, found)
 
 

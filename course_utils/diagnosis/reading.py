@@ -12,7 +12,7 @@ from ..errors import CourseError
 from ..onnx_files import _missing
 from .foreign import HEAD, recognise
 from .patient import Patient
-from .skeleton import DEEPEST, Malformed, TooComplex, depth, read_skeleton
+from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, read_skeleton
 from .vocabulary import ERROR, Finding, Place, amount, code, finding
 
 LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
@@ -80,32 +80,33 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Patient | 
 
 
 def _from(view: memoryview, path: Path | None, place: Place) -> Patient | Finding:
-    size = len(view)
+    size, model = len(view), onnx.ModelProto()
     if size == 0:
         return finding(EMPTY, "There are 0 bytes.", place)
     try:
         skeleton = read_skeleton(view)
-    except Malformed as error:
-        return _unreadable(view, place, error)
-    except TooComplex as error:
-        return finding(TOO_COMPLEX, f"It has {error}.", place)
-    model = onnx.ModelProto()
-    try:
         # Bytes that are no file are parsed whole: there is nowhere else to read the weights from later.
         model.ParseFromString(skeleton.data if path is not None else bytes(view))
-    except Exception as error:  # protobuf's DecodeError has no stable home across its implementations
+    except TooComplexError as error:
+        return finding(TOO_COMPLEX, f"It has {error}.", place)
+    except Exception as error:  # MalformedError, or protobuf's DecodeError, which has no stable home
         return _unreadable(view, place, error)
     if not model.HasField("graph") or not (model.ir_version or model.graph.node or model.opset_import):
-        known = recognise(bytes(view[:HEAD]))
-        if known:
-            return _foreign(known, size, place)
-        if model.ir_version or model.opset_import:
-            return finding(TRUNCATED, f"It has {amount(size)} and a header, and no graph behind it.", place)
-        return finding(DAMAGED, f"Its {amount(size)} hold no graph, so it is no model.", place)
+        return _headless(view, model, place)
     if size > LIMIT:
         text = f"It has {amount(size)} in one file. Protobuf takes at most {amount(LIMIT)}, so no runtime reads it."
         return finding(TOO_LARGE, text, place)
     return Patient(model, path, size, skeleton.pieces)
+
+
+def _headless(view: memoryview, model: onnx.ModelProto, place: Place) -> Finding:
+    """It reads like a protobuf message, as some short texts do, and has no graph."""
+    known = recognise(bytes(view[:HEAD]))
+    if known:
+        return _foreign(known, len(view), place)
+    if model.ir_version or model.opset_import:
+        return finding(TRUNCATED, f"It has {amount(len(view))} and a header, and no graph behind it.", place)
+    return finding(DAMAGED, f"Its {amount(len(view))} hold no graph, so it is no model.", place)
 
 
 def _foreign(known: tuple[str, str], size: int, place: Place) -> Finding:
@@ -124,15 +125,15 @@ def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
             TRUNCATED, f"It has {amount(size)} ({size:,}), and a part of it says that it ends at byte {end:,}.", place
         )
     try:
-        levels = 0 if isinstance(error, Malformed) else depth(view)
-    except Malformed:
+        levels = 0 if isinstance(error, MalformedError) else depth(view)
+    except MalformedError:
         levels = 0
     if levels > DEEPEST - 8:
         text = (
             f"Graphs stand within graphs, more than {levels // 3} deep. Protobuf stops at {DEEPEST} levels of messages."
         )
         return finding(TOO_COMPLEX, text, place)
-    reason = f": {error}" if isinstance(error, Malformed) else ""
+    reason = f": {error}" if isinstance(error, MalformedError) else ""
     return finding(DAMAGED, f"Its {amount(size)} are not in the format of ONNX{reason}.", place)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import onnx
 
@@ -73,8 +75,8 @@ def domains() -> frozenset[str]:
 
 
 @functools.cache
-def kernels() -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """(domain, operator) → the ranges of versions for which the CPU has an implementation; empty where it does not tell."""
+def kernels() -> dict[tuple[str, str], list]:
+    """(domain, operator) → the implementations for the CPU; empty where the runtime does not tell."""
     try:
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -84,12 +86,40 @@ def kernels() -> dict[tuple[str, str], list[tuple[int, int]]]:
     table = defaultdict(list)
     for kernel in found:
         if kernel.provider == "CPUExecutionProvider":
-            table[kernel.domain, kernel.op_name].append(tuple(kernel.version_range))
+            table[kernel.domain, kernel.op_name].append(kernel)
     return dict(table)
 
 
-def has_kernel(domain: str, op_type: str, since: int) -> bool:
-    """Whether the CPU implements the definition that came with opset `since`. True where nothing is known."""
+_OPEN = 2**31 - 1
+
+
+def implemented(domain: str, op_type: str, since: int, types: Sequence[str]) -> bool:
+    """Whether the CPU implements the definition that came with opset `since`, for inputs of these types.
+
+    types: such as "tensor(float)", one per input; empty where it is not known. True where the runtime does not tell.
+    """
     if not kernels():
         return True
-    return any(first <= since <= last for first, last in kernels().get((domain, op_type), ()))
+    schema = next((s for s in schemas().get((domain, op_type), ()) if s.since_version == since), None)
+    for kernel in kernels().get((domain, op_type), ()):
+        first, last = kernel.version_range
+        # As ONNX Runtime has it: an implementation without an end serves its first version alone.
+        if (first == since or (first <= since <= last and last != _OPEN)) and _takes(kernel, schema, types):
+            return True
+    return False
+
+
+def _takes(kernel: Any, schema: Any, types: Sequence[str]) -> bool:
+    formal = [p.typeStr for p in schema.inputs] if schema is not None else []
+    for position, given in enumerate(types):
+        letter = formal[min(position, len(formal) - 1)] if formal else ""  # the last one may stand for many
+        allowed = kernel.type_constraints.get(letter)
+        # For float16 ONNX Runtime puts a Cast before and behind, and computes in float32.
+        if (
+            given
+            and allowed
+            and given not in allowed
+            and not (given == "tensor(float16)" and "tensor(float)" in allowed)
+        ):
+            return False
+    return True

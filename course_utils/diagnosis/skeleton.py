@@ -30,7 +30,7 @@ _RAW = 9
 _DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """Not in the wire format. end: where the outermost message says that it ends; None when no length is to blame."""
 
     def __init__(self, what: str, end: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Malformed(Exception):
         self.end = end
 
 
-class TooComplex(Exception):
+class TooComplexError(Exception):
     """More parts than are read here."""
 
 
@@ -63,7 +63,7 @@ class Skeleton:
 
 
 def read_skeleton(view: memoryview) -> Skeleton:
-    """The skeleton of the model in `view`. Raises Malformed or TooComplex."""
+    """The skeleton of the model in `view`. Raises MalformedError or TooComplexError."""
     skeleton = Skeleton()
     skeleton.data = b"".join(_message(view, 0, len(view), "Model", skeleton, 0))
     return skeleton
@@ -80,8 +80,8 @@ def varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
             return result, at
         shift += 7
         if shift > 63:
-            raise Malformed(f"a number at byte {at:,} has no end")
-    raise Malformed("the file ends within a number", end + 1)
+            raise MalformedError(f"a number at byte {at:,} has no end")
+    raise MalformedError("the file ends within a number", end + 1)
 
 
 def fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
@@ -92,7 +92,7 @@ def fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, i
         tag, at = varint(view, at, end)
         number, kind = tag >> 3, tag & 7
         if number == 0:
-            raise Malformed(f"byte {begin:,} begins no field")
+            raise MalformedError(f"byte {begin:,} begins no field")
         content = at
         if kind == 0:
             _, at = varint(view, at, end)
@@ -104,9 +104,9 @@ def fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, i
         elif kind == 5:
             at += 4
         else:
-            raise Malformed(f"byte {begin:,} begins no field")
+            raise MalformedError(f"byte {begin:,} begins no field")
         if at > end:
-            raise Malformed(f"a part at byte {begin:,} says that it ends at byte {at:,}", at)
+            raise MalformedError(f"a part at byte {begin:,} says that it ends at byte {at:,}", at)
         yield number, kind, begin, content, at
 
 
@@ -115,13 +115,13 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
     if end - start <= KEPT:
         return [_copy(view, start, end, out)]
     if depth > DEEPEST:
-        raise TooComplex(f"more than {DEEPEST} parts within each other")
+        raise TooComplexError(f"more than {DEEPEST} parts within each other")
     inner, parts, copied = _INNER[what], [], start  # copied: everything before is in `parts`
     token = None
     for number, kind, begin, content, stop in fields(view, start, end):
         out.fields += 1
         if out.fields > MOST_FIELDS:
-            raise TooComplex(f"more than {MOST_FIELDS:,} parts")
+            raise TooComplexError(f"more than {MOST_FIELDS:,} parts")
         if kind != 2 or stop - content <= KEPT:
             continue
         if number in inner:
@@ -144,7 +144,7 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
 def _copy(view: memoryview, start: int, end: int, out: Skeleton) -> bytes:
     out.size += end - start
     if out.size > LARGEST_SKELETON:
-        raise TooComplex(f"more than {LARGEST_SKELETON // 2**20} MiB besides the weights")
+        raise TooComplexError(f"more than {LARGEST_SKELETON // 2**20} MiB besides the weights")
     return bytes(view[start:end])
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import onnx
 
-from .patient import Patient, Scope, domain, expected_bytes
-from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain
+from .patient import Patient, Scope, count_of, domain, expected_bytes, without_data
+from .vocabulary import ERROR, NOTE, WARNING, Code, Finding, Place, amount, code, count, finding, listed, nodes, plain
 
 CYCLE = code(
     "cycle",
@@ -85,62 +85,68 @@ CHECKER = code(
     "onnx.checker does not accept the model",
     "Correct what it names. Lesson 01 reads its messages. --run says whether ONNX Runtime takes the model all the same.",
 )
-INCOMPLETE = code(
-    "type-missing",
+FORMALITY = code(
+    "checker-formality",
     NOTE,
     "01",
-    "An input or output does not say its dtype or shape",
-    "ONNX Runtime loads it all the same, other tools may not: save the model after onnx.shape_inference.infer_shapes.",
+    "onnx.checker objects to a formal point that ONNX Runtime passes over",
+    "Other tools may not pass over it: correct what the checker names. Missing shapes come from onnx.shape_inference.infer_shapes.",
+)
+
+
+_LEAST_WEIGHT = 16  # elements
+# The checker's words for what ONNX Runtime does not mind. The second rule held up to IR version 3.
+_FORMAL = (
+    "Field 'shape' of",
+    "Field 'type' of",
+    "Field 'elem_type' of",
+    "in initializer but not in graph input",
+    "Unrecognized type value",
 )
 
 
 def order(patient: Patient) -> Iterator[Finding]:
     """Names: undefined, written twice, read too early, in a circle."""
-    undefined, twice, early, circles, outputs = [], [], [], [], []
+    found: dict[Code, list[tuple[Place, str, Scope]]] = {c: [] for c in (UNSORTED, UNDEFINED, TWICE, NO_OUTPUT)}
     for scope in patient.scopes:
-        known, later = _outside_names(scope), set(scope.producer)
-        given = set(scope.inputs) | set(scope.initializers) | scope.sparse
-        twice += [(Place("input", n, None, scope.label), n) for n, c in Counter(scope.inputs).items() if c > 1]
-        defined = set(given)
-        early_here = []
-        for index, node in enumerate(scope.nodes):
-            reads = {*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))} - {""}
-            for name in reads - defined - known:
-                if name in later:
-                    early_here.append((index, name))
-                else:
-                    undefined.append((scope.place(index), name, scope))
-            for name in filter(None, node.output):
-                if name in defined:
-                    twice.append((scope.place(index), name))
-                defined.add(name)
-        outputs += [
-            (Place("output", n, None, scope.label), n, scope) for n in scope.outputs if n and n not in defined | known
-        ]
-        circle = _circle(scope) if early_here else []
+        early = _names(scope, found)
+        circle = _circle(scope) if early else []
         if circle:
-            circles.append((scope, circle))
+            way = " → ".join(plain(scope.place(i).name) for i in [*circle[:6], circle[0]])
+            yield finding(CYCLE, f"{nodes(len(circle))}: {way}.", [scope.place(i) for i in circle])
         else:
-            early += [(scope.place(index), name) for index, name in early_here]
-    for scope, circle in circles:
-        way = " → ".join(plain(scope.place(i).name) for i in [*circle[:6], circle[0]])
-        yield finding(CYCLE, f"{nodes(len(circle))} wait for each other: {way}.", [scope.place(i) for i in circle])
-    if early:
-        yield finding(
-            UNSORTED,
-            f"{early[0][0]} reads {plain(early[0][1])!r}, which a node behind it writes.",
-            [p for p, _ in early],
-        )
-    if undefined:
-        place, name, scope = undefined[0]
-        yield finding(UNDEFINED, f"{place} reads {plain(name)!r}.{_near(name, scope)}", [p for p, *_ in undefined])
-    if twice:
-        yield finding(TWICE, f"{plain(twice[0][1])!r} is written more than once.", [p for p, _ in twice])
-    if outputs:
-        _, name, scope = outputs[0]
-        yield finding(
-            NO_OUTPUT, f"{plain(name)!r} is listed as an output.{_near(name, scope)}", [p for p, *_ in outputs]
-        )
+            found[UNSORTED] += [(scope.place(i), name, scope) for i, name in early]
+    for what, items in found.items():
+        if not items:
+            continue
+        place, name, scope = items[0]
+        text = {
+            UNSORTED: f"{place} reads {plain(name)!r}, which a node behind it writes.",
+            UNDEFINED: f"{place} reads {plain(name)!r}.{_near(name, scope)}",
+            TWICE: f"{plain(name)!r} is written more than once.",
+            NO_OUTPUT: f"{plain(name)!r} is listed as an output.{_near(name, scope)}",
+        }[what]
+        yield finding(what, text, [p for p, *_ in items])
+
+
+def _names(scope: Scope, found: dict[Code, list[tuple[Place, str, Scope]]]) -> list[tuple[int, str]]:
+    """Add what is wrong with the names of one graph. Returns (node, name) where a node reads what a later one writes."""
+    known, later = _outside_names(scope), set(scope.producer)
+    repeated = [name for name, times in Counter(scope.inputs).items() if times > 1]
+    found[TWICE] += [(Place("input", name, None, scope.label), name, scope) for name in repeated]
+    defined = set(scope.inputs) | set(scope.initializers) | scope.sparse
+    early = []
+    for index, node in enumerate(scope.nodes):
+        reads = {*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))} - {""}
+        missing = reads - defined - known
+        early += [(index, name) for name in missing if name in later]
+        found[UNDEFINED] += [(scope.place(index), name, scope) for name in missing if name not in later]
+        written = [name for name in node.output if name]
+        found[TWICE] += [(scope.place(index), name, scope) for name in written if name in defined]
+        defined.update(written)
+    lacking = [name for name in scope.outputs if name and name not in defined and name not in known]
+    found[NO_OUTPUT] += [(Place("output", name, None, scope.label), name, scope) for name in lacking]
+    return early
 
 
 def _outside_names(scope: Scope) -> set[str]:
@@ -205,17 +211,24 @@ def tidy(patient: Patient) -> Iterator[Finding]:
         names += [scope.place(i) for i, node in enumerate(scope.nodes) if node.name in repeated]
         unused += [(scope, t) for name, t in scope.initializers.items() if not scope.is_read(name)]
         if patient.model.ir_version >= 4 and not scope.is_function:
-            inputs += [(scope, name) for name in scope.inputs if name in scope.initializers]
+            # A single number or a short list is an input with a default value, as it should be.
+            inputs += [
+                (scope, name)
+                for name in scope.inputs
+                if name in scope.initializers and count_of(scope.initializers[name].dims) >= _LEAST_WEIGHT
+            ]
     if dead:
         yield finding(DEAD, f"The results of {nodes(len(dead))} reach no output.", dead)
     if names:
-        yield finding(SAME_NAME, f"{nodes(len(names))} have a name that another one has, too.", names)
+        yield finding(
+            SAME_NAME, f"Not unique: the names of {nodes(len(names))}, such as {plain(names[0].name)!r}.", names
+        )
     wasted = sum(expected_bytes(t) or 0 for _, t in unused)
     if wasted > 4096 and wasted > patient.weights_bytes // 50:
-        text = f"{len(unused):,} tensors of {amount(wasted)}, of {amount(patient.weights_bytes)} of weights in all."
+        text = f"{count(len(unused), 'tensor')} of {amount(wasted)}; the weights have {amount(patient.weights_bytes)} in all."
         yield finding(UNUSED, text, [Place("tensor", t.name, None, s.label) for s, t in unused])
     if inputs:
-        text = f"{len(inputs):,} initializers are inputs as well: {listed(n for _, n in inputs)}."
+        text = f"{count(len(inputs), 'initializer')}: {listed(n for _, n in inputs)}."
         yield finding(AS_INPUTS, text, [Place("input", n, None, s.label) for s, n in inputs])
 
 
@@ -236,8 +249,8 @@ def recursion(patient: Patient) -> Iterator[Finding]:
         key: {(domain(n), n.op_type) for n in f.node if (domain(n), n.op_type) in patient.functions}
         for key, f in patient.functions.items()
     }
-    for key in calls:
-        reached, waiting = set(), list(calls[key])
+    for key, called in calls.items():
+        reached, waiting = set(), list(called)
         while waiting:
             other = waiting.pop()
             if other not in reached:
@@ -252,39 +265,11 @@ def recursion(patient: Patient) -> Iterator[Finding]:
 def checker(patient: Patient) -> Iterator[Finding]:
     """What onnx.checker says that no other check has said. It sees the model without long weights."""
     try:
-        onnx.checker.check_model(without_data(patient))
+        onnx.checker.check_model(without_data(patient.model, patient.pieces))
     except Exception as error:  # its own class, and those of the layers below
         words = " ".join(plain(str(error), None).split("==> Context")[0].split())[:400]
-        if "is required but missing" in words and ("'shape'" in words or "'type'" in words or "elem_type" in words):
-            yield finding(INCOMPLETE, f"onnx.checker says: {words}")
-        elif "parsing message of type" not in words:
-            yield finding(CHECKER, f"onnx.checker says: {words}")
-
-
-def without_data(patient: Patient, *, keep_shapes: bool = False) -> onnx.ModelProto:
-    """A copy for the tools of onnx: tensors whose data is not at hand become empty ones, or keep their shape and say
-    that their data is elsewhere."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(patient.model)
-    waiting = [copy.graph, *copy.functions]
-    while waiting:
-        graph = waiting.pop()
-        tensors = list(graph.initializer) if isinstance(graph, onnx.GraphProto) else []
-        for node in graph.node:
-            for a in node.attribute:
-                tensors += ([a.t] if a.HasField("t") else []) + list(a.tensors)
-                waiting += ([a.g] if a.HasField("g") else []) + list(a.graphs)
-        for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in patient.pieces:
-                for name in ("external_data", "data_location", "raw_data"):
-                    tensor.ClearField(name)
-                if keep_shapes:
-                    tensor.data_location = onnx.TensorProto.EXTERNAL
-                    tensor.external_data.add(key="location", value="elsewhere")
-                else:
-                    tensor.dims[:] = [0]
-                    tensor.raw_data = b""
-    return copy
+        formal = any(start in words for start in _FORMAL)
+        yield finding(FORMALITY if formal else CHECKER, f"onnx.checker says: {words}")
 
 
 CHECKS = (order, tidy, recursion)

@@ -36,10 +36,12 @@ def training(patient: Patient) -> Iterator[Finding]:
             norm.append(scope.place(index))
     if dropout:
         yield finding(
-            DROPOUT, f"{nodes(len(dropout))} set values to zero at random: each run gives other numbers.", dropout
+            DROPOUT,
+            f"Values are set to zero at random, in {nodes(len(dropout))}: each run gives other numbers.",
+            dropout,
         )
     if norm:
-        text = f"{nodes(len(norm))} take mean and variance from the batch they are fed: a result depends on its neighbours."
+        text = f"Mean and variance come from the batch that is fed, in {nodes(len(norm))}: a result depends on its neighbours."
         yield finding(BATCHNORM, text, norm)
 
 

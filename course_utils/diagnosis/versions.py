@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
 
 from . import runtime
-from .patient import STANDARD, Patient, domain
-from .vocabulary import ERROR, WARNING, Finding, Place, code, finding, listed, nodes, plain
+from .patient import STANDARD, Patient, Scope, domain, dtype_name
+from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
 
 IR = code(
     "ir-too-new",
@@ -65,8 +65,8 @@ KERNEL = code(
     "operator-not-implemented",
     ERROR,
     "02",
-    "ONNX Runtime knows the operator, and has no implementation of this version for the CPU",
-    "Convert the model to another opset, or run it on a provider that implements the operator.",
+    "ONNX Runtime knows the operator, and does not implement this version of it, or these dtypes, for the CPU",
+    "Convert the model to another opset, put a Cast before the node, or run it on a provider that implements it.",
 )
 CLASH = code(
     "function-name-clash",
@@ -103,7 +103,7 @@ def numbers(patient: Patient) -> Iterator[Finding]:
         words = runtime.refusal(8, name, version)
         if words:
             shown = name or "ai.onnx"
-            text = f"{shown} {version}; {here} takes up to {runtime.newest(name)}. It says: “{plain(words.split('. ')[0], 300)}.”"
+            text = f"{shown} {version}; {here} takes up to {runtime.newest(name)}. It says: “{plain(words, 600)}”"
             yield finding(NEW, text, Place("file", f"opset of {shown}"))
     opset = patient.opsets.get("")
     if opset is None and model.ir_version < _OLDEST_IR_WITH_OPSETS:
@@ -118,38 +118,48 @@ def numbers(patient: Patient) -> Iterator[Finding]:
 
 def operators(patient: Patient) -> Iterator[Finding]:
     """Each node's domain and operator, against the definitions that the runtime itself holds."""
-    if any(d in ("", "ai.onnx.ml", "com.microsoft") and v > runtime.newest(d) for d, v in patient.opsets.items()):
+    if any(d in runtime.domains() and v > runtime.newest(d) for d, v in patient.opsets.items()):
         return  # said already; what a newer opset holds is not known here
-    missing, foreign, unknown, lacking = defaultdict(list), defaultdict(list), defaultdict(list), defaultdict(list)
+    found: dict[tuple[Code, str], list[tuple[Place, str]]] = defaultdict(list)
     for scope, index, node in patient.each_node():
-        name, op = domain(node), plain(node.op_type)
-        if (name, node.op_type) in patient.functions:
-            continue
-        version = scope.version(node)
-        if version is None and patient.model.ir_version < _OLDEST_IR_WITH_OPSETS and name == "":
-            version = 1
-        if version is None:
-            missing[plain(name) or "ai.onnx"].append(scope.place(index))
-        elif name not in runtime.domains():
-            foreign[plain(name)].append((scope.place(index), op))
-        else:
-            reason, since = _reason(name, node.op_type, version)
-            if reason:
-                unknown[op, reason].append(scope.place(index))
-            elif not _runs(name, node.op_type, since, version):
-                lacking[op, since].append(scope.place(index))
-    for name, places in missing.items():
-        yield finding(NONE, f"{nodes(len(places))} use the domain {name!r}, and opset_import does not list it.", places)
-    for name, found in foreign.items():
-        ops = listed(dict.fromkeys(op for _, op in found))
-        hint = _MICROSOFT.get(name, "")
-        yield finding(
-            DOMAIN, f"{nodes(len(found))} of the domain {name!r}: {ops}. {hint}".rstrip(), [p for p, _ in found]
-        )
-    for (op, reason), places in unknown.items():
-        yield finding(OPERATOR, f"{op}: {reason}", places)
-    for (op, since), places in lacking.items():
-        yield finding(KERNEL, f"{op}, as defined since opset {since}.", places)
+        if (domain(node), node.op_type) not in patient.functions:
+            what = _judged(patient, scope, node)
+            if what is not None:
+                found[what].append((scope.place(index), plain(node.op_type)))
+    for (what, detail), items in found.items():
+        places = [place for place, _ in items]
+        if what is NONE:
+            yield finding(NONE, f"The domain {detail!r}, used by {nodes(len(places))}, is not in opset_import.", places)
+        elif what is DOMAIN:
+            ops, hint = listed(dict.fromkeys(op for _, op in items)), _MICROSOFT.get(detail, "")
+            text = f"{nodes(len(places))} of the domain {detail!r}: {ops}. {hint}".rstrip()
+            yield finding(DOMAIN, text, places)
+    for what in (OPERATOR, KERNEL):  # a model in bfloat16 can have many of these
+        details = {detail: items for (code_, detail), items in found.items() if code_ is what}
+        if details:
+            rest = f" And {len(details) - 3} more." if len(details) > 3 else ""
+            places = [place for items in details.values() for place, _ in items]
+            yield finding(what, " ".join(list(details)[:3]) + rest, places)
+
+
+def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code, str] | None:
+    """What is wrong with a node's operator, if anything, and the words for it."""
+    name, op = domain(node), node.op_type
+    version = scope.version(node)
+    if version is None and patient.model.ir_version < _OLDEST_IR_WITH_OPSETS and name == "":
+        version = 1
+    if version is None:
+        return NONE, plain(name) or "ai.onnx"
+    if name not in runtime.domains():
+        return DOMAIN, plain(name)
+    reason, since = _reason(name, op, version)
+    if reason:
+        return OPERATOR, f"{plain(op)}: {reason}"
+    types = _types(patient, scope, node)
+    if _runs(name, op, since, version, types):
+        return None
+    dtypes = ", ".join(t for t in types if t) if _runs(name, op, since, version, ()) else ""
+    return KERNEL, f"{plain(op)}, as defined since opset {since}{f' for inputs of {dtypes}' if dtypes else ''}."
 
 
 def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
@@ -171,9 +181,17 @@ def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
     return f"{shown} never had an operator of this name.{hint}", 0
 
 
-def _runs(name: str, op_type: str, since: int, version: int) -> bool:
+def _types(patient: Patient, scope: Scope, node: onnx.NodeProto) -> list[str]:
+    """The type of each input, such as tensor(float); empty where it is not known."""
+    if scope.label:
+        return [""] * len(node.input)
+    found = (patient.tensor_types.get(name, 0) for name in node.input)
+    return [f"tensor({dtype_name(t)})" if t else "" for t in found]
+
+
+def _runs(name: str, op_type: str, since: int, version: int, types: Sequence[str]) -> bool:
     """Whether there is an implementation, or the operator is defined by others, which ONNX Runtime puts in its place."""
-    if runtime.has_kernel(name, op_type, since) or (name == "" and op_type == "Constant"):
+    if runtime.implemented(name, op_type, since, types) or (name == "" and op_type == "Constant"):
         return True
     if name not in ("", "ai.onnx.ml"):
         return True  # what contrib operators are made of is not told

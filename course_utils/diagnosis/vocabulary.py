@@ -67,16 +67,18 @@ class Code:
 
 def code(id: str, severity: str, lesson: str, title: str, cure: str) -> Code:
     """Declare a kind of finding. Ids are unique: they stand in people's scripts."""
-    assert id not in _codes and severity in SEVERITIES and lesson in LESSONS, id
+    assert id not in _codes, id
+    assert severity in SEVERITIES, severity
+    assert lesson in LESSONS, lesson
     _codes[id] = Code(id, severity, lesson, title, cure)
     return _codes[id]
 
 
 def all_codes() -> list[Code]:
     """Every kind of finding, by subject."""
-    for name in MODULES:
-        importlib.import_module(f"{__package__}.{name}")
-    return list(_codes.values())
+    modules = [importlib.import_module(f"{__package__}.{name}") for name in MODULES]
+    order = {value.id: i for i, m in enumerate(modules) for value in vars(m).values() if isinstance(value, Code)}
+    return sorted(_codes.values(), key=lambda c: order[c.id])  # stable: within a module as declared
 
 
 def doctor_codes() -> pd.DataFrame:
@@ -174,5 +176,10 @@ def amount(count: int) -> str:
     return f"{count:,} bytes" if unit == "bytes" else f"{size:.1f} {unit}" if size < 1e6 else f"{size:.1e} {unit}"
 
 
-def nodes(count: int) -> str:
-    return f"{count:,} node{'' if count == 1 else 's'}"
+def count(number: int, what: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def nodes(number: int) -> str:
+    return count(number, "node")

@@ -22,25 +22,25 @@ def source(patient: Patient, tensor: TensorProto) -> tuple[Path | bytes, int, in
     if expected is None:
         return None
     if tensor.data_location == TensorProto.EXTERNAL:
-        where = locate(patient, tensor)
-        if where.path is None or not where.path.is_file():
-            return None
-        length = expected if where.length is None else where.length
-        if length != expected or where.offset + length > where.path.stat().st_size:
-            return None
-        return where.path, where.offset, length
+        return _external(patient, tensor, expected)
     piece = patient.pieces.get(tensor.raw_data)
     if piece is not None:
-        if piece.kind != "raw" or piece.length != expected or patient.file is None:
+        whole = piece.kind == "raw" and piece.length == expected and patient.file is not None
+        return (patient.file, piece.offset, piece.length) if whole else None
+    data = tensor.raw_data
+    if not tensor.HasField("raw_data"):
+        try:
+            data = onnx.numpy_helper.to_array(tensor).tobytes()
+        except Exception:  # damaged; the size is checked elsewhere
             return None
-        return patient.file, piece.offset, piece.length
-    if tensor.HasField("raw_data"):
-        return (tensor.raw_data, 0, expected) if len(tensor.raw_data) == expected else None
-    try:
-        data = onnx.numpy_helper.to_array(tensor).tobytes()
-    except Exception:  # damaged; the size is checked elsewhere
+    return (data, 0, expected) if len(data) == expected else None
+
+
+def _external(patient: Patient, tensor: TensorProto, expected: int) -> tuple[Path, int, int] | None:
+    where = locate(patient, tensor)
+    if where.path is None or not where.path.is_file() or where.length not in (None, expected):
         return None
-    return data, 0, len(data)
+    return (where.path, where.offset, expected) if where.offset + expected <= where.path.stat().st_size else None
 
 
 def chunks(patient: Patient, tensor: TensorProto) -> Iterator[bytes]:
