@@ -55,7 +55,7 @@ def doctor(
         for check in getattr(importlib.import_module(f"{__package__}.{module}"), "CHECKS", ()):
             found += _made(check, patient)
             patient.sound = not any(f.severity == ERROR for f in found)
-    if patient.sound:
+    if patient.sound and not patient.cut_lists:
         found += _made(checker, patient)
     if run:
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]

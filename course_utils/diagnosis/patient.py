@@ -131,6 +131,7 @@ class Patient:
     file: Path | None = None
     size: int = 0
     pieces: dict[bytes, Piece] = field(default_factory=dict)
+    cut_lists: bool = False
     requested_opset: int | None = None
     sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
@@ -205,6 +206,11 @@ class Patient:
         count = sum(len(scope.nodes) for scope in self.scopes)
         if not self.sound:  # a function that calls itself, for one, would end the process
             self.not_checked.append("Shapes and dtypes were not worked out, because of the errors.")
+            return {}
+        if self.cut_lists:
+            self.not_checked.append(
+                "onnx.checker and shape inference were not asked: long lists in attributes were left out."
+            )
             return {}
         if count > MOST_NODES:
             self.not_checked.append(f"Shapes were not worked out: {count:,} nodes are too many.")

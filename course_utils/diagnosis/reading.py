@@ -96,7 +96,7 @@ def _from(view: memoryview, path: Path | None, place: Place) -> Patient | Findin
     if size > LIMIT:
         text = f"It has {amount(size)} in one file. Protobuf takes at most {amount(LIMIT)}, so no runtime reads it."
         return finding(TOO_LARGE, text, place)
-    return Patient(model, path, size, skeleton.pieces)
+    return Patient(model, path, size, skeleton.pieces, skeleton.cut_lists)
 
 
 def _headless(view: memoryview, model: onnx.ModelProto, place: Place) -> Finding:

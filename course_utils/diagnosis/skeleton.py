@@ -8,24 +8,35 @@ it stood is remembered, so that `weights` can look at it later, piece by piece.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 KEPT = 16 * 1024  # bytes: shorter tensor data stays in the skeleton, for it may be a shape, a scale, a constant
 LARGEST_SKELETON = 192 * 2**20
-MOST_FIELDS = 3_000_000
+MOST_FIELDS = 1_000_000
 DEEPEST = 100  # protobuf's own limit of messages within messages
 
 # Which fields of which message lead to tensors, by their numbers in onnx.proto.
 _INNER = {
-    "Model": {7: "Graph", 25: "Function"},
-    "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
-    "Function": {7: "Node"},
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Graph": {1: "Node", 5: "Tensor", 11: "Value", 12: "Value", 13: "Value", 14: "Parts", 15: "Sparse"},
+    "Function": {7: "Node", 11: "Attribute", 12: "Value"},
+    "Training": {1: "Graph", 2: "Graph"},
     "Node": {5: "Attribute"},
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "Sparse", 23: "Sparse"},
     "Sparse": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
+    # These hold no tensors. They are gone through because millions of empty parts could hide in them.
+    "Value": {2: "Type"},
+    "Type": {1: "TypeOfTensor", 4: "TypeOfMany", 5: "TypeOfMany", 8: "TypeOfTensor", 9: "TypeOfMany"},
+    "TypeOfMany": {1: "Type", 2: "Type"},
+    "TypeOfTensor": {2: "Parts"},
+    "Parts": {},
 }
+# Lists of numbers in an attribute: floats (tag 0x3D, four bytes) or ints (tag 0x40, a number of one to ten bytes).
+_LISTS = re.compile(rb"(?:\x3d[\x00-\xff]{4})+|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])+")
+_LONG_LIST = 2**20  # bytes; trees of ai.onnx.ml keep their numbers so, and nothing here looks at these
 _RAW = 9
 _DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles
 
@@ -58,6 +69,7 @@ class Skeleton:
     data: bytes = b""
     pieces: dict[bytes, Piece] = field(default_factory=dict)
     fields: int = 0
+    cut_lists: bool = False  # long lists of numbers in attributes were left out
     size: int = 0
     secret: bytes = field(default_factory=lambda: os.urandom(12))  # so that no file can contain a token
 
@@ -84,11 +96,20 @@ def varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
     raise MalformedError("the file ends within a number", end + 1)
 
 
-def fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(number, wire type, start of the field, start of its content, its end) for each field of a message."""
+def fields(view: memoryview, start: int, end: int, *, lists: bool = False) -> Iterator[tuple[int, int, int, int, int]]:
+    """(number, wire type, start of the field, start of its content, its end) for each field of a message.
+
+    lists: a long list of numbers comes as one field of wire type -1.
+    """
     at = start
     while at < end:
         begin = at
+        if lists and view[at] in (0x3D, 0x40):
+            run = _LISTS.match(view, at, end)
+            if run is not None and run.end() - at > _LONG_LIST:
+                yield view[at] >> 3, -1, at, at, run.end()
+                at = run.end()
+                continue
         tag, at = varint(view, at, end)
         number, kind = tag >> 3, tag & 7
         if number == 0:
@@ -118,10 +139,13 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
         raise TooComplexError(f"more than {DEEPEST} parts within each other")
     inner, parts, copied = _INNER[what], [], start  # copied: everything before is in `parts`
     token = None
-    for number, kind, begin, content, stop in fields(view, start, end):
+    for number, kind, begin, content, stop in fields(view, start, end, lists=what == "Attribute"):
         out.fields += 1
         if out.fields > MOST_FIELDS:
             raise TooComplexError(f"more than {MOST_FIELDS:,} parts")
+        if kind == -1:
+            parts.append(_copy(view, copied, begin, out))
+            copied, out.cut_lists = stop, True
         if kind != 2 or stop - content <= KEPT:
             continue
         if number in inner:

@@ -101,7 +101,6 @@ _FORMAL = (
     "Field 'type' of",
     "Field 'elem_type' of",
     "in initializer but not in graph input",
-    "Unrecognized type value",
 )
 
 
