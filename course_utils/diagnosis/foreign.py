@@ -52,9 +52,10 @@ def recognise(head: bytes) -> tuple[str, str] | None:
 
 def _zip(head: bytes) -> tuple[str, str]:
     """By the names in the archive's first entries; the entries themselves stay packed."""
-    names = [
-        m[1].decode("utf-8", "replace") for m in re.finditer(rb"PK\x03\x04.{22}..(?:..)([\w./ -]{1,200})", head, re.S)
-    ]
+    names = []
+    for found in re.finditer(rb"PK\x03\x04.{22}(..)..", head, re.DOTALL):
+        length = int.from_bytes(found[1], "little")
+        names.append(head[found.end() : found.end() + length].decode("utf-8", "replace"))
     if any(name.endswith(("data.pkl", "constants.pkl", ".format_version", "byteorder")) for name in names):
         return "a zip archive from PyTorch (torch.save, torch.jit.save or torch.export.save)", _EXPORT
     if any(".npy" in name for name in names):

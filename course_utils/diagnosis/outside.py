@@ -153,7 +153,8 @@ _TYPED = {
 def _stored(patient: Patient, tensor: TensorProto) -> int | None:
     """Bytes that are stored, as they would lie in memory; None where that cannot be said without reading them."""
     if tensor.data_location == TensorProto.EXTERNAL:
-        return locate(patient, tensor).length
+        where = locate(patient, tensor)
+        return None if where.problem else where.length
     piece = patient.pieces.get(tensor.raw_data)
     if piece is not None:
         return piece.length if piece.kind == "raw" else None

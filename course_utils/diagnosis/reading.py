@@ -12,7 +12,7 @@ from ..errors import CourseError
 from ..onnx_files import _missing
 from .foreign import HEAD, recognise
 from .patient import Patient
-from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, read_skeleton
+from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, fields, read_skeleton
 from .vocabulary import ERROR, Finding, Place, amount, code, finding
 
 LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
@@ -119,11 +119,10 @@ def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
     known = recognise(bytes(view[:HEAD]))
     if known:
         return _foreign(known, size, place)
-    end = getattr(error, "end", None)
-    if end is not None and end > size and _begins_like_a_model(view):
-        return finding(
-            TRUNCATED, f"It has {amount(size)} ({size:,}), and a part of it says that it ends at byte {end:,}.", place
-        )
+    end = _declared_end(view)
+    if end > size and view[0] in _FIRST:
+        text = f"It has {amount(size)} ({size:,}), and a part of it says that it ends at byte {end:,}."
+        return finding(TRUNCATED, text, place)
     try:
         levels = 0 if isinstance(error, MalformedError) else depth(view)
     except MalformedError:
@@ -137,6 +136,15 @@ def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
     return finding(DAMAGED, f"Its {amount(size)} are not in the format of ONNX{reason}.", place)
 
 
-def _begins_like_a_model(view: memoryview) -> bool:
-    """Whether the first field is one that a ModelProto has: ir_version, a text, the graph, the opsets …"""
-    return view[0] in (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
+# How a model can begin: with ir_version, a text, the graph, the opsets, or a note.
+_FIRST = (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
+
+
+def _declared_end(view: memoryview) -> int:
+    """Where the last part of the file ends, by its own words; 0 where no part reaches beyond the end."""
+    try:
+        for _ in fields(view, 0, len(view)):
+            pass
+    except MalformedError as error:
+        return error.end or 0
+    return 0

@@ -35,7 +35,7 @@ _INNER = {
     "Parts": {},
 }
 # Lists of numbers in an attribute: floats (tag 0x3D, four bytes) or ints (tag 0x40, a number of one to ten bytes).
-_LISTS = re.compile(rb"(?:\x3d[\x00-\xff]{4})+|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])+")
+_LISTS = re.compile(rb"(?:\x3d[\x00-\xff]{4})++|(?:\x40[\x80-\xff]{0,9}+[\x00-\x7f])++")
 _LONG_LIST = 2**20  # bytes; trees of ai.onnx.ml keep their numbers so, and nothing here looks at these
 _RAW = 9
 _DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles

@@ -139,7 +139,9 @@ def _names(scope: Scope, found: dict[Code, list[tuple[Place, str, Scope]]]) -> l
         reads = {*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))} - {""}
         missing = reads - defined - known
         early += [(index, name) for name in missing if name in later]
-        found[UNDEFINED] += [(scope.place(index), name, scope) for name in missing if name not in later]
+        # What a graph inside this node lacks is found when that graph has its turn.
+        nowhere = [name for name in missing.intersection(node.input) if name not in later]
+        found[UNDEFINED] += [(scope.place(index), name, scope) for name in nowhere]
         written = [name for name in node.output if name]
         found[TWICE] += [(scope.place(index), name, scope) for name in written if name in defined]
         defined.update(written)

@@ -100,8 +100,8 @@ def trial(patient: Patient, seconds: float, memory: int, provider: str | None) -
         yield finding(LIMITS, f"It was still {stage} after {seconds:g} seconds.", place)
     elif "memory" in events:
         yield finding(LIMITS, f"It did not get along with {amount(memory)} of memory while {stage}.", place)
-    elif "start" not in events:
-        patient.not_checked.append(f"The model was not run: the process for it did not start ({ended}).")
+    elif "start" not in events or ended == "exit status 1":  # an error of Python's, not of the runtime
+        patient.not_checked.append(f"The model was not run: the process for it did not do its work ({ended}).")
     elif "refused" not in events and "end" not in events:
         yield finding(DIES, f"The process ended while {stage} the model: {ended}.", place)
     if "refused" in events:

@@ -52,9 +52,11 @@ def load(request: dict[str, Any]) -> Any:
 
 
 def placement(session: Any) -> list[tuple[str, str, str]]:
-    """(provider, operator, name) of each node of the optimised graph."""
+    """(provider, operator, name) of each node of the optimised graph; empty where it was not recorded."""
     record = getattr(session, "get_provider_graph_assignment_info", None)
-    return [(g.ep_name, n.op_type, n.name) for g in record() for n in g.get_nodes()] if record else []
+    if record is None or len(session.get_providers()) < 2:
+        return []
+    return [(g.ep_name, n.op_type, n.name) for g in record() for n in g.get_nodes()]
 
 
 def feeds(session: Any, sizes: dict[str, int], free: int, kind: str) -> dict[str, np.ndarray]:
@@ -158,8 +160,8 @@ def main() -> None:
         if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
             return say(event="memory")
         return say(event="refused", why=words(error))
-    say(event="loaded", placement=placement(session) if request["provider"] else [])
     try:
+        say(event="loaded", placement=placement(session) if request["provider"] else [])
         examine(session)
     except MemoryError:
         say(event="memory")
