@@ -44,12 +44,12 @@ def convolution(batchnorm: bool = False, size: int = 8) -> onnx.ModelProto:
 
 
 def quantized(
-    w: np.ndarray, *, scale: float | np.ndarray = 0.01, x_scale: float = 0.02, behind: bool = True
+    w: np.ndarray, *, scale: float | np.ndarray = 0.01, x_scale: float = 0.02, behind: bool = True, y_scale: float = 0.1
 ) -> onnx.ModelProto:
     """A convolution as static quantization writes it: quantized input and weights w, and with `behind` a quantized output."""
     per_channel = isinstance(scale, np.ndarray)
-    stored = {"w": w, "ws": np.asarray(scale, np.float32), "xs": np.float32(x_scale), "ys": np.float32(0.1)}
-    stored |= {"wz": np.zeros(len(w) if per_channel else (), np.int8), "z": np.uint8(128)}
+    stored = {"w": w, "ws": np.asarray(scale, np.float32), "xs": np.float32(x_scale), "ys": np.float32(y_scale)}
+    stored |= {"wz": np.zeros(len(w) if per_channel else (), np.int8), "z": np.uint8(0)}
     rest = "q = QuantizeLinear(c, ys, z)  y = DequantizeLinear(q, ys, z)" if behind else "y = Relu(c)"
     axis = "<axis = 0>" if per_channel else ""
     return parsed(

@@ -198,6 +198,10 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "batchnorm-not-folded": (lambda: convolution(batchnorm=True), convolution),
     "pairs-that-cancel": (lambda: transposes("[0, 2, 1]"), lambda: transposes("[2, 0, 1]")),
     "scale-impossible": (lambda: quantized(int8_weights(), x_scale=0.0), lambda: quantized(int8_weights())),
+    "scale-not-calibrated": (
+        lambda: quantized(int8_weights(), y_scale=1.0),
+        lambda: quantized(int8_weights(), x_scale=1.0),  # pictures of 0 … 255
+    ),
     "weights-collapsed": (lambda: one_wide_channel(False), lambda: one_wide_channel(True)),
     "weights-saturated": (lambda: saturated(0.3), lambda: saturated(0.01)),
     "dynamic-quantized-conv": (lambda: dynamic_quantized("ConvInteger"), lambda: dynamic_quantized("MatMulInteger")),

@@ -8,6 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from .patient import Patient, Scope, attribute, is_op
+from .training import normalises_by_batch
 from .vocabulary import NOTE, Finding, code, count, finding
 
 BATCHNORM = code(
@@ -51,6 +52,8 @@ def unfused(patient: Patient) -> Iterator[Finding]:
             after = _only_reader(scope, node.output[0])
             if after is None or not is_op(scope.nodes[after], "BatchNormalization"):
                 continue
+            if normalises_by_batch(scope.nodes[after], scope.version(node) or 1):
+                continue  # another finding, and nothing to fold
             stored = [*node.input[1:], *scope.nodes[after].input[1:]]
             if len(node.input) > 1 and all(patient.stored(scope, name) is not None for name in stored if name):
                 found.append((scope, index, after))

@@ -23,7 +23,7 @@ FLOAT64 = code(
     WARNING,
     "09",
     "The model computes in float64",
-    "Export it with model.float(): twice as small and fast, and almost no provider but the CPU takes float64.",
+    "Export it with model.float(): half as large, about twice as fast, and many operators have no float64 implementation.",
 )
 DOUBLE = code(
     "weights-stored-twice",

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from .patient import Patient, Scope, attribute, is_op
-from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, plain
+from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, nodes, plain
 from .weights import array
 
 SCALE = code(
@@ -17,6 +17,13 @@ SCALE = code(
     "07",
     "A scale of the quantization is zero, negative, NaN or infinite",
     "Calibrate again with real inputs: a tensor that was constant, or not finite, in the calibration gives such a scale.",
+)
+DEFAULT = code(
+    "scale-not-calibrated",
+    WARNING,
+    "07",
+    "A scale has the value that stands for “never saw anything but zero”",
+    "Calibrate again with real inputs, prepared as in use. The calibration data was constant, or did not reach this tensor.",
 )
 LEVELS = code(
     "weights-collapsed",
@@ -79,6 +86,28 @@ def scales(patient: Patient) -> Iterator[Finding]:
                 wrong.append((scope.place(index), float(value[bad].ravel()[0]) if value.ndim else float(value)))
     if wrong:
         yield finding(SCALE, f"Scale {wrong[0][1]:g} at {wrong[0][0]}.", [place for place, _ in wrong])
+
+
+def uncalibrated(patient: Patient) -> Iterator[Finding]:
+    """Activations with the scale 1 and the zero point 0: ONNX Runtime's calibration gives these where it saw only zeros.
+
+    In uint8 a picture of 0 … 255 has them, too; so there only tensors count that a computation gives.
+    """
+    found = []
+    for scope, index, node in patient.each_node():
+        if not is_op(node, "QuantizeLinear") or len(node.input) < 3:
+            continue
+        scale, zero = (patient.value(scope, name) for name in node.input[1:3])
+        if scale is None or zero is None or scale.size != 1 or float(scale.ravel()[0]) != 1 or zero.any():
+            continue
+        before = scope.producer.get(node.input[0])
+        computed = before is not None and not is_op(scope.nodes[before], "Cast", "Identity")
+        if computed or zero.dtype == np.int8:
+            found.append(scope.place(index))
+    if found:
+        yield finding(
+            DEFAULT, f"Scale 1 and zero point 0, in {nodes(len(found))}: values below 0.5 all become 0.", found
+        )
 
 
 def levels(patient: Patient) -> Iterator[Finding]:
@@ -176,4 +205,4 @@ def _meets_quantize(scope: Scope, name: str) -> bool:
     return False
 
 
-CHECKS = (scales, levels, dynamic_conv, incomplete)
+CHECKS = (scales, uncalibrated, levels, dynamic_conv, incomplete)

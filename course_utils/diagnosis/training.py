@@ -32,7 +32,7 @@ def training(patient: Patient) -> Iterator[Finding]:
         version = scope.version(node) or 1
         if is_op(node, "Dropout") and _drops(patient, scope, node, version):
             dropout.append(scope.place(index))
-        elif is_op(node, "BatchNormalization") and _normalises_by_batch(node, version):
+        elif is_op(node, "BatchNormalization") and normalises_by_batch(node, version):
             norm.append(scope.place(index))
     if dropout:
         yield finding(
@@ -57,7 +57,7 @@ def _drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> boo
     return mode is not None and bool(np.any(mode)) and not switched_off
 
 
-def _normalises_by_batch(node: NodeProto, version: int) -> bool:
+def normalises_by_batch(node: NodeProto, version: int) -> bool:
     if version < 7:
         return not attribute(node, "is_test", 0)
     if version < 14:
