@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
-from .patient import Patient, dtype_name, expected_bytes, input_values
+from .patient import Patient, domain, dtype_name, expected_bytes, input_values
 from .reading import read
 from .report import Report
 from .structure import checker
 from .trial import trial
-from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, plain
+from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
 
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
 
@@ -35,7 +35,8 @@ def doctor(
 
     model: the path of an .onnx file, its bytes, or a ModelProto. Nothing in it is executed, and no file outside its
     folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs, in a process of its
-    own that may take `seconds` and `memory_mb` (by default 4 GB and three times the weights).
+    own that may take `memory_mb` (by default 4 GB and three times the weights).
+    seconds: the longest time of that run, and of the tools of onnx, which also work in another process.
     requested_opset: what the exporter was asked for; the file does not say it.
     provider: with run=True, also tell which nodes it would not take.
     budget_mb: how much of the weights is read in the search for NaN and for copies; what is left out is named.
@@ -49,13 +50,13 @@ def doctor(
     patient = read(model)
     if isinstance(patient, Finding):
         return Report(os.path.basename(name), {}, (patient,), (), time.perf_counter() - start)
-    patient.requested_opset, patient.budget = requested_opset, budget_mb * 10**6
+    patient.requested_opset, patient.budget, patient.seconds = requested_opset, budget_mb * 10**6, max(seconds, 1)
     found: list[Finding] = []
     for module in MODULES:
         for check in getattr(importlib.import_module(f"{__package__}.{module}"), "CHECKS", ()):
             found += _made(check, patient)
             patient.sound = not any(f.severity == ERROR for f in found)
-    if patient.sound and not patient.cut_lists:
+    if patient.sound:
         found += _made(checker, patient)
     if run:
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
@@ -100,7 +101,8 @@ def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> li
 def _facts(patient: Patient) -> dict[str, str]:
     """What kind of model it is, in a line."""
     model = patient.model
-    opsets = ", ".join(f"{plain(d or 'ai.onnx')} {v}" for d, v in patient.opsets.items())
+    used = {domain(node) for *_, node in patient.each_node()}  # converters list many domains, and use two
+    opsets = listed(f"{plain(d or 'ai.onnx')} {v}" for d, v in patient.opsets.items() if d in used)
     dtypes: Counter[str] = Counter()
     for _, tensor in patient.each_tensor():
         dtypes[dtype_name(tensor.data_type)] += expected_bytes(tensor) or 0

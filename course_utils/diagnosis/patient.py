@@ -14,6 +14,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from .skeleton import Piece
+from .tools import Opinion, ask
 from .vocabulary import Place, plain
 
 STANDARD = ("", "ai.onnx")
@@ -133,6 +134,7 @@ class Patient:
     pieces: dict[bytes, Piece] = field(default_factory=dict)
     cut_lists: bool = False
     requested_opset: int | None = None
+    seconds: float = 60  # for the tools of onnx
     sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
@@ -198,29 +200,28 @@ class Patient:
         return sum(expected_bytes(t) or 0 for _, t in self.each_tensor())
 
     @functools.cached_property
-    def inferred(self) -> dict[str, onnx.ValueInfoProto]:
-        """Name → type and shape of each tensor of the main graph, as far as onnx.shape_inference knows them.
-
-        Empty for a graph that is too large, or that makes it fail: the reason then stands in `not_checked`.
-        """
+    def opinion(self) -> Opinion | None:
+        """What the tools of onnx say of the model without its long weights. None where they were not asked."""
         count = sum(len(scope.nodes) for scope in self.scopes)
-        if not self.sound:  # a function that calls itself, for one, would end the process
-            self.not_checked.append("Shapes and dtypes were not worked out, because of the errors.")
-            return {}
-        if self.cut_lists:
-            self.not_checked.append(
-                "onnx.checker and shape inference were not asked: long lists in attributes were left out."
-            )
-            return {}
-        if count > MOST_NODES:
-            self.not_checked.append(f"Shapes were not worked out: {count:,} nodes are too many.")
-            return {}
-        bare = without_data(self.model, self.pieces, keep_shapes=True)
-        try:
-            graph = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
-        except Exception as error:  # its own class, and those of the layers below
-            self.not_checked.append(f"Shapes were not worked out: {plain(str(error), 200)}")
-            graph = self.model.graph
+        why = (
+            "because of the errors" if not self.sound  # they mean nothing then; and some errors end the process
+            else "because long lists in attributes were left out" if self.cut_lists
+            else f"because {count:,} nodes are too many" if count > MOST_NODES
+            else ""
+        )  # fmt: skip
+        if why:
+            self.not_checked.append(f"onnx.checker and onnx.shape_inference were not asked, {why}.")
+            return None
+        bare, empty = (without_data(self.model, self.pieces, keep_shapes=keep) for keep in (True, False))
+        found = ask(bare.SerializeToString(), empty.SerializeToString(), self.seconds)
+        if found.problem:
+            self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
+        return found
+
+    @functools.cached_property
+    def inferred(self) -> dict[str, onnx.ValueInfoProto]:
+        """Name → type and shape of each tensor of the main graph, as far as onnx.shape_inference knows them."""
+        graph = self.opinion.inferred if self.opinion is not None else onnx.GraphProto()
         return {v.name: v for v in (*graph.value_info, *graph.output, *graph.input)}
 
     @functools.cached_property

@@ -62,10 +62,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         colour = next((_COLOURS[s] for s in SEVERITIES if any(f.severity == s for f in self.findings)), _WELL)
-        facts = "".join(
-            f"<span style='white-space:nowrap'>{html.escape(k)} <b>{html.escape(v)}</b></span> · "
-            for k, v in self.facts.items()
-        )
+        facts = " · ".join(f"{html.escape(k)} <b>{html.escape(v)}</b>" for k, v in self.facts.items())
         left = "".join(f"<li>{html.escape(text)}</li>" for text in self.not_checked)
         more = (
             f"<p style='margin:.6em 0 0'><small><b>Not examined</b></small></p><ul style='margin:0;padding-left:1.2em'><small>{left}</small></ul>"
@@ -75,7 +72,7 @@ class Report:
         return (
             f'<div class="doctor" style="border-left:5px solid {colour};padding:.4em 1em;line-height:1.45;overflow-wrap:anywhere">'
             f"<p style='margin:0'><b>{html.escape(self.headline())}</b></p>"
-            f"<p style='margin:0'><small>{facts.removesuffix(' · ')}</small></p>"
+            f"<p style='margin:0'><small>{facts}</small></p>"
             f"{''.join(map(_finding_html, self.findings))}{more}</div>"
         )
 
@@ -110,9 +107,10 @@ def _finding_html(f: Finding) -> str:
         f"<div style='margin:.15em 0 0 1.3em'><small style='opacity:.75'>{name}</small> {html.escape(text)}</div>"
         for name, text in rows
     )
+    # The colour is beside the words, not theirs: orange letters on white are hard to read.
     return (
-        f"<div class='finding' style='margin-top:.7em'><div><b style='color:{_COLOURS[f.severity]}'>{_MARKS[f.severity]} {f.severity}</b> "
-        f"<b>{html.escape(f.code.title)}</b> <code>{f.code.id}</code></div>{cells}"
+        f"<div class='finding' style='margin-top:.7em;border-left:4px solid {_COLOURS[f.severity]};padding-left:.6em'>"
+        f"<div>{_MARKS[f.severity]} {f.severity}: <b>{html.escape(f.code.title)}</b> <code>{f.code.id}</code></div>{cells}"
         f"<div style='margin:.15em 0 0 1.3em'><small style='opacity:.75'>lesson</small> {_lesson_html(f.code)}</div></div>"
     )
 
@@ -124,5 +122,5 @@ def _lesson_html(code: Code) -> str:
         if Path(start, target).is_file():
             if os.environ.get(BOOK_MODELS):
                 target = target.replace(".ipynb", ".html")
-            return f'<a href="{start}{target}">{name}</a>'
+            return f'<a style="color:inherit" href="{start}{target}">{name}</a>'
     return name

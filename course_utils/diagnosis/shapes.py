@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import ValueInfoProto
 
-from .patient import STANDARD, Patient, expected_bytes, input_values, is_op, without_data
+from .patient import STANDARD, Patient, expected_bytes, input_values, is_op
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, finding, listed, plain
 
 BATCH = code(
@@ -74,18 +74,14 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
 
 
 def conflict(patient: Patient) -> Iterator[Finding]:
-    """What onnx.shape_inference objects to, when it is strict. It sees the model without its long weights."""
-    if not patient.inferred:
+    """What onnx.shape_inference objects to, when it is strict."""
+    if patient.opinion is None or not patient.opinion.strict:
         return
-    bare = without_data(patient.model, patient.pieces, keep_shapes=True)
-    try:
-        onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True)
-    except Exception as error:  # its own class, and those of the layers below
-        words = " ".join(plain(str(error), None).split())
-        # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
-        beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
-        if not beside and words.count("(op_type:") < 2:
-            yield finding(CONFLICT, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
+    words = " ".join(plain(patient.opinion.strict, None).split())
+    # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
+    beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
+    if not beside and words.count("(op_type:") < 2:
+        yield finding(CONFLICT, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
 
 
 def huge(patient: Patient) -> Iterator[Finding]:

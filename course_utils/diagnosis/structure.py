@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from .patient import Patient, Scope, count_of, domain, expected_bytes, without_data
+from .patient import Patient, Scope, count_of, domain, expected_bytes
 from .vocabulary import ERROR, NOTE, WARNING, Code, Finding, Place, amount, code, count, finding, listed, nodes, plain
 
 CYCLE = code(
@@ -45,6 +45,14 @@ NO_OUTPUT = code(
     "01",
     "An output of the model is written by no node",
     "Correct the name in graph.output, or of the node's output.",
+)
+NO_TYPE = code(
+    "input-type-missing",
+    ERROR,
+    "01",
+    "An input of the model has no type",
+    "Give it one: onnx.helper.make_tensor_value_info(name, dtype, shape), or make_sequence_type_proto for a list. The older "
+    "exporter leaves it out where it does not know what a list holds.",
 )
 SAME_NAME = code(
     "node-names-repeat",
@@ -84,6 +92,13 @@ CHECKER = code(
     "01",
     "onnx.checker does not accept the model",
     "Correct what it names. Lesson 01 reads its messages. --run says whether ONNX Runtime takes the model all the same.",
+)
+DIE = code(
+    "onnx-tools-die",
+    ERROR,
+    "01",
+    "The tools of onnx crash on this model, or never come back",
+    "Do not load it in a process that must live on: ONNX Runtime is built with the same code. Look for attributes and types that make no sense.",
 )
 FORMALITY = code(
     "checker-formality",
@@ -202,6 +217,30 @@ def _before(scope: Scope, index: int) -> list[int]:
     return [scope.producer[n] for n in names if n in scope.producer]
 
 
+def types(patient: Patient) -> Iterator[Finding]:
+    """Inputs of the main graph without a type, or with one that does not say of what. ONNX Runtime wants all of them."""
+    found = [v.name for v in patient.model.graph.input if not _says(v.type)]
+    if found:
+        yield finding(
+            NO_TYPE, f"{count(len(found), 'input')}: {listed(found)}.", [Place("input", name) for name in found]
+        )
+
+
+def _says(kind: onnx.TypeProto) -> bool:
+    """Whether a type says what is in it, down to the dtype."""
+    for _ in range(16):
+        what = kind.WhichOneof("value")
+        if what is None:
+            return False
+        inner = getattr(kind, what)
+        if hasattr(inner, "shape"):
+            return inner.elem_type != 0
+        if not hasattr(inner, "elem_type"):  # a map, or something opaque
+            return True
+        kind = inner.elem_type
+    return False
+
+
 def tidy(patient: Patient) -> Iterator[Finding]:
     """Nodes and weights that nobody reads, names that repeat, weights that are inputs."""
     dead, names, unused, inputs = [], [], [], []
@@ -264,13 +303,16 @@ def recursion(patient: Patient) -> Iterator[Finding]:
 
 
 def checker(patient: Patient) -> Iterator[Finding]:
-    """What onnx.checker says that no other check has said. It sees the model without long weights."""
-    try:
-        onnx.checker.check_model(without_data(patient.model, patient.pieces))
-    except Exception as error:  # its own class, and those of the layers below
-        words = " ".join(plain(str(error), None).split("==> Context")[0].split())[:400]
+    """What onnx.checker says that no other check has said; and whether it survived to say it."""
+    opinion = patient.opinion
+    if opinion is None:
+        return
+    if opinion.died:
+        yield finding(DIE, f"{opinion.during}: {opinion.died}.")
+    elif opinion.checker:
+        words = " ".join(plain(opinion.checker.split("==> Context")[0], None).split())[:400]
         formal = any(start in words for start in _FORMAL)
         yield finding(FORMALITY if formal else CHECKER, f"onnx.checker says: {words}")
 
 
-CHECKS = (order, tidy, recursion)
+CHECKS = (order, types, tidy, recursion)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .patient import Patient
+from .tools import ending, environment
 from .vocabulary import ERROR, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain
 
 REFUSED = code(
@@ -143,21 +142,15 @@ def _fallback(events: dict[str, Any], provider: str | None) -> Iterator[Finding]
 def _start(path: Path, seconds: float, memory: int, provider: str | None, folder: str) -> tuple[list[dict], str]:
     """What the worker said, and how it ended."""
     request = json.dumps({"path": str(path.resolve()), "memory": memory, "provider": provider})
-    root = str(Path(__file__).resolve().parents[2])
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-        "PYTHONUTF8": "1",
-    }
     command = [sys.executable, "-m", f"{__package__}.worker"]
     output = Path(folder, "said")
     try:
         with output.open("wb") as stream:  # a file, not a pipe: what was said stays, whatever happens
             child = subprocess.run(
-                command, input=request.encode(), stdout=stream, stderr=subprocess.DEVNULL, cwd=folder, env=env,
+                command, input=request.encode(), stdout=stream, stderr=subprocess.DEVNULL, cwd=folder, env=environment(),
                 timeout=seconds, check=False,
             )  # fmt: skip
-        ended = _ending(child.returncode)
+        ended = ending(child.returncode)
     except subprocess.TimeoutExpired:
         ended = "time"
     said = []
@@ -167,15 +160,6 @@ def _start(path: Path, seconds: float, memory: int, provider: str | None, folder
         except ValueError:  # cut off by the end of the process
             continue
     return said, ended
-
-
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"
 
 
 CHECKS = ()

@@ -66,7 +66,7 @@ KERNEL = code(
     ERROR,
     "02",
     "ONNX Runtime knows the operator, and does not implement this version of it, or these dtypes, for the CPU",
-    "Convert the model to another opset, put a Cast before the node, or run it on a provider that implements it.",
+    "Export in float32 or float16, convert the model to another opset, or run it on a provider that implements the operator.",
 )
 CLASH = code(
     "function-name-clash",
@@ -158,8 +158,9 @@ def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code,
     types = _types(patient, scope, node)
     if _runs(name, op, since, version, types):
         return None
-    dtypes = ", ".join(t for t in types if t) if _runs(name, op, since, version, ()) else ""
-    return KERNEL, f"{plain(op)}, as defined since opset {since}{f' for inputs of {dtypes}' if dtypes else ''}."
+    known = [t.removeprefix("tensor(").removesuffix(")") for t in types if t]
+    dtypes = f" with inputs of {', '.join(known)}" if known and _runs(name, op, since, version, ()) else ""
+    return KERNEL, f"{plain(op)} as of opset {since}{dtypes}."
 
 
 def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
