@@ -401,3 +401,19 @@ def test_tools_are_asked_one_after_the_other():
     models = [linear(), linear(dtype="double"), convolution(), chain(12)] * 4
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(found, models)) == [[], ["float64"], [], ["loop-unrolled"]] * 4
+
+
+def test_a_loop_over_pieces_that_were_cut_beforehand():
+    """`for t in x.unbind(1)`: one Split, then a Squeeze and a step for each piece."""
+    pieces = ", ".join(f"p{i}" for i in range(6))
+    cut = "  ".join(f"t{i} = Squeeze(p{i}, one)" for i in range(6))
+    steps = "  ".join(
+        f"a{i} = MatMul(t{i}, w)  b{i} = Add(a{i}, {f'h{i - 1}' if i else 'z'})  h{i} = Tanh(b{i})" for i in range(6)
+    )
+    model = parsed(
+        f"g (float[N, 6, 4] x, float[N, 4] z) => (float[N, 4] h5) {{ {pieces} = Split<axis = 1, num_outputs = 6>(x)  {cut}  {steps} }}",
+        {"w": weights(4, 4), "one": np.array([1])},
+    )
+    report = cu.doctor(model)
+    assert report.codes == ["loop-unrolled"]
+    assert report.findings[0].cause.startswith("6 steps of 3 nodes")

@@ -3,7 +3,7 @@
 How they are found: each node of the main graph gets a number for what it does: its operator, its attributes, and which
 stored tensors it reads. Two layers of a network have weights of their own, so their numbers differ. The steps of a loop
 read the same weights, or none, so their numbers repeat, in the order of the file, with a period: the length of one step.
-Whole numbers of one element, such as the index of a step, count as equal. What repeats at least five times is a loop if
+Whole numbers of one element, such as the index of a step, count as equal. What repeats at least four times is a loop if
 each step also reads a result of the step before: branches side by side, as the heads of a detector, are none.
 """
 
@@ -23,10 +23,11 @@ UNROLLED = code(
     NOTE,
     "03",
     "A loop stands in the file step by step",
-    "The number of steps is frozen. If it should follow the input: export with torch.onnx.ops or a scan / while_loop of "
-    "torch, as lesson 03 shows. If it never changes, leave it.",
+    "The number of steps is frozen. If it should follow the input, export with scan or while_loop of torch, as lesson 03 "
+    "shows. If it never changes, leave it.",
 )
-LEAST_STEPS = 5
+LEAST_STEPS = 4
+LEAST_NODES = 12  # in all steps together: four of the same in a row can be a chain, such as of MaxPool
 LONGEST_STEP = 400  # nodes
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
@@ -43,7 +44,7 @@ def unrolled(patient: Patient) -> Iterator[Finding]:
         for start, stop in _runs(does[period:] == does[:-period], (LEAST_STEPS - 1) * period):
             steps = (stop - start) // period + 1  # the last step has no partner behind it
             end = start + steps * period
-            if taken[start:end].any():
+            if steps * period < LEAST_NODES or taken[start:end].any():
                 continue  # two steps are a period, too
             if not _is_loop(scope, index[start:end], period, dict(zip(index, does.tolist(), strict=True))):
                 continue
@@ -101,26 +102,21 @@ def _is_loop(scope: Scope, index: list[int], period: int, does: dict[int, int]) 
     return len(outside) <= 2
 
 
-def _origin(scope: Scope, name: str, does: dict[int, int]) -> object:
-    """Where a tensor from outside the loop comes from: equal for pieces of one tensor, and for numbers such as indices."""
+def _origin(scope: Scope, name: str, does: dict[int, int], depth: int = 4) -> object:
+    """Where a tensor from outside the loop comes from: equal for pieces of one tensor, and for numbers such as indices.
+
+    depth: how many nodes back. Two results of one node, as of Split, are pieces of one tensor.
+    """
     producer = scope.producer.get(name)
     if producer is None:
         tensor = scope.initializers.get(name)
-        return (
-            "#"
-            if tensor is not None and tensor.data_type in _INTEGERS and np.prod(tensor.dims, dtype=float) <= 1
-            else name
-        )
+        index = tensor is not None and tensor.data_type in _INTEGERS and np.prod(tensor.dims, dtype=float) <= 1
+        return "#" if index else name
     if producer not in does:  # Constant or Identity: what it holds is in the number of the reader
         return "constant"
-    return does[producer], tuple(
-        n for n in scope.nodes[producer].input if n not in scope.initializers and not _is_constant(scope, n)
-    )
-
-
-def _is_constant(scope: Scope, name: str) -> bool:
-    producer = scope.producer.get(name)
-    return producer is not None and is_op(scope.nodes[producer], "Constant")
+    if depth == 0:
+        return producer
+    return does[producer], tuple(_origin(scope, n, does, depth - 1) for n in scope.nodes[producer].input if n)
 
 
 CHECKS = (unrolled,)
