@@ -94,7 +94,7 @@ def test_file_that_is_no_model(kind, folder):
     assert len(report.findings) == 1
     assert code in (None, report.codes[0])
     assert report.findings[0].severity == "error"
-    assert words in report.findings[0].cause
+    assert words in f"{report.findings[0].cause} {report.findings[0].cure}"
     assert "mine.onnx" in repr(report)
     assert "\n" not in report.findings[0].cause
     assert [p.name for p in folder.iterdir()] == ["mine.onnx"]

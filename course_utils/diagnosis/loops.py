@@ -79,7 +79,9 @@ def _does(patient: Patient, scope: Scope, node: NodeProto) -> bytes:
 def _runs(same: np.ndarray, least: int) -> list[tuple[int, int]]:
     """(start, stop) of stretches of at least `least` True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= least]
+    starts, stops = edges[::2], edges[1::2]
+    long = stops - starts >= least
+    return list(zip(starts[long].tolist(), stops[long].tolist(), strict=True))
 
 
 def _is_loop(scope: Scope, index: list[int], period: int, does: dict[int, int]) -> bool:

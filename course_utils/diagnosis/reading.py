@@ -111,7 +111,7 @@ def _headless(view: memoryview, model: onnx.ModelProto, place: Place) -> Finding
 
 def _foreign(known: tuple[str, str], size: int, place: Place) -> Finding:
     what, cure = known
-    return finding(FOREIGN, f"It ({amount(size)}) looks like {what}. {cure}", place)
+    return finding(FOREIGN, f"It has {amount(size)}, and looks like {what}.", place, cure)
 
 
 def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:

@@ -50,7 +50,7 @@ class Report:
             lines += ["", f"{_MARKS[f.severity]} {f.severity}: {f.code.title} [{f.code.id}]"]
             if f.where:
                 lines += _wrapped("    where:  ", f.places, width)
-            lines += _wrapped("    cause:  ", f.cause, width) + _wrapped("    cure:   ", f.code.cure, width)
+            lines += _wrapped("    cause:  ", f.cause, width) + _wrapped("    cure:   ", f.cure, width)
             lines.append(f"    lesson: {f.code.lesson_name}")
         if self.not_checked:
             lines += [
@@ -100,7 +100,7 @@ def _wrapped(first: str, text: str, width: int) -> list[str]:
 
 
 def _finding_html(f: Finding) -> str:
-    rows = [("cause", f.cause), ("cure", f.code.cure)]
+    rows = [("cause", f.cause), ("cure", f.cure)]
     if f.where:
         rows.insert(0, ("where", f.places))
     cells = "".join(

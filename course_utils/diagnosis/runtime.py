@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -93,7 +92,8 @@ def kernels() -> dict[tuple[str, str], list]:
 _OPEN = 2**31 - 1
 
 
-def implemented(domain: str, op_type: str, since: int, types: Sequence[str]) -> bool:
+@functools.cache
+def implemented(domain: str, op_type: str, since: int, types: tuple[str, ...]) -> bool:
     """Whether the CPU implements the definition that came with opset `since`, for inputs of these types.
 
     types: such as "tensor(float)", one per input; empty where it is not known. True where the runtime does not tell.
@@ -109,7 +109,7 @@ def implemented(domain: str, op_type: str, since: int, types: Sequence[str]) -> 
     return False
 
 
-def _takes(kernel: Any, schema: Any, types: Sequence[str]) -> bool:
+def _takes(kernel: Any, schema: Any, types: tuple[str, ...]) -> bool:
     formal = [p.typeStr for p in schema.inputs] if schema is not None else []
     for position, given in enumerate(types):
         letter = formal[min(position, len(formal) - 1)] if formal else ""  # the last one may stand for many

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import onnx
 
@@ -182,15 +182,15 @@ def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
     return f"{shown} never had an operator of this name.{hint}", 0
 
 
-def _types(patient: Patient, scope: Scope, node: onnx.NodeProto) -> list[str]:
+def _types(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[str, ...]:
     """The type of each input, such as tensor(float); empty where it is not known."""
     if scope.label:
-        return [""] * len(node.input)
+        return ("",) * len(node.input)
     found = (patient.tensor_types.get(name, 0) for name in node.input)
-    return [f"tensor({dtype_name(t)})" if t else "" for t in found]
+    return tuple(f"tensor({dtype_name(t)})" if t else "" for t in found)
 
 
-def _runs(name: str, op_type: str, since: int, version: int, types: Sequence[str]) -> bool:
+def _runs(name: str, op_type: str, since: int, version: int, types: tuple[str, ...]) -> bool:
     """Whether there is an implementation, or the operator is defined by others, which ONNX Runtime puts in its place."""
     if runtime.implemented(name, op_type, since, types) or (name == "" and op_type == "Constant"):
         return True

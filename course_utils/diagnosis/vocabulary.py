@@ -106,12 +106,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found in one model. where: the first places. count: of all places. cause: what was seen."""
+    """One thing that was found in one model. cause: what was seen. where: the first places. count: of all places.
+
+    advice: the cure, where it is another one than that of the code.
+    """
 
     code: Code
     cause: str
     where: tuple[Place, ...] = ()
     count: int = 0
+    advice: str = ""
+
+    @property
+    def cure(self) -> str:
+        return self.advice or self.code.cure
 
     @property
     def severity(self) -> str:
@@ -129,7 +137,7 @@ class Finding:
             "severity": self.severity,
             "title": self.code.title,
             "cause": self.cause,
-            "cure": self.code.cure,
+            "cure": self.cure,
             "lesson": {"name": self.code.lesson_name, "file": self.code.lesson_file},
             "count": self.count,
             "where": [
@@ -145,10 +153,10 @@ class Finding:
 _PLACES_KEPT = 50
 
 
-def finding(code: Code, cause: str, where: Iterable[Place] | Place = ()) -> Finding:
+def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "") -> Finding:
     """A finding; of many places the first 50 are kept."""
     places = (where,) if isinstance(where, Place) else tuple(where)
-    return Finding(code, cause, places[:_PLACES_KEPT], len(places))
+    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice)
 
 
 def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
