@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reports.append(doctor(path, **options))
             if not given.json:
                 print(reports[-1], end="\n\n" if len(given.model) > 1 else "\n", flush=True)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1 if any(r.errors for r in reports) else 0
     except CourseError as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 2

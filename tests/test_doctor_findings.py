@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -417,3 +418,29 @@ def test_a_loop_over_pieces_that_were_cut_beforehand():
     report = cu.doctor(model)
     assert report.codes == ["loop-unrolled"]
     assert report.findings[0].cause.startswith("6 steps of 3 nodes")
+
+
+@pytest.fixture
+def silent_runtime(monkeypatch):
+    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
+    from course_utils.diagnosis import runtime
+
+    def forget() -> None:
+        for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):
+            getattr(runtime, name).cache_clear()
+
+    forget()
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=b""))
+        yield
+    forget()
+
+
+def test_a_runtime_that_tells_nothing(silent_runtime):
+    """Operators of the standard are known from onnx, and implementations are not judged."""
+    assert found(PAIRS["operator-unknown"][0]()) == ["operator-unknown"]
+    assert found(PAIRS["domain-unknown"][0]()) == ["domain-unknown"]
+    assert found(PAIRS["operator-not-implemented"][0]()) == []
+    contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
+    for model in (linear(), convolution(), quantized(int8_weights()), contrib):
+        assert found(model) == []

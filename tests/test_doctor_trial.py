@@ -137,7 +137,7 @@ def test_fallback_is_counted():
     ]
     (finding,) = trial._fallback({"loaded": {"placement": placed}}, "XExecutionProvider")
     assert finding.code.id == "fallback"
-    assert finding.cause == "2 nodes of 3 run on the CPU: 2 × Relu."
+    assert finding.cause == "On the CPU: 2 of 3 nodes (2 × Relu)."
     assert not list(trial._fallback({"loaded": {"placement": placed[:1]}}, "XExecutionProvider"))
 
 

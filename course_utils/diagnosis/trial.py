@@ -135,7 +135,7 @@ def _fallback(events: dict[str, Any], provider: str | None) -> Iterator[Finding]
     here = [(op, name) for where, op, name in placed if where == "CPUExecutionProvider"]
     if provider and provider != "CPUExecutionProvider" and here:
         ops = listed(f"{count} × {op}" for op, count in Counter(op for op, _ in here).most_common())
-        text = f"{nodes(len(here))} of {len(placed)} run on the CPU: {ops}."
+        text = f"On the CPU: {len(here)} of {nodes(len(placed))} ({ops})."
         yield finding(FALLBACK, text, [Place("node", name or op) for op, name in here])
 
 

@@ -167,14 +167,16 @@ def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
     """(why the operator is none in this opset, or an empty text; the opset that brought the definition in force)."""
     table = runtime.schemas()
     known = table.get((name, op_type), [])
-    inforce = [s for s in known if s.since_version <= version]
+    if not known and not runtime.schemas_of(name):
+        return "", 0  # a domain of which the runtime does not tell what is in it
+    inforce = [s for s in known if s.since <= version]
     shown = name or "ai.onnx"
-    if inforce and not inforce[-1].deprecated:
-        return "", inforce[-1].since_version
+    if inforce and not inforce[-1].withdrawn:
+        return "", inforce[-1].since
     if inforce:
-        return f"{shown} withdrew it with opset {inforce[-1].since_version}, and the file has opset {version}.", 0
+        return f"{shown} withdrew it with opset {inforce[-1].since}, and the file has opset {version}.", 0
     if known:
-        return f"{shown} has it from opset {known[0].since_version} on, and the file has opset {version}.", 0
+        return f"{shown} has it from opset {known[0].since} on, and the file has opset {version}.", 0
     same = [n for d, n in table if d == name]
     near = difflib.get_close_matches(op_type, same, n=1, cutoff=0.7) if isinstance(op_type, str) else []
     elsewhere = [d for d, n in table if n == op_type and d != name]
