@@ -314,6 +314,22 @@ def test_file_over_two_gigabytes(folder):
     assert found("m.onnx") == ["over-2gb"]
 
 
+def test_large_foreign_file(folder):
+    """5 GB of weights in safetensors, most of them a hole: only its beginning is looked at."""
+    with open("m.onnx", "wb") as file:
+        file.write(safetensors())
+        file.truncate(5_000_000_000)
+    assert found("m.onnx") == ["not-onnx"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files on Windows")
+def test_files_that_are_no_ordinary_files(folder):
+    os.mkfifo("pipe.onnx")
+    for name in ("pipe.onnx", "/dev/zero"):
+        with pytest.raises(cu.CourseError, match="is no ordinary file"):
+            cu.doctor(name)
+
+
 # The peak of this process alone: getrusage would count what the parent had before the fork, too.
 MEASURED = """
     import re, sys

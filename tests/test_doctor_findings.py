@@ -357,6 +357,7 @@ def test_external_data_of_a_model_without_a_file(folder):
     report = cu.doctor(model)
     assert report.codes == []
     assert "Give the model's path" in report.not_checked[0]
+    assert cu.doctor(model, run=True).codes == []
 
 
 def test_inputs_of_other_kinds_have_types():

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from onnx import TensorProto
+
 from .patient import Patient
 from .tools import ending, environment
 from .vocabulary import ERROR, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain
@@ -83,6 +85,9 @@ _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLi
 
 def trial(patient: Patient, seconds: float, memory: int, provider: str | None) -> Iterator[Finding]:
     """Start the worker on the model's file, and turn what it says into findings."""
+    if patient.file is None and any(t.data_location == TensorProto.EXTERNAL for _, t in patient.each_tensor()):
+        patient.not_checked.append("The model was not run: its weights are in other files, and its path is not known.")
+        return
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
         path = patient.file
         if path is None:
