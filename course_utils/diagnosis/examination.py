@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
-from .patient import Patient, domain, dtype_name, expected_bytes, input_values
+from .parts import domain, dtype_name, expected_bytes, input_values
+from .patient import Patient
 from .reading import read
 from .report import Report
 from .structure import checker

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import TensorProto
 
-from .patient import Patient, Scope, attribute, is_op
+from .parts import Scope, attribute, is_op
+from .patient import Patient
 from .training import normalises_by_batch
 from .vocabulary import NOTE, Finding, code, count, finding
 

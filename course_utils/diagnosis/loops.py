@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from .patient import Patient, Scope, inner_graphs, is_op
+from .parts import Scope, inner_graphs, is_op
+from .patient import Patient
 from .vocabulary import NOTE, Finding, code, finding, nodes
 
 UNROLLED = code(

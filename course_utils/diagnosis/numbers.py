@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from onnx import TensorProto
 
-from .patient import Patient, Scope, count_of, expected_bytes, input_values, is_op
+from .parts import Scope, count_of, expected_bytes, input_values, is_op
+from .patient import Patient
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, plain
 from .weights import digest, not_finite, source
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from onnx import TensorProto
 
-from .patient import OUTSIDE, Patient, dtype_name, expected_bytes, locate
+from .locations import OUTSIDE, locate
+from .parts import dtype_name, expected_bytes
+from .patient import Patient
 from .vocabulary import ERROR, NOTE, Finding, Place, amount, code, count, finding, listed, plain
 
 MISSING = code(
@@ -80,7 +82,7 @@ def external(patient: Patient) -> Iterator[Finding]:
     for place, tensor in patient.each_tensor():
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
-        where = locate(patient, tensor)
+        where = locate(patient.file, tensor)
         if where.problem == OUTSIDE:
             outside.append((place, plain(where.location)))
         elif where.problem:
@@ -153,7 +155,7 @@ _TYPED = {
 def _stored(patient: Patient, tensor: TensorProto) -> int | None:
     """Bytes that are stored, as they would lie in memory; None where that cannot be said without reading them."""
     if tensor.data_location == TensorProto.EXTERNAL:
-        where = locate(patient, tensor)
+        where = locate(patient.file, tensor)
         return None if where.problem else where.length
     piece = patient.pieces.get(tensor.raw_data)
     if piece is not None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from .patient import Patient, Scope, attribute, is_op
+from .parts import Scope, attribute, is_op
+from .patient import Patient
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, nodes, plain
 from .weights import array
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import onnx
 from onnx import ValueInfoProto
 
-from .patient import STANDARD, Patient, expected_bytes, input_values, is_op
+from .parts import STANDARD, expected_bytes, input_values, is_op
+from .patient import Patient
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, finding, listed, plain
 
 BATCH = code(

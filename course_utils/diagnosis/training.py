@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto
 
-from .patient import Patient, Scope, attribute, is_op
+from .parts import Scope, attribute, is_op
+from .patient import Patient
 from .vocabulary import WARNING, Finding, code, finding, nodes
 
 DROPOUT = code(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import onnx
 
 from . import runtime
-from .patient import STANDARD, Patient, Scope, domain, dtype_name
+from .parts import STANDARD, Scope, domain, dtype_name
+from .patient import Patient
 from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
 
 IR = code(

@@ -30,6 +30,7 @@ LESSONS = {
 MODULES = (
     "reading",
     "outside",
+    "names",
     "structure",
     "versions",
     "training",

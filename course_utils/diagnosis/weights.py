@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from .patient import Patient, expected_bytes, locate
+from .locations import locate
+from .parts import expected_bytes
+from .patient import Patient
 
 CHUNK = 4 * 2**20
 _ITEM = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8", TensorProto.FLOAT16: "<f2", TensorProto.BFLOAT16: "<u2"}
@@ -37,7 +39,7 @@ def source(patient: Patient, tensor: TensorProto) -> tuple[Path | bytes, int, in
 
 
 def _external(patient: Patient, tensor: TensorProto, expected: int) -> tuple[Path, int, int] | None:
-    where = locate(patient, tensor)
+    where = locate(patient.file, tensor)
     if where.path is None or not where.path.is_file() or where.length not in (None, expected):
         return None
     return (where.path, where.offset, expected) if where.offset + expected <= where.path.stat().st_size else None
