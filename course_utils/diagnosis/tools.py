@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import queue
@@ -68,7 +69,8 @@ class _Bench:
         )  # fmt: skip
         self.owner = os.getpid()
         self.said: queue.SimpleQueue[tuple[dict, bytes] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
         atexit.register(self.stop)
 
     def _listen(self) -> None:
@@ -111,6 +113,10 @@ class _Bench:
         if self.owner == os.getpid():
             self.child.kill()
             self.child.wait()
+            self.listener.join(5)
+            for pipe in (self.child.stdin, self.child.stdout):
+                with contextlib.suppress(OSError):  # what was not written yet has no reader any more
+                    pipe.close()
 
 
 def environment() -> dict[str, str]:
