@@ -347,7 +347,7 @@ def _check_static(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
             else "a formula of a name is not replaced. Empty graph.value_info and run shape inference anew."
         ),
     )
-    described = {v.name for v in model.graph.value_info}
+    described = {v.name for v in model.graph.value_info if v.type.tensor_type.HasField("shape")}
     missing = [v.name for v in _free_model(p).graph.value_info if v.name not in described]
     criteria.add(
         "the tensors inside are described",

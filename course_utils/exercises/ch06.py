@@ -605,8 +605,14 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
             logger.removeHandler(listener)
             logger.setLevel(level)
             logger.propagate = propagate
-    if op_histogram(done).get("com.microsoft::Attention", 0) == 1:
-        return ""
+    left = op_histogram(done)
+    if left.get("com.microsoft::Attention", 0) == 1:
+        beside = int(left.get("Softmax", 0))
+        return (
+            ""
+            if not beside
+            else f"There is an Attention, but the old pattern is still there beside it: {beside} Softmax."
+        )
     said = next((words.split(": ")[-1] for words in heard if "failed to match" in words), "")
     if not said:
         return "It finds nothing that looks like attention: start again from the given model."
