@@ -1035,8 +1035,8 @@ cu.claim(
 # | reliable | medium (silent errors) | high | high |
 # | recommended for | vision and text, simple logic | complex logic, production | the future |
 #
-# Here is the same table, filled in by what ran in this lesson. Two rows are missing: `scan`, and code without types, in
-# each of the three mechanisms.
+# Here is the same table, filled in by what ran in this lesson. What the report calls *dynamo* is our *default*. Two rows
+# are missing: `scan`, and code without types, in each of the three mechanisms.
 
 # %%
 any_rows = {"five rows (the example)": (five,), "nine rows": (nine,)}
