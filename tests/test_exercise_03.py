@@ -162,6 +162,7 @@ def test_gate_with_a_wrong_decision(who: str) -> None:
     assert "compared with 0" in failed("3.1", gate({**p, "threshold": 0.0}), who)
     assert "sum with the threshold" in failed("3.1", gate(p, mean="ReduceSum<keepdims=0>"), who)
     assert "shift of the lower branch" in failed("3.1", gate({**p, "shift": 0.0}), who)
+    assert "subtracted in place of added" in failed("3.1", gate({**p, "shift": -p["shift"]}), who)
 
 
 def test_gate_that_decides_for_each_row() -> None:
@@ -175,6 +176,14 @@ def test_gate_that_decides_for_each_row() -> None:
         down = Add(scaled, s)
         y = Where(above, up, down) }}""")
     assert "row by row" in failed("3.1", model)
+
+
+def test_gate_that_looks_at_the_first_row() -> None:
+    model = gate(params("3.1"))
+    next(n for n in model.graph.node if n.op_type == "ReduceMean").input[0] = "row"
+    model.graph.node.insert(0, onnx.helper.make_node("Gather", ["x", "first"], ["row"], axis=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0), "first"))
+    assert "first row only" in failed("3.1", model)
 
 
 def test_gate_by_where_is_as_good() -> None:

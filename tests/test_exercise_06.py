@@ -276,8 +276,10 @@ def test_tracing_mistakes() -> None:
     assert "Write a list" in hints("6.4", with_entry(single, [1]))
     assert "Its keys must be" in hints("6.4", {**answer, "from": {"y": names}})
     assert "Its keys must be" in hints("6.4", {**answer, "from": None})
-    assert "missing or too many" in hints("6.4", {**answer, "gone": gone[:-1]})
-    assert "missing or too many" in hints("6.4", {**answer, "gone": [*gone, gone[0]]})
+    assert "1 missing: a node is gone when" in hints("6.4", {**answer, "gone": gone[:-1]})
+    assert "twice" in hints("6.4", {**answer, "gone": [*gone, gone[0]]})
+    assert f"{names[0]} is not gone" in hints("6.4", {**answer, "gone": [*gone, names[0]]})
+    assert "not the name of a node" in hints("6.4", {**answer, "gone": [*gone, "Exp"]})
     assert "list of node names" in hints("6.4", {**answer, "gone": None})
 
 

@@ -79,7 +79,11 @@ def _check_gate(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
             "It compares the sum with the threshold, not the mean.": lambda x, p: (
                 _upper(x, p) if x.sum() > p["threshold"] else _lower(x, p)
             ),
+            "It takes the mean of the first row only: the mean must be taken over the whole of x.": lambda x, p: (
+                _upper(x, p) if x[0].mean() > p["threshold"] else _lower(x, p)
+            ),
             "The shift of the lower branch is missing.": lambda x, p: _gate(x, {**p, "shift": 0}),
+            "The shift is subtracted in place of added.": lambda x, p: _gate(x, {**p, "shift": -p["shift"]}),
         },
         p,
     )
@@ -152,7 +156,15 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         p,
     )
     for length, x in zip(lengths, inputs, strict=True):
-        _all_compute(model, [x], [_last(x, p)], criteria, f"right with {length} rows", cause, atol=1e-4)
+        _all_compute(
+            model,
+            [x],
+            [_last(x, p)],
+            criteria,
+            f"right with {length} {'row' if length == 1 else 'rows'}",
+            cause,
+            atol=1e-4,
+        )
     return criteria
 
 

@@ -453,11 +453,24 @@ def _check_origins(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria.add(
         "gone lists the nodes that are in none of them",
         _as_set(answer["gone"]) == set(gone) and len(answer["gone"]) == len(gone),
-        "Write a list of node names."
-        if _as_set(answer["gone"]) is None
-        else "A name is missing or too many: a node is gone when it changed nothing, or when it computed from constants alone.",
+        _gone_hint(answer["gone"], gone, known),
     )
     return criteria
+
+
+def _gone_hint(got: object, gone: list[str], known: set[str]) -> str:
+    found = _as_set(got)
+    if found is None:
+        return "Write a list of node names."
+    if strange := sorted(found - known):
+        return f"{strange[0][:40]} is not the name of a node of the original model."
+    if extra := sorted(found - set(gone)):
+        return f"{extra[0]} is not gone: a node of the optimised model computes what it computed."
+    if missing := set(gone) - found:
+        return (
+            f"{len(missing)} missing: a node is gone when it changed nothing, or when it computed from constants alone."
+        )
+    return "A name stands in the list twice."
 
 
 def _as_set(names: object) -> set[str] | None:
