@@ -94,8 +94,9 @@ def origins(before: Model, after: Model, feed: Mapping[str, np.ndarray]) -> pd.D
     - from: the original operators, in their order. originals: the names of those nodes, or their outputs where unnamed.
 
     Method: both models run on `feed`. A tensor of `after` is the original one of the same name and values, or else the
-    first original tensor with the same values, of the same shape if there is one (nchwc tensors are unpacked before). A node stands for all original nodes
-    between the tensors it reads and the tensors it writes. Nodes inside subgraphs are not looked at.
+    first original tensor with the same values, of the same shape if there is one (nchwc tensors are unpacked before). A
+    node stands for all original nodes between the tensors it reads and the tensors it writes. Nodes inside subgraphs are
+    not looked at.
     Raises CourseError when a model cannot be read or the feed does not fit.
     """
     import pandas as pd

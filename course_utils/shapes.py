@@ -13,7 +13,8 @@ import onnxruntime as ort
 from .errors import CourseError
 from .graphs import type_text
 from .onnx_files import Model, as_model
-from .running import run
+from .running import run, session_for
+from .widget_style import INK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ def probe_sizes(
     """
     import pandas as pd
 
-    session = quiet_session(model)
+    session = session_for(model)
     names = [i.name for i in session.get_inputs()]
     values = [_array(v) for v in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
     if len(values) != len(names):
@@ -70,16 +71,6 @@ def probe_sizes(
             }
         )
     return pd.DataFrame(rows)
-
-
-def quiet_session(model: Model) -> ort.InferenceSession:
-    """A session that logs nothing: its refusals come back as exceptions, and those are what we are after."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return ort.InferenceSession(as_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes derive from Exception alone
-        raise CourseError(f"ONNX Runtime does not load this model: {_words(error).splitlines()[0]}") from None
 
 
 def _array(value: Any) -> np.ndarray:
@@ -160,7 +151,7 @@ def run_in_batches(
     """
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise CourseError(f"run_in_batches() was given batch={batch!r}: it expects a whole number of at least 1.")
-    session = model if isinstance(model, ort.InferenceSession) else quiet_session(model)
+    session = model if isinstance(model, ort.InferenceSession) else session_for(model)
     for value in session.get_inputs():
         if not value.shape or isinstance(value.shape[0], int):
             raise CourseError(
@@ -193,7 +184,7 @@ def shape_explorer(models: Mapping[str, Model], shapes: Sequence[Sequence[int]])
     shape = widgets.Dropdown(options=[" × ".join(map(str, s)) for s in shapes], index=0, description="you feed")
     stacks = []
     for label, model in models.items():
-        session = quiet_session(model)
+        session = session_for(model)
         frames = [widgets.HTML(_answer(label, session, s), layout=plain.layout, style=plain.style) for s in shapes]
         stacks.append(widgets.Stack(frames, selected_index=0))
         widgets.jslink((shape, "index"), (stacks[-1], "selected_index"))
@@ -216,7 +207,7 @@ def _answer(label: str, session: ort.InferenceSession, shape: Sequence[int]) -> 
         colour, words = "#009E73", f"✓ accepted, the result has the shape {shapes}"
     says = html.escape(f"{value.name}: {value.shape}")
     return (
-        f'<div style="line-height:1.5;border:1px solid;border-left:5px solid {colour};border-radius:6px;'
+        f'<div style="line-height:1.5;color:{INK};border:1px solid;border-left:5px solid {colour};border-radius:6px;'
         f'padding:.4em 1em">The file says <code>{says}</code><br>{words}</div>'
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 import course_utils as cu
 from course_utils.exporter import exporter_messages
 from course_utils.mechanisms import graph_html, reason
+from course_utils.widget_style import INK
 
 
 class Gate(nn.Module):
@@ -174,7 +175,9 @@ def test_explorer_is_linked_without_a_kernel_and_small(trials):
     assert "then_branch" in text
     assert "Constant_1_output_0 = 2.0" in text
     assert "GuardOnDataDependentSymNode" in text
-    assert "color:" not in text.replace("border-left:6px solid", "").replace("color:inherit", "")
+    shown = [m["state"]["value"] for m in state.values() if m["model_name"] == "HTMLModel" and "value" in m["state"]]
+    assert shown
+    assert all(f"color:{INK}" in page for page in shown if page), "text takes the colour of the page"
 
 
 def test_explorer_wants_the_same_mechanisms_everywhere(trials):
