@@ -82,14 +82,20 @@ def try_export(
 ) -> Trial:
     """Call `export(module, args, file, **how)`; then feed each input to the file and to PyTorch, and compare.
 
-    inputs: a name for each → the arguments of `module`. Lists, tuples and dicts in them are flattened for the file, in
+    inputs: a name for each → the arguments of `module`, as a tuple. Lists, tuples and dicts in them are flattened for the file, in
     the order in which the exporters do it, unless the file takes a sequence. PyTorch runs in eval mode, because that is
     what a file is for; the module is left as it was. Numbers agree within atol 1e-4 and rtol 1e-3. An error of the
     exporter, the runtime or the run is a result, not an exception. First used in lesson 03.
-    Raises CourseError when there is no input.
+    Raises CourseError when there is no input, one is no tuple, or PyTorch itself does not take it.
     """
     if not inputs:
         raise CourseError("try_export() was given no input: give it at least one, such as {'example': (x,)}.")
+    for name, given in inputs.items():
+        if not isinstance(given, tuple):
+            raise CourseError(
+                f"The input {name!r} of try_export() is a {type(given).__name__}: it expects a tuple with all arguments "
+                f"of the module, such as (x,)."
+            )
     path = Path(file)
     path.unlink(missing_ok=True)  # an old file would be taken for the result
     messages: list[str] = []
@@ -132,7 +138,12 @@ def _without_paths(text: str) -> str:
 
 
 def _outcome(proto: onnx.ModelProto, module: Any, args: tuple[Any, ...]) -> Outcome:
-    want = _eval_numbers(module, args)
+    try:
+        want = _eval_numbers(module, args)
+    except Exception as error:  # whatever a module raises
+        raise CourseError(
+            f"PyTorch itself does not run {type(module).__name__} on this input: {reason(error)}"
+        ) from None
     options = ort.SessionOptions()
     options.log_severity_level = 4  # every error comes back as an exception; the same words on stderr help nobody
     try:

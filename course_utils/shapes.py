@@ -38,7 +38,8 @@ def probe_sizes(
     sizes: what to try; by default 1 and some sizes below and above the example's.
     Returns one row per dimension: where it is, what the file says, the sizes that work, are refused, give wrong numbers
     (other than PyTorch's), and a verdict. Sizes that PyTorch refuses as well are left out.
-    Raises CourseError when the example itself does not run, or `sizes` holds anything but positive whole numbers.
+    Raises CourseError when the example itself does not run, in the file or in PyTorch, or `sizes` holds anything but
+    positive whole numbers.
     """
     import pandas as pd
 
@@ -47,9 +48,18 @@ def probe_sizes(
     values = [_array(v) for v in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
     if len(values) != len(names):
         raise CourseError(f"The model has {len(names)} inputs {names}, and probe_sizes() was given {len(values)}.")
-    if sizes is not None and not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
-        raise CourseError(f"sizes is {list(sizes)!r}: it expects positive whole numbers, such as [1, 7, 9, 16].")
+    if sizes is not None and not (
+        isinstance(sizes, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes)
+    ):
+        raise CourseError(f"sizes is {sizes!r}: it expects positive whole numbers, such as [1, 7, 9, 16].")
     run(session, dict(zip(names, values, strict=True)))  # says in one sentence when the example does not fit
+    if (
+        torch_model is not None and _of_torch(torch_model, values) is None
+    ):  # then there would be nothing to compare with
+        raise CourseError(
+            f"The PyTorch model, a {type(torch_model).__name__}, does not take the example: give probe_sizes() the module "
+            f"that was exported, and its inputs in their order."
+        )
     rows = []
     for written, places in _dimensions(session).items():
         index, axis = places[0]
@@ -146,11 +156,15 @@ def run_in_batches(
     """Run many examples, at most `batch` at a time, and join the results: output name → array. First used in lesson 04.
 
     feed: input name → array, with the examples along axis 0; the last batch is as small as it comes out.
-    Raises CourseError when the model's batch is frozen, when the arrays do not hold the same number of examples or none,
+    Raises CourseError when `feed` is no dict, when the model's batch is frozen, when the arrays do not hold the same number of examples or none,
     or when `batch` is not a positive whole number.
     """
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise CourseError(f"run_in_batches() was given batch={batch!r}: it expects a whole number of at least 1.")
+    if not isinstance(feed, Mapping):
+        raise CourseError(
+            f"run_in_batches() was given a {type(feed).__name__}: it expects a dict, from input name to array."
+        )
     session = model if isinstance(model, ort.InferenceSession) else session_for(model)
     for value in session.get_inputs():
         if not value.shape or isinstance(value.shape[0], int):
@@ -173,11 +187,12 @@ def shape_explorer(models: Mapping[str, Model], shapes: Sequence[Sequence[int]])
 
     models: label → a model with one float32 input. shapes: what to feed. Everything is run beforehand and linked in the
     browser, so that it works on a page without a kernel.
-    Raises CourseError when there is nothing to choose from, or a model has more than one input.
+    Raises CourseError when there is nothing to choose from, a shape is not made of whole numbers, or a model has more
+    than one input.
     """
     import ipywidgets as widgets
 
-    if not models or not shapes:
+    if not models or not shapes or not all(isinstance(n, int) and n >= 0 for shape in shapes for n in shape):
         raise CourseError("shape_explorer() needs at least one model and one shape, such as [4, 1, 28, 28].")
     plain = widgets.HTML()  # one layout and one style for all keeps the page small
     which = widgets.Dropdown(options=list(models), index=0, description="model")

@@ -127,6 +127,19 @@ def test_no_input():
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.ones(1, 2), "'it' of try_export.* is a Tensor: it expects a tuple"),
+        (None, "is a NoneType: it expects a tuple"),
+        ((torch.ones(1, 2), torch.ones(1, 2)), "PyTorch itself does not run Gate on this input: TypeError"),
+    ],
+)
+def test_an_input_that_pytorch_does_not_take(given, said, folder):
+    with pytest.raises(cu.CourseError, match=said):
+        cu.try_export(by_tracing, Gate(), INPUTS["above"], "gate.onnx", {"it": given})
+
+
+@pytest.mark.parametrize(
     ("error", "said"),
     [
         (ValueError("one\ntwo"), "ValueError: one"),

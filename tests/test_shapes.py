@@ -97,6 +97,9 @@ def test_sizes_of_ones_own() -> None:
         ((DOUBLE, X[0]), r"fed shape \[8, 4\]"),
         ((DOUBLE, X, None, [0]), "positive whole numbers"),
         ((DOUBLE, X, None, [2.5]), "positive whole numbers"),
+        ((DOUBLE, X, None, 5), "positive whole numbers"),
+        ((DOUBLE, X, nn.Linear(7, 7)), "a Linear, does not take the example"),
+        ((DOUBLE, X, "Double()"), "a str, does not take the example"),
         (("missing.onnx", X), "no file 'missing.onnx'"),
     ],
 )
@@ -127,6 +130,7 @@ def test_a_frozen_batch_is_one_clear_sentence() -> None:
         ({"x": np.zeros((3, 8, 4), np.float32)}, 2.0, "batch=2.0"),
         ({"x": np.zeros((0, 8, 4), np.float32)}, 2, "at least one"),
         ({}, 2, "at least one"),
+        (np.zeros((3, 8, 4), np.float32), 2, "was given a ndarray: it expects a dict"),
         ({"x": np.float32(3)}, 2, "at least one"),
         ({"z": np.zeros((3, 8, 4), np.float32)}, 2, r"named \['x'\]"),
     ],
@@ -152,7 +156,7 @@ def test_the_explorer_lives_without_a_kernel() -> None:
     assert len(json.dumps(pages)) < 10_000
 
 
-@pytest.mark.parametrize(("models", "shapes"), [({}, [(1,)]), ({"a": DOUBLE}, [])])
+@pytest.mark.parametrize(("models", "shapes"), [({}, [(1,)]), ({"a": DOUBLE}, []), ({"a": DOUBLE}, [(-1, 8, 4)])])
 def test_nothing_to_explore(models: dict, shapes: list) -> None:
     with pytest.raises(cu.CourseError, match="at least one model and one shape"):
         cu.shape_explorer(models, shapes)
