@@ -885,7 +885,8 @@ for level in ("BASIC", "EXTENDED", "ALL"):
 pd.Series(warned, name="ONNX Runtime says").to_frame()
 
 # %% [markdown]
-# It does, where the file depends on the processor. So ship the file of the exporter, or the one of `basic`, and let each machine do the rest.
+# It does, where the file depends on the processor. So ship the file of the exporter, or the one of `basic`, and let each
+# machine do the rest.
 #
 # ## Play
 #
