@@ -5,23 +5,41 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-LESSON = {  # the lesson where a reader can time it on another machine
-    "ONNX Runtime and PyTorch": "00_start_here",
-    "int8": "07_quantization",
-    "optimisation level": "06_fusion",
-    "shapes": "04_dynamic_axes",
-    "session": "05_execution_providers",
-    "size": "07_quantization",
-    "execution providers": "05_execution_providers",
-}
-TITLES = {
-    "ONNX Runtime and PyTorch": "ONNX Runtime and PyTorch",
-    "int8": "int8 instead of float32, in ONNX Runtime",
-    "optimisation level": "The levels of graph optimisation",
-    "shapes": "A static shape instead of a dynamic one",
-    "session": "Creating a session, and one run of it",
-    "size": "The size of the file",
-    "execution providers": "Another execution provider",
+# Per kind of ratio, in the order of the page: title, how to read it, and the lesson where a reader can time it again.
+GROUPS = {
+    "ONNX Runtime and PyTorch": (
+        "ONNX Runtime and PyTorch",
+        "How many times faster the second is than the first. *Eager* is PyTorch as everybody uses it.",
+        "00_start_here",
+    ),
+    "int8": (
+        "int8 instead of float32",
+        "How many times faster the int8 file is, in the same runtime.",
+        "07_quantization",
+    ),
+    "size": ("The size of the file", "How many times smaller the int8 file is.", "07_quantization"),
+    "optimisation level": (
+        "The levels of graph optimisation",
+        "How many times faster a level is than the graph as the exporter wrote it. The exporter has folded BatchNorm "
+        "already, so only the last level has much to do.",
+        "06_fusion",
+    ),
+    "shapes": (
+        "A static shape instead of a dynamic one",
+        "How many times faster the same model is when its batch is fixed.",
+        "04_dynamic_axes",
+    ),
+    "session": (
+        "Creating a session",
+        "As many runs with one input take the same time as creating the session.",
+        "05_execution_providers",
+    ),
+    "execution providers": (
+        "Another execution provider",
+        "How many times faster OpenVINO is on the same processor. Both sides are sessions of the package "
+        "`onnxruntime-openvino`, and the fastest of their runs are compared.",
+        "05_execution_providers",
+    ),
 }
 
 
@@ -38,16 +56,17 @@ def page(record: dict[str, Any], written: list[str]) -> str:
         f"**Measured** on {record['date']} · {machine['processor']}, {machine['cores']} cores "
         f"({', '.join(machine['extensions'])}) · {versions}",
         "## What the course promises",
-        f"{kept} of {len(record['promises'])} kept on this machine.",
+        f"{kept} of {len(record['promises'])} kept on this machine (✓); the others are marked ✗.",
         _table(
-            ["promise", "reach", "measured", ""],
-            [[r["what"], r["reach"], r["measured"], "✓ kept" if r["kept"] else "✗ missed"] for r in record["promises"]],
+            ["promise", "reach", "measured"],
+            [[r["what"], r["reach"], f"{'✓' if r['kept'] else '✗'} {r['measured']}"] for r in record["promises"]],
         ),
     ]
     for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
-        parts += [f"## {TITLES[group]}", _ratios(list(rows))]
-        if LESSON[group] in written:
-            parts.append(f"Time it yourself in {{doc}}`lesson {LESSON[group][:2]} <notebooks/{LESSON[group]}>`.")
+        title, reading, lesson = GROUPS[group]
+        if lesson in written:
+            reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
+        parts += [f"## {title}", reading, _ratios(list(rows))]
     if record["notebooks"]:
         rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]
         parts += [
@@ -60,17 +79,21 @@ def page(record: dict[str, Any], written: list[str]) -> str:
 
 
 def _place(row: dict[str, Any]) -> int:
-    return list(TITLES).index(row["group"])  # an unknown group fails the build: give it a title
+    return list(GROUPS).index(row["group"])  # an unknown group fails the build: give it a title
 
 
 def _ratios(rows: list[dict[str, Any]]) -> str:
-    """A table with a bar behind each ratio: its length grows with the ratio, 1 is marked by the words."""
+    """A table with a bar behind each ratio, as long as the ratio beside the largest one of the table."""
     longest = max(row["ratio"] for row in rows)
     cells = [
-        [row["model"], str(row["batch"] or "–"), f"{row['slow']} ÷ {row['fast']}", _bar(row["ratio"], longest)]
+        [
+            row["model"] + (f", batch {row['batch']}" if row["batch"] else ""),
+            f"{row['slow']} ÷ {row['fast']}",
+            _bar(row["ratio"], longest),
+        ]
         for row in rows
     ]
-    return _table(["model", "batch", "ratio of", "ratio"], cells)
+    return _table(["model", "ratio of", "ratio"], cells)
 
 
 def _bar(ratio: float, longest: float) -> str:
