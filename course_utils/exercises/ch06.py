@@ -20,6 +20,7 @@ from ..provenance import optimized
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .handouts import x_to_y
 
 OPSET, IR = 17, 8
 Weights = dict[str, np.ndarray]
@@ -662,15 +663,8 @@ def _model(
     shape_out: list[int | str],
     opsets: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape_in)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape_out)],
-        [numpy_helper.from_array(np.asarray(values, np.float32), name) for name, values in weights.items()],
-    )
-    imports = [helper.make_opsetid(domain, version) for domain, version in (opsets or {"": OPSET}).items()]
-    return helper.make_model(graph, opset_imports=imports, ir_version=IR)
+    single = {key: np.asarray(values, np.float32) for key, values in weights.items()}
+    return x_to_y(name, nodes, single, shape_in, shape_out, opsets or {"": OPSET}, ir_version=IR)
 
 
 def _is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:
