@@ -60,11 +60,8 @@ def _label(bits: int, symmetric: bool, per_channel: bool) -> str:
 def scale_and_zero_point(values: np.ndarray, bits: int, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
     """Of each row of `values` `[rows, n]`: scale and zero point; signed integers if symmetric, else unsigned ones."""
     low, high = np.minimum(values.min(1), 0), np.maximum(values.max(1), 0)
-    if symmetric:
-        scale = np.maximum(-low, high) / (2 ** (bits - 1) - 1)
-    else:
-        scale = (high - low) / (2**bits - 1)
-    scale = np.where(scale > 0, scale, 1.0)
+    width, steps = (np.maximum(-low, high), 2 ** (bits - 1) - 1) if symmetric else (high - low, 2**bits - 1)
+    scale = np.where(width > 0, width / steps, 1.0)
     return scale, np.zeros_like(scale) if symmetric else np.rint(-low / scale)
 
 
