@@ -1230,7 +1230,7 @@ for axis, (title, table, unit, loss) in zip(axes, panels):
     axis.set_title(
         f"{title}: {table['× faster'].idxmax()}\nis {table['× faster'].max():.1f}× as fast as float", fontsize=10
     )
-    axis.set(xlabel=unit, xlim=(0, table["size"].max() * 1.12), ylim=0, ylabel="times as fast as float")
+    axis.set(xlabel=unit, xlim=(0, table["size"].max() * 1.12), ylim=(0, 1.4 * table["× faster"].max()), ylabel="times as fast as float")
     axis.legend(fontsize=8, loc="upper right", handlelength=0, handletextpad=0)
 plt.show()
 
