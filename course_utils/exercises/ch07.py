@@ -222,6 +222,8 @@ def _check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         return criteria
     count = _int8_convolutions(running)
     criteria.add(f"all {_CONVS} convolutions run in int8", count == _CONVS, _float_cause(model, count))
+    if not count:  # nothing else about it matters, and such models can be slow
+        return criteria
     signed = _signed_activations(model)
     criteria.add(
         "activations are uint8",
@@ -229,9 +231,7 @@ def _check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         f"{signed} tensors are int8. x86 has no fast kernels for that: activation_type=QuantType.QUInt8.",
     )
     size = len(model.SerializeToString())
-    criteria.add(
-        f"the file has at most {p['most_bytes']:,} bytes", size <= p["most_bytes"], _size_cause(model, size, count)
-    )
+    criteria.add(f"the file has at most {p['most_bytes']:,} bytes", size <= p["most_bytes"], _size_cause(model, size))
     _is_accurate(model, _network(p["order"]), p["order"], p["points"], 1500, rng, criteria, _accuracy_cause)
     return criteria
 
@@ -282,17 +282,20 @@ def _float_cause(model: onnx.ModelProto, count: int) -> str:
     return before + "The others stay in float: is there a list in nodes_to_exclude, or op_types_to_quantize?"
 
 
-def _size_cause(model: onnx.ModelProto, size: int, count: int) -> str:
+def _size_cause(model: onnx.ModelProto, size: int) -> str:
     text = f"It has {size:,}. "
-    if count < _CONVS:
-        return text + "Weights in float take four times as many bytes."
+    large = [t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and math.prod(t.dims) > 1000]
+    if large:
+        return text + f"{large[0]} is stored as float, and takes four times as many bytes: is it in nodes_to_exclude?"
+    if "DequantizeLinear" in quantized_operators(model) and not _qlinear(model):
+        return text + "Each Q/DQ pair takes room: the format QOperator is smaller."
     if len(model.graph.value_info) > 5:
         return text + "It describes the shapes of all tensors: del model.graph.value_info[:] and save again."
-    if any(node.op_type == "DequantizeLinear" for node in model.graph.node) and "QLinearConv" not in op_histogram(
-        model
-    ):
-        return text + "Each Q/DQ pair takes room: the format QOperator is smaller."
     return text + "Compare the bytes of weights, scales and nodes, as in the lesson."
+
+
+def _qlinear(model: onnx.ModelProto) -> bool:
+    return any(node.op_type.startswith("QLinear") for node in model.graph.node)
 
 
 def _accuracy_cause(model: onnx.ModelProto) -> str:
@@ -380,6 +383,8 @@ def _check_rescue(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         if count > 0 and not _signed_activations(model)
         else _float_cause(model, count),
     )
+    if not count:
+        return criteria
 
     def cause(model: onnx.ModelProto) -> str:
         stored = {t.name: t for t in running.graph.initializer}
@@ -387,6 +392,11 @@ def _check_rescue(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
             if node.op_type == "QLinearConv" and len(node.input) > 4 and node.input[4] in stored:
                 scales = numpy_helper.to_array(stored[node.input[4]]).ravel().astype(np.float64)
                 if scales.max(initial=0) > 1:
+                    if node.input[3] not in {t.name for t in model.graph.initializer}:
+                        return (
+                            "ONNX Runtime quantized a layer that you left in float, because the tensors before and after "
+                            "it are int8. Leave both layers in float, on either side of the wide channel."
+                        )
                     return (
                         "There is still a wide channel in int8: a weight has a scale of "
                         f"{scales.max():.3g}. Look for the layer with the loss debug, channel by channel."
@@ -401,7 +411,7 @@ def _check_rescue(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
             )
         return _accuracy_cause(model)
 
-    _is_accurate(model, _network(p["order"]), p["order"], 1.5, 1500, rng, criteria, cause)
+    _is_accurate(model, _network(p["order"]), p["order"], 1.5, 1000, rng, criteria, cause)
     return criteria
 
 
