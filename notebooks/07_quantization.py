@@ -739,24 +739,24 @@ rescues = {
 rows = {}
 for k in (1, 16, 256, 4096):
     file = stretched(k)
-    rows[k] = {"float": accuracy(answers(file, 1000))}
+    rows[k] = {"float": accuracy(answers(file, 500))}
     for rescue, options in rescues.items():
         reader = cu.Calibration(file, {"image": calibration[:50]})
         quantize_static(file, "work/07_try.onnx", reader, **(settings | options))
-        rows[k][rescue] = accuracy(answers("work/07_try.onnx", 1000))
+        rows[k][rescue] = accuracy(answers("work/07_try.onnx", 500))
 collapse = pd.DataFrame(rows).T
 
 # %%
 lost = collapse["float"].iloc[-1] - collapse["per channel"].iloc[-1]
 axes = collapse.plot(marker="o", logx=True, title=f"The same function, and int8 loses {lost:.0f} points")
-axes.set(xlabel="factor k of one channel", ylabel="accuracy on 1 000 images, %", ylim=(0, 100), xticks=list(rows))
+axes.set(xlabel="factor k of one channel", ylabel="accuracy on 500 images, %", ylim=(0, 100), xticks=list(rows))
 axes.set_xticklabels(rows)
 plt.show()
 
 # %%
 assert collapse["float"].max() - collapse["float"].min() <= 0.5
 assert lost > 20
-assert collapse["per channel, two layers in float"].min() > reference - 1
+assert (collapse["float"] - collapse["per channel, two layers in float"]).max() < 1.5
 
 # %% [markdown]
 # With one scale per tensor, the wide channel takes all integers for itself, and the other 63 channels share a few. A
