@@ -1221,7 +1221,7 @@ for axis, (title, table, unit, loss) in zip(axes, panels):
     spots = axis.scatter(table["size"], table["× faster"], s=120, c=table["lost"], cmap="viridis_r", edgecolor="black")
     figure.colorbar(spots, location="bottom", label=loss)
     for i, (name, row) in enumerate(table.iterrows(), 1):
-        axis.annotate(str(i), row[["size", "× faster"]], xytext=(8, -4 - 3 * (i % 4)), textcoords="offset points")
+        axis.annotate(str(i), row[["size", "× faster"]], xytext=(8 + 9 * (i % 5), -4), textcoords="offset points")
         axis.plot([], [], " ", label=f"{i}: {name}")
     axis.axhline(1, color="C6", linewidth=1)
     axis.set_title(
