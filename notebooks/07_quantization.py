@@ -266,10 +266,8 @@ cures = {
     "no value info": outcome(quantize_dynamic, "work/07_bare.onnx", "work/07_dynamic.onnx"),
     "DefaultTensorType": outcome(quantize_dynamic, "work/07_exported.onnx", "work/07_dynamic.onnx", **float_type),
 }
-pd.Series(cures, name="quantize_dynamic").to_frame()
-
-# %%
 assert cures["quant_pre_process before"] == cures["no value info"] == "works"
+pd.Series(cures, name="quantize_dynamic").to_frame()
 
 # %% [markdown]
 # Two of them do; the type of a tensor was not the trouble here. `quant_pre_process` is the cure to remember, and what the
@@ -500,11 +498,9 @@ logits = {"float": answers("work/07_float.onnx")}
 logits |= {form: answers(file) for form, file in forms.items()}
 accuracies = {form: accuracy(values) for form, values in logits.items()}
 agree = 100 * (logits["QDQ"].argmax(1) == logits["QOperator"].argmax(1)).mean()
-pd.Series(accuracies | {"QDQ and QOperator agree": agree}, name="% of 10 000 images").round(2).to_frame()
-
-# %%
 assert accuracies["float"] - min(accuracies.values()) <= 0.5
 assert agree > 99.5
+pd.Series(accuracies | {"QDQ and QOperator agree": agree}, name="% of 10 000 images").round(2).to_frame()
 
 # %% [markdown]
 # Less than half a point is lost, often nothing at all. So why is static the way for convolutional networks?
@@ -896,6 +892,10 @@ def lean(file):
     return proto.SerializeToString()
 
 
+# %% [markdown]
+# The name of a tensor tells what it holds. Whatever is left over describes the graph: nodes, and names again and again.
+
+
 # %%
 def kind_of(name):
     if name.endswith(("_scale", "_zero_point")):
@@ -1105,6 +1105,9 @@ quantizer = MatMulNBitsQuantizer(onnx.load("work/07_text.onnx"), bits=4, block_s
 quantizer.process()
 quantizer.model.save_model_to_file("work/07_text_4bit.onnx")
 
+# %% [markdown]
+# What has become of the products?
+
 # %%
 text_files = {"float": "work/07_text.onnx", "dynamic int8": "work/07_text_all.onnx"}
 text_files |= {"dynamic int8, products only": "work/07_text_products.onnx", "4-bit weights": "work/07_text_4bit.onnx"}
@@ -1158,6 +1161,9 @@ weight_products = int(counts.loc["MatMul", "float"] - counts.loc["MatMul", "dyna
 integer = cu.op_histogram(inner)
 fused = sum(int(integer[name]) for name in integer.index if name.endswith(("DynamicQuantizeMatMul", "IntegerToFloat")))
 {"products with a weight": weight_products, "integer kernels for them": fused}
+
+# %% [markdown]
+# The scales: `DynamicQuantizeLinear` writes them as its second output. We make them outputs of the model.
 
 # %%
 probe = onnx.load("work/07_text_products.onnx")
