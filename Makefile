@@ -33,7 +33,7 @@ notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
 assignments: $(VENV)/.all ## write the exercises with solutions into build/solutions (for instructors)
 	$(PY) notebooks/generate.py --solutions build/solutions
 
-bench: $(VENV)/.lab ## measure speed and size on this machine, into data/bench.json (about 5 minutes)
+bench: $(VENV)/.all ## measure speed, size and memory on this machine, into data/bench.json (about 10 minutes)
 	$(PY) data/bench.py
 
 ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own

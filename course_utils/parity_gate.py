@@ -86,10 +86,10 @@ def parity(
     names = [i.name for i in session.get_inputs()]
     if len(names) != len(inputs):
         raise CourseError(f"The ONNX model has {len(names)} inputs {names}, and parity() was given {len(inputs)}.")
-    feed = {name: _numpy(value) for name, value in zip(names, inputs, strict=True)}
+    feed = {name: as_numpy(value) for name, value in zip(names, inputs, strict=True)}
     got = list(run(session, feed).values())
-    with _untouched(torch_model):
-        want = [_numpy(t) for t in _flatten(torch_model(*inputs))]
+    with untouched(torch_model):
+        want = [as_numpy(t) for t in tensors_in(torch_model(*inputs))]
     if len(want) != len(got):
         raise CourseError(f"The PyTorch model returns {len(want)} tensors, the ONNX model {len(got)}.")
     worst_abs = worst_rel = 0.0
@@ -97,7 +97,7 @@ def parity(
         if x.shape != y.shape or x.dtype != y.dtype:
             text = f"output {index} is {x.dtype} {list(x.shape)} in ONNX, {y.dtype} {list(y.shape)} in PyTorch"
             return Parity(np.inf, np.inf, atol, rtol, within=False, mismatch=text)
-        delta = _difference(x, y)
+        delta = difference(x, y)
         worst_abs = max(worst_abs, delta)
         scale = float(np.abs(y[np.isfinite(y)]).max(initial=0)) if y.dtype.kind == "f" else 1.0
         worst_rel = max(worst_rel, delta / scale if scale else delta)
@@ -115,7 +115,7 @@ def parity(
 
 
 @contextmanager
-def _untouched(model: torch.nn.Module) -> Iterator[None]:
+def untouched(model: torch.nn.Module) -> Iterator[None]:
     """Run a model without a trace: no gradients, the random state kept, and BatchNorm's running statistics put back."""
     import torch
 
@@ -128,17 +128,19 @@ def _untouched(model: torch.nn.Module) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """The values of a tensor, from any device, without gradients."""
     return tensor.detach().cpu().numpy()
 
 
-def _flatten(result: Any) -> list[torch.Tensor]:
+def tensors_in(result: Any) -> list[torch.Tensor]:
+    """All tensors in nested tuples, lists and dicts, in the order in which the exporters flatten them."""
     from torch.utils._pytree import tree_leaves
 
     return [leaf for leaf in tree_leaves(result) if hasattr(leaf, "detach")]
 
 
-def _difference(x: np.ndarray, y: np.ndarray) -> float:
+def difference(x: np.ndarray, y: np.ndarray) -> float:
     """Largest |x - y|; equal infinities and NaN at the same place count as equal, a NaN on one side as infinite."""
     if x.size == 0:
         return 0.0
@@ -167,13 +169,13 @@ def _torch_tensors(
     class Recorder(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             result = func(*args, **(kwargs or {}))
-            for tensor in _flatten(result):
+            for tensor in tensors_in(result):
                 if tensor.dtype is not torch.bfloat16:  # NumPy has no such type
-                    values = _numpy(tensor).reshape(-1).copy()  # a copy: in-place operators overwrite
+                    values = as_numpy(tensor).reshape(-1).copy()  # a copy: in-place operators overwrite
                     seen.setdefault((values.dtype, values.size), []).append(values)
             return result
 
-    with _untouched(model), Recorder():
+    with untouched(model), Recorder():
         model(*inputs)
     return seen
 

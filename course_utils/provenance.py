@@ -45,13 +45,14 @@ def optimized(model: Model, level: str = "all") -> onnx.ModelProto:
 
     if level not in LEVELS:
         raise CourseError(f"There is no level {level!r}. ONNX Runtime has: {', '.join(LEVELS)}.")
+    data = as_model(model).SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
         options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         options.log_severity_level = 4  # it warns that the file fits this machine; ours lives for a moment only
         try:
-            ort.InferenceSession(as_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exception classes derive from Exception alone
             raise CourseError(f"ONNX Runtime does not load this model: {str(error).strip().splitlines()[0]}") from None
         return onnx.load(options.optimized_model_filepath)
@@ -94,8 +95,9 @@ def origins(before: Model, after: Model, feed: Mapping[str, np.ndarray]) -> pd.D
     - from: the original operators, in their order. originals: the names of those nodes, or their outputs where unnamed.
 
     Method: both models run on `feed`. A tensor of `after` is the original one of the same name and values, or else the
-    first original tensor with the same values, of the same shape if there is one (nchwc tensors are unpacked before). A node stands for all original nodes
-    between the tensors it reads and the tensors it writes. Nodes inside subgraphs are not looked at.
+    first original tensor with the same values, of the same shape if there is one (nchwc tensors are unpacked before). A
+    node stands for all original nodes between the tensors it reads and the tensors it writes. Nodes inside subgraphs are
+    not looked at.
     Raises CourseError when a model cannot be read or the feed does not fit.
     """
     import pandas as pd

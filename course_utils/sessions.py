@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CourseError
 from .onnx_files import Model, as_model
 from .paths import PACKAGE, data_path
+from .widget_style import INK
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -166,8 +167,6 @@ def ep_record(name: str) -> dict[str, Any] | None:
 
 # The widget
 
-# The text colour of the book's theme, or else JupyterLab's: on a page without a kernel widgets bring dark ink.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _COLOURS = {CPU: "#0072B2"}
 _OTHER = "#D55E00"
 
@@ -224,7 +223,7 @@ def frame(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
         parts.append(_nodes(record["models"][entry["model"]], entry))
     source = f"{record['versions']['package']}, {record['machine']['processor']}, {record['date']}"
     parts.append(f"<p><small>{html.escape(source)}</small></p>")
-    return f'<div style="line-height:1.4;color:{_INK}">{"".join(parts)}</div>'
+    return f'<div style="line-height:1.4;color:{INK}">{"".join(parts)}</div>'
 
 
 def _nodes(nodes: Sequence[Sequence[str]], entry: Mapping[str, Any]) -> str:

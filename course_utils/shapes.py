@@ -13,7 +13,8 @@ import onnxruntime as ort
 from .errors import CourseError
 from .graphs import type_text
 from .onnx_files import Model, as_model
-from .running import run
+from .running import run, session_for
+from .widget_style import INK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,18 +38,28 @@ def probe_sizes(
     sizes: what to try; by default 1 and some sizes below and above the example's.
     Returns one row per dimension: where it is, what the file says, the sizes that work, are refused, give wrong numbers
     (other than PyTorch's), and a verdict. Sizes that PyTorch refuses as well are left out.
-    Raises CourseError when the example itself does not run, or `sizes` holds anything but positive whole numbers.
+    Raises CourseError when the example itself does not run, in the file or in PyTorch, or `sizes` holds anything but
+    positive whole numbers.
     """
     import pandas as pd
 
-    session = quiet_session(model)
+    session = session_for(model)
     names = [i.name for i in session.get_inputs()]
     values = [_array(v) for v in (inputs if isinstance(inputs, tuple | list) else (inputs,))]
     if len(values) != len(names):
         raise CourseError(f"The model has {len(names)} inputs {names}, and probe_sizes() was given {len(values)}.")
-    if sizes is not None and not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
-        raise CourseError(f"sizes is {list(sizes)!r}: it expects positive whole numbers, such as [1, 7, 9, 16].")
+    if sizes is not None and not (
+        isinstance(sizes, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes)
+    ):
+        raise CourseError(f"sizes is {sizes!r}: it expects positive whole numbers, such as [1, 7, 9, 16].")
     run(session, dict(zip(names, values, strict=True)))  # says in one sentence when the example does not fit
+    if (
+        torch_model is not None and _of_torch(torch_model, values) is None
+    ):  # then there would be nothing to compare with
+        raise CourseError(
+            f"The PyTorch model, a {type(torch_model).__name__}, does not take the example: give probe_sizes() the module "
+            f"that was exported, and its inputs in their order."
+        )
     rows = []
     for written, places in _dimensions(session).items():
         index, axis = places[0]
@@ -70,16 +81,6 @@ def probe_sizes(
             }
         )
     return pd.DataFrame(rows)
-
-
-def quiet_session(model: Model) -> ort.InferenceSession:
-    """A session that logs nothing: its refusals come back as exceptions, and those are what we are after."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        return ort.InferenceSession(as_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes derive from Exception alone
-        raise CourseError(f"ONNX Runtime does not load this model: {_words(error).splitlines()[0]}") from None
 
 
 def _array(value: Any) -> np.ndarray:
@@ -155,12 +156,16 @@ def run_in_batches(
     """Run many examples, at most `batch` at a time, and join the results: output name → array. First used in lesson 04.
 
     feed: input name → array, with the examples along axis 0; the last batch is as small as it comes out.
-    Raises CourseError when the model's batch is frozen, when the arrays do not hold the same number of examples or none,
+    Raises CourseError when `feed` is no dict, when the model's batch is frozen, when the arrays do not hold the same number of examples or none,
     or when `batch` is not a positive whole number.
     """
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise CourseError(f"run_in_batches() was given batch={batch!r}: it expects a whole number of at least 1.")
-    session = model if isinstance(model, ort.InferenceSession) else quiet_session(model)
+    if not isinstance(feed, Mapping):
+        raise CourseError(
+            f"run_in_batches() was given a {type(feed).__name__}: it expects a dict, from input name to array."
+        )
+    session = model if isinstance(model, ort.InferenceSession) else session_for(model)
     for value in session.get_inputs():
         if not value.shape or isinstance(value.shape[0], int):
             raise CourseError(
@@ -182,18 +187,19 @@ def shape_explorer(models: Mapping[str, Model], shapes: Sequence[Sequence[int]])
 
     models: label → a model with one float32 input. shapes: what to feed. Everything is run beforehand and linked in the
     browser, so that it works on a page without a kernel.
-    Raises CourseError when there is nothing to choose from, or a model has more than one input.
+    Raises CourseError when there is nothing to choose from, a shape is not made of whole numbers, or a model has more
+    than one input.
     """
     import ipywidgets as widgets
 
-    if not models or not shapes:
+    if not models or not shapes or not all(isinstance(n, int) and n >= 0 for shape in shapes for n in shape):
         raise CourseError("shape_explorer() needs at least one model and one shape, such as [4, 1, 28, 28].")
     plain = widgets.HTML()  # one layout and one style for all keeps the page small
     which = widgets.Dropdown(options=list(models), index=0, description="model")
     shape = widgets.Dropdown(options=[" × ".join(map(str, s)) for s in shapes], index=0, description="you feed")
     stacks = []
     for label, model in models.items():
-        session = quiet_session(model)
+        session = session_for(model)
         frames = [widgets.HTML(_answer(label, session, s), layout=plain.layout, style=plain.style) for s in shapes]
         stacks.append(widgets.Stack(frames, selected_index=0))
         widgets.jslink((shape, "index"), (stacks[-1], "selected_index"))
@@ -216,7 +222,7 @@ def _answer(label: str, session: ort.InferenceSession, shape: Sequence[int]) -> 
         colour, words = "#009E73", f"✓ accepted, the result has the shape {shapes}"
     says = html.escape(f"{value.name}: {value.shape}")
     return (
-        f'<div style="line-height:1.5;border:1px solid;border-left:5px solid {colour};border-radius:6px;'
+        f'<div style="line-height:1.5;color:{INK};border:1px solid;border-left:5px solid {colour};border-radius:6px;'
         f'padding:.4em 1em">The file says <code>{says}</code><br>{words}</div>'
     )
 

@@ -13,13 +13,12 @@ from .errors import CourseError
 from .graphs import op_histogram
 from .onnx_files import Model, as_model
 from .provenance import LEVELS, optimized, origins, traffic
+from .widget_style import INK
 
 if TYPE_CHECKING:
     import pandas as pd
     from ipywidgets import VBox
 
-# On a page without a kernel widgets come with dark ink of their own, which a dark page would swallow.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _COLOURS = {"kept": "currentColor", "fused": "#009E73", "rewritten": "#0072B2", "inserted": "#E69F00"}
 _OTHER = "#D55E00"
 _BAR = 150  # pixels of the longest bar
@@ -72,7 +71,7 @@ def frame(level: str, table: pd.DataFrame, operators: pd.Series, moved: int, lon
     rows = "".join(_node(row) for row in here.to_dict("records"))
     lost = ", ".join(html.escape(f"{row['from']} ({row['what']})") for row in gone.to_dict("records"))
     return (
-        f'<div style="line-height:1.5;color:{_INK}"><p><b>{level}</b>: {len(here)} nodes, '
+        f'<div style="line-height:1.5;color:{INK}"><p><b>{level}</b>: {len(here)} nodes, '
         f"{moved / 1024:,.0f} KiB between them in one run</p>"
         f'<div style="display:flex;flex-wrap:wrap;gap:1.5em"><ol style="max-height:420px;overflow-y:auto;margin:0;'
         f'padding:0 1em 0 2.5em" tabindex="0" aria-label="nodes at level {level}">{rows}</ol>{_bars(operators, longest)}</div>'

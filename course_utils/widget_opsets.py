@@ -10,6 +10,7 @@ import onnx
 
 from .errors import CourseError
 from .opsets import Edition, editions, editions_of
+from .widget_style import INK
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -24,9 +25,6 @@ _MODELS_USE = (
     "GridSample DFT STFT LayerNormalization MelWeightMatrix BitwiseAnd Col2Im GroupNormalization Mish DeformConv "
     "AffineGrid Gelu Attention RMSNormalization RotaryEmbedding Swish"
 )
-# The text colour of the book's theme, or else JupyterLab's: on a page without a kernel, widgets come with dark ink of
-# their own, which a dark page would swallow.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _STEP, _TOP = 22, 16  # pixels between two opsets, and down to the line
 
 
@@ -72,7 +70,7 @@ def frame(versions: Sequence[Edition]) -> str:
         for e in reversed(versions)
     )
     return (
-        f'<div style="line-height:1.4;color:{_INK}"><p>{text}</p>{_time_line(versions)}'
+        f'<div style="line-height:1.4;color:{INK}"><p>{text}</p>{_time_line(versions)}'
         f'<table style="text-align:left;border-collapse:collapse" border="1" cellpadding="4"><tr><th>opset</th>'
         f"<th>inputs</th><th>attributes</th><th>what is different</th></tr>{rows}</table></div>"
     )

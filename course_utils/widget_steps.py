@@ -18,11 +18,10 @@ import onnx
 from .graphs import attribute_text
 from .onnx_files import Model, as_model
 from .running import run_all
+from .widget_style import INK
 
 _LARGEST_TABLE = 6  # rows and columns of a tensor that is shown as numbers
 _LARGEST_STRIP = 16  # channels of a feature map that are shown as pictures
-# Without a kernel ipywidgets inks HTML black, also on a dark page: take the book's or JupyterLab's own colour of text.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _BOX = "border: 1px solid; border-radius: 6px; padding: 0.3em 0.8em; margin: 0.3em 0"
 
 
@@ -57,7 +56,7 @@ def _frame(index: int, node: onnx.NodeProto, of: int, tensors: Mapping[str, np.n
     ]
     rows += [_tensor("out", name, tensors.get(name)) for name in node.output if name]
     return (
-        f'<div style="line-height: 1.5; color: {_INK}">{title}<div style="{_BOX}"><small>{attributes or "no attributes"}</small></div>'
+        f'<div style="line-height: 1.5; color: {INK}">{title}<div style="{_BOX}"><small>{attributes or "no attributes"}</small></div>'
         f"{''.join(rows)}</div>"
     )
 

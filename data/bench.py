@@ -1,13 +1,15 @@
-"""Measure the course's promises about speed and size on this machine: `make bench`.
+"""Measure the course's promises about speed, size and memory on this machine: `make bench`.
 
-Every figure is a ratio of things timed in turns in one run, with one thread each (`cu.compare`). The table goes to the
-terminal and, with machine, versions and date, to `data/bench.json`, which the book shows. Nothing here is a test: the
-numbers belong to the machine they were taken on.
+Every figure of speed is a ratio of things timed in turns in one run, with one thread each (`cu.compare`). The tables go
+to the terminal and, with machine, versions and date, to `data/bench.json`, which the book shows. Nothing here is a
+test: the numbers belong to the machine they were taken on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
+from bench_notebooks import measure_notebook
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_static
 
 HERE = Path(__file__).parent
@@ -32,6 +36,8 @@ LEVELS = {
     "extended": Level.ORT_ENABLE_EXTENDED,
     "all": Level.ORT_ENABLE_ALL,
 }
+OPENVINO = "OpenVINOExecutionProvider"
+IMPORT = "import time; start = time.perf_counter(); import course_utils; print(time.perf_counter() - start)"
 
 
 class Pictures(CalibrationDataReader):
@@ -67,19 +73,21 @@ def export(model: torch.nn.Module, x: np.ndarray, path: Path, *, dynamic: bool =
 
 
 def quantize(path: Path, batches: list[np.ndarray]) -> Path:
-    """Static int8: activations uint8, weights int8 per channel, in QDQ form."""
+    """Static int8 in QDQ form: activations uint8, weights int8, one scale per tensor."""
     prepared, target = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
     quant_pre_process(path, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        target,
-        Pictures(batches),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
+    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(prepared, target, Pictures(batches), quant_format=QuantFormat.QDQ, **kinds)
     return target
+
+
+def size(path: Path) -> int:
+    """Bytes of what a session needs: without the exporter's notes and the shapes of inner tensors."""
+    model = onnx.load(path)
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer):
+        del part.metadata_props[:]
+    del model.graph.value_info[:]
+    return model.ByteSize()
 
 
 def accuracy(path: Path) -> float:
@@ -91,57 +99,93 @@ def accuracy(path: Path) -> float:
 
 
 class Bench:
-    """Collects rows: what was compared, the ratio, and the busy share of other programs while it was measured."""
+    """Collects ratios, and the promises that some of them keep or miss.
+
+    others: share of the processors that other programs used while a ratio was measured.
+    """
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.ratios: list[dict[str, Any]] = []
+        self.promises: list[dict[str, Any]] = []
 
-    def time(self, what: str, model: str, batch: int, slow: str, candidates: dict[str, Callable[[], Any]]) -> None:
-        """One row for each candidate against `slow`: how many times less time it takes."""
+    def time(
+        self, group: str, model: str, batch: int, candidates: dict[str, Callable[[], Any]], slow: str | None = None
+    ) -> None:
+        """How many times less time each candidate takes than `slow`, the first one unless another is named."""
+        slow = slow or next(iter(candidates))
         result = cu.compare(candidates, threads=1, rounds=40, seconds=25)
         for fast in candidates:
             if fast != slow:
-                self.add(what, model, batch, f"{slow} ÷ {fast}", result.ratio(slow, fast), result.others)
+                self.ratio(group, model, batch, slow, fast, result.ratio(slow, fast), result.others)
 
-    def add(
-        self, what: str, model: str, batch: int | None, ratio_of: str, ratio: float, others: float | None = None
+    def ratio(
+        self, group: str, model: str, batch: int | None, slow: str, fast: str, ratio: float, others: float | None = None
     ) -> None:
-        row = {"what": what, "model": model, "batch": batch, "ratio of": ratio_of, "ratio": round(ratio, 3)}
-        self.rows.append({**row, "others": None if others is None else round(others, 2)})
-        print(f"  {model:15} {batch or '':>3}  {ratio_of:38} {ratio:8.2f}", flush=True)
+        others = None if others is None else round(others, 2)
+        row = {"group": group, "model": model, "batch": batch, "slow": slow, "fast": fast, "ratio": round(ratio, 3)}
+        self.ratios.append(row | {"others": others})
+        print(f"  {model:22} {batch or '':>3}  {f'{slow} ÷ {fast}':32} {ratio:8.2f}", flush=True)
+
+    def found(self, model: str, batch: int | None, slow: str, fast: str) -> float:
+        key = (model, batch, slow, fast)
+        return next(r["ratio"] for r in self.ratios if (r["model"], r["batch"], r["slow"], r["fast"]) == key)
+
+    def promise(self, what: str, sign: str, reach: float, measured: float, unit: str) -> None:
+        kept = measured >= reach if sign == "≥" else measured <= reach
+        row = {"what": what, "reach": f"{sign} {reach:g} {unit}", "measured": f"{measured:.3g} {unit}", "kept": kept}
+        self.promises.append(row)
+        print(f"  {what:62} {row['reach']:>12} {row['measured']:>13}  {'kept' if kept else 'MISSED'}", flush=True)
 
 
 def main() -> None:
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--no-notebooks", action="store_true", help="leave the notebooks out: a few minutes less")
+    arguments = parse.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     bench = Bench()
     images, _ = cu.fashion_mnist("calibration")
     calibration = [cu.normalize(part) for part in np.split(images[:500], 10)]
-    rng = np.random.default_rng(0)
-    big = rng.normal(size=(64, 3, 224, 224)).astype(np.float32)
-    models = {
-        "fashion_resnet": (cu.fashion_resnet(), cu.normalize(images[:64]), calibration),
-        "resnet18": (cu.resnet18(), big, [big[i : i + 4] for i in range(0, 16, 4)]),
-    }
-    for name, (model, x, batches) in models.items():
-        measure(bench, folder, name, model, x, batches)
-    ratio_of_points = (accuracy(folder / "fashion_resnet.onnx") - accuracy(folder / "fashion_resnet.int8.onnx")) * 100
-    bench.add("points of accuracy lost", "fashion_resnet", None, "fp32 − int8, percentage points", ratio_of_points)
+    big = np.random.default_rng(0).normal(size=(64, 3, 224, 224)).astype(np.float32)
+    measure_model(bench, folder, "fashion_resnet", cu.fashion_resnet(), cu.normalize(images[:64]), calibration)
+    measure_model(bench, folder, "resnet18", cu.resnet18(), big, [big[i : i + 4] for i in range(0, 16, 4)])
+    measure_providers(bench)
+    lost = (accuracy(folder / "fashion_resnet.onnx") - accuracy(folder / "fashion_resnet.int8.onnx")) * 100
+    notebooks = [] if arguments.no_notebooks else measure_notebooks()
+
+    print("promises")
+    for model, batch in [("fashion_resnet", 64), ("resnet18", 1)]:
+        faster = bench.found(model, batch, "fp32", "int8")
+        bench.promise(f"static int8 is faster than fp32: {model}, batch {batch}", "≥", 2.2, faster, "×")
+    for model in ("fashion_resnet", "resnet18"):
+        smaller = bench.found(model, None, "fp32 bytes", "int8 bytes")
+        bench.promise(f"static int8 is smaller than fp32: {model}", "≥", 3.6, smaller, "×")
+    bench.promise("static int8 loses accuracy: fashion_resnet, 10 000 images", "≤", 0.5, lost, "points")
+    faster = bench.found("resnet18", 1, "eager", "ORT")
+    bench.promise("ONNX Runtime is faster than PyTorch eager: resnet18, batch 1", "≥", 1.5, faster, "×")
+    seconds = float(subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, check=True).stdout)
+    bench.promise("import course_utils", "≤", 0.15, seconds, "s")
+    if notebooks:
+        slowest, largest = (max(row[key] for row in notebooks) for key in ("seconds", "peak_mib"))
+        bench.promise("the slowest notebook, start to end", "≤", 60, slowest, "s")
+        bench.promise("the largest notebook, resident memory", "≤", 2048, largest, "MiB")
     machine = cu.machine()
     record = {
         "date": date.today().isoformat(),
         "machine": {"processor": machine.processor, "cores": machine.cores, "extensions": machine.extensions},
         "versions": machine.versions,
-        "threads": 1,
-        "rows": bench.rows,
+        "promises": bench.promises,
+        "ratios": bench.ratios,
+        "notebooks": notebooks,
     }
     (HERE / "bench.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print("\nwritten to data/bench.json")
 
 
-def measure(
+def measure_model(
     bench: Bench, folder: Path, name: str, model: torch.nn.Module, x: np.ndarray, batches: list[np.ndarray]
 ) -> None:
+    """Everything that is compared with one model. x: 64 inputs. batches: what calibration sees."""
     print(name)
     fp32 = export(model, x, folder / f"{name}.onnx")
     int8 = quantize(fp32, batches)
@@ -163,15 +207,46 @@ def measure(
         except Exception as error:  # no C++ compiler, for one
             print(f"  torch.compile does not work here: {str(error).splitlines()[0]}")
             del everyone["torch.compile"]
-        bench.time("ONNX Runtime and PyTorch", name, batch, "eager", everyone)
-        bench.time("int8", name, batch, "fp32", {"fp32": runner(fp32, array), "int8": runner(int8, array)})
+        bench.time("ONNX Runtime and PyTorch", name, batch, everyone)
+        if "torch.compile" in everyone:
+            compile_ratio = bench.found(name, batch, "eager", "ORT") / bench.found(
+                name, batch, "eager", "torch.compile"
+            )
+            bench.ratio("ONNX Runtime and PyTorch", name, batch, "torch.compile", "ORT", compile_ratio)
+        bench.time("int8", name, batch, {"fp32": runner(fp32, array), "int8": runner(int8, array)})
     one = x[:1]
     levels = {label: runner(fp32, one, level) for label, level in LEVELS.items()}
-    bench.time("optimisation level", name, 1, "as written", levels)
+    bench.time("optimisation level", name, 1, levels)
     static = export(model, one, folder / f"{name}.static.onnx", dynamic=False)
-    bench.time("shapes", name, 1, "dynamic", {"dynamic": runner(fp32, one), "static": runner(static, one)})
-    bench.time("session", name, 1, "create", {"create": lambda: session(fp32), "run": runner(fp32, one)})
-    bench.add("size", name, None, "fp32 ÷ int8, bytes", fp32.stat().st_size / int8.stat().st_size)
+    bench.time("shapes", name, 1, {"dynamic": runner(fp32, one), "static": runner(static, one)})
+    bench.time("session", name, 1, {"create": lambda: session(fp32), "run": runner(fp32, one)})
+    bench.ratio("size", name, None, "fp32 bytes", "int8 bytes", size(fp32) / size(int8))
+
+
+def measure_providers(bench: Bench) -> None:
+    """CPU ÷ OpenVINO, where `make ep-openvino` has built the second environment. Both times are of that environment."""
+    print("execution providers")
+    python = cu.second_environment("openvino")
+    if python is None:
+        print("  no second environment here: make ep-openvino")
+        return
+    found = cu.run_ep_experiment(OPENVINO, python=python, rounds=100)
+    for row in found["latencies"]:
+        if row["provider"] == OPENVINO:
+            bench.ratio(
+                "execution providers", row["model"], row["batch"], "CPU", "OpenVINO", row["ratio"], found["others"]
+            )
+
+
+def measure_notebooks() -> list[dict[str, Any]]:
+    """Every lesson, run from start to end in a kernel of its own."""
+    print("notebooks")
+    rows = []
+    for path in sorted(HERE.parent.glob("notebooks/[0-9]*.ipynb")):
+        seconds, peak = measure_notebook(path)
+        rows.append({"notebook": path.stem, "seconds": round(seconds, 1), "peak_mib": round(peak)})
+        print(f"  {path.stem:32} {seconds:6.1f} s {peak:8.0f} MiB", flush=True)
+    return rows
 
 
 if __name__ == "__main__":

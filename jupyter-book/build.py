@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ STAGE = BUILD / "stage"
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 
 import generate  # noqa: E402 - notebooks/generate.py
+import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
 
 from course_utils.netron_static import build as build_netron  # noqa: E402
@@ -84,7 +86,8 @@ def execution_cache() -> Path:
     """
     digest = hashlib.sha256()
     files = [ROOT / "constraints.txt", *(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
-    for file in sorted(f for f in files if f.is_file() and "__pycache__" not in f.parts and ".training" not in f.parts):
+    unread = {"__pycache__", ".training", "bench.json"}  # by notebooks
+    for file in sorted(f for f in files if f.is_file() and unread.isdisjoint(f.parts)):
         digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     cache = BUILD / f"cache-{digest.hexdigest()[:16]}"
     for old in set(BUILD.glob("cache-*")) - {cache}:
@@ -121,6 +124,7 @@ def stage(packages: Path, cache: Path) -> None:
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "claims.md": pages.claims(written),
+        "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8")), written),
     }
     known = {"slug": generate.SLUG, "release": generate.RELEASE, "lessons": pages.lesson_cards(written)}
     for name, text in texts.items():

@@ -53,7 +53,10 @@ def contents(written: list[str]) -> dict[str, Any]:
         "parts": [
             {"caption": "Begin", "chapters": [{"file": "how_to_study"}]},
             {"caption": "Lessons", "chapters": chapters},
-            {"caption": "Reference", "chapters": [{"file": "claims"}, {"file": "for_instructors"}]},
+            {
+                "caption": "Reference",
+                "chapters": [{"file": name} for name in ("claims", "measured", "for_instructors")],
+            },
         ],
     }
 

@@ -347,8 +347,19 @@ pd.Series(messages, name="the exporter").to_frame()
 # %% [markdown]
 # The exporter saw that the code adds up only when the sizes are equal, and wrote the same names.
 #
-# > **Note** Never use *the same tensor* for two inputs of the example, as in `(x, x)`. The exporter may take the two
-# > inputs for one, and the file will ignore the other.
+# One trap. To save a line, somebody writes *the same tensor* for both inputs of the example:
+
+# %%
+with cu.exporter_messages():
+    twins = (tokens, tokens)
+    torch.onnx.export(attention, twins, "work/04_twins.onnx", **io, **how, dynamic_shapes=(both, both))
+read = {name for node in onnx.load("work/04_twins.onnx").graph.node for name in node.input}
+assert len(read & {"tokens", "mask"}) == 1
+print("the graph reads:", read & {"tokens", "mask"})
+cu.parity(attention, "work/04_twins.onnx", (tokens, mask))
+
+# %% [markdown]
+# The exporter took the two inputs for one. Both stand in the file, and one of them has no effect. Use different tensors.
 #
 # Now the other side. Does ONNX Runtime hold you to the names? What do you expect?
 
@@ -407,8 +418,20 @@ print("length 20:", words(positions, zeros(1, 20, 4)))
 
 # %% [markdown]
 # It does not: ONNX has no place for bounds. They help the exporter, and they are lost on the way. If your users need
-# them, write them into the model's metadata, or check them before the run. The example must lie within the bounds, by
-# the way: an example of 2 with `min=4` is an error.
+# them, write them into the model's metadata, or check them before the run. Our example has 8 steps. Does it have to lie
+# within the bounds?
+
+# %%
+beyond = ({1: Dim("length", min=9, max=16)},)
+with cu.exporter_messages():
+    try:
+        torch.onnx.export(Positions().eval(), (x,), "work/04_beyond.onnx", dynamic_shapes=beyond, **how)
+    except Exception as error:
+        refused = next(line for line in str(error).splitlines() if "not in range" in line)
+print(refused.rpartition(": ")[2])
+
+# %% [markdown]
+# It does.
 #
 # A `Dim` can also be part of a formula. This network takes the steps in pairs, so it needs an even length.
 
@@ -649,7 +672,18 @@ assert "min=7" in suspects.loc["Threshold", "torch.export suggests"]
 # %% [markdown]
 # `AsNumber` froze even the batch. And `Threshold` is the dangerous one: its file says `length`, it takes every length,
 # and for short ones it gives the wrong branch. The exporter noted "7 or more" and had no place to write it down. Only
-# probing *with numbers to compare* finds that. A `"length"` label does not help here: try it.
+# probing *with numbers to compare* finds that. Does it help to insist, with a label?
+
+# %%
+labels = ({0: "batch", 1: "length"},)
+with cu.exporter_messages():
+    torch.onnx.export(Threshold().eval(), (x,), "work/04_labelled.onnx", dynamic_shapes=labels, **how)
+labelled = cu.probe_sizes("work/04_labelled.onnx", x, Threshold()).set_index("dimension").loc[["x[1]"]]
+assert "wrong numbers" in labelled["verdict"].item()
+labelled
+
+# %% [markdown]
+# It does not: the length *is* free, from 7 on, so the promise is kept.
 #
 # ## Sequences: recurrent networks
 #
@@ -707,8 +741,8 @@ pd.Series(twice, name=f"torch {torch.__version__.split('+')[0]}").to_frame()
 #
 # ## Make it static again
 #
-# Why would one? Some targets want it: accelerators in phones (NNAPI, QNN) take graphs with known sizes only, and others,
-# such as CoreML, work best with them. ONNX Runtime brings two functions that put a number in place of a name, everywhere.
+# Why would one? Some targets want it: many accelerators in phones take graphs with known sizes only. We shall see it in
+# a moment. ONNX Runtime brings two functions that put a number in place of a name, everywhere.
 
 # %%
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
@@ -745,6 +779,22 @@ onnx.save(again, "work/04_again.onnx")
 inside = cu.tensor_table(again)
 assert not inside["shape"].str.contains("[a-z]", regex=True).any()
 assert cu.parity(model, again, torch.randn(1, 1, 28, 28)).within
+
+# %% [markdown]
+# Was it worth it? ONNX Runtime comes with a checker for phones. It counts the nodes that Android's NNAPI would take:
+
+# %%
+from onnxruntime.tools.mobile_helpers.usability_checker import check_nnapi_partitions
+
+takes = {}
+for title, graph in {"sizes free": onnx.load("work/04_free.onnx"), "made static again": again}.items():
+    found = check_nnapi_partitions(graph, require_fixed_input_sizes=True)
+    takes[title] = {"nodes": found.num_nodes, "NNAPI takes": found.num_supported_nodes}
+assert takes["sizes free"]["NNAPI takes"] == 0 < takes["made static again"]["NNAPI takes"]
+pd.DataFrame(takes).T
+
+# %% [markdown]
+# None, or all of them. [Lesson 05](05_execution_providers.ipynb) says what happens to the nodes that nobody takes.
 
 # %% [markdown]
 # If only the session needs to know, leave the file alone and tell the session:
@@ -821,7 +871,8 @@ plt.show()
 
 # %% [markdown]
 # Tiny models show it best, since there every node counts. For a network of real size on a CPU, free dimensions are as
-# good as free of charge. On accelerators it is another matter: there, a new size can mean compiling anew.
+# good as free of charge. That is a result for the CPU: a provider that compiles the graph for known sizes may have to
+# compile anew for each new size. Measure it where your model will run.
 #
 # ## Play
 #
@@ -854,5 +905,5 @@ cu.shape_explorer(files, tries)
 # - Sizes that become Python numbers (`range`, `int`, `if`) are what freezes a dimension.
 # - `make_dim_param_fixed` makes a model static again, for targets that want it.
 #
-# **Next:** the [exercises of this lesson](exercises/04_dynamic_axes.ipynb). After them, `05_execution_providers` asks
-# what happens inside a session, and on which hardware.
+# **Next:** the [exercises of this lesson](exercises/04_dynamic_axes.ipynb). After them,
+# [05 · Execution providers](05_execution_providers.ipynb) asks what happens inside a session, and on which hardware.

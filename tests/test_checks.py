@@ -154,6 +154,17 @@ def test_an_error_inside_the_check_is_a_failed_criterion(ada):
     assert len(result.criteria[0].hint) < 350
 
 
+@pytest.mark.parametrize("quoted", ["x" * 10**6, "two\nlines", "half a character: \ud83d"])
+def test_a_hint_is_one_line_that_can_be_printed(quoted):
+    criteria = Criteria()
+    criteria.add("quotes the answer", False, f"It has {quoted}.")
+    hint = criteria[0].hint
+    assert hint.startswith("It has ")
+    assert len(hint) < 700
+    assert "\n" not in hint
+    assert hint.encode().decode() == hint
+
+
 def test_the_best_answer_is_kept_and_the_newest_of_equals(ada):
     cu.check("1.1", answer(2, text="first"))
     assert kept()["text"] == "first"

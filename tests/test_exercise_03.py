@@ -162,6 +162,7 @@ def test_gate_with_a_wrong_decision(who: str) -> None:
     assert "compared with 0" in failed("3.1", gate({**p, "threshold": 0.0}), who)
     assert "sum with the threshold" in failed("3.1", gate(p, mean="ReduceSum<keepdims=0>"), who)
     assert "shift of the lower branch" in failed("3.1", gate({**p, "shift": 0.0}), who)
+    assert "subtracted in place of added" in failed("3.1", gate({**p, "shift": -p["shift"]}), who)
 
 
 def test_gate_that_decides_for_each_row() -> None:
@@ -175,6 +176,14 @@ def test_gate_that_decides_for_each_row() -> None:
         down = Add(scaled, s)
         y = Where(above, up, down) }}""")
     assert "row by row" in failed("3.1", model)
+
+
+def test_gate_that_looks_at_the_first_row() -> None:
+    model = gate(params("3.1"))
+    next(n for n in model.graph.node if n.op_type == "ReduceMean").input[0] = "row"
+    model.graph.node.insert(0, onnx.helper.make_node("Gather", ["x", "first"], ["row"], axis=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0), "first"))
+    assert "first row only" in failed("3.1", model)
 
 
 def test_gate_by_where_is_as_good() -> None:
@@ -207,6 +216,48 @@ def test_loop_with_a_wrong_step(who: str) -> None:
     assert "a and b are exchanged" in failed("3.2", loop({**p, "a": p["b"], "b": p["a"]}), who)
     assert "not carried on" in failed("3.2", loop({**p, "b": 0.0}), who)
     assert "reverse order" in failed("3.2", loop(p, direction=1), who)
+
+
+def test_loop_with_c_outside_of_the_tanh() -> None:
+    p = params("3.2")
+    model = loop(p)
+    body = next(a.g for a in model.graph.node[0].attribute if a.name == "body")
+    steps = {n.output[0]: n for n in body.node}
+    steps["after"].op_type, steps["all"].op_type = "Add", "Tanh"
+    steps["all"].input[:], steps["after"].input[:] = ["sum"], ["all", "c"]
+    assert "outside of the tanh" in failed("3.2", model)
+
+
+def test_long_loop_written_out_beside_a_loop_that_does_nothing() -> None:
+    """Zeros behind the rows, forty steps, and the state after the last real row: right up to forty rows."""
+    p = params("3.2")
+    model = unrolled(p, 40)
+    for node in model.graph.node:
+        node.input[:] = ["padded" if name == "x" else name for name in node.input]
+        node.output[:] = ["h39" if name == "y" else name for name in node.output]
+    zeros = ", ".join(["0"] * 120)
+    before = parsed(f"""g (float[length, 3] x) => (float[n, 3] padded) <float[40, 3] zeros = {{{zeros}}}> {{
+        padded = Concat<axis = 0>(x, zeros) }}""")
+    behind = parsed("""g (float[40, 3] states) => (float[3] y)
+        <int64 one = {1}, int64 zero_i = {0}, float[3] nothing = {0, 0, 0}> {
+        sizes = Shape(x)
+        rows = Gather<axis = 0>(sizes, zero_i)
+        last = Sub(rows, one)
+        found = Gather<axis = 0>(states, last)
+        idle = Scan<num_scan_inputs = 1, body = step (float[3] h, float[3] row) => (float[3] after) {
+            after = Identity(h) }>(nothing, x)
+        y = Add(found, idle) }""")
+    rows = [onnx.helper.make_node("Unsqueeze", [f"h{i}", "first"], [f"row{i}"]) for i in range(40)]
+    stack = onnx.helper.make_node("Concat", [f"row{i}" for i in range(40)], ["states"], axis=0)
+    nodes = [*before.graph.node, *model.graph.node, *rows, stack, *behind.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend([*before.graph.initializer, *behind.graph.initializer])
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    found = criteria("3.2", model)
+    assert [c.what for c in found if c.what.startswith("right with") and c.passed], "short ones are right"
+    assert any(c.what == "the loop is alive" and c.passed for c in found)
+    failed("3.2", model)
 
 
 def test_loop_that_returns_every_step() -> None:
@@ -251,6 +302,15 @@ def test_hump_left_as_it_is() -> None:
         "{ y = scroll.hump(x) }"
     )
     assert "scroll::hump is in the file" in failed("3.3", model)
+
+
+def test_hump_for_as_many_rows_as_the_check_might_feed() -> None:
+    model = hump(params("3.3"))
+    shape = numpy_helper.from_array(np.array([5, 4]), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[-1].output[0] = "flat"
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["flat", "shape"], ["y"]))
+    failed("3.3", model)
 
 
 def test_hump_as_a_function_of_the_model_is_as_good() -> None:

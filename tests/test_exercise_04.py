@@ -327,6 +327,13 @@ def test_static_mistakes(answer: Callable[[], ModelProto], cause: str) -> None:
 # 4.6
 
 
+def test_descriptions_without_a_shape_are_no_shapes() -> None:
+    model = fixed()
+    for value in model.graph.value_info:
+        value.type.tensor_type.ClearField("shape")
+    assert "have no shape in the file" in hints("4.5", model)
+
+
 @pytest.mark.parametrize("student", STUDENTS)
 def test_suspects_pass(student: str) -> None:
     assert hints("4.6", _kinds(personal_params(task("4.6"), student)), student) == ""

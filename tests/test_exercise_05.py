@@ -261,6 +261,8 @@ def test_configuration_names_the_mistake() -> None:
     other = without("options", "intra_op_num_threads")
     other["options"] |= {"inter_op_num_threads": threads, "intra_op_num_threads": 1}
     assert "something else: the nodes that run at the same time" in failed("5.3", other)
+    del other["options"]["intra_op_num_threads"]
+    assert "something else: the nodes that run at the same time" in failed("5.3", other)
     assert "busy loop" in failed("5.3", without("config", "session.intra_op.allow_spinning"))
     assert "enable_cpu_mem_arena is on" in failed("5.3", without("options", "enable_cpu_mem_arena"))
     assert "The dimension is named 'rows'" in failed("5.3", without("free_dimensions", "rows"))

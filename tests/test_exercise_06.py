@@ -276,8 +276,10 @@ def test_tracing_mistakes() -> None:
     assert "Write a list" in hints("6.4", with_entry(single, [1]))
     assert "Its keys must be" in hints("6.4", {**answer, "from": {"y": names}})
     assert "Its keys must be" in hints("6.4", {**answer, "from": None})
-    assert "missing or too many" in hints("6.4", {**answer, "gone": gone[:-1]})
-    assert "missing or too many" in hints("6.4", {**answer, "gone": [*gone, gone[0]]})
+    assert "1 missing: a node is gone when" in hints("6.4", {**answer, "gone": gone[:-1]})
+    assert "twice" in hints("6.4", {**answer, "gone": [*gone, gone[0]]})
+    assert f"{names[0]} is not gone" in hints("6.4", {**answer, "gone": [*gone, names[0]]})
+    assert "not the name of a node" in hints("6.4", {**answer, "gone": [*gone, "Exp"]})
     assert "list of node names" in hints("6.4", {**answer, "gone": None})
 
 
@@ -309,6 +311,25 @@ def test_something_that_is_no_attention() -> None:
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("Neg", ["x"], ["y"]))
     assert "finds nothing that looks like attention" in hints("6.5", model)
+
+
+def test_attention_that_only_stands_beside_the_old_nodes() -> None:
+    """The given nodes still compute y; the ones that match are a copy whose result is multiplied by zero."""
+    model, copy = handed_out("6.5")[0], attention()
+    made = {name for node in copy.graph.node for name in node.output}
+    for node in model.graph.node:
+        node.output[:] = ["old_y" if name == "y" else name for name in node.output]
+    for node in copy.graph.node:
+        node.input[:] = [f"copy_{name}" if name in made else name for name in node.input]
+        node.output[:] = [f"copy_{name}" for name in node.output]
+        node.name = f"copy_{node.name}"
+    stored = {t.name for t in model.graph.initializer}
+    model.graph.initializer.extend(t for t in copy.graph.initializer if t.name not in stored)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    model.graph.node.extend(copy.graph.node)
+    model.graph.node.append(helper.make_node("Mul", ["copy_y", "nothing"], ["zeros"]))
+    model.graph.node.append(helper.make_node("Add", ["old_y", "zeros"], ["y"]))
+    assert "old pattern is still there beside it" in hints("6.5", model)
 
 
 def test_attention_after_the_optimiser() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 import course_utils as cu
 from course_utils.exporter import exporter_messages
 from course_utils.mechanisms import graph_html, reason
+from course_utils.widget_style import INK
 
 
 class Gate(nn.Module):
@@ -126,6 +127,19 @@ def test_no_input():
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.ones(1, 2), "'it' of try_export.* is a Tensor: it expects a tuple"),
+        (None, "is a NoneType: it expects a tuple"),
+        ((torch.ones(1, 2), torch.ones(1, 2)), "PyTorch itself does not run Gate on this input: TypeError"),
+    ],
+)
+def test_an_input_that_pytorch_does_not_take(given, said, folder):
+    with pytest.raises(cu.CourseError, match=said):
+        cu.try_export(by_tracing, Gate(), INPUTS["above"], "gate.onnx", {"it": given})
+
+
+@pytest.mark.parametrize(
     ("error", "said"),
     [
         (ValueError("one\ntwo"), "ValueError: one"),
@@ -174,7 +188,9 @@ def test_explorer_is_linked_without_a_kernel_and_small(trials):
     assert "then_branch" in text
     assert "Constant_1_output_0 = 2.0" in text
     assert "GuardOnDataDependentSymNode" in text
-    assert "color:" not in text.replace("border-left:6px solid", "").replace("color:inherit", "")
+    shown = [m["state"]["value"] for m in state.values() if m["model_name"] == "HTMLModel" and "value" in m["state"]]
+    assert shown
+    assert all(f"color:{INK}" in page for page in shown if page), "text takes the colour of the page"
 
 
 def test_explorer_wants_the_same_mechanisms_everywhere(trials):

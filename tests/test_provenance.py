@@ -164,6 +164,8 @@ def test_wrong_use_gets_one_sentence() -> None:
     broken = model("y = Nothing (x)", "float[2, 3, 8, 8] y")
     with pytest.raises(cu.CourseError, match="does not load"):
         cu.optimized(broken, "basic")
+    with pytest.raises(cu.CourseError, match=r"^There is no file 'missing\.onnx'"):
+        cu.optimized("missing.onnx")
     with pytest.raises(cu.CourseError, match="no model"):
         cu.level_explorer({})
 

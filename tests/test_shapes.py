@@ -12,7 +12,8 @@ from onnx import ModelProto
 from torch import nn
 
 import course_utils as cu
-from course_utils.shapes import quiet_session
+from course_utils.running import session_for
+from course_utils.widget_style import INK
 
 
 def model(body: str, x: str = "batch, length, 4", y: str = "", more: str = "") -> ModelProto:
@@ -96,6 +97,9 @@ def test_sizes_of_ones_own() -> None:
         ((DOUBLE, X[0]), r"fed shape \[8, 4\]"),
         ((DOUBLE, X, None, [0]), "positive whole numbers"),
         ((DOUBLE, X, None, [2.5]), "positive whole numbers"),
+        ((DOUBLE, X, None, 5), "positive whole numbers"),
+        ((DOUBLE, X, nn.Linear(7, 7)), "a Linear, does not take the example"),
+        ((DOUBLE, X, "Double()"), "a str, does not take the example"),
         (("missing.onnx", X), "no file 'missing.onnx'"),
     ],
 )
@@ -107,7 +111,7 @@ def test_bad_probes(args: tuple, sentence: str) -> None:
 @pytest.mark.parametrize("batch", [1, 4, 9, 100])
 def test_run_in_batches(batch: int) -> None:
     x = np.random.default_rng(0).normal(size=(9, 8, 4)).astype(np.float32)
-    for it in (DOUBLE, quiet_session(DOUBLE)):
+    for it in (DOUBLE, session_for(DOUBLE)):
         assert np.array_equal(cu.run_in_batches(it, {"x": x}, batch)["y"], x + x)
 
 
@@ -126,6 +130,7 @@ def test_a_frozen_batch_is_one_clear_sentence() -> None:
         ({"x": np.zeros((3, 8, 4), np.float32)}, 2.0, "batch=2.0"),
         ({"x": np.zeros((0, 8, 4), np.float32)}, 2, "at least one"),
         ({}, 2, "at least one"),
+        (np.zeros((3, 8, 4), np.float32), 2, "was given a ndarray: it expects a dict"),
         ({"x": np.float32(3)}, 2, "at least one"),
         ({"z": np.zeros((3, 8, 4), np.float32)}, 2, r"named \['x'\]"),
     ],
@@ -147,11 +152,11 @@ def test_the_explorer_lives_without_a_kernel() -> None:
     assert shape.options == ("1 × 8 × 4", "5 × 8 × 4")
     assert "accepted" in pages[0][1]
     assert "Got: 5 Expected: 1" in pages[1][1]
-    assert "color:" not in pages[1][1].replace("border-color:", ""), "text takes the colour of the page"
+    assert all(f"color:{INK}" in page for stack in pages for page in stack), "text takes the colour of the page"
     assert len(json.dumps(pages)) < 10_000
 
 
-@pytest.mark.parametrize(("models", "shapes"), [({}, [(1,)]), ({"a": DOUBLE}, [])])
+@pytest.mark.parametrize(("models", "shapes"), [({}, [(1,)]), ({"a": DOUBLE}, []), ({"a": DOUBLE}, [(-1, 8, 4)])])
 def test_nothing_to_explore(models: dict, shapes: list) -> None:
     with pytest.raises(cu.CourseError, match="at least one model and one shape"):
         cu.shape_explorer(models, shapes)

@@ -19,6 +19,8 @@ from ..errors import CourseError
 
 Params = dict[str, Any]
 
+_LONGEST_HINT = 600  # characters; a hint may quote an answer, and an answer may be anything
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -33,9 +35,17 @@ class Criteria(list[Criterion]):
     """The list a check returns, with a short way to add to it."""
 
     def add(self, what: str, passed: bool, hint: str) -> bool:
-        """Append one criterion; the outcome comes back, so that a check can stop where going on makes no sense."""
-        self.append(Criterion(what, bool(passed), "" if passed else hint))
+        """Append one criterion; the outcome comes back, so that a check can stop where going on makes no sense.
+
+        The hint becomes one line of text that can be printed, however long or odd the answer is that it quotes.
+        """
+        self.append(Criterion(what, bool(passed), "" if passed else _one_line(hint)))
         return bool(passed)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.encode(errors="replace").decode().split())  # JSON may hold halves of characters
+    return line if len(line) <= _LONGEST_HINT else f"{line[:_LONGEST_HINT]} …"
 
 
 Check = Callable[[Any, Params, Random], list[Criterion]]

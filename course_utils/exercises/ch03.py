@@ -79,7 +79,11 @@ def _check_gate(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
             "It compares the sum with the threshold, not the mean.": lambda x, p: (
                 _upper(x, p) if x.sum() > p["threshold"] else _lower(x, p)
             ),
+            "It takes the mean of the first row only: the mean must be taken over the whole of x.": lambda x, p: (
+                _upper(x, p) if x[0].mean() > p["threshold"] else _lower(x, p)
+            ),
             "The shift of the lower branch is missing.": lambda x, p: _gate(x, {**p, "shift": 0}),
+            "The shift is subtracted in place of added.": lambda x, p: _gate(x, {**p, "shift": -p["shift"]}),
         },
         p,
     )
@@ -108,6 +112,13 @@ def _last(x: np.ndarray, p: Params) -> np.ndarray:
     return _states(x, p)[-1]
 
 
+def _c_outside(x: np.ndarray, p: Params) -> np.ndarray:
+    h = np.zeros(x.shape[1])
+    for row in x.astype(np.float64):
+        h = np.tanh(p["a"] * row + p["b"] * h) + p["c"]
+    return h
+
+
 def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria, source = Criteria(), numpy_source(rng)
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
@@ -122,7 +133,7 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         f"There is no Loop and no Scan in it, but {tanh} times Tanh: the Python loop ran while the exporter looked on, "
         f"and was written out.",
     )
-    lengths = [1, 2, 7, 11 + rng.randrange(20)]
+    lengths = [1, 2, 7, 80 + rng.randrange(80)]  # the last one longer than anybody writes out
     inputs = [source.normal(0, 1, (length, 3)).astype(np.float32) for length in lengths]
     frozen: dict[str, Callable[[np.ndarray, Params], np.ndarray]] = {
         f"It reads {k} rows, whatever comes: the loop was written out.": lambda x, p, k=k: _last(x[:k], p)
@@ -134,6 +145,7 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         {
             **frozen,
             "c is missing.": lambda x, p: _last(x, {**p, "c": 0}),
+            "c is added outside of the tanh.": _c_outside,
             "a and b are exchanged.": lambda x, p: _last(x, {**p, "a": p["b"], "b": p["a"]}),
             "The state is not carried on: each row begins at zero.": lambda x, p: _last(x[-1:], p),
             "It reads the rows in reverse order.": lambda x, p: _last(x[::-1], p),
@@ -144,7 +156,15 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         p,
     )
     for length, x in zip(lengths, inputs, strict=True):
-        _all_compute(model, [x], [_last(x, p)], criteria, f"right with {length} rows", cause, atol=1e-4)
+        _all_compute(
+            model,
+            [x],
+            [_last(x, p)],
+            criteria,
+            f"right with {length} {'row' if length == 1 else 'rows'}",
+            cause,
+            atol=1e-4,
+        )
     return criteria
 
 
@@ -174,17 +194,19 @@ def _check_hump(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     if not criteria.add(
         "every operator is one that runtimes know",
         not foreign,
-        f"{', '.join(foreign)} is in the file, and no runtime has it: hand a translation to custom_translation_table.",
+        f"{', '.join(foreign)} is in the file, and it is no standard operator of ONNX: hand a translation to "
+        f"custom_translation_table.",
     ):
         return criteria
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     if not _any_first(model, 4, "batch", "rows", criteria):
         return criteria
-    x = numpy_source(rng).normal(0, 2, (5, 4)).astype(np.float32)
+    source = numpy_source(rng)
+    inputs = [source.normal(0, 2, (rows, 4)).astype(np.float32) for rows in (5, 1)]
     cause = _first_cause(
         model,
-        [x],
+        inputs,
         {
             "The width is not in it: it computes as if it were 1.": lambda x, p: _hump(x, {**p, "width": 1}),
             "The height is not in it: it computes as if it were 1.": lambda x, p: _hump(x, {**p, "height": 1}),
@@ -198,7 +220,8 @@ def _check_hump(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         },
         p,
     )
-    _all_compute(model, [x], [_hump(x, p)], criteria, "it computes what the PyTorch model computes", cause, atol=1e-4)
+    wanted = [_hump(x, p) for x in inputs]
+    _all_compute(model, inputs, wanted, criteria, "it computes what the PyTorch model computes", cause, atol=1e-4)
     return criteria
 
 

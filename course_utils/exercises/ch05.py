@@ -382,10 +382,10 @@ def _within_limits(
     criteria.add(
         f"{p['threads']} threads inside a node",
         threads == p["threads"],
-        "It is 0, which means one per core: the device has more cores than you may use."
-        if threads == 0
-        else f"They are {threads}. inter_op_num_threads is something else: the nodes that run at the same time."
+        "intra_op_num_threads is not your number. inter_op_num_threads is something else: the nodes that run at the same time."
         if options.get("inter_op_num_threads") == p["threads"]
+        else "It is 0, which means one per core: the device has more cores than you may use."
+        if threads == 0
         else f"They are {threads}.",
     )
     criteria.add(

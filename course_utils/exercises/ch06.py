@@ -20,6 +20,7 @@ from ..provenance import optimized
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .handouts import x_to_y
 
 OPSET, IR = 17, 8
 Weights = dict[str, np.ndarray]
@@ -453,11 +454,24 @@ def _check_origins(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria.add(
         "gone lists the nodes that are in none of them",
         _as_set(answer["gone"]) == set(gone) and len(answer["gone"]) == len(gone),
-        "Write a list of node names."
-        if _as_set(answer["gone"]) is None
-        else "A name is missing or too many: a node is gone when it changed nothing, or when it computed from constants alone.",
+        _gone_hint(answer["gone"], gone, known),
     )
     return criteria
+
+
+def _gone_hint(got: object, gone: list[str], known: set[str]) -> str:
+    found = _as_set(got)
+    if found is None:
+        return "Write a list of node names."
+    if strange := sorted(found - known):
+        return f"{strange[0][:40]} is not the name of a node of the original model."
+    if extra := sorted(found - set(gone)):
+        return f"{extra[0]} is not gone: a node of the optimised model computes what it computed."
+    if missing := set(gone) - found:
+        return (
+            f"{len(missing)} missing: a node is gone when it changed nothing, or when it computed from constants alone."
+        )
+    return "A name stands in the list twice."
 
 
 def _as_set(names: object) -> set[str] | None:
@@ -605,8 +619,14 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
             logger.removeHandler(listener)
             logger.setLevel(level)
             logger.propagate = propagate
-    if op_histogram(done).get("com.microsoft::Attention", 0) == 1:
-        return ""
+    left = op_histogram(done)
+    if left.get("com.microsoft::Attention", 0) == 1:
+        beside = int(left.get("Softmax", 0))
+        return (
+            ""
+            if not beside
+            else f"There is an Attention, but the old pattern is still there beside it: {beside} Softmax."
+        )
     said = next((words.split(": ")[-1] for words in heard if "failed to match" in words), "")
     if not said:
         return "It finds nothing that looks like attention: start again from the given model."
@@ -643,15 +663,8 @@ def _model(
     shape_out: list[int | str],
     opsets: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape_in)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape_out)],
-        [numpy_helper.from_array(np.asarray(values, np.float32), name) for name, values in weights.items()],
-    )
-    imports = [helper.make_opsetid(domain, version) for domain, version in (opsets or {"": OPSET}).items()]
-    return helper.make_model(graph, opset_imports=imports, ir_version=IR)
+    single = {key: np.asarray(values, np.float32) for key, values in weights.items()}
+    return x_to_y(name, nodes, single, shape_in, shape_out, opsets or {"": OPSET}, ir_version=IR)
 
 
 def _is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:

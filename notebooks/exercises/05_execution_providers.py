@@ -126,8 +126,8 @@ cu.check("5.2", "work/5.2.json")
 # | `free_dimensions` | a dict: names for `add_free_dimension_override_by_name` → size |
 # | `providers` | the list of providers, the CPU provider alone |
 #
-# > **Hint** The two keys that you need for `config` end in `allow_spinning` and `denormal_as_zero`. ONNX Runtime accepts
-# > misspelled keys without a word; this check does not.
+# > **Hint** The two keys that you need for `config` stand in a table of the lesson. ONNX Runtime accepts misspelled keys
+# > without a word; this check does not.
 
 # %%
 # Task 5.3: write the configuration
@@ -212,7 +212,7 @@ cu.params("5.5")["awkward"]
 
 # %% [markdown]
 # Replace both nodes of the awkward operator by nodes that the provider takes, and save the model as `work/5.5.onnx`. It must
-# compute what it computed. What the operators mean, with $\sigma$ for the logistic function:
+# compute what it computed. What the operators mean:
 #
 # | operator | meaning |
 # |---|---|

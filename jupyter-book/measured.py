@@ -1,0 +1,105 @@
+"""The book's page of measurements, made from `data/bench.json` (`make bench`)."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+# Per kind of ratio, in the order of the page: title, how to read it, and the lesson where a reader can time it again.
+GROUPS = {
+    "ONNX Runtime and PyTorch": (
+        "ONNX Runtime and PyTorch",
+        "How many times faster the second is than the first. *Eager* is PyTorch as everybody uses it.",
+        "00_start_here",
+    ),
+    "int8": (
+        "int8 instead of float32",
+        "How many times faster the int8 file is, in the same runtime.",
+        "07_quantization",
+    ),
+    "size": ("The size of the file", "How many times smaller the int8 file is.", "07_quantization"),
+    "optimisation level": (
+        "The levels of graph optimisation",
+        "How many times faster a level is than the graph as the exporter wrote it. The exporter has folded BatchNorm "
+        "already, so only the last level has much to do.",
+        "06_fusion",
+    ),
+    "shapes": (
+        "A static shape instead of a dynamic one",
+        "How many times faster the same model is when its batch is fixed.",
+        "04_dynamic_axes",
+    ),
+    "session": (
+        "Creating a session",
+        "As many runs with one input take the same time as creating the session.",
+        "05_execution_providers",
+    ),
+    "execution providers": (
+        "Another execution provider",
+        "How many times faster OpenVINO is on the same processor. Both sides are sessions of the package "
+        "`onnxruntime-openvino`, and the fastest of their runs are compared.",
+        "05_execution_providers",
+    ),
+}
+
+
+def page(record: dict[str, Any], written: list[str]) -> str:
+    """Promises, ratios by kind, notebooks; above all the machine and the versions. written: the lessons that exist."""
+    versions = " · ".join(f"{name} {number}" for name, number in record["versions"].items())
+    machine = record["machine"]
+    kept = sum(row["kept"] for row in record["promises"])
+    parts = [
+        "# Measurements",
+        "How fast, how small, how much memory: measured by `make bench`, which you can run on your own machine. A time belongs to "
+        "one machine on one day. So this page shows *ratios*: both sides were timed in turns in the same run, with one "
+        "thread each. Your ratios will differ; the order of magnitude should not.",
+        f"**Measured** on {record['date']} · {machine['processor']}, {machine['cores']} cores "
+        f"({', '.join(machine['extensions'])}) · {versions}",
+        "## What the course promises",
+        f"{kept} of {len(record['promises'])} kept on this machine (✓); the others are marked ✗.",
+        _table(
+            ["promise", "reach", "measured"],
+            [[r["what"], r["reach"], f"{'✓' if r['kept'] else '✗'} {r['measured']}"] for r in record["promises"]],
+        ),
+    ]
+    for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
+        title, reading, lesson = GROUPS[group]
+        if lesson in written:
+            reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
+        parts += [f"## {title}", reading, _ratios(list(rows))]
+    if record["notebooks"]:
+        rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]
+        parts += [
+            "## The notebooks themselves",
+            "From start to end, the start of the kernel included; the peak of resident memory, added up over all "
+            "processes that a notebook starts.",
+            _table(["notebook", "time", "memory"], rows),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _place(row: dict[str, Any]) -> int:
+    return list(GROUPS).index(row["group"])  # an unknown group fails the build: give it a title
+
+
+def _ratios(rows: list[dict[str, Any]]) -> str:
+    """A table with a bar behind each ratio, as long as the ratio beside the largest one of the table."""
+    longest = max(row["ratio"] for row in rows)
+    cells = [
+        [
+            row["model"] + (f", batch {row['batch']}" if row["batch"] else ""),
+            f"{row['slow']} ÷ {row['fast']}",
+            _bar(row["ratio"], longest),
+        ]
+        for row in rows
+    ]
+    return _table(["model", "ratio of", "ratio"], cells)
+
+
+def _bar(ratio: float, longest: float) -> str:
+    return f'<span class="ratio" style="--length: {ratio / longest:.3f}">{ratio:.2f}×</span>'
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,61 @@
+"""`make bench`: the record it writes, the memory and time of a notebook, and the book's page of it. No time is judged."""
+
+import json
+import sys
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell, new_notebook
+
+from course_utils.paths import data_path
+
+ROOT = data_path().parent
+sys.path[:0] = [str(ROOT / "data"), str(ROOT / "jupyter-book")]
+
+import bench_notebooks  # noqa: E402
+import measured  # noqa: E402
+
+RECORD = json.loads(data_path("bench.json").read_text(encoding="utf-8"))
+LESSONS = sorted(path.stem for path in ROOT.glob("notebooks/[0-9]*.py"))
+
+
+def written(tmp_path, *sources: str):
+    path = tmp_path / "sample.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in sources]), path)
+    return path
+
+
+def test_the_memory_of_a_notebook_counts_what_its_children_hold(tmp_path):
+    hold = "import sys; block = b'x' * (200 << 20); sys.stdin.readline()"
+    child = f"import subprocess, sys, time\nchild = subprocess.Popen([sys.executable, '-c', {hold!r}], stdin=subprocess.PIPE)"
+    path = written(tmp_path, child, "block = b'x' * (200 << 20)\ntime.sleep(1)", "child.communicate(b'end')")
+    seconds, peak = bench_notebooks.measure_notebook(path)
+    assert seconds >= 1
+    assert 400 < peak < 800
+
+
+def test_a_notebook_that_fails_is_not_measured(tmp_path):
+    with pytest.raises(CellExecutionError, match="no such thing"):
+        bench_notebooks.measure_notebook(written(tmp_path, "raise ValueError('no such thing')"))
+
+
+def test_the_record_is_complete():
+    assert {row["group"] for row in RECORD["ratios"]} == set(measured.GROUPS)
+    assert {row["notebook"] for row in RECORD["notebooks"]} <= set(LESSONS), "a lesson has another name: make bench"
+    assert {"processor", "cores", "extensions"} <= RECORD["machine"].keys()
+
+
+def test_the_page_shows_every_figure_and_says_what_was_missed():
+    missed = {"what": "a promise", "reach": "≥ 2 ×", "measured": "1 ×", "kept": False}
+    page = measured.page(RECORD | {"promises": [*RECORD["promises"], missed]}, LESSONS)
+    assert "| a promise | ≥ 2 × | ✗ 1 × |" in page
+    assert page.count("| ✗ ") == 1 + sum(not row["kept"] for row in RECORD["promises"])
+    assert page.count('class="ratio"') == len(RECORD["ratios"])
+    assert all(f"| {row['notebook']} | {row['seconds']:.0f} s |" in page for row in RECORD["notebooks"])
+
+
+def test_a_new_kind_of_ratio_needs_a_title():
+    row = RECORD["ratios"][0] | {"group": "something new"}
+    with pytest.raises(ValueError, match="something new"):
+        measured.page(RECORD | {"ratios": [row]}, LESSONS)
