@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .checks import check, given, params
+    from .checks import check, given, hint, params
     from .claims import claim, ledger
     from .data import CLASS_NAMES, fashion_mnist, normalize
     from .diagnosis import doctor, doctor_codes
@@ -59,6 +59,7 @@ _HOME = {
     "fashion_resnet": "models",
     "given": "checks",
     "graph_diff": "graphs",
+    "hint": "checks",
     "ledger": "claims",
     "level_explorer": "widget_levels",
     "loads_in_this_runtime": "opsets",

@@ -32,7 +32,7 @@ def params(task_id: str) -> Params:
 
 
 def given(task_id: str) -> Path | list[Path]:
-    """Write the models a task hands out into `work/given/` and return the path, or the paths. First used in exercise 01.
+    """Write the files a task hands out into `work/given/` and return the path, or the paths. First used in exercise 01.
 
     A file that is there already and was changed is left alone and reported. Raises CourseError as `params` does.
     """
@@ -41,7 +41,8 @@ def given(task_id: str) -> Path | list[Path]:
         raise CourseError(f"Task {task_id} hands out no model.")
     paths = []
     for name, model in it.given(params(task_id)).items():
-        path, data = WORK / "given" / student.current() / name, model.SerializeToString(deterministic=True)
+        path = WORK / "given" / student.current() / name
+        data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
         if path.exists() and path.read_bytes() != data:
             print(f"{path} was changed since it was handed out; it is left as it is. Delete it to get it anew.")
         elif not path.exists():
@@ -49,6 +50,19 @@ def given(task_id: str) -> Path | list[Path]:
                 stream.write(data)
         paths.append(path)
     return paths[0] if len(paths) == 1 else paths
+
+
+def hint(task_id: str, number: int = 1) -> None:
+    """Print one of a task's hints: 1 says where to look, the last one nearly what to do. First used in exercise 09.
+
+    Raises CourseError when there is no such task, or no such hint.
+    """
+    hints = task(task_id).hints
+    if not hints:
+        raise CourseError(f"Task {task_id} has no hints beside those in its text.")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= len(hints):
+        raise CourseError(f"Task {task_id} has no hint {number!r}: they are numbered from 1 to {len(hints)}.")
+    print(f"Hint {number} of {len(hints)}: {hints[number - 1]}")
 
 
 @dataclass(frozen=True)

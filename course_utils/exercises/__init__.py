@@ -55,7 +55,8 @@ Check = Callable[[Any, Params, Random], list[Criterion]]
 class Task:
     """One exercise. check gets the artefact (ModelProto or JSON value), the parameters, and a source of hidden inputs.
 
-    draw: personal parameters from a seeded source, JSON-able. given: models handed to the student, by file name.
+    draw: personal parameters from a seeded source, JSON-able. given: files handed to the student, by name: models, or
+    the bytes of another file. hints: what `cu.hint` shows one after the other, the last one nearest to the answer.
     """
 
     id: str
@@ -63,7 +64,8 @@ class Task:
     kind: Literal["onnx", "json"]
     check: Check
     draw: Callable[[Random], Params] = field(default=lambda rng: {})
-    given: Callable[[Params], Mapping[str, onnx.ModelProto]] | None = None
+    given: Callable[[Params], Mapping[str, onnx.ModelProto | bytes]] | None = None
+    hints: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:

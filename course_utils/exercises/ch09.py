@@ -1,0 +1,30 @@
+"""Exercises of lesson 09: the hospital. Fifteen models that do not work, one for each pain that users report most.
+
+The cases stand in `hospital_*.py`, by subject; what they share is in `hospital.py`.
+"""
+
+from __future__ import annotations
+
+from .hospital_export import BRANCH, TRAINING
+from .hospital_int8 import COLLAPSE, CRASH, SLOWER
+from .hospital_loading import ELSEWHERE, NEW_IR, NEW_OPSET, STRANGER
+from .hospital_shapes import CALLER, FIXED_BATCH, UNKNOWN, UNROLLED
+from .hospital_speed import FALLBACK, TINY
+
+TASKS = (
+    FIXED_BATCH,
+    NEW_OPSET,
+    NEW_IR,
+    ELSEWHERE,
+    STRANGER,
+    BRANCH,
+    TRAINING,
+    FALLBACK,
+    COLLAPSE,
+    CRASH,
+    SLOWER,
+    UNROLLED,
+    UNKNOWN,
+    TINY,
+    CALLER,
+)

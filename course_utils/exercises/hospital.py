@@ -1,0 +1,107 @@
+"""What the cases of the hospital (exercises of lesson 09) share: making a patient, and judging what comes back.
+
+Each module `hospital_*.py` holds the cases of one subject. A case is: a patient made from the student's parameters, a
+check that judges the healed model by what it computes on hidden inputs, and three hints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ..errors import CourseError
+from ..running import run, session_for
+from . import Criteria
+from .examine import computes
+from .handouts import x_to_y
+
+OPSET, IR = 17, 8
+Feed = dict[str, np.ndarray]
+
+
+def patient(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, np.ndarray],
+    x: list[int | str],
+    y: list[int | str],
+    *,
+    opset: int = OPSET,
+    ir_version: int = IR,
+) -> onnx.ModelProto:
+    """A model from `x` to `y`, both float32; weights that are real numbers are stored as float32."""
+    stored = {key: _single(np.asarray(value)) for key, value in weights.items()}
+    return x_to_y(name, list(nodes), stored, x, y, {"": opset}, ir_version=ir_version)
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if value.dtype.kind == "f" else value
+
+
+def result(model: onnx.ModelProto, feed: Feed) -> np.ndarray:
+    """The first output of a model that is known to run."""
+    return next(iter(run(session_for(model, optimize=False), feed).values()))
+
+
+def outcomes(model: onnx.ModelProto, feeds: Sequence[Feed], *, optimize: bool = True) -> list[np.ndarray] | None:
+    """The first output for each feed; None where it does not load or run."""
+    try:
+        session = session_for(model, optimize=optimize)
+        return [next(iter(run(session, feed).values())) for feed in feeds]
+    except CourseError:
+        return None
+
+
+def same(got: np.ndarray, expected: np.ndarray, atol: float = 1e-5) -> bool:
+    return got.shape == expected.shape and bool(np.allclose(got, expected, atol=atol, rtol=1e-4))
+
+
+def judged(
+    model: onnx.ModelProto,
+    feed: Feed,
+    expected: np.ndarray,
+    criteria: Criteria,
+    what: str,
+    mistakes: Mapping[str, np.ndarray],
+    otherwise: str,
+) -> bool:
+    """Add: the model computes `expected`. mistakes: a sentence, and the result that this mistake gives."""
+    found, hint = outcomes(model, [feed]), otherwise
+    if found is not None:
+        hint = next((sentence for sentence, wrong in mistakes.items() if same(found[0], wrong)), otherwise)
+        if found[0].shape != expected.shape and hint != otherwise:
+            return criteria.add(what, False, hint)
+    return computes(model, feed, expected, criteria, what, hint)
+
+
+def first_dimension(values: Sequence[onnx.ValueInfoProto]) -> int | str | None:
+    """The first dimension that the first of these declares: a number, a name, or None where nothing is said."""
+    shape = values[0].type.tensor_type.shape.dim if values else []
+    if not shape:
+        return None
+    return shape[0].dim_value if shape[0].HasField("dim_value") else shape[0].dim_param or None
+
+
+def any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
+    """Add: the first dimension of the input and of the output is no number. what: what is counted there, such as rows."""
+    x, y = first_dimension(model.graph.input), first_dimension(model.graph.output)
+    if not criteria.add(
+        f"the input takes any number of {what}",
+        not isinstance(x, int),
+        f"Its first dimension is the number {x}: ONNX Runtime refuses any other. Give it a name (dim_param).",
+    ):
+        return False
+    criteria.add(
+        f"the output promises no number of {what}",
+        not isinstance(y, int),
+        f"Its first dimension is the number {y}, and the input's is a name: the file contradicts itself.",
+    )
+    return True
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference, divided by that of what was expected."""
+    difference = got.astype(np.float64) - expected
+    return float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype(np.float64) ** 2)))

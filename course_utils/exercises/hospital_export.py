@@ -1,0 +1,231 @@
+"""The hospital: what an export froze. A branch, and layers that are still in training."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from . import Criteria, Criterion, Params, Task
+from .examine import computes, has_io, is_sound, numpy_source
+from .hospital import judged, outcomes, patient, result, same
+
+node = helper.make_node
+
+
+# 9.6: the wrong branch is baked in
+
+
+def _draw_branch(rng: Random) -> Params:
+    return {
+        "threshold": rng.choice([-1, 1]) * rng.choice([0.4, 0.5, 0.6, 0.8]),
+        "features": rng.choice([4, 5, 6]),
+        "seed": rng.getrandbits(32),
+    }
+
+
+def _branches(p: Params) -> dict[str, onnx.ModelProto]:
+    """The same program, traced twice: with inputs above the threshold, and with inputs below it."""
+    draw, n = np.random.default_rng(p["seed"]), p["features"]
+    sizes = {"batch": ["batch", n], "y": ["batch", 3]}
+    above = patient(
+        "above",
+        [node("MatMul", ["x", "weight"], ["h"], "product"), node("Tanh", ["h"], ["y"], "activation")],
+        {"weight": draw.normal(0, 1, (n, 3))},
+        sizes["batch"],
+        sizes["y"],
+    )
+    below = patient(
+        "below",
+        [node("Neg", ["x"], ["h"], "negative"), node("Gemm", ["h", "weight", "bias"], ["y"], "product")],
+        {"weight": draw.normal(0, 1, (n, 3)), "bias": draw.normal(0, 1, 3)},
+        sizes["batch"],
+        sizes["y"],
+    )
+    return {"9.6_above.onnx": above, "9.6_below.onnx": below}
+
+
+def _by_rule(p: Params, x: np.ndarray, rule: str = "") -> np.ndarray:
+    above, below = (result(model, {"x": x}) for model in _branches(p).values())
+    if rule == "by row":
+        return np.where(x.mean(1, keepdims=True) > p["threshold"], above, below)
+    if rule == "by value":
+        return np.where(np.float32(x[:, :1]) > p["threshold"], above, below)
+    takes_first = {
+        "above": True,
+        "below": False,
+        "swapped": x.mean() <= p["threshold"],
+        "zero": x.mean() > 0,
+        "sum": x.sum() > p["threshold"],
+        "sign": x.mean() > -p["threshold"],
+    }.get(rule, x.mean() > p["threshold"])
+    return above if takes_first else below
+
+
+_BRANCH_CAUSES = {
+    "above": "It always computes what stands above the threshold: that branch is baked in. The graph needs both, and an If.",
+    "below": "It always computes what stands below the threshold: that branch is baked in. The graph needs both, and an If.",
+    "swapped": "The branches are swapped: then_branch is for a mean above the threshold.",
+    "zero": "The mean is compared with 0: compare it with the threshold.",
+    "sign": "The threshold has the wrong sign.",
+    "sum": "The sum is compared with the threshold: it is the mean.",
+    "by row": "Each row decides for itself: the program takes one mean over all numbers of x.",
+    "by value": "The first number of each row decides: the program takes one mean over all numbers of x.",
+}
+
+
+def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+        return criteria
+    source, t = numpy_source(rng), p["threshold"]
+    feeds = []
+    for target in (t + 0.2, t - 0.2, t / 2, -t, t + 0.2, t - 0.2):
+        x = source.normal(0, 1, (int(source.integers(3, 9)), p["features"]))
+        feeds.append({"x": (x - x.mean() + target).astype(np.float32)})
+    got = outcomes(model, feeds)
+    hint = "Each branch must compute what the model that was handed out computes."
+    if got is not None:
+        for rule, sentence in _BRANCH_CAUSES.items():
+            if all(same(g, _by_rule(p, f["x"], rule)) for g, f in zip(got, feeds, strict=True)):
+                hint = sentence
+                break
+    for what, indices in {"above": (0, 4), "below": (1, 5), "between zero and": (2,)}.items():
+        text = f"it does what the program does, for a mean {what} the threshold"
+        wrong = [i for i in indices if got is None or not same(got[i], _by_rule(p, feeds[i]["x"]))]
+        feed = feeds[(wrong or indices)[0]]
+        computes(model, feed, _by_rule(p, feed["x"]), criteria, text, hint)
+    return criteria
+
+
+# 9.7: exported in training mode
+
+
+def _draw_training(rng: Random) -> Params:
+    return {"ratio": rng.choice([0.3, 0.4, 0.5]), "width": rng.choice([5, 6, 7]), "seed": rng.getrandbits(32)}
+
+
+def _layers(p: Params, *, norm: str, dropout: str) -> onnx.ModelProto:
+    """norm: training, inference, or none. dropout: training, inference, scaled (a mistake)."""
+    draw, width = np.random.default_rng(p["seed"]), p["width"]
+    weights = {
+        "weight1": draw.normal(0, 1, (4, width)),
+        "scale": draw.uniform(0.5, 2, width),
+        "shift": draw.normal(0, 1, width),
+        "mean": draw.normal(0, 1, width),
+        "variance": draw.uniform(1, 6, width),
+        "ratio": np.array(p["ratio"]),
+        "training": np.array(dropout == "training"),
+        "kept": np.array(1 / (1 - p["ratio"])),
+        "weight2": draw.normal(0, 1, (width, 3)),
+    }
+    inputs, outputs = ["h", "scale", "shift", "mean", "variance"], ["n"]
+    if norm == "training":
+        outputs += ["new_mean", "new_variance"]
+    nodes = [
+        node("MatMul", ["x", "weight1"], ["h"], "layer1"),
+        node("Identity", ["h"], ["n"], "norm")
+        if norm == "none"
+        else node("BatchNormalization", inputs, outputs, "norm", training_mode=int(norm == "training")),
+        node("Relu", ["n"], ["a"], "activation"),
+        node("MatMul", ["a", "weight2"], ["s"], "layer2"),
+        node("Mul", ["s", "kept"], ["y"], "dropout")
+        if dropout == "scaled"
+        else node("Dropout", ["s", "ratio", "training"], ["y"], "dropout"),
+    ]
+    read = {name for n in nodes for name in n.input}
+    weights = {name: value for name, value in weights.items() if name in read}
+    return patient("layers", nodes, weights, ["batch", 4], ["batch", 3])
+
+
+def _in_training(p: Params) -> onnx.ModelProto:
+    return _layers(p, norm="training", dropout="training")
+
+
+def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    lists = [n for n in model.graph.node if n.op_type == "BatchNormalization" and len([o for o in n.output if o]) > 1]
+    modes = [
+        helper.get_node_attr_value(n, "training_mode")
+        for n in lists
+        if any(a.name == "training_mode" for a in n.attribute)
+    ]
+    if not criteria.add(
+        "BatchNormalization has as many outputs as its mode allows",
+        len(lists) == sum(modes),
+        "Outside of training it has one output: take new_mean and new_variance away.",
+    ):
+        return criteria
+    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+        return criteria
+    x = numpy_source(rng).normal(0, 1, (24, 4)).astype(np.float32)
+    twice = outcomes(model, [{"x": x}, {"x": x}], optimize=False)  # the optimiser takes a Dropout out, unless it is last
+    criteria.add(
+        "two runs give the same numbers",
+        twice is not None and same(*twice),
+        "They differ: Dropout is still switched on, and sets values to zero at random. Its third input says so.",
+    )
+    single = outcomes(model, [{"x": x[:1]}]) if twice is not None else None
+    by_batch = any(
+        n.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in n.attribute)
+        for n in model.graph.node
+    )
+    depends = single is None or not twice or not same(single[0], twice[0][:1])
+    criteria.add(
+        "a row's result does not depend on the rows beside it",
+        not depends,
+        "It does: BatchNormalization is in training mode, and takes mean and variance from the batch that is fed."
+        if by_batch or twice is None
+        else "It does, because two runs differ: mend Dropout first.",
+    )
+    mistakes = {
+        "BatchNormalization is gone altogether. It must stay, with the mean and variance that are stored.": _layers(
+            p, norm="none", dropout="inference"
+        ),
+        "What Dropout kept is still made larger, by 1 / (1 - ratio): outside of training it changes nothing.": _layers(
+            p, norm="inference", dropout="scaled"
+        ),
+    }
+    judged(
+        model,
+        {"x": x},
+        result(_layers(p, norm="inference", dropout="inference"), {"x": x}),
+        criteria,
+        "it computes what PyTorch computes after model.eval()",
+        {text: result(wrong, {"x": x}) for text, wrong in mistakes.items()},
+        "Outside of training Dropout changes nothing, and BatchNormalization uses the stored mean and variance.",
+    )
+    return criteria
+
+
+BRANCH = Task(
+    "9.6",
+    "The wrong branch is baked in",
+    "onnx",
+    _check_branch,
+    _draw_branch,
+    _branches,
+    (
+        "Feed both models inputs with a large and with a small mean. Does either of them ever do something else?",
+        "Each file holds one branch, and the condition stands in neither. Which operator of ONNX chooses between two graphs? "
+        "Mind that both models use the same names.",
+        "ReduceMean over all axes (keepdims=0), Greater with the threshold, then If with the two graphs as then_branch and "
+        "else_branch. A branch has no inputs: it sees x of the main graph. Its output needs a name of its own.",
+    ),
+)
+TRAINING = Task(
+    "9.7",
+    "Exported in training mode",
+    "onnx",
+    _check_training,
+    _draw_training,
+    lambda p: {"9.7.onnx": _in_training(p)},
+    (
+        "Feed the same rows twice. Then feed a row alone, and among others. There are two illnesses here.",
+        "Two kinds of layers know whether they are in training: one by an input, the other by an attribute.",
+        "Dropout: set the stored tensor training to False, or take the node out. BatchNormalization: training_mode=0, and "
+        "only its first output stays.",
+    ),
+)
