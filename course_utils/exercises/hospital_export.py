@@ -82,7 +82,7 @@ def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         return criteria
     source, t = numpy_source(rng), p["threshold"]
     feeds = []
-    for target in (t + 0.2, t - 0.2, t / 2, -t, t + 0.2, t - 0.2):
+    for target in (t + 0.2, t - 0.2, t / 2, -t / 2, t + 0.2, t - 0.2):
         x = source.normal(0, 1, (int(source.integers(3, 9)), p["features"]))
         feeds.append({"x": (x - x.mean() + target).astype(np.float32)})
     got = outcomes(model, feeds)

@@ -1,0 +1,631 @@
+"""Exercises 09, the hospital: every patient fails and is told its illness, the healed pass, typical mistakes are named."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from answers import STUDENTS, criteria, failed, params
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+import course_utils as cu
+from course_utils.exercises import (
+    hospital_export,
+    hospital_speed,
+    personal_params,
+    task,
+    tasks_of,
+)
+
+logging.getLogger().setLevel(logging.ERROR)  # quantization recommends a step that no case needs
+node = helper.make_node
+NUMBERS = [f"9.{n}" for n in range(1, 16)]
+FEW = STUDENTS[:3]
+
+
+def handed_out(task_id: str, who: str = "ada") -> dict[str, Any]:
+    it = task(task_id)
+    assert it.given is not None
+    return dict(it.given(personal_params(it, who)))
+
+
+def the(task_id: str, who: str = "ada", ending: str = ".onnx") -> ModelProto:
+    return next(m for name, m in handed_out(task_id, who).items() if name.endswith(ending))
+
+
+def numbers_of(model: ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def put(model: ModelProto, **values: np.ndarray) -> ModelProto:
+    """Replace or add stored tensors."""
+    for name, value in values.items():
+        old = next((t for t in model.graph.initializer if t.name == name), None)
+        (old if old is not None else model.graph.initializer.add()).CopyFrom(numpy_helper.from_array(value, name))
+    return model
+
+
+def shape_of(value: onnx.ValueInfoProto, *dims: int | str) -> None:
+    for dim, size in zip(value.type.tensor_type.shape.dim, dims, strict=False):
+        dim.Clear()
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size
+
+
+# The healed
+
+
+def free_batch(who: str = "ada", table: int = 0) -> ModelProto:
+    model = the("9.1", who)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        shape_of(value, "batch")
+    return put(model, table=np.array([table, 3, 4]), flat=np.array([table, 12]))
+
+
+def older_opset(who: str = "ada", axes: tuple[int, ...] = (1,)) -> ModelProto:
+    model = the("9.2", who)
+    model.opset_import[0].version = params("9.2", who)["opset"]
+    for n in model.graph.node:
+        if n.op_type == "Split":
+            del n.attribute[1]
+        elif n.op_type == "ReduceMean":
+            del n.input[1]
+            if axes:
+                n.attribute.append(helper.make_attribute("axes", axes))
+    stored = [t for t in model.graph.initializer if t.name != "axes"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)
+    return model
+
+
+def older_ir(who: str = "ada") -> ModelProto:
+    model = the("9.3", who)
+    model.ir_version = params("9.3", who)["reads"]
+    return model
+
+
+def with_weights(who: str = "ada", way: str = "right") -> ModelProto:
+    files = handed_out("9.4", who)
+    model, data, at = files["9.4.onnx"], files["9.4_weights.bin"], 0
+    for tensor in model.graph.initializer:
+        entry = {e.key: e.value for e in tensor.external_data}
+        length = int(entry["length"])
+        start = {"right": int(entry["offset"]), "from the start": 0, "in order": at, "zeros": 0}[way]
+        tensor.raw_data = bytes(length) if way == "zeros" else data[start : start + length]
+        at += length
+        tensor.ClearField("external_data")
+        tensor.data_location = TensorProto.DEFAULT
+    return model
+
+
+def rewritten(who: str = "ada", value: float | None = None, ops: list[onnx.NodeProto] | None = None) -> ModelProto:
+    model, p = the("9.5", who), params("9.5", who)
+    put(model, k=np.float32(p["value"] if value is None else value))
+    steps = (
+        ops
+        or {
+            "ScaledSwish": [
+                node("Mul", ["h", "k"], ["i"]),
+                node("Sigmoid", ["i"], ["j"]),
+                node("Mul", ["h", "j"], ["a"]),
+            ],
+            "SquaredRelu": [node("Relu", ["h"], ["i"]), node("Mul", ["i", "i"], ["j"]), node("Mul", ["j", "k"], ["a"])],
+            "SoftClip": [node("Div", ["h", "k"], ["i"]), node("Tanh", ["i"], ["j"]), node("Mul", ["j", "k"], ["a"])],
+        }[p["operator"]]
+    )
+    kept = [ModelProto.FromString(model.SerializeToString()).graph.node[i] for i in (0, 2)]
+    nodes = [kept[0], *steps, kept[1]]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.opset_import[1]
+    return model
+
+
+def both_branches(
+    who: str = "ada",
+    *,
+    threshold: float | None = None,
+    swap: bool = False,
+    measure: str = "ReduceMean",
+    first: str = "9.6_above.onnx",
+) -> ModelProto:
+    p, files = params("9.6", who), handed_out("9.6", who)
+    graphs, weights = {}, []
+    for name, model in files.items():
+        branch = onnx.compose.add_prefix(model, f"{name[4:-5]}/", rename_inputs=False, rename_outputs=True).graph
+        graphs[name] = helper.make_graph(branch.node, name, [], branch.output)
+        weights += list(branch.initializer)
+    names = ["9.6_above.onnx", "9.6_below.onnx"]
+    if swap:
+        names.reverse()
+    measured = (
+        node("ReduceSum", ["x"], ["m"], keepdims=0)
+        if measure == "ReduceSum"
+        else node(measure, ["x"], ["m"], keepdims=0)
+    )
+    nodes = [
+        measured,
+        node("Greater", ["m", "t"], ["c"]),
+        node("If", ["c"], ["y"], then_branch=graphs[names[0]], else_branch=graphs[names[1]]),
+    ]
+    base = files[first]
+    del base.graph.node[:], base.graph.initializer[:]
+    base.graph.node.extend(nodes)
+    base.graph.initializer.extend(weights)
+    return put(base, t=np.float32(p["threshold"] if threshold is None else threshold))
+
+
+def by_row(who: str = "ada") -> ModelProto:
+    model = both_branches(who)
+    mean, greater, choice = model.graph.node
+    bodies = [n for a in choice.attribute for n in a.g.node]
+    ends = [a.g.output[0].name for a in choice.attribute if a.name == "then_branch"]
+    ends += [a.g.output[0].name for a in choice.attribute if a.name == "else_branch"]
+    mean.attribute[0].i = 1
+    mean.attribute.append(helper.make_attribute("axes", [1]))
+    nodes = [mean, greater, *bodies, node("Where", ["c", *ends], ["y"])]
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return model
+
+
+def in_evaluation(who: str = "ada", *, norm: bool = True, outputs: bool = True, dropout: bool = True) -> ModelProto:
+    model = the("9.7", who)
+    for n in model.graph.node:
+        if n.op_type == "BatchNormalization":
+            if norm:
+                n.attribute[0].i = 0
+            if norm and outputs:
+                del n.output[1:]
+    return put(model, training=np.array(False)) if dropout else model
+
+
+def strict_session(who: str = "ada") -> dict[str, Any]:
+    p = params("9.8", who)
+    left = [n.name for n in the("9.8", who).graph.node if n.op_type not in p["takes"]]
+    config = {"session.disable_cpu_ep_fallback": "1"}
+    return {"providers": [hospital_speed._right_name(p)], "config": config, "on_cpu": left}
+
+
+def static(source: ModelProto, data: np.ndarray, **options: Any) -> ModelProto:
+    settings = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+    with TemporaryDirectory() as folder:
+        file = str(Path(folder, "int8.onnx"))
+        source = ModelProto.FromString(source.SerializeToString())  # it is changed on the way
+        quantize_static(source, file, cu.Calibration(source, {"x": data}), **(settings | options))
+        return onnx.load(file)
+
+
+def dynamic(source: ModelProto, **options: Any) -> ModelProto:
+    with TemporaryDirectory() as folder:
+        files = [str(Path(folder, name)) for name in ("float.onnx", "int8.onnx")]
+        onnx.save(source, files[0])
+        quantize_dynamic(*files, **options)
+        return onnx.load(files[1])
+
+
+def normal(n: int = 100) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 3, 10, 10)).astype(np.float32)
+
+
+def narrowed(who: str = "ada") -> ModelProto:
+    """The wide channel is found by its size, as a student would."""
+    model = the("9.9", who)
+    values = {name: value.copy() for name, value in numbers_of(model).items()}
+    for i in (1, 2):
+        sizes = np.abs(values[f"kernel{i}"]).max((1, 2, 3))
+        channel, f = int(sizes.argmax()), float(sizes.max() / np.median(sizes))
+        if f > 100:
+            values[f"kernel{i}"][channel] /= f
+            values[f"bias{i}"][channel] /= f
+            values[f"kernel{i + 1}"][:, channel] *= f
+    return put(model, **values)
+
+
+def without_descriptions(who: str = "ada") -> ModelProto:
+    model = the("9.10", who)
+    del model.graph.value_info[:]
+    return model
+
+
+def uniform(who: str = "ada", stretch: float = 1) -> np.ndarray:
+    p = params("9.11", who)
+    draw = np.random.default_rng(0).uniform(p["low"] * stretch, p["high"] * stretch, (100, 3, 10, 10))
+    return draw.astype(np.float32)
+
+
+def scanned(who: str = "ada", *, start: str = "start", mistake: str = "") -> ModelProto:
+    model, width = the("9.12", who), params("9.12", who)["width"]
+    state = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [width]) for n in ("s_in", "x_t", "s_out", "s_all")]
+    body = [
+        node("MatMul", ["x_t", "from_input"], ["a"]),
+        node("MatMul", ["s_in", "from_state"], ["b"]),
+        node("Add", ["a", "b"], ["c"]),
+        node("Tanh", ["c"], ["s_out"]),
+    ]
+    outputs, names = [state[2]], ["y"]
+    if mistake == "all":
+        body.append(node("Identity", ["s_out"], ["s_all"]))
+        outputs, names = [state[2], state[3]], ["last", "y"]
+    step = helper.make_graph(body, "step", state[:2], outputs)
+    more = {"scan_input_directions": [1]} if mistake == "reversed" else {}
+    scan = node("Scan", [start, "x"], names, "scan", body=step, num_scan_inputs=1, **more)
+    stored = [t for t in model.graph.initializer if not t.name.startswith("index")]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.append(scan)
+    model.graph.initializer.extend(stored)
+    shape_of(model.graph.input[0], "steps")
+    if mistake == "all":
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["steps", width]))
+    return put(model, zeros=np.zeros(width, np.float32)) if start == "zeros" else model
+
+
+def with_shapes(who: str = "ada", source: ModelProto | None = None) -> ModelProto:
+    return SymbolicShapeInference.infer_shapes(source or the("9.13", who), auto_merge=True)
+
+
+def merged(who: str = "ada", order: list[str] | None = None) -> ModelProto:
+    files = handed_out("9.14", who)
+    whole = None
+    for letter in order or params("9.14", who)["order"]:
+        stage = onnx.compose.add_prefix(files[f"9.14_{letter}.onnx"], f"{letter}/")
+        if whole is None:
+            whole = stage
+            continue
+        link = [(whole.graph.output[0].name, stage.graph.input[0].name)]
+        whole = onnx.compose.merge_models(whole, stage, io_map=link)
+    return renamed(whole, {whole.graph.input[0].name: "x", whole.graph.output[0].name: "y"})
+
+
+def renamed(model: ModelProto, names: dict[str, str]) -> ModelProto:
+    for n in model.graph.node:
+        n.input[:] = [names.get(i, i) for i in n.input]
+        n.output[:] = [names.get(o, o) for o in n.output]
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names.get(value.name, value.name)
+    return model
+
+
+def accepting(who: str = "ada", steps: list[str] | None = None, dtype: int = TensorProto.UINT8) -> ModelProto:
+    model, p = the("9.15", who), params("9.15", who)
+    current, nodes = p["sends"], []
+    kinds: dict[str, Callable[[str, str], onnx.NodeProto]] = {
+        "cast": lambda a, b: node("Cast", [a], [b], to=TensorProto.FLOAT),
+        "divide": lambda a, b: node("Div", [a, "full"], [b]),
+        "mean": lambda a, b: node("Sub", [a, "mean"], [b]),
+        "deviation": lambda a, b: node("Div", [a, "deviation"], [b]),
+        "times deviation": lambda a, b: node("Mul", [a, "deviation"], [b]),
+        "turn": lambda a, b: node("Transpose", [a], [b], perm=[0, 3, 1, 2]),
+        "swap": lambda a, b: node("Transpose", [a], [b], perm=[0, 3, 2, 1]),
+        "reshape": lambda a, b: node("Reshape", [a, "target"], [b]),
+    }
+    steps = steps or ["cast", "divide", "mean", "deviation", "turn"]
+    for i, step in enumerate(steps):
+        after = "x" if i == len(steps) - 1 else f"p{i}"
+        nodes.append(kinds[step](current, after))
+        current = after
+    old = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend([*nodes, *old])
+    model.graph.input.append(helper.make_tensor_value_info(p["sends"], dtype, p["shape"]))
+    target = np.array([-1, 3, *p["shape"][1:3]])
+    single = {"full": np.float32(255), "mean": np.float32(p["mean"]), "deviation": np.float32(p["deviation"])}
+    return put(model, target=target, **single)
+
+
+HEALED: dict[str, Callable[[str], Any]] = {
+    "9.1": free_batch,
+    "9.2": older_opset,
+    "9.3": older_ir,
+    "9.4": with_weights,
+    "9.5": rewritten,
+    "9.6": both_branches,
+    "9.7": in_evaluation,
+    "9.8": strict_session,
+    "9.9": lambda who: static(narrowed(who), normal()),
+    "9.10": lambda who: dynamic(without_descriptions(who)),
+    "9.11": lambda who: static(the("9.11", who), uniform(who)),
+    "9.12": scanned,
+    "9.13": with_shapes,
+    "9.14": merged,
+    "9.15": accepting,
+}
+# What the first hint of the check names when the patient itself is handed in.
+ILLNESS = {
+    "9.1": "refuses any other",
+    "9.2": "too new for the server",
+    "9.3": "reads files up to IR version",
+    "9.4": "which does not exist",
+    "9.5": "is no standard operator",
+    "9.6": "that branch is baked in",
+    "9.7": "training mode",
+    "9.9": "a float model",
+    "9.10": "value_info still describes the weights",
+    "9.11": "a float model",
+    "9.12": "the loop is unrolled",
+    "9.13": "does not know com.microsoft::Gelu",
+    "9.14": "there are three of them",
+    "9.15": "goes by the name",
+}
+
+
+def test_the_hospital_is_complete() -> None:
+    assert list(tasks_of(9)) == NUMBERS == list(HEALED)
+    for task_id in NUMBERS:
+        assert len({str(params(task_id, who)) for who in STUDENTS}) > 1
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+@pytest.mark.parametrize("task_id", NUMBERS)
+def test_healed_passes(task_id: str, who: str) -> None:
+    assert [c for c in criteria(task_id, HEALED[task_id](who), who) if not c.passed] == []
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+@pytest.mark.parametrize("task_id", ILLNESS)
+def test_patient_fails_and_its_illness_is_named(task_id: str, who: str) -> None:
+    for model in handed_out(task_id, who).values():
+        if isinstance(model, ModelProto):
+            assert ILLNESS[task_id] in failed(task_id, model, who)
+
+
+@pytest.mark.parametrize("task_id", ILLNESS)
+def test_nothing_and_something_else(task_id: str) -> None:
+    assert failed(task_id, ModelProto())
+    assert failed(task_id, HEALED["9.3" if task_id != "9.3" else "9.14"]("grace"))
+
+
+@pytest.mark.parametrize("task_id", NUMBERS)
+def test_three_hints_from_vague_to_plain(task_id: str) -> None:
+    hints = task(task_id).hints
+    assert len(hints) == len(set(hints)) == 3
+    assert all(20 < len(hint) <= 500 for hint in hints)
+    # What the answer is written with stands in the last hint, and not in the first.
+    answer = {
+        "9.1": "dim_param", "9.2": "axes", "9.3": "one number", "9.4": "load_external_data_for_model", "9.5": "initializer",
+        "9.6": "ReduceMean", "9.7": "training_mode", "9.8": "disable_cpu_ep_fallback", "9.9": "Divide", "9.10": "del model",
+        "9.11": "quantize_static", "9.12": "Scan", "9.13": "SymbolicShapeInference", "9.14": "merge_models", "9.15": "Cast",
+    }[task_id]  # fmt: skip
+    assert answer in hints[2]
+    assert answer not in hints[0]
+
+
+def test_hints_are_shown_one_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    cu.hint("9.4")
+    assert capsys.readouterr().out == f"Hint 1 of 3: {task('9.4').hints[0]}\n"
+    cu.hint("9.4", 3)
+    assert "Hint 3 of 3: Load with" in capsys.readouterr().out
+    for wrong in (0, 4, "2", True):
+        with pytest.raises(cu.CourseError, match="numbered from 1 to 3"):
+            cu.hint("9.4", wrong)
+    with pytest.raises(cu.CourseError, match="has no hints"):
+        cu.hint("1.1")
+    with pytest.raises(cu.CourseError, match="There is no task"):
+        cu.hint("9.16")
+
+
+# Typical mistakes
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_half_free_batches(who: str) -> None:
+    batch = params("9.1", who)["batch"]
+    assert "there the batch is frozen, too" in failed("9.1", free_batch(who, table=batch), who)
+    assert "there the batch is frozen, too" in failed("9.1", free_batch(who, table=5), who)
+    model = free_batch(who)
+    shape_of(model.graph.output[0], batch)
+    assert "contradicts itself" in failed("9.1", model, who)
+    assert all(c.passed for c in criteria("9.1", free_batch(who, table=-1), who))
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_opsets_that_are_only_renumbered(who: str) -> None:
+    model = the("9.2", who)
+    model.opset_import[0].version = params("9.2", who)["opset"]
+    assert "Only the number was changed" in failed("9.2", model, who)
+    assert "over all axes" in failed("9.2", older_opset(who, ()), who)
+    assert "over the rows" in failed("9.2", older_opset(who, (0,)), who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_other_versions_changed_in_place_of_the_ir_version(who: str) -> None:
+    model = the("9.3", who)
+    model.opset_import[0].version = 13
+    assert "put it back" in failed("9.3", model, who)
+    model.ir_version = 8
+    assert "was not what is wrong" in failed("9.3", model, who)
+    model = older_ir(who)
+    model.ir_version = 3
+    assert "each weight had to be an input" in failed("9.3", model, who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_weights_read_the_wrong_way(who: str) -> None:
+    assert "has an offset of its own" in failed("9.4", with_weights(who, "from the start"), who)
+    assert "were never read" in failed("9.4", with_weights(who, "zeros"), who)
+    order = params("9.4", who)["order"]
+    if order != ["weight1", "bias1", "weight2"]:
+        assert "Use offset and length" in failed("9.4", with_weights(who, "in order"), who)
+    model = the("9.4", who)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "9.4_weights.bin"
+    assert "has none of them" in failed("9.4", model, who)
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+def test_operators_that_are_not_the_same(who: str) -> None:
+    value = params("9.5", who)["value"]
+    assert "is ignored" in failed("9.5", rewritten(who, 1.0), who)
+    assert "upside down" in failed("9.5", rewritten(who, 1 / value), who)
+    assert "nothing stands in its place" in failed("9.5", rewritten(who, ops=[node("Identity", ["h"], ["a"])]), who)
+    assert "plain Relu" in failed("9.5", rewritten(who, ops=[node("Relu", ["h"], ["a"])]), who)
+    assert "compare your nodes" in failed("9.5", rewritten(who, ops=[node("Abs", ["h"], ["a"])]), who)
+
+
+def test_operator_defined_in_the_file_is_no_stranger() -> None:
+    model, p = the("9.5"), params("9.5")
+    ops = list(rewritten().graph.node)[1:-1]
+    constant = node("Constant", [], ["k"], value=numpy_helper.from_array(np.float32(p["value"])))
+    imports = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("com.example", p["operator"], ["h"], ["a"], [constant, *ops], imports))
+    del model.graph.node[1].attribute[:]
+    assert all(c.passed for c in criteria("9.5", model))
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_conditions_that_are_not_the_program(who: str) -> None:
+    p = params("9.6", who)
+    assert "are swapped" in failed("9.6", both_branches(who, swap=True), who)
+    assert "compared with 0" in failed("9.6", both_branches(who, threshold=0.0), who)
+    assert "wrong sign" in failed("9.6", both_branches(who, threshold=-p["threshold"]), who)
+    assert "The sum is compared" in failed("9.6", both_branches(who, measure="ReduceSum"), who)
+    assert "Each row decides for itself" in failed("9.6", by_row(who), who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_half_out_of_training(who: str) -> None:
+    assert "BatchNormalization is in training mode" in failed("9.7", in_evaluation(who, norm=False), who)
+    assert "Dropout is still switched on" in failed("9.7", in_evaluation(who, dropout=False), who)
+    assert "Outside of training it has one output" in failed("9.7", in_evaluation(who, outputs=False), who)
+    p = params("9.7", who)
+    assert "gone altogether" in failed("9.7", hospital_export._layers(p, norm="none", dropout="inference"), who)
+    assert "still made larger" in failed("9.7", hospital_export._layers(p, norm="inference", dropout="scaled"), who)
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda a, p: a | {"providers": [p["wrong_name"], "CPUExecutionProvider"], "config": {}}, "that is the illness"),
+        (lambda a, p: a | {"providers": [p["wrong_name"]]}, "a name that nobody knows lands on the CPU"),
+        (lambda a, p: a | {"providers": [*a["providers"], "CPUExecutionProvider"]}, "permission to fall back"),
+        (lambda a, p: a | {"providers": a["providers"][0]}, "Write a list of names"),
+        (lambda a, p: a | {"providers": ["GpuExecutionProvider"]}, "lists all real names"),
+        (lambda a, p: a | {"config": {}}, "It started here, silently, on CPUExecutionProvider"),
+        (lambda a, p: a | {"config": {"session.disable_cpu_ep_fallback": True}}, 'the texts "0" and "1" only'),
+        (lambda a, p: a | {"config": {"session.disable_cpu_ep_fallback": "1", "a": "b"}}, "more in it"),
+        (lambda a, p: a | {"config": None}, "a dict of text to text"),
+        (lambda a, p: a | {"on_cpu": p["takes"]}, "names of operators"),
+        (lambda a, p: a | {"on_cpu": [f"{op.lower()}_{i}" for i, op in enumerate(p["chain"]) if op in p["takes"]]}, "takes: the others"),
+        (lambda a, p: a | {"on_cpu": a["on_cpu"][:1]}, "1 missing"),
+        (lambda a, p: a | {"on_cpu": 3}, "a list of node names"),
+        (lambda a, p: [], "exactly those keys"),
+        (lambda a, p: a | {"more": 1}, "exactly those keys"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("who", FEW)
+def test_sessions_that_fall_back(change: Any, cause: str, who: str) -> None:
+    assert cause in failed("9.8", change(strict_session(who), params("9.8", who)), who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_collapsed_and_not_quite_rescued(who: str) -> None:
+    assert "still a thousand times wider" in failed("9.9", static(the("9.9", who), normal(), per_channel=False), who)
+    assert "still a thousand times wider" in failed("9.9", static(the("9.9", who), normal()), who)
+    layer = params("9.9", who)["layer"]
+    left = [f"conv{layer}", f"conv{layer + 1}"]
+    assert "1 do. The others stay in float" in failed(
+        "9.9", static(the("9.9", who), normal(), nodes_to_exclude=left), who
+    )
+    assert "quantized dynamically" in failed("9.9", dynamic(the("9.9", who)), who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_wrong_ways_around_the_crash(who: str) -> None:
+    with pytest.raises(Exception, match="Inferred shape and existing shape differ"):
+        dynamic(the("9.10", who))
+    left = dynamic(without_descriptions(who), nodes_to_exclude=["first_MatMul"])
+    assert "nodes_to_exclude" in failed("9.10", left, who)
+    other = dynamic(without_descriptions(who))
+    for t in other.graph.initializer:
+        if t.name.endswith("scale"):
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t) * 2, t.name))
+    assert "quantize the patient itself" in failed("9.10", other, who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_other_quantizations_of_the_slow_one(who: str) -> None:
+    assert "quantized dynamically" in failed("9.11", dynamic(the("9.11", who)), who)
+    source = the("9.11", who)
+    assert "is cut off" in failed("9.11", static(source, uniform(who, 0.3)), who)
+    assert "much wider than in use" in failed("9.11", static(source, uniform(who, 40)), who)
+    signed = static(source, uniform(who), activation_type=QuantType.QInt8, quant_format=QuantFormat.QOperator)
+    assert "QuantType.QUInt8" in failed("9.11", signed, who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_loops_that_are_not_the_loop(who: str) -> None:
+    assert "starts with zeros" in failed("9.12", scanned(who, start="zeros"), who)
+    assert "from the last to the first" in failed("9.12", scanned(who, mistake="reversed"), who)
+    assert "states of all steps" in failed("9.12", scanned(who, mistake="all"), who)
+    model = scanned(who)
+    shape_of(model.graph.input[0], 7)
+    assert "give it a name" in failed("9.12", model, who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_shapes_that_are_not_those_of_a_run(who: str) -> None:
+    plain = onnx.shape_inference.infer_shapes(the("9.13", who), data_prop=True)
+    assert "Unknown: g" in failed("9.13", plain, who)
+    frozen = the("9.13", who)
+    shape_of(frozen.graph.input[0], 1)
+    frozen = with_shapes(who, frozen)
+    shape_of(frozen.graph.input[0], "batch")
+    assert "number of rows is frozen" in failed("9.13", frozen, who)
+    other = with_shapes(who)
+    for value in other.graph.value_info:
+        if value.name == "t":
+            shape_of(value, "batch", "parts", "features")
+    assert "Sizes must be numbers" in failed("9.13", other, who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_chains_that_are_not_the_chain(who: str) -> None:
+    order = params("9.14", who)["order"]
+    assert "and should be" in failed("9.14", merged(who, order[::-1]), who)
+    assert f"stage {order[2]} is missing" in failed("9.14", merged(who, order[:2]), who)
+    clash = merged(who)
+    values = numbers_of(clash)
+    put(clash, **{f"{s}/{part}": values[f"{order[0]}/{part}"] for s in order for part in ("weight", "bias")})
+    assert f"the weights of stage {order[0]}" in failed("9.14", clash, who)
+    fixed = merged(who)
+    shape_of(fixed.graph.input[0], 1)
+    assert "refuses any other" in failed("9.14", fixed, who)
+
+
+@pytest.mark.parametrize(
+    ("steps", "cause"),
+    [
+        (["cast", "divide", "mean", "deviation", "reshape"], "mixes colours with places"),
+        (["cast", "mean", "deviation", "turn"], "not divided by 255"),
+        (["cast", "divide", "turn"], "mean and deviation are missing"),
+        (["cast", "divide", "mean", "times deviation", "turn"], "divide by it"),
+        (["cast", "divide", "deviation", "mean", "turn"], "The mean goes off first"),
+    ],
+)
+@pytest.mark.parametrize("who", FEW)
+def test_preparations_that_are_not_those_of_training(steps: list[str], cause: str, who: str) -> None:
+    assert cause in failed("9.15", accepting(who, steps), who)
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_inputs_that_the_caller_does_not_send(who: str) -> None:
+    swapped = accepting(who, ["cast", "divide", "mean", "deviation", "swap"])
+    assert "have changed places" in failed("9.15", swapped, who)
+    single = accepting(who, ["divide", "mean", "deviation", "turn"], TensorProto.FLOAT)
+    assert "put a Cast in front" in failed("9.15", single, who)
+    first = accepting(who)
+    shape_of(first.graph.input[0], "batch", 3)
+    assert "colours last" in failed("9.15", first, who)
+    named = renamed(accepting(who), {params("9.15", who)["sends"]: "image"})
+    assert "goes by the name" in failed("9.15", named, who)
