@@ -570,7 +570,7 @@ def test_loops_that_are_not_the_loop(who: str) -> None:
     assert "states of all steps" in failed("9.12", scanned(who, mistake="all"), who)
     model = scanned(who)
     shape_of(model.graph.input[0], 7)
-    assert "give it a name" in failed("9.12", model, who)
+    assert "Give it a name (dim_param), such as steps" in failed("9.12", model, who)
 
 
 @pytest.mark.parametrize("who", FEW)

@@ -6,7 +6,7 @@ check that judges the healed model by what it computes on hidden inputs, and thr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -76,29 +76,34 @@ def judged(
     return computes(model, feed, expected, criteria, what, hint)
 
 
-def first_dimension(values: Sequence[onnx.ValueInfoProto]) -> int | str | None:
+def first_dimension(values: Iterable[onnx.ValueInfoProto]) -> int | str | None:
     """The first dimension that the first of these declares: a number, a name, or None where nothing is said."""
-    shape = values[0].type.tensor_type.shape.dim if values else []
+    shape = next((value.type.tensor_type.shape.dim for value in values), None)
     if not shape:
         return None
     return shape[0].dim_value if shape[0].HasField("dim_value") else shape[0].dim_param or None
 
 
 def any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
-    """Add: the first dimension of the input and of the output is no number. what: what is counted there, such as rows."""
-    x, y = first_dimension(model.graph.input), first_dimension(model.graph.output)
-    if not criteria.add(
+    """Add: the first dimension of the input is no number. what: what is counted there, such as rows."""
+    stored = {t.name for t in model.graph.initializer}
+    size = first_dimension(v for v in model.graph.input if v.name not in stored)
+    return criteria.add(
         f"the input takes any number of {what}",
-        not isinstance(x, int),
-        f"Its first dimension is the number {x}: ONNX Runtime refuses any other. Give it a name (dim_param).",
-    ):
-        return False
-    criteria.add(
-        f"the output promises no number of {what}",
-        not isinstance(y, int),
-        f"Its first dimension is the number {y}, and the input's is a name: the file contradicts itself.",
+        not isinstance(size, int),
+        f"Its first dimension is the number {size}: ONNX Runtime refuses any other. Give it a name (dim_param), such as "
+        f"{what}.",
     )
-    return True
+
+
+def promises_any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
+    """Add: nor is that of the output."""
+    size = first_dimension(model.graph.output)
+    return criteria.add(
+        f"the output promises no number of {what}",
+        not isinstance(size, int),
+        f"Its first dimension is the number {size}, and the input's is a name: the file contradicts itself.",
+    )
 
 
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:

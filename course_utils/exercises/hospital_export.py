@@ -81,8 +81,8 @@ def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     source, t = numpy_source(rng), p["threshold"]
-    feeds = []
-    for target in (t + 0.2, t - 0.2, t / 2, -t / 2, t + 0.2, t - 0.2):
+    feeds = []  # so chosen that no two of the causes give the same results
+    for target in (t + 0.2, t - 0.2, t / 100, -t / 2, -1.5 * t):
         x = source.normal(0, 1, (int(source.integers(3, 9)), p["features"]))
         feeds.append({"x": (x - x.mean() + target).astype(np.float32)})
     got = outcomes(model, feeds)
@@ -92,11 +92,16 @@ def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
             if all(same(g, _by_rule(p, f["x"], rule)) for g, f in zip(got, feeds, strict=True)):
                 hint = sentence
                 break
-    for what, indices in {"above": (0, 4), "below": (1, 5), "between zero and": (2,)}.items():
-        text = f"it does what the program does, for a mean {what} the threshold"
-        wrong = [i for i in indices if got is None or not same(got[i], _by_rule(p, feeds[i]["x"]))]
-        feed = feeds[(wrong or indices)[0]]
-        computes(model, feed, _by_rule(p, feed["x"]), criteria, text, hint)
+    places = (
+        "above the threshold",
+        "below the threshold",
+        "between zero and the threshold",
+        "near zero, of the other sign",
+        "far away, of the other sign",
+    )
+    for place, feed in zip(places, feeds, strict=True):
+        what = f"it does what the program does, for a mean {place}"
+        computes(model, feed, _by_rule(p, feed["x"]), criteria, what, hint)
     return criteria
 
 
@@ -161,7 +166,9 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     x = numpy_source(rng).normal(0, 1, (24, 4)).astype(np.float32)
-    twice = outcomes(model, [{"x": x}, {"x": x}], optimize=False)  # the optimiser takes a Dropout out, unless it is last
+    twice = outcomes(
+        model, [{"x": x}, {"x": x}], optimize=False
+    )  # the optimiser takes a Dropout out, unless it is last
     criteria.add(
         "two runs give the same numbers",
         twice is not None and same(*twice),

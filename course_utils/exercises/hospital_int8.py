@@ -177,12 +177,11 @@ def _crashing(p: Params) -> onnx.ModelProto:
 
 def _check_crash(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    eight = [t for t in model.graph.initializer if t.data_type in _EIGHT and len(t.dims) == 2]
-    large = [
-        t.name
-        for t in model.graph.initializer
-        if t.data_type == TensorProto.FLOAT and len(t.dims) == 2 and min(t.dims) > 1
-    ]
+    constants = [a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+    matrices = [t for t in (*model.graph.initializer, *constants) if len(t.dims) == 2 and min(t.dims) > 1]
+    read = {name for n in model.graph.node for name in n.input}
+    eight = [t for t in matrices if t.data_type in _EIGHT and t.name in read]
+    large = [t.name for t in matrices if t.data_type not in _EIGHT]
     if not criteria.add(
         "both matrices are stored in 8 bits",
         len(eight) >= 2 and not large,

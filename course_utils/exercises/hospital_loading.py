@@ -195,7 +195,7 @@ def _check_elsewhere(model: onnx.ModelProto, p: Params, rng: Random) -> list[Cri
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     places = sorted({e.value for t in outside for e in t.external_data if e.key == "location"})
     if not criteria.add(
-        "the file holds all its weights",
+        "no tensor is looked for elsewhere",
         not outside,
         f"{len(outside)} tensors are missing: the file says that they lie in {', '.join(places)[:80] or 'another file'}"
         + (

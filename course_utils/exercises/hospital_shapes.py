@@ -13,7 +13,7 @@ from ..graphs import op_histogram
 from ..running import run_all
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source
-from .hospital import any_size, judged, patient, result
+from .hospital import any_size, judged, patient, promises_any_size, result
 
 node = helper.make_node
 
@@ -48,7 +48,7 @@ def _fixed(p: Params, rows: int | str | None = None, stored: int | None = None) 
 
 def _check_batch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    if not any_size(model, criteria, "rows"):
+    if not any_size(model, criteria, "rows") or not promises_any_size(model, criteria, "rows"):
         return criteria
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
@@ -136,7 +136,7 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         "or a Loop holds one step as a subgraph.",
     ):
         return criteria
-    if not any_steps(model, criteria):
+    if not any_size(model, criteria, "steps"):
         return criteria
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
@@ -155,16 +155,6 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
             "One step is tanh(x_t @ from_input + state @ from_state).",
         )
     return criteria
-
-
-def any_steps(model: onnx.ModelProto, criteria: Criteria) -> bool:
-    x = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
-    frozen = x[0].dim_value if x and x[0].HasField("dim_value") else 0
-    return criteria.add(
-        "the input takes any number of steps",
-        not frozen,
-        f"Its first dimension is the number {frozen}: give it a name (dim_param), such as steps.",
-    )
 
 
 # 9.13: unknown shapes
@@ -206,7 +196,7 @@ def _unknown(p: Params) -> onnx.ModelProto:
 
 def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    inner = [name for n in model.graph.node for name in n.output if name != "y"]
+    inner = [name for n in model.graph.node for name in n.output if name not in ("", "y")]
     known = {v.name: v.type.tensor_type for v in model.graph.value_info if v.type.HasField("tensor_type")}
     blank = [name for name in inner if name not in known or not known[name].HasField("shape")]
     if not criteria.add(

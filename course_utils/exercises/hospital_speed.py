@@ -16,7 +16,7 @@ from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
 from .examine import has_io, is_sound, numpy_source, wants_keys
-from .hospital import any_size, judged, patient, result
+from .hospital import any_size, judged, patient, promises_any_size, result
 
 node = helper.make_node
 CPU = "CPUExecutionProvider"
@@ -159,7 +159,7 @@ def _check_tiny(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    if not any_size(model, criteria, "rows"):
+    if not any_size(model, criteria, "rows") or not promises_any_size(model, criteria, "rows"):
         return criteria
     order, source = p["order"], numpy_source(rng)
     for rows in (1, int(source.integers(50, 400))):
