@@ -208,7 +208,7 @@ FALLBACK = Task(
 )
 TINY = Task(
     "9.14",
-    "Tiny models, slower than NumPy",
+    "Tiny models, many calls",
     "onnx",
     _check_tiny,
     _draw_tiny,
