@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from answers import STUDENTS, criteria, failed, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
@@ -18,6 +19,7 @@ from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 import course_utils as cu
 from course_utils.exercises import (
+    hospital,
     hospital_export,
     hospital_speed,
     personal_params,
@@ -378,6 +380,62 @@ def test_patient_fails_and_its_illness_is_named(task_id: str, who: str) -> None:
     for model in handed_out(task_id, who).values():
         if isinstance(model, ModelProto):
             assert ILLNESS[task_id] in failed(task_id, model, who)
+
+
+# What ONNX Runtime says to a patient; what the doctor finds in it.
+SAID = {
+    "9.1": "Got invalid dimensions for input: x",
+    "9.2": "is under development",
+    "9.3": "Unsupported model IR version",
+    "9.4": "External data path",
+    "9.5": "is not a registered function/op",
+    "9.12": "Got invalid dimensions for input: x",
+}
+FOUND = {
+    "9.1": "batch-fixed",
+    "9.2": "opset-too-new",
+    "9.3": "ir-too-new",
+    "9.4": "external-file-missing",
+    "9.5": "domain-unknown",
+    "9.7": "batchnorm-in-training",
+    "9.12": "loop-unrolled",
+}
+
+
+def on_disk(task_id: str) -> Path:
+    cu.setup(student="ada")
+    files = cu.given(task_id)
+    return files[0] if isinstance(files, list) else files
+
+
+def use(path: Path) -> None:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session.run(None, {"x": np.zeros((11, session.get_inputs()[0].shape[1]), np.float32)})
+
+
+@pytest.mark.parametrize("task_id", SAID)
+def test_patients_are_ill(task_id: str, folder: Path) -> None:
+    path = on_disk(task_id)
+    with pytest.raises(Exception, match=SAID[task_id]):
+        use(path)
+
+
+@pytest.mark.parametrize("task_id", FOUND)
+def test_the_doctor_sees_what_the_notebook_says(task_id: str, folder: Path) -> None:
+    assert FOUND[task_id] in cu.doctor(on_disk(task_id)).codes
+    assert FOUND[task_id] not in cu.doctor(HEALED[task_id]("ada")).codes
+
+
+@pytest.mark.parametrize("task_id", ILLNESS)
+def test_the_doctor_finds_no_error_in_the_healed(task_id: str) -> None:
+    assert cu.doctor(HEALED[task_id]("ada")).errors == ()
+
+
+@pytest.mark.parametrize("who", FEW)
+def test_int8_really_collapses(who: str) -> None:
+    x = normal()
+    got, expected = (hospital.result(m, {"x": x}) for m in (static(the("9.9", who), x), the("9.9", who)))
+    assert hospital.relative_error(got, expected) > 0.3
 
 
 @pytest.mark.parametrize("task_id", ILLNESS)
