@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checks import check, given, params
     from .claims import claim, ledger
     from .data import CLASS_NAMES, fashion_mnist, normalize
+    from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
     from .errors import CourseError
     from .exporter import exporter_messages
@@ -50,6 +51,8 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "doctor": "diagnosis",
+    "doctor_codes": "diagnosis",
     "ep_record": "sessions",
     "exporter_messages": "exporter",
     "fashion_mnist": "data",

@@ -1,0 +1,150 @@
+"""Reading the file: either a patient to examine, or the one finding that says why it is no model."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import onnx
+
+from ..errors import CourseError
+from ..onnx_files import _missing
+from .foreign import HEAD, recognise
+from .patient import Patient
+from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, fields, read_skeleton
+from .vocabulary import ERROR, Finding, Place, amount, code, finding
+
+LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
+
+EMPTY = code("empty-file", ERROR, "01", "The file is empty", "Export, download or copy the model again.")
+FOREIGN = code("not-onnx", ERROR, "01", "This is another kind of file", "Give the path of an ONNX model.")
+TRUNCATED = code(
+    "truncated",
+    ERROR,
+    "01",
+    "The end of the file is missing",
+    "Export, download or copy it again, and compare the sizes.",
+)
+DAMAGED = code("damaged", ERROR, "01", "The file cannot be read as a model", "Export, download or copy it again.")
+TOO_LARGE = code(
+    "over-2gb",
+    ERROR,
+    "01",
+    "The file is larger than protobuf allows",
+    "Save it with onnx.save(model, path, save_as_external_data=True), or export with external_data=True.",
+)
+TOO_COMPLEX = code(
+    "too-complex",
+    ERROR,
+    "01",
+    "The file is built in a way that no exporter writes",
+    "Do not open it with other programs unless you know where it comes from.",
+)
+
+
+def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Patient | Finding:
+    """What is to be examined, or why it is no model. Raises CourseError where there is nothing to examine."""
+    if isinstance(source, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return Patient(copy, size=copy.ByteSize())
+    if isinstance(source, bytes):
+        return _from(memoryview(source), None, Place("file", "these bytes"))
+    if not isinstance(source, str | os.PathLike):
+        raise CourseError(
+            f"A model was expected: the path of an .onnx file, its bytes, or an onnx.ModelProto. "
+            f"This is a {type(source).__name__}."
+        )
+    path = Path(source)
+    try:
+        if path.is_dir():
+            inside = sorted(p.name for p in path.glob("*.onnx"))[:5]
+            there = f"In it there are: {', '.join(inside)}." if inside else "There is no .onnx file in it."
+            raise CourseError(f"{str(path)!r} is a folder: give the path of an .onnx file. {there}")
+        if not path.exists():
+            raise CourseError(_missing(path).replace(" Run the cell that writes it first.", " Check its name."))
+        if not path.is_file():
+            raise CourseError(f"{str(path)!r} is no ordinary file: give the path of an .onnx file.")
+        if path.stat().st_size == 0:
+            return finding(EMPTY, "It has 0 bytes: writing it was cut short.", Place("file", path.name))
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            view = memoryview(mapped)
+            try:
+                return _from(view, path, Place("file", path.name))
+            finally:
+                view.release()
+    except (OSError, ValueError) as error:  # ValueError: a name no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise CourseError(f"The file {str(path)!r} cannot be read ({reason}): check its name and rights.") from None
+
+
+def _from(view: memoryview, path: Path | None, place: Place) -> Patient | Finding:
+    size, model = len(view), onnx.ModelProto()
+    if size == 0:
+        return finding(EMPTY, "There are 0 bytes.", place)
+    try:
+        skeleton = read_skeleton(view)
+        # Bytes that are no file are parsed whole: there is nowhere else to read the weights from later.
+        model.ParseFromString(skeleton.data if path is not None else bytes(view))
+    except TooComplexError as error:
+        return finding(TOO_COMPLEX, f"It has {error}.", place)
+    except Exception as error:  # MalformedError, or protobuf's DecodeError, which has no stable home
+        return _unreadable(view, place, error)
+    if not model.HasField("graph") or not (model.ir_version or model.graph.node or model.opset_import):
+        return _headless(view, model, place)
+    if size > LIMIT:
+        text = f"It has {amount(size)} in one file. Protobuf takes at most {amount(LIMIT)}, so no runtime reads it."
+        return finding(TOO_LARGE, text, place)
+    return Patient(model, path, size, skeleton.pieces, skeleton.cut_lists)
+
+
+def _headless(view: memoryview, model: onnx.ModelProto, place: Place) -> Finding:
+    """It reads like a protobuf message, as some short texts do, and has no graph."""
+    known = recognise(bytes(view[:HEAD]))
+    if known:
+        return _foreign(known, len(view), place)
+    if model.ir_version or model.opset_import:
+        return finding(TRUNCATED, f"It has {amount(len(view))} and a header, and no graph behind it.", place)
+    return finding(DAMAGED, f"Its {amount(len(view))} hold no graph, so it is no model.", place)
+
+
+def _foreign(known: tuple[str, str], size: int, place: Place) -> Finding:
+    what, cure = known
+    return finding(FOREIGN, f"It has {amount(size)}, and looks like {what}.", place, cure)
+
+
+def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
+    size = len(view)
+    known = recognise(bytes(view[:HEAD]))
+    if known:
+        return _foreign(known, size, place)
+    end = _declared_end(view)
+    if end > size and view[0] in _FIRST:
+        text = f"It has {amount(size)} ({size:,}), and a part of it says that it ends at byte {end:,}."
+        return finding(TRUNCATED, text, place)
+    try:
+        levels = 0 if isinstance(error, MalformedError) else depth(view)
+    except MalformedError:
+        levels = 0
+    if levels > DEEPEST - 8:
+        text = (
+            f"Graphs stand within graphs, more than {levels // 3} deep. Protobuf stops at {DEEPEST} levels of messages."
+        )
+        return finding(TOO_COMPLEX, text, place)
+    reason = f": {error}" if isinstance(error, MalformedError) else ""
+    return finding(DAMAGED, f"Its {amount(size)} are not in the format of ONNX{reason}.", place)
+
+
+# How a model can begin: with ir_version, a text, the graph, the opsets, or a note.
+_FIRST = (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
+
+
+def _declared_end(view: memoryview) -> int:
+    """Where the last part of the file ends, by its own words; 0 where no part reaches beyond the end."""
+    try:
+        for _ in fields(view, 0, len(view)):
+            pass
+    except MalformedError as error:
+        return error.end or 0
+    return 0

@@ -1,0 +1,69 @@
+"""Layers that were exported as they are in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto
+
+from .parts import Scope, attribute, is_op
+from .patient import Patient
+from .vocabulary import WARNING, Finding, code, finding, nodes
+
+DROPOUT = code(
+    "dropout-in-training",
+    WARNING,
+    "03",
+    "Dropout is switched on",
+    "Call model.eval() before the export, and export again.",
+)
+BATCHNORM = code(
+    "batchnorm-in-training",
+    WARNING,
+    "03",
+    "BatchNormalization is in training mode",
+    "Call model.eval() before the export, and export again.",
+)
+
+
+def training(patient: Patient) -> Iterator[Finding]:
+    dropout, norm = [], []
+    for scope, index, node in patient.each_node():
+        version = scope.version(node) or 1
+        if is_op(node, "Dropout") and _drops(patient, scope, node, version):
+            dropout.append(scope.place(index))
+        elif is_op(node, "BatchNormalization") and normalises_by_batch(node, version):
+            norm.append(scope.place(index))
+    if dropout:
+        yield finding(
+            DROPOUT,
+            f"Values are set to zero at random, in {nodes(len(dropout))}: each run gives other numbers.",
+            dropout,
+        )
+    if norm:
+        text = f"Mean and variance come from the batch that is fed, in {nodes(len(norm))}: a result depends on its neighbours."
+        yield finding(BATCHNORM, text, norm)
+
+
+def _drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> bool:
+    if version < 7:  # is_test was an attribute, and 0 by default
+        return not attribute(node, "is_test", 0) and attribute(node, "ratio", 0.5) > 0
+    if version < 12 or len(node.input) < 3:  # 7 to 11 know no training; later ones do by their third input
+        return False
+    mode, ratio = patient.value(scope, node.input[2]), None
+    if node.input[1]:
+        ratio = patient.value(scope, node.input[1])
+    switched_off = ratio is not None and not np.any(ratio)
+    return mode is not None and bool(np.any(mode)) and not switched_off
+
+
+def normalises_by_batch(node: NodeProto, version: int) -> bool:
+    if version < 7:
+        return not attribute(node, "is_test", 0)
+    if version < 14:
+        return len([o for o in node.output if o]) > 1
+    return bool(attribute(node, "training_mode", 0))
+
+
+CHECKS = (training,)

@@ -1,0 +1,194 @@
+"""What the doctor's findings are made of, and the list of all that it can find."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = {
+    ERROR: "The model does not load in this runtime, or what it computes is broken.",
+    WARNING: "It runs, but slower, larger or otherwise than intended: worth a change in most cases.",
+    NOTE: "It may be meant so. Know it before you ship the model.",
+}
+LESSONS = {
+    "01": ("Graph structure", "01_graph_structure"),
+    "02": ("Opsets", "02_opsets"),
+    "03": ("Tracing versus scripting", "03_tracing_vs_scripting"),
+    "04": ("Dynamic axes", "04_dynamic_axes"),
+    "05": ("Execution providers", "05_execution_providers"),
+    "06": ("Fusion", "06_fusion"),
+    "07": ("Quantization", "07_quantization"),
+    "09": ("Troubleshooting", "09_troubleshooting"),
+}
+# The modules that declare codes, in the order in which their checks are made.
+MODULES = (
+    "reading",
+    "outside",
+    "names",
+    "structure",
+    "versions",
+    "training",
+    "loops",
+    "shapes",
+    "numbers",
+    "fusion",
+    "quantization",
+    "metadata",
+    "trial",
+)
+_LONGEST_NAME = 80
+_PLACES_SHOWN = 3
+_codes: dict[str, Code] = {}
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of finding. id: stable, for scripts and hand-outs. lesson: the number of the one that explains it."""
+
+    id: str
+    severity: str
+    lesson: str
+    title: str
+    cure: str
+
+    @property
+    def lesson_name(self) -> str:
+        return f"{self.lesson} · {LESSONS[self.lesson][0]}"
+
+    @property
+    def lesson_file(self) -> str:
+        return f"notebooks/{LESSONS[self.lesson][1]}.ipynb"
+
+
+def code(id: str, severity: str, lesson: str, title: str, cure: str) -> Code:
+    """Declare a kind of finding. Ids are unique: they stand in people's scripts."""
+    assert id not in _codes, id
+    assert severity in SEVERITIES, severity
+    assert lesson in LESSONS, lesson
+    _codes[id] = Code(id, severity, lesson, title, cure)
+    return _codes[id]
+
+
+def all_codes() -> list[Code]:
+    """Every kind of finding, by subject."""
+    modules = [importlib.import_module(f"{__package__}.{name}") for name in MODULES]
+    order = {value.id: i for i, m in enumerate(modules) for value in vars(m).values() if isinstance(value, Code)}
+    return sorted(_codes.values(), key=lambda c: order[c.id])  # stable: within a module as declared
+
+
+def doctor_codes() -> pd.DataFrame:
+    """All that `cu.doctor` can find, made from its own code: code, severity, title, cure, lesson. First used in lesson 09."""
+    import pandas as pd
+
+    rows = [(c.id, c.severity, c.title, c.cure, c.lesson_name) for c in all_codes()]
+    return pd.DataFrame(rows, columns=["code", "severity", "title", "cure", "lesson"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something was found. kind: node, tensor, input, output, function, operator, file, graph. index: of a node,
+    counted from 0 in its graph. graph: empty for the main one, else where the subgraph or function is."""
+
+    kind: str
+    name: str
+    index: int | None = None
+    graph: str = ""
+
+    def __str__(self) -> str:
+        number = "" if self.index is None else f" #{self.index}"
+        return f"{self.kind}{number} {plain(self.name)!r}" + (f" in {plain(self.graph)}" if self.graph else "")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found in one model. cause: what was seen. where: the first places. count: of all places.
+
+    advice: the cure, where it is another one than that of the code.
+    """
+
+    code: Code
+    cause: str
+    where: tuple[Place, ...] = ()
+    count: int = 0
+    advice: str = ""
+
+    @property
+    def cure(self) -> str:
+        return self.advice or self.code.cure
+
+    @property
+    def severity(self) -> str:
+        return self.code.severity
+
+    @property
+    def places(self) -> str:
+        shown = ", ".join(map(str, self.where[:_PLACES_SHOWN]))
+        rest = self.count - min(len(self.where), _PLACES_SHOWN)
+        return f"{shown} and {rest} more" if rest > 0 else shown
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "code": self.code.id,
+            "severity": self.severity,
+            "title": self.code.title,
+            "cause": self.cause,
+            "cure": self.cure,
+            "lesson": {"name": self.code.lesson_name, "file": self.code.lesson_file},
+            "count": self.count,
+            "where": [
+                {"kind": p.kind, "name": plain(p.name, None), "index": p.index, "graph": plain(p.graph, None)}
+                for p in self.where
+            ],
+        }
+
+    def __repr__(self) -> str:
+        return f"<{self.severity} {self.code.id}: {self.cause}>"
+
+
+_PLACES_KEPT = 50
+
+
+def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "") -> Finding:
+    """A finding; of many places the first 50 are kept."""
+    places = (where,) if isinstance(where, Place) else tuple(where)
+    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice)
+
+
+def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
+    """Text of a model, safe to print: no control characters, no marks that turn the direction of writing, not endless."""
+    if isinstance(text, bytes):  # names that are not UTF-8 come as bytes
+        text = text.decode("utf-8", "backslashreplace")
+    if longest is not None and len(text) > longest:
+        text = f"{text[: longest // 2]}…{text[-longest // 3 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(items: Iterable[object], most: int = 4) -> str:
+    """`a, b, c and 5 more`."""
+    texts = [plain(item) if isinstance(item, str | bytes) else str(item) for item in items]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def amount(count: int) -> str:
+    """Bytes in words, such as 1.2 MB."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count:,} bytes" if unit == "bytes" else f"{size:.1f} {unit}" if size < 1e6 else f"{size:.1e} {unit}"
+
+
+def count(number: int, what: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def nodes(number: int) -> str:
+    return count(number, "node")

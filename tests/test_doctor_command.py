@@ -1,0 +1,209 @@
+"""The doctor's reports and its command line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import onnx
+import pytest
+from doctor_models import chain, external, linear, parsed
+
+import course_utils as cu
+from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, all_codes
+
+SICK = linear(dtype="double", batch="1", opset=99)  # an error, a warning, a note
+
+
+@pytest.fixture
+def models(folder):
+    onnx.save(SICK, "sick.onnx")
+    onnx.save(linear(), "well.onnx")
+    onnx.save(chain(12), "warned.onnx")
+    return folder
+
+
+@pytest.fixture
+def command(capsys):
+    """Run the command line in this process: exit status, standard output, standard error."""
+    from course_utils.doctor import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(arguments)
+        except SystemExit as stop:  # argparse
+            status = stop.code
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_exit_status(command, models):
+    """0 without errors, 1 with one, 2 where there is nothing to examine."""
+    assert command("well.onnx") == (0, command("well.onnx")[1], "")
+    assert command("warned.onnx")[0] == 0
+    assert command("sick.onnx")[0] == 1
+    assert command("well.onnx", "sick.onnx")[0] == 1
+    (models / "text.onnx").write_text("no model")
+    assert command("text.onnx")[0] == 1
+    for wrong in (["nowhere.onnx"], ["."], [], ["well.onnx", "--nonsense"], ["well.onnx", "--provider", "X"]):
+        status, out, err = command(*wrong)
+        assert status == 2, wrong
+        assert out == ""
+        assert "Traceback" not in err
+        assert err
+
+
+def test_in_a_process_of_its_own(python, models):
+    code = (
+        "import runpy, sys; sys.argv = ['doctor', {!r}]; runpy.run_module('course_utils.doctor', run_name='__main__')"
+    )
+    done = python(code.format("sick.onnx"), cwd=models, ok=False)
+    assert done.returncode == 1
+    assert "✗ error: The opset is newer than this runtime takes [opset-too-new]" in done.stdout
+    assert done.stderr == ""
+    done = python(code.format("nowhere.onnx"), cwd=models, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("doctor: There is no file 'nowhere.onnx'; in its folder there are: sick.onnx,")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_terminal_that_cannot_show_everything(python, models):
+    code = (
+        "import runpy, sys; sys.argv = ['d', 'sick.onnx']; runpy.run_module('course_utils.doctor', run_name='__main__')"
+    )
+    done = python(code, cwd=models, ok=False, env={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "? error" in done.stdout
+
+
+def test_text(models):
+    text = repr(cu.doctor("sick.onnx"))
+    assert text.startswith("sick.onnx: 1 error, 1 warning, 1 note\n")
+    assert re.search(
+        r"where: +file 'opset of ai.onnx'\n +cause: .*\n(.*\n)* +cure: .*\n(.*\n)* +lesson: 02 · Opsets", text
+    )
+    assert [f.severity for f in cu.doctor("sick.onnx").findings] == ["error", "warning", "note"]
+    assert repr(cu.doctor("well.onnx")).startswith("well.onnx: nothing found\n")
+
+
+def test_json(command, models):
+    status, out, _ = command("sick.onnx", "--json")
+    report = json.loads(out)
+    assert status == 1
+    assert report.keys() == {
+        "format", "course_utils", "file", "facts", "counts", "findings", "not_examined", "seconds",
+    }  # fmt: skip
+    assert (report["format"], report["file"]) == (1, "sick.onnx")
+    assert report["counts"] == {"error": 1, "warning": 1, "note": 1}
+    for found in report["findings"]:
+        assert found.keys() == {"code", "severity", "title", "cause", "cure", "lesson", "count", "where"}
+        assert found["severity"] in SEVERITIES
+        assert re.fullmatch(r"notebooks/\d\d_\w+\.ipynb", found["lesson"]["file"])
+        assert all(p.keys() == {"kind", "name", "index", "graph"} for p in found["where"])
+        assert found["count"] >= len(found["where"])
+    several = json.loads(command("sick.onnx", "well.onnx", "--json")[1])
+    assert [r["file"] for r in several] == ["sick.onnx", "well.onnx"]
+
+
+def test_many_places_are_counted(models):
+    """60 nodes, 50 places, 3 shown."""
+    body = "  ".join(f"y{i} = Relu(x)" for i in range(60))
+    report = cu.doctor(parsed(f"g (float[N] x) => (float[N] y0) {{ {body} }}"))
+    (finding,) = report.findings
+    assert (finding.count, len(finding.where)) == (59, 50)
+    assert finding.places.endswith("and 56 more")
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed, and collects links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.links += [value for name, value in attrs if name == "href"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html(models, monkeypatch):
+    report = cu.doctor("sick.onnx")
+    page = report._repr_html_()
+    assert Page(page).links == []
+    assert "opset-too-new" in page
+    # Only marks carry a colour of their own: the text takes that of the page, in light and in dark.
+    assert "background" not in page
+    (models / "02_opsets.ipynb").touch()
+    assert Page(report._repr_html_()).links == ["02_opsets.ipynb"]
+    monkeypatch.setenv("COURSE_BOOK_MODELS", "somewhere")
+    assert Page(report._repr_html_()).links == ["02_opsets.html"]
+    (models / "exercises").mkdir()
+    monkeypatch.chdir(models / "exercises")
+    assert Page(report._repr_html_()).links == ["../02_opsets.html"]
+
+
+def test_codes(command):
+    """The list of codes is made from the code itself; ids are plain, sentences end as sentences do."""
+    table = cu.doctor_codes()
+    assert list(table["code"]) == [c.id for c in all_codes()]
+    assert table["code"].is_unique
+    assert table["code"].str.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*").all()
+    assert not table["title"].str.endswith(".").any()
+    assert table["cure"].str.endswith(".").all()
+    status, out, _ = command("--codes")
+    assert status == 0
+    assert len(out.splitlines()) == len(table)
+    assert json.loads(command("--codes", "--json")[1])[0].keys() == {"code", "severity", "title", "cure", "lesson"}
+
+
+def test_lessons_are_there():
+    """Titles are those of the lessons, as far as these are written."""
+    from checkout import ROOT
+
+    for number, (title, file) in LESSONS.items():
+        assert file.startswith(number)
+        source = ROOT / "notebooks" / f"{file}.py"
+        if source.exists():
+            assert f"# # {number} · {title}\n" in source.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "first", ["import course_utils.doctor", "import course_utils.diagnosis", "from course_utils import doctor"]
+)
+def test_the_function_is_there_whatever_was_imported(first, python, models):
+    """A submodule of the same name takes the place of the function; it can be called all the same."""
+    code = f"""
+        import course_utils as cu
+        {first}
+        print(cu.doctor("well.onnx").codes, cu.doctor("well.onnx", run=True).codes)
+    """
+    assert python(code, cwd=models).stdout == "[] []\n"
+
+
+def test_called_as_a_module(models):
+    module = importlib.import_module("course_utils.doctor")
+    assert module("well.onnx").codes == []
+    sys.modules.pop("course_utils.doctor")
+    vars(cu).pop("doctor")
+    assert cu.doctor("well.onnx").codes == []
+
+
+def test_nothing_is_left_behind(models):
+    model = linear(64)
+    (models / "w.bin").write_bytes(external(model))
+    onnx.save(model, "outside.onnx")
+    before = {p.name: p.read_bytes() for p in models.iterdir()}
+    for name in ("sick.onnx", "well.onnx", "outside.onnx"):
+        cu.doctor(name, run=True)
+    assert {p.name: p.read_bytes() for p in models.iterdir()} == before

@@ -1,0 +1,447 @@
+"""Each finding of the doctor: a model that has it, and a healthy near-twin that has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from doctor_models import (
+    chain,
+    convolution,
+    external,
+    found,
+    int8_weights,
+    linear,
+    named_function,
+    parsed,
+    quantized,
+    weights,
+)  # fmt: skip
+from onnx import TensorProto, helper
+
+import course_utils as cu
+from course_utils.diagnosis.vocabulary import all_codes
+
+Maker = Callable[[], onnx.ModelProto]
+
+
+def changed(make: Maker, change: Callable[[onnx.ModelProto], object]) -> Maker:
+    """The model of `make`, with one thing changed."""
+
+    def made() -> onnx.ModelProto:
+        model = make()
+        change(model)
+        return model
+
+    return made
+
+
+def two_nodes() -> onnx.ModelProto:
+    return parsed("g (float[N] x) => (float[N] y) { a = Relu(x)  y = Tanh(a) }")
+
+
+def swap(model: onnx.ModelProto) -> None:
+    first, second = (onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node)
+    model.graph.node[0].CopyFrom(second)
+    model.graph.node[1].CopyFrom(first)
+
+
+def names(model: onnx.ModelProto, *given: str) -> None:
+    for node, name in zip(model.graph.node, given, strict=True):
+        node.name = name
+
+
+def with_function(calls: str) -> onnx.ModelProto:
+    model = named_function("Mine")
+    model.functions[0].node[0].op_type = calls
+    model.functions[0].node[0].domain = "my.own" if calls == "Mine" else ""
+    model.functions[0].opset_import.append(helper.make_opsetid("my.own", 1))
+    return model
+
+
+def nan_at(model: onnx.ModelProto, value: float) -> None:
+    data = onnx.numpy_helper.to_array(model.graph.initializer[0]).copy()
+    data.flat[3] = value
+    model.graph.initializer[0].raw_data = data.tobytes()
+
+
+def dropout(mode: str, ratio: float = 0.5) -> onnx.ModelProto:
+    return parsed(
+        "g (float[N] x) => (float[N] y) { y = Dropout(x, r, t) }",
+        {"r": np.array(ratio, np.float32), "t": np.array(mode == "training")},
+    )
+
+
+def batchnorm(training: int) -> onnx.ModelProto:
+    stored = {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.ones(3, np.float32)}
+    out = "y, m2, v2" if training else "y"
+    return parsed(
+        f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {out} = BatchNormalization<training_mode = {training}>(x, s, b, m, v) }}",
+        stored,
+    )
+
+
+def copies(alike: bool) -> onnx.ModelProto:
+    w = weights(200, 200)
+    return parsed(
+        "g (float[N, 200] x) => (float[N, 200] y) { a = MatMul(x, w)  y = MatMul(a, v) }",
+        {"w": w, "v": w if alike else weights(200, 200)},
+    )
+
+
+def transposes(back: str) -> onnx.ModelProto:
+    return parsed(
+        f"g (float[N, 2, 3] x) => (float[?, ?, ?] y) {{ a = Transpose<perm = [0, 2, 1]>(x)  b = Transpose<perm = {back}>(a)  y = Relu(b) }}"
+    )
+
+
+def casts(through: int) -> onnx.ModelProto:
+    return parsed(f"g (float[N] x) => (float[N] y) {{ a = Cast<to = {through}>(x)  b = Cast<to = 1>(a)  y = Relu(b) }}")
+
+
+def dynamic_quantized(op: str) -> onnx.ModelProto:
+    shape, out, w = ("N, 3, 8, 8", "N, 8, 6, 6", (8, 3, 3, 3)) if op == "ConvInteger" else ("N, 8", "N, 8", (8, 8))
+    return parsed(
+        f"g (float[{shape}] x) => (int32[{out}] y) {{ q, s, z = DynamicQuantizeLinear(x)  y = {op}(q, w, z) }}",
+        {"w": RNG_BYTES.reshape(-1)[: int(np.prod(w))].reshape(w)},
+    )
+
+
+RNG_BYTES = np.random.default_rng(1).integers(0, 255, (1000,), np.uint8)
+
+
+def one_wide_channel(per_channel: bool) -> onnx.ModelProto:
+    w = int8_weights(1.2) if not per_channel else int8_weights()
+    w[1:] = np.clip(w[1:], -3, 3) if not per_channel else w[1:]
+    return quantized(w, scale=np.full(16, 0.01, np.float32) if per_channel else 0.01)
+
+
+def saturated(share: float) -> onnx.ModelProto:
+    w = int8_weights()
+    w.reshape(-1)[: int(share * w.size)] = 127
+    return quantized(w)
+
+
+def notes(model: onnx.ModelProto, text: str) -> None:
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value=text)
+
+
+def reshape_by(shape: str) -> onnx.ModelProto:
+    return parsed(
+        f"g (float[N, 4] x, int64[{shape}] s) => (float y) {{ a = Reshape(x, s)  y = ReduceMax<keepdims = 0>(a) }}"
+    )
+
+
+def filled(*size: int) -> onnx.ModelProto:
+    return parsed("g (float x) => (float[?, ?] y) { a = ConstantOfShape(s)  y = Add(a, x) }", {"s": np.array(size)})
+
+
+def listed_as_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 4]))
+
+
+def spare(size: int) -> onnx.ModelProto:
+    model = linear(64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights(size), "left_over"))
+    return model
+
+
+def old_format(model: onnx.ModelProto) -> None:
+    model.ir_version = 3
+    model.opset_import[0].version = 9
+
+
+# code → (a model that has it, a near-twin that has not)
+PAIRS: dict[str, tuple[Maker, Maker]] = {
+    "cycle": (changed(two_nodes, lambda m: m.graph.node[0].input.__setitem__(0, "y")), two_nodes),
+    "not-sorted": (changed(two_nodes, swap), two_nodes),
+    "tensor-undefined": (changed(linear, lambda m: m.graph.node[0].input.__setitem__(0, "xx")), linear),
+    "tensor-written-twice": (changed(two_nodes, lambda m: m.graph.node[1].output.__setitem__(0, "a")), two_nodes),
+    "output-undefined": (changed(linear, lambda m: setattr(m.graph.output[0], "name", "yy")), linear),
+    "input-type-missing": (changed(linear, lambda m: m.graph.input[0].ClearField("type")), linear),
+    "node-names-repeat": (changed(two_nodes, lambda m: names(m, "n", "n")), changed(two_nodes, lambda m: names(m, "n", "o"))),
+    "dead-nodes": (lambda: parsed("g (float[N] x) => (float[N] y) { a = Relu(x)  y = Tanh(x) }"), two_nodes),
+    "unused-weights": (lambda: spare(9000), lambda: spare(2)),
+    "weights-are-inputs": (changed(linear, listed_as_input), changed(changed(linear, listed_as_input), old_format)),
+    "recursive-function": (lambda: with_function("Mine"), lambda: with_function("Relu")),
+    "checker-objects": (changed(linear, lambda m: m.graph.node[0].input.append("x")), linear),
+    "checker-formality": (changed(linear, lambda m: m.graph.output[0].type.tensor_type.ClearField("shape")), linear),
+    "ir-too-new": (lambda: linear(ir=99), linear),
+    "opset-too-new": (lambda: linear(opset=99), linear),
+    "opset-too-old": (lambda: parsed("g (float[N] x) => (float[N] y) { y = Relu(x) }", opset=6), lambda: linear(opset=7)),
+    "opset-missing": (changed(linear, lambda m: setattr(m.graph.node[0], "domain", "ai.onnx.ml")), linear),
+    "domain-unknown": (
+        lambda: parsed("g (float[N] x) => (float[N] y) { y = my.own.Mine(x) }", more=', "my.own": 1'),
+        lambda: named_function("Mine"),
+    ),
+    "operator-unknown": (changed(linear, lambda m: setattr(m.graph.node[0], "op_type", "Matmul")), linear),
+    "operator-not-implemented": (
+        lambda: parsed("g (int16[N] x, int16[N] z) => (int16[N] y) { y = Max(x, z) }"),
+        lambda: parsed("g (int32[N] x, int32[N] z) => (int32[N] y) { y = Max(x, z) }"),
+    ),
+    "function-name-clash": (lambda: named_function("Add"), lambda: named_function("Relu")),
+    "dropout-in-training": (lambda: dropout("training"), lambda: dropout("inference")),
+    "batchnorm-in-training": (lambda: batchnorm(1), lambda: batchnorm(0)),
+    "loop-unrolled": (lambda: chain(12), lambda: chain(12, shared=False)),
+    "batch-fixed": (lambda: linear(batch="1"), linear),
+    "shape-unknown": (lambda: reshape_by("K"), lambda: reshape_by("2")),
+    "shape-conflict": (
+        lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"),
+        lambda: parsed("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"),
+    ),
+    "tensor-huge": (lambda: filled(2**20, 2**20), lambda: filled(2**10, 2**10)),
+    "weights-size-mismatch": (changed(linear, lambda m: m.graph.initializer[0].dims.append(7)), linear),
+    "weights-not-finite": (changed(linear, lambda m: nan_at(m, np.nan)), changed(linear, lambda m: nan_at(m, 1e30))),
+    "float64": (lambda: linear(dtype="double"), linear),
+    "weights-stored-twice": (lambda: copies(True), lambda: copies(False)),
+    "batchnorm-not-folded": (lambda: convolution(batchnorm=True), convolution),
+    "pairs-that-cancel": (lambda: transposes("[0, 2, 1]"), lambda: transposes("[2, 0, 1]")),
+    "scale-impossible": (lambda: quantized(int8_weights(), x_scale=0.0), lambda: quantized(int8_weights())),
+    "scale-not-calibrated": (
+        lambda: quantized(int8_weights(), y_scale=1.0),
+        lambda: quantized(int8_weights(), x_scale=1.0),  # pictures of 0 … 255
+    ),
+    "weights-collapsed": (lambda: one_wide_channel(False), lambda: one_wide_channel(True)),
+    "weights-saturated": (lambda: saturated(0.3), lambda: saturated(0.01)),
+    "dynamic-quantized-conv": (lambda: dynamic_quantized("ConvInteger"), lambda: dynamic_quantized("MatMulInteger")),
+    "qdq-incomplete": (lambda: quantized(int8_weights(), behind=False), lambda: quantized(int8_weights())),
+    "paths-of-a-machine": (
+        changed(linear, lambda m: notes(m, 'File "/home/user/project/net.py", line 3')),
+        changed(linear, lambda m: notes(m, 'File "/tmp/ipykernel_1/2.py", line 3')),
+    ),
+    "heavy-notes": (changed(linear, lambda m: notes(m, "x" * 100_000)), changed(linear, lambda m: notes(m, "x" * 100))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", PAIRS)
+def test_the_sick_model_has_it_and_its_twin_has_not(code):
+    sick, twin = PAIRS[code]
+    assert code in found(sick())
+    assert found(twin()) == []
+
+
+@pytest.mark.parametrize("code", PAIRS)
+def test_from_a_file_it_is_the_same(code, folder):
+    for model in (make() for make in PAIRS[code]):
+        data = model.SerializeToString()
+        (folder / "m.onnx").write_bytes(data)
+        assert found("m.onnx") == found(model) == found(data)
+    assert [p.name for p in folder.iterdir()] == ["m.onnx"]
+
+
+# Findings that need a file, or a process: their tests are in the other files.
+ELSEWHERE = {
+    "empty-file", "not-onnx", "truncated", "damaged", "over-2gb", "too-complex", "external-file-missing",
+    "external-file-too-short", "external-path-outside", "external-entry-damaged", "external-file-stale",
+    "runtime-refuses", "runtime-dies", "over-limits", "run-fails", "outputs-nan", "outputs-change", "batch-not-free",
+    "provider-missing", "fallback", "opset-not-as-requested", "onnx-tools-die",
+}  # fmt: skip
+
+
+def test_every_code_has_a_test():
+    assert set(PAIRS) | ELSEWHERE == {c.id for c in all_codes()}
+    assert not set(PAIRS) & ELSEWHERE
+
+
+def test_the_opset_that_was_asked_for():
+    assert found(linear(opset=18), requested_opset=13) == ["opset-not-as-requested"]
+    assert found(linear(opset=18), requested_opset=18) == []
+
+
+def test_refusals_of_the_runtime_are_quoted():
+    """The same words as when the model is loaded."""
+    from course_utils.opsets import why_not_loaded
+
+    for model in (linear(opset=99), linear(ir=99)):
+        assert why_not_loaded(model) in cu.doctor(model).findings[0].cause
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        ("y = Reluu(x)", "ai.onnx never had an operator of this name. Is it Relu?"),
+        ("y = Gelu(x)", "ai.onnx has it from opset 20 on, and the file has opset 17."),
+        ("y = Upsample(x, x)", "ai.onnx withdrew it with opset 10, and the file has opset 17."),
+        ("y = BiasGelu(x, x)", "The domain com.microsoft has one."),
+    ],
+)
+def test_unknown_operators_are_explained(graph, words):
+    report = cu.doctor(parsed(f"g (float[N] x) => (float[N] y) {{ {graph} }}", opset=17))
+    assert report.codes == ["operator-unknown"]
+    assert words in report.findings[0].cause
+
+
+def test_where_names_the_place():
+    report = cu.doctor(parsed("g (float[N] x) => (float[N] y) { hidden = Relu(x)  y = Tanh(hiden) }"))
+    (finding,) = [f for f in report.findings if f.code.id == "tensor-undefined"]
+    assert str(finding.where[0]) == "node #1 'y'"
+    assert "reads 'hiden'. The nearest name that is written: 'hidden'." in finding.cause
+
+
+def test_inside_a_branch():
+    """Names from outside count as known in a branch; a name that nobody writes is found there, too."""
+
+    def branch(name: str) -> onnx.ModelProto:
+        return parsed(
+            f"""g (bool c, float[N] x) => (float[N] y) {{
+            y = If (c) <then_branch = a () => (float[N] t) {{ t = Relu({name}) }},
+                        else_branch = b () => (float[N] e) {{ e = Tanh(x) }}>
+            }}"""
+        )
+
+    assert found(branch("x")) == []
+    report = cu.doctor(branch("nobody"))
+    assert report.codes == ["tensor-undefined"]
+    assert "then_branch" in report.findings[0].where[0].graph
+
+
+def test_a_default_value_of_an_input_is_no_weight():
+    model = parsed("g (float[N] x, float k) => (float[N] y) { y = Mul(x, k) }", {"k": np.array(2, np.float32)})
+    assert found(model) == []
+
+
+def test_infinity_in_a_mask_is_meant_so():
+    mask = np.where(np.tri(40) > 0, 0, -np.inf).astype(np.float32)
+    assert found(parsed("g (float[N, 40, 40] x) => (float[N, 40, 40] y) { y = Add(x, m) }", {"m": mask})) == []
+
+
+def test_branches_side_by_side_are_no_loop():
+    """A detector's heads share weights, and a sum of many branches is a chain; neither is a loop."""
+    heads = "  ".join(f"y{i} = MatMul(x{i}, w)" for i in range(12))
+    ins, outs = (", ".join(f"float[N, 4] {c}{i}" for i in range(12)) for c in "xy")
+    assert found(parsed(f"g ({ins}) => ({outs}) {{ {heads} }}", {"w": weights(4, 4)})) == []
+    layers = "  ".join(f"b{i} = MatMul(x, w{i})" for i in range(12))
+    total = "s0 = Max(b0, b1)  " + "  ".join(f"s{i} = Max(s{i - 1}, b{i + 1})" for i in range(1, 11))
+    stored = {f"w{i}": weights(4, 4) for i in range(12)}
+    assert found(parsed(f"g (float[N, 4] x) => (float[N, 4] s10) {{ {layers}  {total} }}", stored)) == []
+
+
+def test_a_loop_without_weights_counts_its_steps():
+    """Each step picks one row of the input by its index, as a traced loop over the length does."""
+    steps, h = [], "z"
+    for i in range(9):
+        steps.append(f"r{i} = Gather(x, i{i})  a{i} = Mul({h}, k)  h{i} = Add(a{i}, r{i})")
+        h = f"h{i}"
+    stored = {f"i{i}": np.array(i) for i in range(9)} | {"k": np.array(0.5, np.float32)}
+    report = cu.doctor(parsed(f"g (float[9, 4] x, float[4] z) => (float[4] {h}) {{ {'  '.join(steps)} }}", stored))
+    assert report.codes == ["loop-unrolled"]
+    assert "9 steps of 3 nodes" in report.findings[0].cause
+
+
+def test_casts_that_lose_something_do_not_cancel():
+    assert found(casts(TensorProto.DOUBLE)) == ["pairs-that-cancel"]
+    assert found(casts(TensorProto.FLOAT16)) == []
+    assert found(casts(TensorProto.INT32)) == []
+
+
+def test_float16_weights_that_overflowed():
+    w = np.full((8, 8), np.inf, np.float16)
+    assert found(parsed("g (float16[N, 8] x) => (float16[N, 8] y) { y = MatMul(x, w) }", {"w": w})) == [
+        "weights-not-finite"
+    ]
+
+
+def test_pruned_and_binary_weights_are_healthy():
+    pruned, binary = int8_weights(), np.where(int8_weights() > 0, 127, -127).astype(np.int8)
+    pruned[1:, 1:] = 0
+    assert found(quantized(pruned)) == []
+    assert found(quantized(binary)) == []
+
+
+def test_external_data_of_a_model_without_a_file(folder):
+    model = linear()
+    external(model)
+    report = cu.doctor(model)
+    assert report.codes == []
+    assert "Give the model's path" in report.not_checked[0]
+    assert cu.doctor(model, run=True).codes == []
+
+
+def test_inputs_of_other_kinds_have_types():
+    sequence = parsed("g (seq(float[N]) x, int64 i) => (float[N] y) { y = SequenceAt(x, i) }")
+    assert found(sequence) == []
+    sequence.graph.input[0].type.sequence_type.elem_type.ClearField("tensor_type")
+    assert found(sequence) == ["input-type-missing"]
+    optional = parsed("g (optional(float[N]) x) => (float[N] y) { y = OptionalGetElement(x) }")
+    assert found(optional) == []
+
+
+def test_tools_that_die(monkeypatch):
+    """The checker and shape inference are compiled code: when their process ends, that is a finding, and the next model is fine."""
+    from course_utils.diagnosis import patient, tools
+
+    died = tools.Opinion(died="signal SIGSEGV", during="onnx.shape_inference")
+    with monkeypatch.context() as patched:
+        patched.setattr(patient, "ask", lambda *given: died)
+        report = cu.doctor(linear())
+    assert report.codes == ["onnx-tools-die"]
+    assert report.findings[0].cause == "onnx.shape_inference: signal SIGSEGV."
+    bench = tools._Bench.current()
+    bench.child.kill()
+    bench.child.wait()
+    assert found(linear()) == []
+
+
+def test_tools_that_never_come_back():
+    """An equation that is not ASCII: onnx 1.23 runs in a circle. Where it is mended, it is an error of another kind, or none."""
+    model = parsed(
+        'g (float[5, 2, 3] x, float[5, 3, 4] z) => (float[5, 2, 4] y) { y = Einsum<equation = "E">(x, z) }', opset=12
+    )
+    model.graph.node[0].attribute[0].s = b"bij, bjk\xee-> bik"
+    codes = found(model, seconds=3)
+    assert codes == ["onnx-tools-die"] or "onnx-tools-die" not in codes
+    assert found(linear()) == []
+
+
+def test_tools_are_asked_one_after_the_other():
+    """Several threads share the one process of the tools."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    models = [linear(), linear(dtype="double"), convolution(), chain(12)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(found, models)) == [[], ["float64"], [], ["loop-unrolled"]] * 4
+
+
+def test_a_loop_over_pieces_that_were_cut_beforehand():
+    """`for t in x.unbind(1)`: one Split, then a Squeeze and a step for each piece."""
+    pieces = ", ".join(f"p{i}" for i in range(6))
+    cut = "  ".join(f"t{i} = Squeeze(p{i}, one)" for i in range(6))
+    steps = "  ".join(
+        f"a{i} = MatMul(t{i}, w)  b{i} = Add(a{i}, {f'h{i - 1}' if i else 'z'})  h{i} = Tanh(b{i})" for i in range(6)
+    )
+    model = parsed(
+        f"g (float[N, 6, 4] x, float[N, 4] z) => (float[N, 4] h5) {{ {pieces} = Split<axis = 1, num_outputs = 6>(x)  {cut}  {steps} }}",
+        {"w": weights(4, 4), "one": np.array([1])},
+    )
+    report = cu.doctor(model)
+    assert report.codes == ["loop-unrolled"]
+    assert report.findings[0].cause.startswith("6 steps of 3 nodes")
+
+
+@pytest.fixture
+def silent_runtime(monkeypatch):
+    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
+    from course_utils.diagnosis import runtime
+
+    def forget() -> None:
+        for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):
+            getattr(runtime, name).cache_clear()
+
+    forget()
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=b""))
+        yield
+    forget()
+
+
+def test_a_runtime_that_tells_nothing(silent_runtime):
+    """Operators of the standard are known from onnx, and implementations are not judged."""
+    assert found(PAIRS["operator-unknown"][0]()) == ["operator-unknown"]
+    assert found(PAIRS["domain-unknown"][0]()) == ["domain-unknown"]
+    assert found(PAIRS["operator-not-implemented"][0]()) == []
+    contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
+    for model in (linear(), convolution(), quantized(int8_weights()), contrib):
+        assert found(model) == []

@@ -1,0 +1,151 @@
+"""The doctor with run=True: the model is loaded and run in a process of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from doctor_models import external, found, linear, named_function, parsed, weights
+
+import course_utils as cu
+from course_utils.diagnosis import trial
+
+
+def test_a_healthy_model_runs():
+    assert found(linear(), run=True) == []
+
+
+def test_external_data_beside_the_model(folder):
+    model = linear(64)
+    (folder / "w.bin").write_bytes(external(model))
+    onnx.save(model, "m.onnx")
+    assert found("m.onnx", run=True) == []
+
+
+def test_without_run_nothing_is_started(monkeypatch):
+    monkeypatch.setattr(trial.subprocess, "run", None)
+    assert found(linear()) == []
+
+
+def test_refusal_is_quoted():
+    """The standard has a layout with the batch first, and the CPU's GRU does not: the file does not tell that."""
+
+    def gru(layout: int) -> onnx.ModelProto:
+        return parsed(
+            f"g (float[3, 3, 4] x) => (float[?, ?, ?, ?] y) {{ y, h = GRU<hidden_size = 2, layout = {layout}>(x, w, r) }}",
+            {"w": weights(1, 6, 4), "r": weights(1, 6, 2)},
+        )
+
+    assert "runtime-refuses" not in found(gru(0), run=True)
+    assert "runtime-refuses" not in found(gru(1))
+    report = cu.doctor(gru(1), run=True)
+    assert "runtime-refuses" in report.codes
+    assert "layout" in report.errors[0].cause
+
+
+def test_the_runtime_dies_and_the_doctor_lives():
+    """A function named Add with one input ends the process of onnxruntime 1.31.1; where it is mended, nothing is said of it."""
+    codes = found(named_function("Add"), run=True)
+    assert codes in (["function-name-clash", "runtime-dies"], ["function-name-clash"])
+    assert found(named_function("Relu"), run=True) == []
+
+
+def test_a_model_that_takes_all_time():
+    """A loop of 2⁶² steps."""
+    model = parsed(
+        """g (float[4] x) => (float[4] y) {
+        n = Constant<value_int = 4611686018427387904>()
+        y = Loop(n, , x) <body = b (int64 i, bool c, float[4] h) => (bool d, float[4] k) { d = Identity(c)  k = Tanh(h) }>
+        }"""
+    )
+    report = cu.doctor(model, run=True, seconds=4)
+    assert report.codes == ["over-limits"]
+    assert "still running after 4 seconds" in report.findings[0].cause
+
+
+def test_a_model_that_takes_all_memory():
+    """64 GB by an Expand that is worked out while loading, or running: far more than allowed."""
+    model = parsed(
+        "g (float[1] x) => (float s) { a = Expand(x, n)  s = ReduceMax<keepdims = 0>(a) }",
+        {"n": np.array([16_000_000_000])},
+    )
+    codes = found(model, run=True, memory_mb=4000)
+    assert codes in (["over-limits"], ["run-fails"])
+
+
+def test_frozen_shapes_that_do_not_run():
+    """Nothing in the file contradicts itself; the index is out of range in every run."""
+    model = parsed("g (float[4] x) => (float[1] y) { y = Gather(x, i) }", {"i": np.array([9])})
+    report = cu.doctor(model, run=True)
+    assert "run-fails" in report.codes or "runtime-refuses" in report.codes or "shape-conflict" in report.codes
+
+
+def test_inputs_that_cannot_be_made_up():
+    """Any length, and the graph wants 7: that is no finding, and it is said."""
+    model = parsed("g (float[N, K] x) => (float[N, 7] y) { y = Add(x, w)  }", {"w": weights(5, 7)})
+    report = cu.doctor(model, run=True)
+    assert not report.errors
+    assert parsed("g (float[?] x) => (float[7] y) { y = Add(x, w) }", {"w": weights(7)})
+    model = parsed(
+        "g (float[K, 7] x) => (float[3, 7] y) { s = Reshape(x, k)  y = Add(s, w) }",
+        {"k": np.array([3, 7]), "w": weights(7)},
+    )
+    report = cu.doctor(model, run=True)
+    assert report.codes == []
+    assert "fitting inputs could not be made up" in report.not_checked[-1]
+
+
+def test_nan_from_usual_inputs():
+    model = parsed("g (float[N, 4] x) => (float[N, 4] y) { a = Abs(x)  b = Neg(a)  y = Sqrt(b) }")
+    assert found(model, run=True) == ["outputs-nan"]
+    assert found(parsed("g (float[N, 4] x) => (float[N, 4] y) { a = Abs(x)  y = Sqrt(a) }"), run=True) == []
+
+
+def test_numbers_that_change():
+    def dropout(on: bool) -> onnx.ModelProto:
+        stored = {"r": np.array(0.5, np.float32), "t": np.array(on)}
+        return parsed("g (float[N, 64] x) => (float[N, 64] y) { y = Dropout(x, r, t) }", stored)
+
+    assert found(dropout(True), run=True) == ["dropout-in-training", "outputs-change"]
+    assert found(dropout(False), run=True) == []
+    random = parsed("g (float[N, 64] x) => (float[N, 64] y) { r = RandomNormalLike(x)  y = Add(x, r) }")
+    assert found(random, run=True) == [], "it draws random numbers, and says so"
+
+
+def test_batch_that_is_not_free():
+    def reshaped(first: int) -> onnx.ModelProto:
+        stored = {"s": np.array([first, 8])}
+        return parsed("g (float[N, 2, 4] x) => (float[M, 8] y) { a = Reshape(x, s)  y = Relu(a) }", stored)
+
+    assert found(reshaped(1), run=True) == ["batch-not-free"]
+    assert found(reshaped(-1), run=True) == []
+
+
+def test_provider_that_is_not_there():
+    report = cu.doctor(linear(), run=True, provider="NoSuchExecutionProvider")
+    assert report.codes == ["provider-missing"]
+    assert "CPUExecutionProvider" in report.findings[0].cause
+    assert found(linear(), run=True, provider="CPUExecutionProvider") == []
+
+
+def test_fallback_is_counted():
+    """What the worker reports of a session with two providers. No second provider is needed for this test."""
+    placed = [
+        ["XExecutionProvider", "Conv", "c"],
+        ["CPUExecutionProvider", "Relu", "r"],
+        ["CPUExecutionProvider", "Relu", "s"],
+    ]
+    (finding,) = trial._fallback({"loaded": {"placement": placed}}, "XExecutionProvider")
+    assert finding.code.id == "fallback"
+    assert finding.cause == "On the CPU: 2 of 3 nodes (2 × Relu)."
+    assert not list(trial._fallback({"loaded": {"placement": placed[:1]}}, "XExecutionProvider"))
+
+
+@pytest.mark.parametrize("evil", ["print('x')", "\x1b[2J"])
+def test_names_reach_the_worker_as_data(evil, folder):
+    (folder / "odd 'name';.onnx").write_bytes(linear().SerializeToString())
+    assert found("odd 'name';.onnx", run=True) == []
+    model = linear()
+    model.graph.input[0].name = evil
+    model.graph.node[0].input[0] = evil
+    assert found(model, run=True) == []
