@@ -87,14 +87,14 @@ def batching_explorer(spans: Mapping[int, float]) -> VBox:
     return widgets.VBox([arrive, wait, largest, _linked(outer, arrive)])
 
 
-def _chooser(options: Sequence[str], description: str, index: int):  # noqa: ANN202 - ipywidgets loads late
+def _chooser(options: Sequence[str], description: str, index: int):
     import ipywidgets as widgets
 
     style = {"description_width": "7em"}
     return widgets.Dropdown(options=options, index=index, description=description, style=style)
 
 
-def _linked(children: Sequence, chooser):  # noqa: ANN001, ANN202
+def _linked(children: Sequence, chooser):
     import ipywidgets as widgets
 
     stack = widgets.Stack(list(children), selected_index=chooser.index)
