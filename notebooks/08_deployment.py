@@ -348,6 +348,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from batching import Batcher
 from predictor import Predictor, RequestError
@@ -379,6 +380,8 @@ async def body_of(request, settings):
                     raise too_big
     except TimeoutError:
         raise RequestError(408, f"The body did not arrive within {settings.body_s:g} seconds.") from None
+    except ClientDisconnect:  # nobody reads this any more, but it is counted, and the log stays short
+        raise RequestError(400, "The sender went away before the body was complete.") from None
     return bytes(body)
 
 

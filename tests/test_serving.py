@@ -280,6 +280,7 @@ def test_a_sender_who_goes_away_harms_nobody(served: Path, expected: tuple[np.nd
             for _ in range(20):
                 socket.create_connection(("127.0.0.1", port)).sendall(sent)  # and closed at once
         load(port, 32, expected)
+        assert metric(port, 'answers_total{status="200"}') == 32
 
 
 def test_arrays_of_other_layouts_mean_the_same(served: Path, expected: tuple[np.ndarray, np.ndarray]) -> None:
