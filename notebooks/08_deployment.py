@@ -1325,10 +1325,10 @@ cu.claim(
 # %% [markdown]
 # ## Two apps, not run here
 #
-# With the processing in the graph, little is left for the app. In **Kotlin**, with the dependency
-# `com.microsoft.onnxruntime:onnxruntime-android`, and the file in `assets` (*not run here*):
+# With the processing in the graph, little is left for the app. In **Kotlin**, with the file in `assets` (*not run here*):
 #
 # ```kotlin
+# // build.gradle.kts: implementation("com.microsoft.onnxruntime:onnxruntime-android:<version>")
 # import ai.onnxruntime.OnnxJavaType
 # import ai.onnxruntime.OnnxTensor
 # import ai.onnxruntime.OrtEnvironment
