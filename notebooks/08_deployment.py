@@ -240,7 +240,7 @@ class Predictor:
 
 
 # %% [markdown]
-# Two ways in: JSON, which everybody can write, and the binary `.npy` format, which is four times smaller and much faster
+# Two ways in: JSON, which everybody can write, and the binary `.npy` format, which is several times smaller and much faster
 # to read. Note what does *not* happen. `numpy.load` is never called: we read the header first, and refuse before a single
 # byte of data is believed. So an array of a billion numbers that exists only in the header costs nothing, and a pickled
 # object is never opened.
@@ -643,7 +643,7 @@ cu.batching_explorer(measured.to_dict())
 #
 # ## Triton: somebody else's server
 #
-# Our server is a hundred lines. NVIDIA's Triton does the same for many models and many machines, and is set up with a
+# Our server has some two hundred lines. NVIDIA's Triton does the same for many models and many machines, and is set up with a
 # folder and a text file. The server itself is a container for Linux and is *not run here*. But the configuration can be
 # checked without it, because its format is a protobuf message, and the package `tritonclient` has the definition.
 
@@ -850,8 +850,8 @@ if __name__ == "__main__":
 # To move it to a cluster, you pass its address: `python scale_out.py auto` on a machine of the cluster. That is all that
 # changes in the program; `num_replicas` and the size of the pool grow with the cluster.
 #
-# Ray is made for large things, and starting it is one. On our small machine it takes about a minute, and 1.5 GB of memory
-# in a dozen processes. So we do not run it by default: below is the record of a run, and `run_ray = True` repeats it here,
+# Ray is made for large things, and starting it is one. On a machine with two cores it takes about a minute, and more than
+# a gigabyte of memory in a dozen processes. So we do not run it by default: below is the record of a run, and `run_ray = True` repeats it here,
 # if the extra `serve` is installed. In the course's tests it runs each time.
 
 # %%
