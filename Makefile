@@ -53,7 +53,7 @@ $(VENV)/.lab: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.all: $(VENV)/.lab
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,book,grading,test]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,serve,book,grading,test]"
 	touch $@
 
 .venv-openvino/.installed: data/ep_records/constraints-openvino.txt

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .browser_lab import deployment_record, in_browser, node, npm_package
     from .checks import check, given, hint, params
     from .claims import claim, ledger
     from .data import CLASS_NAMES, fashion_mnist, normalize
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show
+    from .widget_batching import batching_explorer
     from .widget_levels import level_explorer
     from .widget_opsets import opset_explorer
     from .widget_quantization import scale_explorer
@@ -48,9 +50,11 @@ _HOME = {
     "CLASS_NAMES": "data",
     "Calibration": "quantization",
     "CourseError": "errors",
+    "batching_explorer": "widget_batching",
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "deployment_record": "browser_lab",
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
     "ep_record": "sessions",
@@ -60,14 +64,17 @@ _HOME = {
     "given": "checks",
     "graph_diff": "graphs",
     "hint": "checks",
+    "in_browser": "browser_lab",
     "ledger": "claims",
     "level_explorer": "widget_levels",
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
     "mechanism_explorer": "mechanisms",
     "minilm": "models",
+    "node": "browser_lab",
     "node_table": "graphs",
     "normalize": "data",
+    "npm_package": "browser_lab",
     "op_histogram": "graphs",
     "operator_history": "opsets",
     "opset_explorer": "widget_opsets",

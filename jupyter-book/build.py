@@ -126,9 +126,14 @@ def stage(packages: Path, cache: Path) -> None:
         "claims.md": pages.claims(written),
         "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8")), written),
     }
-    known = {"slug": generate.SLUG, "release": generate.RELEASE, "lessons": pages.lesson_cards(written)}
+    known = {
+        "slug": generate.SLUG,
+        "release": generate.RELEASE,
+        "lessons": pages.lesson_cards(written),
+        "doctor_codes": pages.doctor_codes(),
+    }
     for name, text in texts.items():
-        filled = re.sub(r"\{\{ (slug|release|lessons) \}\}", lambda match: known[match[1]], text)
+        filled = re.sub(r"\{\{ (slug|release|lessons|doctor_codes) \}\}", lambda match: known[match[1]], text)
         (STAGE / name).write_text(filled, encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The parts of the book that are made at build time: table of contents, cards of the lessons, claims page."""
+"""The parts of the book that are made at build time: table of contents, cards of the lessons, claims, codes of the doctor."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def contents(written: list[str]) -> dict[str, Any]:
             {"caption": "Lessons", "chapters": chapters},
             {
                 "caption": "Reference",
-                "chapters": [{"file": name} for name in ("claims", "measured", "for_instructors")],
+                "chapters": [{"file": name} for name in ("claims", "measured", "doctor", "for_instructors")],
             },
         ],
     }
@@ -109,6 +109,22 @@ def claims(written: list[str]) -> str:
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
     return "\n\n".join(parts) + "\n"
+
+
+def doctor_codes() -> str:
+    """One table of all that `cu.doctor` can find, for each severity."""
+    from course_utils import doctor_codes as every
+
+    parts = []
+    for severity, rows in every().groupby("severity", sort=False):
+        lines = [
+            f'| {_plain(row.title)}<br><small class="section">{row.code}</small> '
+            f'| {_plain(row.cure)}<br><small class="section">lesson {_plain(row.lesson)}</small> |'
+            for row in rows.itertuples()
+        ]
+        head = ["| finding | what to do |", "|---|---|"]
+        parts.append("\n".join([f"### {severity.capitalize()}s ({len(rows)})", "", *head, *lines]))
+    return "\n\n".join(parts)
 
 
 def _tested(entry: Claim, written: list[str]) -> bool:

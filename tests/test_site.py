@@ -213,6 +213,11 @@ def test_link_to_evidence_leads_there(lesson, tab, site):
     assert 0 <= tab.evaluate(top) < 300
 
 
+def test_doctor_page_lists_all_it_can_find():
+    shown = [small.get_text() for small in soup("doctor.html").select("td:first-child small.section")]
+    assert sorted(shown) == sorted(cu.doctor_codes()["code"])
+
+
 def test_claims_page_says_what_the_ledger_says(visited):
     ledger = list(cu.ledger().values())
     tested = [c for c in ledger if not c.awaiting and f"notebooks/{c.lesson}.html" in LESSONS]

@@ -1,0 +1,114 @@
+"""Measure what lesson 08 cannot run everywhere, and write it into `data/deployment.json`.
+
+    python data/record_deployment.py FOLDER      the lesson's `work/08`, after the lesson was run
+
+Browser: Chromium, Playwright and the npm packages of `make book` must be there. Node: onnxruntime-node. Scale-out: the
+extra `serve`. What is missing stops the script, and the file stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+import course_utils as cu
+from course_utils import browser_lab
+from course_utils.ep_experiment import cores, processor
+
+TARGET = Path(__file__).with_name("deployment.json")
+# resnet18, the report's example: float32 pictures of 224 × 224, one thread.
+PAGE = """<!doctype html><script type="module">
+import * as ort from "./ort/ort.wasm.min.mjs";
+ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+ort.env.wasm.numThreads = 1;
+const session = await ort.InferenceSession.create("resnet18.onnx", { executionProviders: ["wasm"] });
+const image = new ort.Tensor("float32", new Float32Array(3 * 224 * 224), [1, 3, 224, 224]);
+window.predict = () => session.run({ image });
+window.ready = true;
+</script>"""
+
+
+def where(**versions: str) -> dict[str, Any]:
+    return {
+        "date": date.today().isoformat(),
+        "machine": {"processor": processor(), "cores": cores()},
+        "versions": {"python": platform.python_version(), "onnxruntime": ort.__version__, **versions},
+    }
+
+
+def in_browser(folder: Path) -> dict[str, Any]:
+    seen = cu.in_browser(folder / "page")
+    assert seen, "the browser lab did not run"
+    wasm, native = resnet18_ms(folder / "page" / "ort")
+    return {**where(), **seen, "more wasm ms": {"resnet18": {"1": wasm}}, "more native ms": {"resnet18": {"1": native}}}
+
+
+def resnet18_ms(runtime: Path) -> tuple[float, float]:
+    """Milliseconds of one run in the browser and natively, the fastest of eight."""
+    import shutil
+
+    import torch
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "resnet18.onnx"
+        with cu.exporter_messages():
+            torch.onnx.export(
+                cu.resnet18(), (torch.randn(1, 3, 224, 224),), file, input_names=["image"], external_data=False, verbose=False
+            )  # fmt: skip
+        (folder / "index.html").write_text(PAGE)
+        shutil.copytree(runtime, folder / "ort")
+        with browser_lab.served(folder) as address, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=browser_lab.browser(), args=browser_lab.FLAGS)
+            page = browser.new_page()
+            page.goto(address)
+            page.wait_for_function("window.ready", timeout=60_000)
+            wasm = page.evaluate(browser_lab.TIMED, [None, 2, browser_lab.ROUNDS])
+            browser.close()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        feed, runs = {"image": np.zeros((1, 3, 224, 224), np.float32)}, 2
+        return wasm, browser_lab.fastest(lambda: session.run(None, feed), runs)
+
+
+def in_node(folder: Path) -> dict[str, Any]:
+    pixels = cu.fashion_mnist("test")[0][:200]
+    (folder / "pictures.bin").write_bytes(pixels.tobytes())
+    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    label, probability = session.run(["label", "probability"], {"pixels": pixels})
+    package = cu.npm_package("onnxruntime-node")
+    command = [cu.node(), "predict.mjs", package.parent, "model.onnx", "pictures.bin"]
+    answer = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
+    difference = np.abs(np.reshape(answer["probability"], probability.shape) - probability).max()
+    same = answer["label"] == label.tolist()
+    return {"version": answer["version"], "same labels": same, "largest difference": float(difference), **where()}
+
+
+def scaled_out(folder: Path) -> dict[str, Any]:
+    for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
+        np.save(folder / f"{name}.npy", values)
+    subprocess.run([sys.executable, "scale_out.py"], cwd=folder, capture_output=True, check=True, timeout=400)
+    return {**where(ray=version("ray")), **json.loads((folder / "scale_out.json").read_text())}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]).resolve()
+    found = {"browser": in_browser(folder), "node": in_node(folder), "scale_out": scaled_out(folder)}
+    TARGET.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"Written: {TARGET.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+# %% [markdown]
+# # 08 · Exercises: deployment
+#
+# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# for what is not. Try as often as you like: the best answer is kept.
+#
+# The models, names and numbers are drawn from your id, so they are your own. Put your id between the quotes.
+
+# %%
+import course_utils as cu
+
+cu.setup(student="guest")  # put your own id here
+
+# %%
+import json
+from pathlib import Path
+
+import onnx
+import pandas as pd
+from onnx import compose
+
+# %% [markdown]
+# ## 8.1 Put the preparation into the graph
+#
+# Your model takes `x`, float32 `[batch, 3, 8, 8]`, channels in the order red, green, blue. In training, `x` was pixels
+# divided by 255, minus the mean, divided by the deviation, for each channel. These are the numbers, in the order red,
+# green, blue, and the order in which your camera gives the channels:
+
+# %%
+{name: cu.params("8.1")[name] for name in ("mean", "deviation", "camera")}
+
+# %%
+cu.node_table(cu.given("8.1"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# The camera gives `pixels`, uint8 `[batch, 8, 8, 3]`: the channel is the **last** dimension. Write a model that takes
+# `pixels`, with a free batch, and returns `y`. Save it as `work/8.1.onnx`.
+#
+# > **Hint** The given model has opset 20 and IR version 9. `Gather` with indices 2, 1, 0 turns the channels around.
+# > `compose.merge_models` joins two models with the same opset and IR version.
+
+# %%
+# Task 8.1: write the preparation, join both, and save the model
+p = cu.params("8.1")
+model = onnx.load(cu.given("8.1"))
+### BEGIN SOLUTION
+mean, deviation = (", ".join(map(str, p[name])) for name in ("mean", "deviation"))
+order = "2, 1, 0" if p["camera"] == "BGR" else "0, 1, 2"
+before = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["": 20]>
+    before (uint8[batch, 8, 8, 3] pixels) => (float[batch, 3, 8, 8] prepared)
+    <int64[3] order = {{{order}}}, float scale = {{255.0}}, float[3] mean = {{{mean}}}, float[3] deviation = {{{deviation}}}> {{
+        numbers = Cast<to = 1>(pixels)
+        rgb = Gather<axis = 3>(numbers, order)
+        scaled = Div(rgb, scale)
+        centred = Sub(scaled, mean)
+        normalised = Div(centred, deviation)
+        prepared = Transpose<perm = [0, 3, 1, 2]>(normalised)
+    }}""")
+whole = compose.merge_models(before, model, io_map=[("prepared", "x")])
+onnx.checker.check_model(whole, full_check=True)
+onnx.save(whole, "work/8.1.onnx")
+### END SOLUTION
+
+# %%
+cu.check("8.1", "work/8.1.onnx")
+
+# %% [markdown]
+# ## 8.2 Answer with ids and probabilities
+#
+# Your model returns `y`, the scores of eight classes. The caller wants something else: the ids of the best classes, the
+# best one first, and their probabilities.
+
+# %%
+{name: cu.params("8.2")[name] for name in ("best", "temperature", "ids")}
+
+# %%
+cu.node_table(cu.given("8.2"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# - `best`: how many classes to return.
+# - `temperature`: the scores are divided by it, then follows a softmax over **all** classes.
+# - `ids`: the id of class 0, of class 1, and so on.
+#
+# Write a model with the input `x`, float32 `[batch, 6]`, and two outputs: `id`, int64 `[batch, best]`, and `probability`,
+# float32 `[batch, best]`. Save it as `work/8.2.onnx`.
+#
+# > **Hint** `TopK` returns values and positions, and wants the number as an int64 tensor of shape `[1]`. A softmax keeps
+# > the order.
+
+# %%
+# Task 8.2: write the processing, join both, and save the model
+p = cu.params("8.2")
+model = onnx.load(cu.given("8.2"))
+### BEGIN SOLUTION
+ids = ", ".join(map(str, p["ids"]))
+after = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["": 20]>
+    after (float[batch, 8] scores) => (int64[batch, {p["best"]}] id, float[batch, {p["best"]}] probability)
+    <int64[8] ids = {{{ids}}}, float temperature = {{{float(p["temperature"])}}}, int64[1] best = {{{p["best"]}}}> {{
+        cooled = Div(scores, temperature)
+        all = Softmax<axis = 1>(cooled)
+        probability, position = TopK<axis = 1>(all, best)
+        id = Gather<axis = 0>(ids, position)
+    }}""")
+whole = compose.merge_models(model, after, io_map=[("y", "scores")])
+onnx.checker.check_model(whole, full_check=True)
+onnx.save(whole, "work/8.2.onnx")
+### END SOLUTION
+
+# %%
+cu.check("8.2", "work/8.2.onnx")
+
+# %% [markdown]
+# ## 8.3 Make a variant for a phone
+#
+# Your model was made for a server. The app will use an accelerator, and the usability checker says no:
+
+# %%
+cu.params("8.3")["accelerator"]
+
+# %%
+import io
+import logging
+
+from onnxruntime.tools.mobile_helpers import usability_checker
+
+
+def verdict(file, accelerator):
+    """What the checker says about one accelerator."""
+    text, log = io.StringIO(), logging.getLogger("exercise")
+    log.handlers, log.propagate = [logging.StreamHandler(text)], False
+    log.setLevel(logging.INFO)
+    usability_checker.analyze_model(Path(file), skip_optimize=True, logger=log)
+    part = text.getvalue().split(f"Checking {accelerator}\n")[1].split("====")[0]
+    words = ("partitions with", "Unsupported ops", "dynamic shape=", "as is")
+    return [line.strip() for line in part.splitlines() if any(word in line for word in words)]
+
+
+verdict(cu.given("8.3"), cu.params("8.3")["accelerator"])
+
+# %%
+cu.node_table(cu.given("8.3"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# Save a variant as `work/8.3.onnx` that takes `x`, exactly `[1, 3, 8, 8]`, computes what the model computed, and gets a
+# YES. What the activations mean:
+#
+# | operator | meaning |
+# |---|---|
+# | `HardSwish` | $x \cdot \max(0, \min(1, x/6 + 1/2))$ |
+# | `Mish` | $x \cdot \tanh(\log(1 + e^x))$ |
+# | `Softsign` | $x / (1 + \lvert x\rvert)$ |
+#
+# These operators are on the lists of both accelerators: `Add`, `Sub`, `Mul`, `Div`, `Max`, `Clip`, `Exp`, `Tanh`. `Abs` and
+# `Log` are on that of NNAPI only, `Softplus`, which is $\log(1 + e^x)$, on that of CoreML only.
+#
+# > **Hint** `make_dim_param_fixed(graph, "batch", 1)` from `onnxruntime.tools.make_dynamic_shape_fixed` fixes the batch.
+# > $\lvert x\rvert$ is the larger one of $x$ and $-x$.
+
+# %%
+# Task 8.3: replace the activations, fix the shape, and save the model
+p = cu.params("8.3")
+model = onnx.load(cu.given("8.3"))
+### BEGIN SOLUTION
+import numpy as np
+from onnx import helper, numpy_helper
+from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
+
+# Each step: output = operator, inputs. "x" is the input of the node that is replaced, "y" its output.
+nnapi = p["accelerator"] == "NNAPI"
+steps = {
+    "HardSwish": "a = Mul x sixth; b = Add a half; c = Clip b zero one; y = Mul x c",
+    "Mish": ("a = Exp x; b = Add a one; c = Log b" if nnapi else "c = Softplus x") + "; d = Tanh c; y = Mul x d",
+    "Softsign": "a = Sub zero x; b = Max x a; c = Add b one; y = Div x c",
+}[p["activation"]]
+constants = {"one": 1, "half": 0.5, "sixth": 1 / 6, "zero": 0}
+nodes = []
+for node in model.graph.node:
+    if node.op_type != p["activation"]:
+        nodes.append(node)
+        continue
+    names = {"x": node.input[0], "y": node.output[0]} | {name: name for name in constants}
+    for step in steps.split("; "):
+        output, _, op, *inputs = step.split()
+        names.setdefault(output, f"{node.name}_{output}")
+        nodes.append(helper.make_node(op, [names[i] for i in inputs], [names[output]], names[output]))
+del model.graph.node[:]
+model.graph.node.extend(nodes)
+model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), name) for name, v in constants.items())
+make_dim_param_fixed(model.graph, "batch", 1)
+onnx.checker.check_model(model, full_check=True)
+onnx.save(model, "work/8.3.onnx")
+### END SOLUTION
+
+# %%
+cu.check("8.3", "work/8.3.onnx")
+
+# %% [markdown]
+# ## 8.4 Settings within limits
+#
+# A server like that of the lesson. You know how long one run takes for some batch sizes (`spans`, milliseconds), and how many
+# requests arrive, one picture each. 99 of 100 requests must be answered within `p99_ms`. The machine does other work, too:
+# the model may be `busy` for at most this part of the time.
+
+# %%
+cu.params("8.4")
+
+# %% [markdown]
+# Choose `largest_batch`, a whole number up to 32, and `wait_ms`, and write them into `work/8.4.json`. This function is the
+# simulation of the lesson. Requests arrive at random, and the check draws them anew, so stay away from the edge.
+
+# %%
+from course_utils.widget_batching import simulate
+
+
+def outcome(largest_batch, wait_ms):
+    """p99 in milliseconds, and the part of the time that the model is busy."""
+    p = cu.params("8.4")
+    found = simulate({int(n): ms for n, ms in p["spans"].items()}, p["per_second"], wait_ms, largest_batch)
+    return pd.Series(found.latencies).quantile(0.99), found.busy
+
+
+outcome(largest_batch=1, wait_ms=0)
+
+# %%
+# Task 8.4: choose the settings, and write them
+p = cu.params("8.4")
+### BEGIN SOLUTION
+fits = {}
+for wait_ms in range(40):
+    p99, busy = outcome(16, wait_ms)
+    if p99 <= p["p99_ms"] and busy <= p["busy"]:
+        fits[wait_ms] = min(1 - p99 / p["p99_ms"], 5 * (p["busy"] - busy))
+settings = {"largest_batch": 16, "wait_ms": max(fits, key=fits.get)}
+Path("work/8.4.json").write_text(json.dumps(settings))
+### END SOLUTION
+
+# %%
+cu.check("8.4", "work/8.4.json")
+
+# %% [markdown]
+# ## 8.5 What does the server answer?
+#
+# Ten requests to a server like that of the lesson, with these limits:
+
+# %%
+cu.params("8.5")["limits"]
+
+# %%
+pd.DataFrame(cu.params("8.5")["requests"]).T
+
+# %% [markdown]
+# `readable` says whether the body is what its Content-Type promises, and `waiting` how many requests wait already. The server
+# checks in this order, and the first thing it finds decides:
+#
+# | status | when |
+# |---|---|
+# | 413 | the body has more than `most_bytes` |
+# | 415 | the Content-Type is neither `application/x-npy` nor `application/json`; what follows a semicolon does not count |
+# | 400 | the body is not readable |
+# | 422 | the dtype is not uint8, the shape neither `[28, 28]` nor `[n, 28, 28]`, or `n` not from 1 to `most_images` |
+# | 503 | as many requests are waiting as `queue` allows |
+# | 200 | otherwise |
+#
+# Write `work/8.5.json`: a dict from each letter to its status, a number.
+
+# %%
+# Task 8.5: decide, and write the answers
+limits, requests = cu.params("8.5")["limits"], cu.params("8.5")["requests"]
+### BEGIN SOLUTION
+answers = {}
+for letter, r in requests.items():
+    images = 0
+    if r["readable"] and r["dtype"] == "uint8" and r["shape"][-2:] == [28, 28]:
+        images = r["shape"][0] if len(r["shape"]) == 3 else 1
+    if r["bytes"] > limits["most_bytes"]:
+        answers[letter] = 413
+    elif r["content_type"].split(";")[0] not in ("application/x-npy", "application/json"):
+        answers[letter] = 415
+    elif not r["readable"]:
+        answers[letter] = 400
+    elif not 1 <= images <= limits["most_images"]:
+        answers[letter] = 422
+    else:
+        answers[letter] = 503 if r["waiting"] >= limits["queue"] else 200
+Path("work/8.5.json").write_text(json.dumps(answers))
+### END SOLUTION
+
+# %%
+cu.check("8.5", "work/8.5.json")
+
+# %% [markdown]
+# ## Hand in
+#
+# This packs your answers into one file. It holds your answers and nothing else.
+
+# %%
+if Path("work/answers").exists():
+    cu.submit()
