@@ -144,11 +144,9 @@ cu.node_table(cu.given("8.3"))[["op", "inputs", "outputs"]]
 # Save a variant as `work/8.3.onnx` that takes `x`, exactly `[1, 3, 8, 8]`, computes what the model computed, and gets a
 # YES. What the activations mean:
 #
-# | operator | meaning |
-# |---|---|
-# | `HardSwish` | $x \cdot \max(0, \min(1, x/6 + 1/2))$ |
-# | `Mish` | $x \cdot \tanh(\log(1 + e^x))$ |
-# | `Softsign` | $x / (1 + \lvert x\rvert)$ |
+# - `HardSwish`: $x \cdot \max(0, \min(1, x/6 + 1/2))$
+# - `Mish`: $x \cdot \tanh(\log(1 + e^x))$
+# - `Softsign`: $x / (1 + \lvert x\rvert)$
 #
 # These operators are on the lists of both accelerators: `Add`, `Sub`, `Mul`, `Div`, `Max`, `Clip`, `Exp`, `Tanh`. `Abs` and
 # `Log` are on that of NNAPI only, `Softplus`, which is $\log(1 + e^x)$, on that of CoreML only.
