@@ -118,7 +118,7 @@ pd.DataFrame([{"file": r["file"], **r["counts"]} for r in json.loads(done.stdout
 # %%
 class Gate(nn.Module):
     def forward(self, x):
-        return x * 2 if x.sum() > 0 else x - 1
+        return x * 2 if x.sum() > 0 else x + 1
 
 
 positive, negative = torch.ones(3), -torch.ones(3)
@@ -408,6 +408,7 @@ def one_thread(file):
 
 
 counts, eight = (1, 2, 4, 8, 16, 64), torch.randn(1, 8)
+result_memory = np.zeros((1, 8), np.float32)
 for count in counts:
     with cu.exporter_messages():
         torch.onnx.export(Sines(count), (eight,), f"work/09_sines_{count}.onnx", dynamo=False, **io)
@@ -417,28 +418,22 @@ cu.quiz("09_troubleshooting", 3)
 
 # %% [markdown]
 # There is a way to prepare a call: **IO binding**. Input and output are bound to fixed memory once, and a run then gets
-# nothing but the binding. For each model we have three candidates. We count the Python calls of one run, as in lesson 06,
-# and take the time.
+# nothing but the binding. An `OrtValue` made of a NumPy array *is* that array, so the result appears in
+# `result_memory`. We count the Python calls of one run, as in lesson 06, and take the time.
 
 
 # %%
 def candidates(count):
     module, session = Sines(count).eval(), one_thread(f"work/09_sines_{count}.onnx")
-    name = session.get_inputs()[0].name
-    memory = [ort.OrtValue.ortvalue_from_numpy(eight.numpy()) for _ in range(2)]
+    memory = [ort.OrtValue.ortvalue_from_numpy(array) for array in (eight.numpy(), result_memory)]
     binding = session.io_binding()
-    binding.bind_ortvalue_input(name, memory[0])
-    binding.bind_ortvalue_output(session.get_outputs()[0].name, memory[1])
-
-    @torch.inference_mode()
-    def in_torch():
-        return module(eight).numpy()
-
-    def bound():
-        session.run_with_iobinding(binding)
-        return memory[1].numpy()
-
-    return {"PyTorch": in_torch, "run": lambda: session.run(None, {name: eight.numpy()})[0], "IO binding": bound}
+    binding.bind_ortvalue_input("x", memory[0])
+    binding.bind_ortvalue_output("y", memory[1])
+    return {
+        "PyTorch": lambda: module(eight),
+        "run": lambda: session.run(None, {"x": eight.numpy()})[0],
+        "IO binding": lambda: session.run_with_iobinding(binding),
+    }
 
 
 # %%
@@ -453,9 +448,10 @@ def python_calls(function):
 made, times, agree = {}, {}, []
 for count in counts:
     three = candidates(count)
-    agree += [np.allclose(f(), Sines(count)(eight).numpy(), atol=1e-6) for f in three.values()]
-    made[count] = {name: python_calls(function) for name, function in three.items()}
-    times[count] = cu.compare(three, threads=1, rounds=8, seconds=1.5).table["median ms"] * 1000
+    with torch.inference_mode():
+        made[count] = {name: python_calls(function) for name, function in three.items()}
+        times[count] = cu.compare(three, threads=1, rounds=8, seconds=1.5).table["median ms"] * 1000
+    agree += [np.allclose(found, Sines(count)(eight), atol=1e-6) for found in (three["run"](), result_memory)]
 made = pd.DataFrame(made).T.rename_axis("nodes")
 made
 
@@ -505,11 +501,11 @@ cu.claim(
         "a run makes as many Python calls for 1 node as for 64": made["run"].nunique() == 1,
         "PyTorch makes more with each operator": made["PyTorch"].is_monotonic_increasing
         and made["PyTorch"][64] > made["PyTorch"][1] + 60,
-        "for one operator PyTorch makes fewer than a session": made["PyTorch"][1] < made["run"][1] + 4,
+        "for one operator PyTorch makes fewer than a session": made["PyTorch"][1] < made["run"][1],
         "for 64 it makes more": made["PyTorch"][64] > made["run"][64],
         "IO binding saves some of the calls": made["IO binding"][1] < made["run"][1],
         "200 rows in one call need less than a fiftieth of the calls": per_row["together"] * 50 < per_row["one by one"],
-        "all give the same numbers": all(agree) and np.allclose(one_by_one(), together()),
+        "all give the same numbers": all(agree) and np.allclose(one_by_one(), together(), atol=1e-6),
     },
 )
 
