@@ -25,7 +25,7 @@ from .widget_style import INK
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-_LONGEST = 420  # characters of a message that are shown
+_LONGEST = 560  # characters of a message that are shown
 _SOURCE = re.compile(r": ?\S*onnxruntime\S*\.(?:h|cc):\d+ .*?\) (?=[A-Z])")  # where in its own source text
 _STUDENT = "lesson"  # draws the parameters of the patients
 Provoke = Callable[[list[Path], Params], object]
@@ -134,13 +134,13 @@ SYMPTOMS = (
         "9.9", "Accuracy collapses in int8", said="Nothing. The file is written, and its answers are worth little.",
         cause="One channel is far wider than the others, or calibration saw other data than the model sees in use.",
         cure="Calibrate with real data, one scale per channel, and even out what is wide.",
-        tool="cu.parity of float and int8; the range of every tensor", lesson="07",
+        tool="compare float and int8 on real inputs; the range of every tensor", lesson="07",
     ),
     Symptom(
         "9.10", "quantize_dynamic stops", provoke=_quantize,
-        cause="The exporter wrote shapes of weights which the quantizer's own shape inference contradicts.",
+        cause="The quantizer turns weights around, and value_info still describes them as they were.",
         cure="Clear value_info first, or run quant_pre_process.",
-        tool="the message itself; cu.ready_to_quantize", lesson="07",
+        tool="the message itself; cu.tensor_table shows the shapes in the file", lesson="07",
     ),
     Symptom(
         "9.11", "int8, and slower than float", said="Nothing. The clock says so, and the operators say why.",
