@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .widget_opsets import opset_explorer
     from .widget_quantization import scale_explorer
     from .widget_steps import step_through
+    from .widget_symptoms import symptom_explorer
 
 _HOME = {
     "CLASS_NAMES": "data",
@@ -98,6 +99,7 @@ _HOME = {
     "step_through": "widget_steps",
     "strict_session": "sessions",
     "submit": "submission",
+    "symptom_explorer": "widget_symptoms",
     "tensor_table": "graphs",
     "traffic": "provenance",
     "try_export": "mechanisms",
