@@ -170,7 +170,7 @@ SYMPTOMS = (
         "9.15", "It refuses what the caller sends", provoke=_as_sent,
         cause="Name, dtype or shape of the input are others than the file declares.",
         cure="Read session.get_inputs(). Change the caller, or put the preparation into the model.",
-        tool="session.get_inputs()", lesson="05",
+        tool="session.get_inputs()", lesson="08",
     ),
 )  # fmt: skip
 

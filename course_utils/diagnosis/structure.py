@@ -178,7 +178,7 @@ def checker(patient: Patient) -> Iterator[Finding]:
     if opinion.died:
         yield finding(DIE, f"{opinion.during}: {opinion.died}.")
     elif opinion.checker:
-        words = " ".join(plain(opinion.checker.split("==> Context")[0], None).split())[:400]
+        words = plain(" ".join(opinion.checker.split("==> Context")[0].split()), None)[:400]
         formal = any(start in words for start in _FORMAL)
         yield finding(FORMALITY if formal else CHECKER, f"onnx.checker says: {words}")
 

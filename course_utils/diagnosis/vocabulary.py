@@ -24,6 +24,7 @@ LESSONS = {
     "05": ("Execution providers", "05_execution_providers"),
     "06": ("Fusion", "06_fusion"),
     "07": ("Quantization", "07_quantization"),
+    "08": ("Deployment", "08_deployment"),
     "09": ("Troubleshooting", "09_troubleshooting"),
 }
 # The modules that declare codes, in the order in which their checks are made.
