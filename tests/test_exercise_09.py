@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +27,17 @@ from course_utils.exercises import (
     tasks_of,
 )
 
-logging.getLogger().setLevel(logging.ERROR)  # quantization recommends a step that no case needs
+
+@pytest.fixture(autouse=True)
+def _no_recommendations() -> Iterator[None]:
+    """Quantization recommends a step that no case needs. Other tests in this process listen to what is logged."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    yield
+    root.setLevel(level)
+
+
 node = helper.make_node
 NUMBERS = [f"9.{n}" for n in range(1, 16)]
 FEW = STUDENTS[:3]

@@ -151,7 +151,8 @@ cu.node_table(cu.given("8.3"))[["op", "inputs", "outputs"]]
 # These operators are on the lists of both accelerators: `Add`, `Sub`, `Mul`, `Div`, `Max`, `Clip`, `Exp`, `Tanh`. `Abs` and
 # `Log` are on that of NNAPI only, `Softplus`, which is $\log(1 + e^x)$, on that of CoreML only.
 #
-# > **Hint** `make_dim_param_fixed(graph, "batch", 1)` from `onnxruntime.tools.make_dynamic_shape_fixed` fixes the batch.
+# > **Hint** `make_dim_param_fixed(graph, "batch", 1)` fixes the batch. It is in `onnxruntime.tools`, in the module
+# > `make_dynamic_shape_fixed`.
 # > $\lvert x\rvert$ is the larger one of $x$ and $-x$.
 
 # %%
