@@ -24,6 +24,13 @@ def failed(task_id: str, value: Any, who: str = "ada") -> str:
     return " ".join(c.hint for c in found)
 
 
+def accepted(task_id: str, value: Any, who: str = "ada") -> None:
+    """Asserts that a right answer meets every criterion, and that there is at least one."""
+    found = criteria(task_id, value, who)
+    assert found
+    assert [c for c in found if not c.passed] == []
+
+
 def given(task_id: str, who: str = "ada") -> onnx.ModelProto:
     """The one model that a task hands out."""
     it = task(task_id)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from answers import STUDENTS, criteria, failed, given, params
+from answers import STUDENTS, accepted, criteria, failed, given, params
 from onnx import helper, numpy_helper
 
 from course_utils.exercises import tasks_of
@@ -133,9 +133,7 @@ RIGHT = {
 @pytest.mark.parametrize("who", STUDENTS)
 @pytest.mark.parametrize("task_id", RIGHT)
 def test_right_answer_passes(task_id: str, who: str) -> None:
-    found = criteria(task_id, RIGHT[task_id](who), who)
-    assert found
-    assert [c for c in found if not c.passed] == []
+    accepted(task_id, RIGHT[task_id](who), who)
 
 
 @pytest.mark.parametrize("who", STUDENTS)

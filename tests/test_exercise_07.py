@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from answers import STUDENTS, criteria, failed, given, params
+from answers import STUDENTS, accepted, criteria, failed, given, params
 from onnx import ModelProto, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -94,7 +94,7 @@ RIGHT = {
 @pytest.mark.parametrize("who", STUDENTS)
 @pytest.mark.parametrize("task_id", RIGHT)
 def test_right_answer_passes(task_id: str, who: str) -> None:
-    assert [c for c in criteria(task_id, RIGHT[task_id](who), who) if not c.passed] == []
+    accepted(task_id, RIGHT[task_id](who), who)
 
 
 def test_tasks_are_complete_and_personal() -> None:
