@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+_PATIENCE = 120_000  # milliseconds; the other tests may keep all processors busy
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -42,10 +43,15 @@ def launched() -> Iterator[Browser]:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve a folder on loopback; gives its address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    # With the standard 5, a busy machine refuses connections, and the browser tries again for long.
+    request_queue_size = 128
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -66,6 +72,7 @@ NOT_OURS = {
 def tab(browser: Browser, **options: Any) -> Iterator[Page]:
     """A page in a context of its own, 1280 pixels wide."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options)
+    context.set_default_timeout(_PATIENCE)
     context.add_init_script(KEEP_EVAL)
     yield context.new_page()
     context.close()
