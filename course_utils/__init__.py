@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .browser_lab import deployment_record, in_browser, node, npm_package
     from .checks import check, given, hint, params
+    from .capstone_page import quest_page
     from .claims import claim, ledger
     from .data import CLASS_NAMES, fashion_mnist, normalize
     from .diagnosis import doctor, doctor_codes
@@ -85,6 +86,7 @@ _HOME = {
     "parity": "parity_gate",
     "placement_explorer": "sessions",
     "probe_sizes": "shapes",
+    "quest_page": "capstone_page",
     "quiz": "quizzes",
     "ready_to_quantize": "quantization",
     "resnet18": "models",

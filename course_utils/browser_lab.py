@@ -78,19 +78,25 @@ def in_browser(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     None, after one sentence, where the browser, Playwright or the files of onnxruntime-web are missing.
     Raises CourseError with the page's own words when it fails.
     """
-    missing = [
-        what
-        for what, there in {
-            "Chromium or Chrome": browser(),
-            "the package playwright": find_spec("playwright"),
-            "onnxruntime-web (make book installs it)": npm_package("onnxruntime-web"),
-        }.items()
-        if not there
-    ]
-    if missing:
-        print(f"Not run here, because this is missing: {', '.join(missing)}. What follows was recorded.")
+    if lacking := missing():
+        print(f"Not run here, because this is missing: {', '.join(lacking)}. What follows was recorded.")
         return None
-    command = [sys.executable, "-m", "course_utils.browser_lab", os.fspath(folder)]
+    return run_visit("course_utils.browser_lab", folder)
+
+
+def missing() -> list[str]:
+    """What a page with a model needs to be opened from here, and is not there."""
+    wanted = {
+        "Chromium or Chrome": browser(),
+        "the package playwright": find_spec("playwright"),
+        "onnxruntime-web (make book installs it)": npm_package("onnxruntime-web"),
+    }
+    return [what for what, there in wanted.items() if not there]
+
+
+def run_visit(module: str, folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Run `python -m module folder` and return the JSON that it prints. Raises CourseError with the page's own words."""
+    command = [sys.executable, "-m", module, os.fspath(folder)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *sys.path[1:]]), "PYTHONUTF8": "1"}
     try:
         done = subprocess.run(command, capture_output=True, env=env, timeout=180, check=False)

@@ -56,7 +56,7 @@ class Task:
     """One exercise. check gets the artefact (ModelProto or JSON value), the parameters, and a source of hidden inputs.
 
     draw: personal parameters from a seeded source, JSON-able. given: files handed to the student, by name: models, or
-    the bytes of another file. hints: what `cu.hint` shows one after the other, the last one nearest to the answer.
+    the bytes of another file. same_as: a task whose parameters this one shares. hints: what `cu.hint` shows one after the other, the last one nearest to the answer.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Task:
     draw: Callable[[Random], Params] = field(default=lambda rng: {})
     given: Callable[[Params], Mapping[str, onnx.ModelProto | bytes]] | None = None
     hints: tuple[str, ...] = ()
+    same_as: str = ""
 
     @property
     def file(self) -> str:
@@ -93,7 +94,7 @@ def tasks_of(chapter: int) -> dict[str, Task]:
 
 def personal_params(task: Task, student: str) -> Params:
     """The parameters of one student: the same on every machine and every run."""
-    return task.draw(Random(f"{student}/{task.id}"))
+    return task.draw(Random(f"{student}/{task.same_as or task.id}"))
 
 
 def hidden_inputs(task: Task, student: str, secret: str = "") -> Random:
