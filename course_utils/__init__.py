@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .provenance import optimized, origins, traffic
     from .quantization import Calibration, ready_to_quantize
     from .quizzes import quiz
+    from .report_cards import report_card
     from .sessions import (
         ep_record,
         placement_explorer,
@@ -87,6 +88,7 @@ _HOME = {
     "probe_sizes": "shapes",
     "quiz": "quizzes",
     "ready_to_quantize": "quantization",
+    "report_card": "report_cards",
     "resnet18": "models",
     "run_ep_experiment": "sessions",
     "run_in_batches": "shapes",
