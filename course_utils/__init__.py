@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .browser_lab import deployment_record, in_browser, node, npm_package
-    from .checks import check, given, hint, params
     from .capstone_page import quest_page
+    from .checks import check, given, hint, params
     from .claims import claim, ledger
     from .data import CLASS_NAMES, fashion_mnist, normalize
     from .diagnosis import doctor, doctor_codes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .provenance import optimized, origins, traffic
     from .quantization import Calibration, ready_to_quantize
     from .quizzes import quiz
+    from .report_cards import report_card
     from .sessions import (
         ep_record,
         placement_explorer,
@@ -89,6 +90,7 @@ _HOME = {
     "quest_page": "capstone_page",
     "quiz": "quizzes",
     "ready_to_quantize": "quantization",
+    "report_card": "report_cards",
     "resnet18": "models",
     "run_ep_experiment": "sessions",
     "run_in_batches": "shapes",

@@ -12,7 +12,6 @@ import argparse
 import base64
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence

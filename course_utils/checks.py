@@ -6,6 +6,7 @@ import hashlib
 import html
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def check(task_id: str, artefact: str | os.PathLike[str]) -> CheckResult:
     it = task(task_id)
     try:
         who, path = student.current(), _path(it, artefact)
-        value = _read(it, path)
+        value = read_artefact(it, path)
     except CourseError as error:
         return _strictly(CheckResult(it, (), problem=str(error)))
     criteria = tuple(assess(it, value, who))
@@ -154,7 +155,8 @@ def _path(it: Task, artefact: Any) -> Path:
     return Path(artefact)
 
 
-def _read(it: Task, path: Path) -> Any:
+def read_artefact(it: Task, path: Path) -> Any:
+    """The ModelProto or JSON value that a file holds. Raises CourseError, in one sentence, when it holds none."""
     if not path.exists():
         raise CourseError(
             f"There is no file {str(path)!r} yet: fill in and run the cell that begins with '# Task {it.id}' first."
@@ -199,6 +201,36 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).exists():
         return {"format": 1, "student": folder.name, "tasks": {}}
     found = read_json(folder / MANIFEST)
-    if not isinstance(found, dict) or not isinstance(found.get("tasks"), dict):
+    tasks = found.get("tasks") if isinstance(found, dict) else None
+    if not isinstance(tasks, dict) or not all(map(_is_entry, tasks.values())):
         raise CourseError(f"{str(folder / MANIFEST)!r} is damaged: delete it and run the cu.check(…) cells again.")
     return found
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this says of a kept answer what `_keep` says; its file must lie in the folder itself."""
+    return (
+        isinstance(entry, dict)
+        and {"file": str, "sha256": str, "passed": int, "of": int}.items()
+        <= {k: type(v) for k, v in entry.items()}.items()
+        and re.fullmatch(r"\w[\w.-]*", entry["file"]) is not None
+        and entry["file"] != MANIFEST
+    )
+
+
+def kept_answers(who: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What one student keeps for the hand-in: the manifest, and the bytes of each answer by task id.
+
+    Raises CourseError when nothing was checked yet, or an answer was changed behind the check's back.
+    """
+    folder = ANSWERS / who
+    manifest = manifest_of(folder)
+    if not manifest["tasks"]:
+        raise CourseError("There is no answer to hand in yet: run a cu.check(…) cell first. It keeps what it has seen.")
+    answers = {}
+    for name, entry in manifest["tasks"].items():
+        path = folder / entry["file"]
+        answers[name] = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(answers[name]).hexdigest() != entry["sha256"]:
+            raise CourseError(f"The kept answer {str(path)!r} was changed or deleted: run cu.check({name!r}, …) again.")
+    return manifest, answers

@@ -7,13 +7,13 @@ import posixpath
 import re
 from collections import Counter
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import yaml
 from nbformat import NotebookNode
 
 from course_utils.claims import VERDICTS, Claim, ledger
+from course_utils.paths import data_path
 
 # The chapters of the report, by the number a claim's section begins with.
 CHAPTERS = {
@@ -37,7 +37,7 @@ MEANING = {
 
 def lessons() -> list[dict[str, str]]:
     """What `lessons.yml` says of each lesson: file, title, learn."""
-    return yaml.safe_load((Path(__file__).parent / "lessons.yml").read_text(encoding="utf-8"))
+    return yaml.safe_load(data_path("lessons.yml").read_text(encoding="utf-8"))
 
 
 def contents(written: list[str]) -> dict[str, Any]:

@@ -127,9 +127,9 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
         page.goto(address, wait_until="load")
         _screenshot(page, screenshots / f"{name}-desktop.jpg")
         page.add_script_tag(path=axe)
-        violations = [f"light: {v}" for v in _axe(page)]
+        violations = [f"light: {v}" for v in findings(page)]
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        violations += [f"dark: {v}" for v in _axe(page, only="color-contrast")]
+        violations += [f"dark: {v}" for v in findings(page, only="color-contrast")]
         _screenshot(page, screenshots / f"{name}-dark.jpg")
         page.evaluate("document.documentElement.dataset.theme = 'light'")
         page.set_viewport_size({"width": 390, "height": 844})
@@ -144,7 +144,7 @@ def _screenshot(page: Page, path: Path) -> None:
     page.screenshot(path=path, full_page=True, type="jpeg", quality=70, animations="disabled")
 
 
-def _axe(page: Page, only: str | None = None) -> list[str]:
+def findings(page: Page, only: str | None = None) -> list[str]:
     """Serious and critical findings, one line per element."""
     options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
     if only:

@@ -194,11 +194,22 @@ def test_two_students_on_one_machine_keep_their_own(ada):
     assert kept(who="bob")["right"] == 1
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"tasks": 7}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{",
+        "[]",
+        '{"tasks": 7}',
+        '{"tasks": {"1.1": 7}}',
+        '{"tasks": {"1.1": {"file": "1.1.json"}}}',
+        '{"tasks": {"1.1": {"file": "../1.1.json", "sha256": "", "passed": 1, "of": 1}}}',
+        '{"tasks": {"1.1": {"file": "1.1.json", "sha256": "", "passed": "1", "of": 1}}}',
+    ],
+)
 def test_damaged_list_of_answers(damage, ada):
     cu.check("1.1", answer(3))
     Path("work/answers/ada/answers.json").write_text(damage)
-    with pytest.raises(cu.CourseError, match=r"answers\.json' is "):
+    with pytest.raises(cu.CourseError, match=r"answers\.json' is (damaged|not a JSON file)"):
         cu.submit()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -56,7 +58,9 @@ class Task:
     """One exercise. check gets the artefact (ModelProto or JSON value), the parameters, and a source of hidden inputs.
 
     draw: personal parameters from a seeded source, JSON-able. given: files handed to the student, by name: models, or
-    the bytes of another file. same_as: a task whose parameters this one shares. hints: what `cu.hint` shows one after the other, the last one nearest to the answer.
+    the bytes of another file. same_as: a task whose parameters this one shares. hints: what `cu.hint` shows one after the
+    other, the last one nearest to the answer.
+    measure: facts about an artefact that passed, for the report card, such as {"accuracy on 2 000 photos": "92.1 %"}.
     """
 
     id: str
@@ -67,6 +71,7 @@ class Task:
     given: Callable[[Params], Mapping[str, onnx.ModelProto | bytes]] | None = None
     hints: tuple[str, ...] = ()
     same_as: str = ""
+    measure: Callable[[Any, Params], Mapping[str, str]] | None = None
 
     @property
     def file(self) -> str:
@@ -85,6 +90,11 @@ def task(id: str) -> Task:
                 return tasks[id]
             raise CourseError(f"There is no task {id!r}. Chapter {chapter} has: {', '.join(tasks)}.")
     raise CourseError(f"There is no task {id!r}: a task is named by chapter and number, such as '1.2'.")
+
+
+def chapters() -> list[int]:
+    """The chapters that have exercises, in order."""
+    return sorted(int(m.name[2:]) for m in pkgutil.iter_modules(__path__) if re.fullmatch(r"ch\d\d", m.name))
 
 
 def tasks_of(chapter: int) -> dict[str, Task]:

@@ -53,7 +53,9 @@ def _cause(p: Params, got: np.ndarray | str, photos: np.ndarray) -> str:
     if _same(got[:, np.argsort(p["order"])], quest.answers(p, photos)[:, np.argsort(p["order"])][:, ::-1]):
         return "The scores are in reverse order."
     delta = float(np.abs(got - right).max())
-    return f"The largest difference is {delta:.3g}. Compare the tensors on the way with those of Scroll, as in task 10.2."
+    return (
+        f"The largest difference is {delta:.3g}. Compare the tensors on the way with those of Scroll, as in task 10.2."
+    )
 
 
 def _is_scroll(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria) -> bool:
@@ -107,7 +109,16 @@ def _check_export(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
 
 # 10.2: diagnosis
 
-_FAULTY = ("activation", "always as it is", "always negative", "far rank", "one for all", "order", "other edge", "padding")
+_FAULTY = (
+    "activation",
+    "always as it is",
+    "always negative",
+    "far rank",
+    "one for all",
+    "order",
+    "other edge",
+    "padding",
+)
 
 
 def _fault(p: Params) -> str:
@@ -120,12 +131,17 @@ def _tensors(p: Params, fault: str, photos: np.ndarray) -> dict[str, np.ndarray]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in model.graph.node)
     session = session_for(model)
-    return {node.name: value for node, value in zip(model.graph.node, run(session, {"pixels": photos}).values(), strict=True)}
+    return {
+        node.name: value
+        for node, value in zip(model.graph.node, run(session, {"pixels": photos}).values(), strict=True)
+    }
 
 
 def _first_wrong(p: Params, photos: np.ndarray) -> str:
     right, wrong = (_tensors(p, fault, photos) for fault in ("", _fault(p)))
-    return next(name for name, value in wrong.items() if not _same(value.astype(np.float32), right[name].astype(np.float32)))
+    return next(
+        name for name, value in wrong.items() if not _same(value.astype(np.float32), right[name].astype(np.float32))
+    )
 
 
 def _check_diagnosis(answer: Any, p: Params, rng: Random) -> list[Criterion]:
@@ -297,7 +313,9 @@ def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     photos, labels = quest.photographs(p, "test", 1500, numpy_source(rng))
     got = _outputs(model, photos)
     if isinstance(got, str) or got.shape != (len(photos), 10):
-        criteria.add("it takes 1500 photographs", False, got if isinstance(got, str) else f"It returns {list(got.shape)}.")
+        criteria.add(
+            "it takes 1500 photographs", False, got if isinstance(got, str) else f"It returns {list(got.shape)}."
+        )
         return criteria
     before, after = ((scores.argmax(1) == labels).mean() * 100 for scores in (quest.answers(p, photos), got))
     criteria.add(

@@ -15,7 +15,6 @@ cu.setup(student="guest")  # put your own id here
 # %%
 import base64
 import json
-import os
 import subprocess
 import sys
 import urllib.error
@@ -317,7 +316,7 @@ def send(port, request):
 # %%
 # Task 10.5: write the server, start it, send the requests, and write what it said
 ### BEGIN SOLUTION
-Path("work/10.5_server.py").write_text('''
+Path("work/10.5_server.py").write_text("""
 import io, sys
 import numpy as np, onnxruntime as ort, uvicorn
 from fastapi import FastAPI, HTTPException, Request
@@ -351,7 +350,7 @@ socket = config.bind_socket()
 socket.listen()
 print(socket.getsockname()[1], flush=True)
 uvicorn.Server(config).run([socket])
-''')
+""")
 command = [sys.executable, "work/10.5_server.py", "work/10.4.onnx"]
 server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 try:
