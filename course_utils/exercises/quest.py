@@ -6,12 +6,14 @@ file of task 10.2, and to find out which mistake an answer has.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from random import Random
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from ..data import FASHION_MEAN, FASHION_STD, fashion_mnist
@@ -199,11 +201,9 @@ class _Graph:
         return name
 
 
-@lru_cache(maxsize=32)
-def _built(key: str, fault: str) -> bytes:
-    import json
-
-    p, graph = json.loads(key), _Graph()
+def built(p: Params, fault: str = "") -> onnx.ModelProto:
+    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`."""
+    graph = _Graph()
     number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
     light = graph.add("Div", [number, 255.0], "light")
     if fault != "not repaired":
@@ -229,7 +229,7 @@ def _built(key: str, fault: str) -> bytes:
     order = {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
     graph.nodes[-1].output[0] = graph.nodes[-1].name = "scores"
     graph.add("Gather", ["scores", order], "logits", axis=1)
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(
             graph.nodes,
             "scroll",
@@ -241,14 +241,6 @@ def _built(key: str, fault: str) -> bytes:
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="onnx-scroll",
     )
-    return model.SerializeToString(deterministic=True)
-
-
-def built(p: Params, fault: str = "") -> onnx.ModelProto:
-    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`."""
-    import json
-
-    return onnx.load_from_string(_built(json.dumps(p, sort_keys=True), fault))
 
 
 def _inject(nodes: list[onnx.NodeProto], fault: str, seed: int) -> None:
@@ -279,14 +271,16 @@ def _stretched(graph: _Graph, light: str, p: Params, off: int) -> str:
 
 
 def _healed(graph: _Graph, light: str, p: Params, off: int) -> str:
-    flat = graph.add("Reshape", [light, [0, -1]], "in_a_row")
-    rows = np.pad(np.arange(_SIDE**2).reshape(_SIDE, _SIDE), 1, mode="reflect")
-    nine = np.stack([rows[i : i + _SIDE, j : j + _SIDE].ravel() for i in range(3) for j in range(3)])
-    around = graph.add("Gather", [flat, nine], "around", axis=1)
-    graph.nodes.append(helper.make_node("TopK", [around, "nine.k"], ["sorted", "sorted_at"], "sorted", axis=1))
+    # Each pixel beside its eight neighbours: every row with those above and below it, then the same for columns.
+    three = np.pad(np.arange(_SIDE), 1, mode="reflect")[np.arange(_SIDE)[:, None] + np.arange(3)].ravel()
+    rows = graph.add("Gather", [light, three], "rows_of_three", axis=1)
+    around = graph.add("Gather", [rows, three], "threes", axis=2)
+    nine = graph.add("Reshape", [around, [-1, _SIDE, 3, _SIDE, 3]], "three_by_three")
+    nine = graph.add("Transpose", [nine], "around", perm=[0, 1, 3, 2, 4])
+    nine = graph.add("Reshape", [nine, [-1, _SIDE, _SIDE, 9]], "nine")
+    graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
     graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
-    middle = graph.add("Gather", ["sorted", 4 - off], "middle", axis=1)
-    median = graph.add("Reshape", [middle, [-1, _SIDE, _SIDE]], "median")
+    median = graph.add("Gather", ["sorted", 4 - off], "median", axis=3)
     black, white = (graph.add("Equal", [light, value], name) for name, value in (("black", 0.0), ("white", 1.0)))
     return graph.add("Where", [graph.add("Or", [black, white], "dead"), median, light], "repaired")
 
@@ -309,12 +303,17 @@ _REPAIRS: dict[str, Callable[[_Graph, str, Params, int], str]] = {
 
 def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
     """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set is one batch."""
-    return run(session_for(built(p, fault)), {"pixels": photos})["logits"]
+    return run(_session(json.dumps(p, sort_keys=True), fault, "logits"), {"pixels": photos})["logits"]
 
 
 def edges(p: Params, photos: np.ndarray) -> np.ndarray:
     """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair."""
-    model = built(p)
+    return run(_session(json.dumps(p, sort_keys=True), "", "edge_mean"), {"pixels": photos})["edge_mean"].ravel()
+
+
+@lru_cache(maxsize=32)
+def _session(key: str, fault: str, output: str) -> ort.InferenceSession:
+    model = built(json.loads(key), fault)
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info("edge_mean", TensorProto.FLOAT, None))
-    return run(session_for(model), {"pixels": photos})["edge_mean"].ravel()
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    return session_for(model)

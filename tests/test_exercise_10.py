@@ -1,0 +1,488 @@
+"""The capstone: right answers of several students pass, each wrong one gets a hint that names the cause."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import json
+import tempfile
+import types
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from answers import STUDENTS, accepted, criteria, failed, given, params
+from onnx import compose, helper, parser
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+import course_utils as cu
+from course_utils.exercises import ch10, personal_params, quest, task
+
+# One student for each operator without a translation.
+OPERATORS = {"median": "ada", "kthvalue": "bob", "searchsorted": "dora"}
+each_operator = pytest.mark.parametrize("who", OPERATORS.values(), ids=OPERATORS.keys())
+
+
+def test_students_are_as_named():
+    assert {params("10.1", who)["operator"]: who for who in OPERATORS.values()} == OPERATORS
+
+
+def test_all_tasks_are_about_one_scroll():
+    drawn = [params(id) for id in ("10.1", "10.2", "10.3", "10.4", "10.5", "10.6")]
+    assert all(drawn[0].items() <= p.items() for p in drawn)
+    assert len({json.dumps(params("10.1", who)) for who in STUDENTS}) == len(STUDENTS)
+
+
+# The source, the graph and the camera belong together
+
+
+@functools.cache
+def scroll(who: str) -> torch.nn.Module:
+    module = types.ModuleType("scroll")
+    exec(quest.source(params("10.1", who)).decode(), module.__dict__)
+    return module.Scroll().eval()
+
+
+@each_operator
+def test_graph_computes_what_the_source_computes(who):
+    p = params("10.1", who)
+    photos, _ = quest.photographs(p, "test", 200, np.random.default_rng(1))
+    with torch.no_grad():
+        assert np.allclose(scroll(who)(torch.from_numpy(photos)).numpy(), quest.answers(p, photos), atol=1e-4)
+
+
+@each_operator
+def test_scroll_is_good_on_its_own_photographs(who):
+    p = params("10.1", who)
+    photos, labels = quest.photographs(p, "test", 1000, np.random.default_rng(2))
+    right = quest.answers(p, photos).argmax(1) == labels
+    white = quest.edges(p, photos) > p["threshold"]
+    assert right.mean() > 0.88
+    assert min(right[white].mean(), right[~white].mean()) > 0.85
+    assert 0.35 < white.mean() < 0.65
+
+
+@each_operator
+def test_exporter_refuses_the_source(who):
+    one = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    free = ({0: torch.export.Dim("batch")},)
+    with cu.exporter_messages(), pytest.raises(Exception, match=r"torch\.export|data-dependent"):
+        torch.onnx.export(scroll(who), (one,), dynamic_shapes=free, verbose=False)
+
+
+@each_operator
+def test_operator_has_no_translation(who):
+    class Repair(torch.nn.Module):
+        def forward(self, light):
+            return scroll(who).repaired(light)
+
+    with cu.exporter_messages(), pytest.raises(Exception, match="ONNX function") as caught:
+        torch.onnx.export(Repair(), (torch.rand(2, 28, 28),), verbose=False)
+    assert "No ONNX function found" in str(caught.value)
+
+
+# 10.1
+
+
+def built(who: str, fault: str = "") -> onnx.ModelProto:
+    return quest.built(params("10.1", who), fault)
+
+
+@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+def test_export(who):
+    accepted("10.1", built(who), who)
+
+
+@pytest.mark.parametrize("fault", quest.FAULTS)
+@each_operator
+def test_wrong_scroll(who, fault):
+    if fault == "other edge" and params("10.1", who)["operator"] == "median":
+        pytest.skip("the repair of dead pixels mends torn edges, too: hardly a photograph shows the difference")
+    said = failed("10.1", built(who, fault), who)
+    assert quest.FAULTS[fault] in said
+
+
+def test_wrong_on_one_paper_only_is_named():
+    """A frozen decision is right for half of the photographs, and the criteria say for which."""
+    found = {c.what: c.passed for c in criteria("10.1", built("ada", "always as it is"))}
+    assert found["it agrees with Scroll on black paper"]
+    assert not found["it agrees with Scroll on white paper"]
+
+
+def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    model = copy.deepcopy(model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
+def test_fixed_batch():
+    assert "batch must be free" in failed("10.1", fixed(built("ada"), 2))
+
+
+def test_batch_that_is_free_in_name_only():
+    model = built("ada")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 1, 28, 28]), "two"))
+    node = next(n for n in model.graph.node if n.name == "image")
+    node.CopyFrom(helper.make_node("Reshape", [node.input[0], "two"], ["image"], "image"))
+    assert "batch must be free" in failed("10.1", model)
+
+
+def test_float_input():
+    model = built("ada")
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    assert "pixels" in failed("10.1", model)
+
+
+def test_scroll_of_somebody_else():
+    assert failed("10.1", built("bob"), "ada")
+
+
+def test_same_answer_to_everything():
+    model = parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+        g (uint8[batch, 28, 28] pixels) => (float[batch, 10] logits)
+        <int64[2] axes = {1, 2}, int64[1] last = {1}, float[10] none = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}> {
+            x = Cast<to = 1>(pixels)
+            sum = ReduceSum<keepdims = 0>(x, axes)
+            column = Unsqueeze(sum, last)
+            logits = Mul(column, none)
+        }""")
+    assert "agrees" in " ".join(c.what for c in criteria("10.1", model) if not c.passed)
+
+
+# 10.2
+
+
+def practice(who: str) -> np.ndarray:
+    files = task("10.1").given(params("10.1", who))
+    return np.load(io.BytesIO(files["practice.npz"]))["photos"]
+
+
+def diagnosis(who: str) -> dict[str, Any]:
+    p, photos = params("10.2", who), practice(who)
+    fault = ch10._fault(p)
+    right, wrong = (quest.answers(p, photos, f).argmax(1) for f in ("", fault))
+    return {"node": ch10._first_wrong(p, photos[:64]), "different": int((right != wrong).sum())}
+
+
+# For each fault a student who got it, and what the first wrong node then is.
+SICK = {ch10._fault(personal_params(task("10.2"), f"s{i}")): f"s{i}" for i in range(60)}
+
+
+def test_every_fault_has_its_node():
+    assert set(SICK) == set(ch10._FAULTY)
+    nodes = {fault: diagnosis(who)["node"] for fault, who in SICK.items()}
+    assert nodes["always as it is"] == nodes["always negative"] == "on_white"
+    assert (nodes["one for all"], nodes["other edge"], nodes["order"]) == ("edge_mean", "edge", "logits")
+    assert "conv" in nodes["padding"]
+    assert "relu" in nodes["activation"]
+    assert nodes["far rank"] in {"low_all", "median", "above"}
+
+
+@pytest.mark.parametrize("fault", ch10._FAULTY)
+def test_diagnosis(fault):
+    accepted("10.2", diagnosis(SICK[fault]), SICK[fault])
+
+
+def test_wrong_diagnosis():
+    who = SICK["one for all"]
+    right, names = diagnosis(who), [node.name for node in given("10.2", who).graph.node]
+    assert "comes later" in failed("10.2", right | {"node": names[0]}, who)
+    assert "further up" in failed("10.2", right | {"node": names[-1]}, who)
+    assert "no node" in failed("10.2", right | {"node": "the first one"}, who)
+    assert "argmax" in failed("10.2", right | {"different": right["different"] + 1}, who)
+    assert "keys" in " ".join(c.what for c in criteria("10.2", {"node": "light"}, who) if not c.passed)
+    for odd in (None, [], "x", {"node": [], "different": {}}, {"node": None, "different": True}):
+        failed("10.2", odd, who)
+
+
+def test_other_scores_are_not_other_answers():
+    who = SICK["activation"]
+    p, photos = params("10.2", who), practice(who)
+    right, wrong = (quest.answers(p, photos, f) for f in ("", "activation"))
+    scores = int((~np.isclose(right, wrong, **ch10._CLOSE).all(1)).sum())
+    assert "Count those whose answer" in failed("10.2", diagnosis(who) | {"different": scores}, who)
+
+
+def test_parameters_do_not_tell_the_fault():
+    assert not set(quest.FAULTS) & set(map(str, params("10.2").values()))
+
+
+# 10.3
+
+
+def shipped(who: str, **changes: Any) -> onnx.ModelProto:
+    """The graph of the check's own, described as the task asks."""
+    p = params("10.3", who)
+    model = built(who)
+    names = [cu.CLASS_NAMES[i] for i in p["order"]]
+    helper.set_model_props(model, {"classes": json.dumps(names), "version": p["version"]} | changes)
+    return model
+
+
+@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+def test_shipping(who):
+    accepted("10.3", shipped(who), who)
+
+
+def test_names_in_the_wrong_order():
+    assert "self.order[i]" in failed("10.3", shipped("ada", classes=json.dumps(cu.CLASS_NAMES)))
+    order = params("10.3")["order"]
+    backwards = json.dumps([cu.CLASS_NAMES[i] for i in np.argsort(order)])
+    assert "cu.CLASS_NAMES" in failed("10.3", shipped("ada", classes=backwards))
+    assert "cu.CLASS_NAMES" in failed("10.3", shipped("ada", classes="[" * 10_000))
+
+
+def test_nothing_described():
+    assert "set_model_props" in failed("10.3", built("ada"))
+    assert "missing" in failed("10.3", built("ada"))
+
+
+def test_another_version():
+    assert "0.0.0" in failed("10.3", shipped("ada", version="0.0.0"))
+
+
+def test_notes_of_the_exporter():
+    model = shipped("ada")
+    model.graph.node[3].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File somewhere")
+    assert "stack trace" in failed("10.3", model)
+    model = shipped("ada")
+    model.graph.node[3].doc_string = "File somewhere"
+    assert "doc_string" in failed("10.3", model)
+
+
+def test_operators_of_one_runtime():
+    from course_utils import optimized
+
+    model = optimized(shipped("ada"))
+    helper.set_model_props(model, {e.key: e.value for e in shipped("ada").metadata_props})
+    assert "ORT_ENABLE_BASIC" in failed("10.3", model)
+
+
+def test_too_many_nodes_and_bytes():
+    model = shipped("dora")
+    for i in range(30):
+        model.graph.node.add().CopyFrom(helper.make_node("Identity", ["pixels"], [f"more{i}"], f"more{i}"))
+    model.doc_string = "x" * 100_000
+    said = failed("10.3", model, "dora")
+    assert "cu.op_histogram" in said
+    assert "1,3" in said
+
+
+def test_newer_opset():
+    model = onnx.version_converter.convert_version(shipped("ada"), 21)
+    helper.set_model_props(model, {e.key: e.value for e in shipped("ada").metadata_props})
+    assert "opset_version=" in failed("10.3", model)
+
+
+# 10.4
+
+
+@functools.cache
+def int8(who: str, **how: Any) -> onnx.ModelProto:
+    files = task("10.1").given(params("10.1", who))
+    photos = np.load(io.BytesIO(files["calibration.npz"]))["photos"][:100]
+    if how.pop("dark", False):
+        photos = np.zeros_like(photos)
+    everything = how.pop("everything", False)
+    settings = {
+        "quant_format": QuantFormat.QOperator,
+        "activation_type": QuantType.QUInt8,
+        "per_channel": True,
+    }
+    model = built(who)
+    if not everything:
+        first = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Conv")
+        settings["nodes_to_exclude"] = [node.name for node in model.graph.node[:first]]
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, source)
+        quantize_static(source, target, cu.Calibration(source, {"pixels": photos}), **settings | how)
+        return onnx.load(target)
+
+
+@each_operator
+def test_budget(who):
+    accepted("10.4", int8(who), who)
+
+
+def test_float_is_no_answer():
+    assert "float model" in failed("10.4", built("bob"), "bob")
+
+
+def test_default_activations():
+    assert "QUInt8" in failed("10.4", int8("bob", activation_type=QuantType.QInt8, quant_format=QuantFormat.QDQ), "bob")
+
+
+def test_too_large():
+    model = copy.deepcopy(int8("bob"))
+    model.doc_string = "x" * 50_000
+    assert "QOperator is smaller" in failed("10.4", model, "bob")
+
+
+def test_preparation_was_quantized():
+    assert "exact numbers" in failed("10.4", int8("bob", everything=True), "bob")
+
+
+def test_calibrated_with_nothing():
+    assert "calibrat" in failed("10.4", int8("bob", dark=True), "bob")
+
+
+def test_int8_of_another_scroll():
+    assert "self.order" in failed("10.4", reordered(int8("bob"), range(10)), "bob")
+
+
+def reordered(model: onnx.ModelProto, order: Any) -> onnx.ModelProto:
+    model = copy.deepcopy(model)
+    name = next(n for n in model.graph.node if n.output[0] == "logits").input[1]
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(list(order)), name))
+    return model
+
+
+# 10.5
+
+
+def said(who: str) -> dict[str, Any]:
+    return {k: {"status": s, "label": labels} for k, (_, _, s, labels) in ch10._requests(params("10.5", who)).items()}
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+def test_server(who):
+    accepted("10.5", said(who), who)
+
+
+def test_requests_are_what_they_claim():
+    p = params("10.5")
+    found = ch10._requests(p)
+    assert sorted(status for _, _, status, _ in found.values()) == [200] * 4 + [400] * 2 + [413, 415] + [422] * 4
+    for kind, body, status, labels in found.values():
+        assert (len(body) > 16_384) == (status == 413)
+        assert (kind != "application/x-npy") == (status == 415)
+        if status == 200:
+            pixels = np.load(io.BytesIO(body), allow_pickle=False)
+            assert quest.answers(p, pixels).argmax(1).tolist() == labels
+
+
+def test_handed_out_requests_hold_no_answers():
+    handed = json.loads(task("10.5").given(params("10.5"))["requests.json"])
+    assert all(set(request) == {"content_type", "body"} for request in handed.values())
+
+
+def letter(status: int, who: str = "ada") -> str:
+    return next(key for key, case in ch10._requests(params("10.5", who)).items() if case[2] == status)
+
+
+def test_wrong_statuses():
+    right = said("ada")
+    assert "crash" in failed("10.5", right | {letter(400): {"status": 500, "label": []}})
+    assert "16,384" in failed("10.5", right | {letter(413): {"status": 200, "label": []}})
+    assert "nothing is wrong" in failed("10.5", right | {letter(200): {"status": 422, "label": []}})
+
+
+def test_wrong_labels():
+    right, key = said("ada"), letter(200)
+    labels = right[key]["label"]
+    other = [params("10.5")["order"][i] for i in labels]
+    if other != labels:
+        assert "Fashion-MNIST" in failed("10.5", right | {key: {"status": 200, "label": other}})
+    assert "one whole number" in failed("10.5", right | {key: {"status": 200, "label": labels * 2}})
+    assert "one whole number" in failed("10.5", right | {key: {"status": 200, "label": None}})
+    shifted = [(i + 1) % 10 for i in labels]
+    assert "wrong" in failed("10.5", right | {key: {"status": 200, "label": shifted}})
+
+
+def test_odd_answers_of_a_server():
+    for odd in (None, 3, {}, said("ada") | {letter(200): 200}, said("ada") | {letter(200): {"status": True}}):
+        failed("10.5", odd)
+
+
+# 10.6
+
+
+def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto:
+    p = params("10.6", who)
+    weights = ch10._GREYS[p["grey"]]
+    if fault == "weights":
+        weights = next(w for name, w in ch10._GREYS.items() if name != p["grey"])
+    weights = {"mean": (1 / 3,) * 3, "bgr": weights[::-1]}.get(fault, weights)
+    behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
+    seen = "seen = Identity(colour)" if fault == "alpha" else "seen = Add(shown, through)"
+    mode = "nearest" if fault == "nearest" else "linear"
+    header = '<ir_version: 8, opset_import: ["": 17]>'
+    before = parser.parse_model(f"""{header}
+        before (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small)
+        <int64[2] parts = {{3, 1}}, float[3] weights = {{{", ".join(map(str, weights))}}}, float behind = {{{behind}}},
+         float full = {{255.0}}, float unit = {{1.0}}, int64[1] last = {{2}}, int64[2] front = {{0, 1}},
+         int64[1] second = {{1}}, int64[4] sizes = {{1, 1, 28, 28}}> {{
+            numbers = Cast<to = 1>(rgba)
+            colour, raw = Split<axis = 2>(numbers, parts)
+            alpha = Div(raw, full)
+            shown = Mul(colour, alpha)
+            open = Sub(unit, alpha)
+            through = Mul(open, behind)
+            {seen}
+            weighted = Mul(seen, weights)
+            grey = ReduceSum<keepdims = 0>(weighted, last)
+            four = Unsqueeze(grey, front)
+            resized = Resize<mode = "{mode}">(four, , , sizes)
+            flat = Squeeze(resized, second)
+            whole = Round(flat)
+            small = Cast<to = 2>(whole)
+        }}""")
+    score = "probability = Identity(result)" if end == "scores" else "probability = Softmax<axis = 1>(result)"
+    label = "ArgMin" if end == "smallest" else "ArgMax"
+    after = parser.parse_model(f"""{header}
+        after (float[batch, 10] result) => (int64[batch] label, float[batch, 10] probability) {{
+            {score}
+            label = {label}<axis = 1, keepdims = 0>(result)
+        }}""")
+    core = compose.add_prefix(built(who), "scroll_", rename_inputs=False, rename_outputs=False)
+    front = compose.merge_models(before, core, io_map=[("small", "pixels")])
+    return compose.merge_models(front, after, io_map=[("logits", "result")])
+
+
+@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+def test_page(who):
+    accepted("10.6", page(who), who)
+
+
+@pytest.mark.parametrize("fault", ch10._PAGE_FAULTS)
+def test_wrong_page(fault):
+    assert ch10._PAGE_FAULTS[fault] in failed("10.6", page("dora", fault), "dora")
+
+
+def test_scores_on_a_page():
+    assert "softmax is missing" in failed("10.6", page("ada", end="scores"))
+    assert "position of the largest" in failed("10.6", page("ada", end="smallest"))
+
+
+def test_page_of_one_size():
+    model = page("ada")
+    for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (28, 28), strict=False):
+        dim.dim_value = size
+    assert "must be free" in failed("10.6", model)
+
+
+# The report card's facts
+
+
+@each_operator
+def test_facts_are_measured(who):
+    facts = task("10.1").measure(built(who), params("10.1", who))
+    assert facts["same answers"] == "100.00%"
+    assert float(facts["right of 2,000 photographs, Scroll"].rstrip("%")) > 88
+    wrong = task("10.1").measure(built(who, "always as it is"), params("10.1", who))
+    assert float(wrong["same answers"].rstrip("%")) < 70
+    assert facts["nodes"] == str(len(built(who).graph.node))
+
+
+def test_params_are_json_and_drawn_from_the_id_alone():
+    assert personal_params(task("10.6"), "ada") == json.loads(json.dumps(personal_params(task("10.6"), "ada")))
+    assert quest.draw(Random("a")) == quest.draw(Random("a"))
