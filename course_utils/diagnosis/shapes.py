@@ -78,7 +78,7 @@ def conflict(patient: Patient) -> Iterator[Finding]:
     """What onnx.shape_inference objects to, when it is strict."""
     if patient.opinion is None or not patient.opinion.strict:
         return
-    words = " ".join(plain(patient.opinion.strict, None).split())
+    words = plain(" ".join(patient.opinion.strict.split()), None)
     # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
     if not beside and words.count("(op_type:") < 2:
