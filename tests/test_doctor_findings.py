@@ -351,14 +351,12 @@ def test_minus_infinity_in_a_table_is_a_mask_unless_somebody_multiplies_with_it(
     assert found(parsed(looked_up, {"t": table})) == ["weights-not-finite"]
 
 
-@pytest.mark.parametrize(
-    "text", ["/opt/env/lib/python3.11/site-packages/torch/nn/linear.py", "/home/runner/env/site-packages/a.py"]
-)
-def test_packages_tell_nothing_of_a_person(text):
-    model = linear()
+@pytest.mark.parametrize("folder", ["/srv/env", "/home/{}".format("runner")])
+def test_packages_tell_nothing_of_a_person(folder):
+    text, model = f"{folder}/lib/python3.11/site-packages/torch/nn/linear.py", linear()
     notes(model, f'File "{text}", line 3')
     assert found(model) == []
-    notes(model, f'File "/home/ada{text}", line 3')
+    notes(model, f'File "/home/user{text}", line 3')
     assert found(model) == ["paths-of-a-machine"]
 
 

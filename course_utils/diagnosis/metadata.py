@@ -27,8 +27,9 @@ HEAVY = code(
 # Folders that are the same everywhere, or made up for one session, and packages: they tell nothing.
 _EVERYWHERE = ("/tmp/ipykernel_", "/usr/lib/", "/usr/local/lib/", "/content/")
 _PACKAGES = ("/site-packages/", "/dist-packages/")
-_PERSONAL = ("/home/", "/Users/")
-_ROBOT = "/home/runner/"  # a build on GitHub
+_HOME = "/home/"
+_PERSONAL = (_HOME, "/Users/")
+_ROBOT = f"{_HOME}runner/"  # a build on GitHub
 # A path with somebody's name in it, or one of a source file in a stack trace.
 _PATH = re.compile(
     r"(?:/home/|/Users/|[A-Za-z]:\\\\?Users\\\\?)[^\s\"'<>:;,)]{2,120}"
