@@ -158,7 +158,7 @@ SYMPTOMS = (
         "9.13", "A tool asks for shapes", said="Nothing in ONNX Runtime. Tools that plan memory beforehand refuse the file.",
         cause="Nobody wrote the shapes between the nodes into the file, or shape inference stops at some operator.",
         cure="onnx.shape_inference with data_prop=True; behind other operators, the symbolic one of ONNX Runtime.",
-        tool="cu.doctor(path): shape-unknown; cu.tensor_table", lesson="09",
+        tool="cu.tensor_table: what the file says; cu.doctor(path): shape-unknown, behind standard operators", lesson="09",
     ),
     Symptom(
         "9.14", "A tiny model is slower than NumPy", said="Nothing. The clock says so.",
