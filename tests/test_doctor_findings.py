@@ -193,6 +193,10 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
         lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"),
         lambda: parsed("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"),
     ),
+    "dtype-not-allowed": (
+        lambda: parsed("g (double[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
+        lambda: parsed("g (float[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
+    ),
     "tensor-huge": (lambda: filled(2**20, 2**20), lambda: filled(2**10, 2**10)),
     "weights-size-mismatch": (changed(linear, lambda m: m.graph.initializer[0].dims.append(7)), linear),
     "weights-not-finite": (changed(linear, lambda m: nan_at(m, np.nan)), changed(linear, lambda m: nan_at(m, 1e30))),
