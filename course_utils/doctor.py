@@ -57,22 +57,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": given.run, "provider": given.provider, "requested_opset": given.requested_opset,
         "budget_mb": given.budget_mb, "seconds": given.seconds, "memory_mb": given.memory_mb,
     }  # fmt: skip
-    reports = []
+    reports, complaints = [], []
     try:
         for path in given.model:
-            reports.append(doctor(path, **options))
+            try:
+                reports.append(doctor(path, **options))
+            except CourseError as error:  # no such file, a folder: the others are examined all the same
+                if str(error) not in complaints:
+                    complaints.append(str(error))
+                    print(f"doctor: {error}", file=sys.stderr)
+                continue
             if not given.json:
                 print(reports[-1], end="\n\n" if len(given.model) > 1 else "\n", flush=True)
+        if given.json and reports:
+            shown: Any = [r.as_dict() for r in reports]
+            print(json.dumps(shown if len(given.model) > 1 else shown[0], indent=2, ensure_ascii=False), flush=True)
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if any(r.errors for r in reports) else 0
-    except CourseError as error:
-        print(f"doctor: {error}", file=sys.stderr)
-        return 2
-    if given.json:
-        shown: Any = [r.as_dict() for r in reports]
-        print(json.dumps(shown if len(shown) > 1 else shown[0], indent=2, ensure_ascii=False))
-    return 1 if any(r.errors for r in reports) else 0
+    return 2 if complaints else int(any(r.errors for r in reports))
 
 
 def _print_codes(as_json: bool) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import logging
-import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .diagnosis.vocabulary import LESSONS
+from .diagnosis.vocabulary import LESSONS, spoken
 from .exercises import Params, personal_params, task
 from .widget_style import INK
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
 
 _LONGEST = 560  # characters of a message that are shown
-_SOURCE = re.compile(r": ?\S*onnxruntime\S*\.(?:h|cc):\d+ .*?\) (?=[A-Z])")  # where in its own source text
 _STUDENT = "lesson"  # draws the parameters of the patients
 Provoke = Callable[[list[Path], Params], object]
 
@@ -158,7 +156,7 @@ SYMPTOMS = (
         "9.13", "A tool asks for shapes", said="Nothing in ONNX Runtime. Tools that plan memory beforehand refuse the file.",
         cause="Nobody wrote the shapes between the nodes into the file, or shape inference stops at some operator.",
         cure="onnx.shape_inference with data_prop=True; behind other operators, the symbolic one of ONNX Runtime.",
-        tool="cu.doctor(path): shape-unknown; cu.tensor_table", lesson="09",
+        tool="cu.tensor_table: what the file says; cu.doctor(path): shape-unknown, behind standard operators", lesson="09",
     ),
     Symptom(
         "9.14", "A tiny model is slower than NumPy", said="Nothing. The clock says so.",
@@ -190,14 +188,11 @@ def words(symptom: Symptom) -> str:
         try:
             symptom.provoke(files, p)
         except Exception as error:  # onnxruntime's classes derive from Exception alone
-            text = f"{type(error).__name__}: {error}"
-            for place in {str(Path(folder).resolve()), folder}:
-                text = text.replace(place + "/", "").replace(place, "")
+            text = spoken(f"{type(error).__name__}: {error}", folder)
         else:
             text = "Nothing, in this version."
         finally:
             logging.disable(logging.NOTSET)
-    text = _SOURCE.sub(": … ", " ".join(text.split()))
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 

@@ -58,6 +58,17 @@ def test_exit_status(command, models):
         assert err
 
 
+def test_one_wrong_path_does_not_stop_the_others(command, models):
+    status, out, err = command("nowhere.onnx", "sick.onnx", ".", "well.onnx")
+    assert status == 2
+    assert (out.count("sick.onnx: 1 error"), out.count("well.onnx: nothing found")) == (1, 1)
+    assert [line[:20] for line in err.splitlines()] == ["doctor: There is no ", "doctor: '.' is a fol"]
+    status, out, err = command("nowhere.onnx", "well.onnx", "--json")
+    assert status == 2
+    assert [r["file"] for r in json.loads(out)] == ["well.onnx"]
+    assert command("well.onnx", "sick.onnx", "--provider", "X")[2].count("doctor:") == 1
+
+
 def test_in_a_process_of_its_own(python, models):
     code = (
         "import runpy, sys; sys.argv = ['doctor', {!r}]; runpy.run_module('course_utils.doctor', run_name='__main__')"

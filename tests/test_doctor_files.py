@@ -286,6 +286,39 @@ def test_skeleton_is_the_model_without_long_data():
     assert bare == model
 
 
+def test_lists_in_attributes_are_one_part_each():
+    """Trees of ai.onnx.ml keep a million numbers and texts so. Going through them one by one took minutes, or was too much."""
+    size = 250_000
+    lists = {"nodes_nodeids": [7] * size, "nodes_values": [0.5] * size, "nodes_modes": ["LEAF"] * size}
+    names = ("nodes_nodeids", "nodes_treeids", "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids")
+    lists |= dict.fromkeys(names, lists["nodes_nodeids"])
+    trees = onnx.helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, **lists)
+    model = linear(more=', "ai.onnx.ml": 3')
+    model.graph.node[0].CopyFrom(trees)
+    result = skeleton.read_skeleton(memoryview(model.SerializeToString()))
+    assert result.fields < 1000
+    assert result.cut_lists  # the texts alone take 1.5 MB
+    kept = onnx.ModelProto.FromString(result.data).graph.node[0]
+    assert {a.name for a in kept.attribute} == {*lists, "n_targets"}
+    few = {"nodes_nodeids": [300] * 20_000, "nodes_modes": ["LEAF"] * 20_000, "nodes_values": [0.5] * 20_000}
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("T", ["x"], ["y"], domain="ai.onnx.ml", **few))
+    result = skeleton.read_skeleton(memoryview(model.SerializeToString()))
+    assert (result.fields < 1000, result.cut_lists) == (True, False)
+    assert onnx.ModelProto.FromString(result.data) == model
+
+
+def test_weights_that_are_not_there_are_not_called_too_large(folder):
+    """3 GB that the model declares, and nobody has: the missing file is the one cause."""
+    model = linear()
+    tensor = model.graph.initializer[0]
+    external(model, length=3 * 2**30)
+    tensor.dims[:] = [3 * 2**20, 256]
+    onnx.save(model, "m.onnx")
+    report = cu.doctor("m.onnx")
+    assert report.codes == ["external-file-missing"]
+    assert not any("NaN" in text for text in report.not_checked)
+
+
 def test_skeleton_of_typed_data():
     """Data in float_data or int64_data in place of raw_data, and long lists in attributes."""
     values = helper.make_tensor("w", TensorProto.FLOAT, [100, 100], weights(100, 100).ravel().tolist())

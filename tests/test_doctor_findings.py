@@ -178,6 +178,7 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
         lambda: named_function("Mine"),
     ),
     "operator-unknown": (changed(linear, lambda m: setattr(m.graph.node[0], "op_type", "Matmul")), linear),
+    "attribute-unknown": (lambda: parsed("g (float[N] x) => (float[N] y) { y = Relu<alpha = 1.0>(x) }"), two_nodes),
     "operator-not-implemented": (
         lambda: parsed("g (int16[N] x, int16[N] z) => (int16[N] y) { y = Max(x, z) }"),
         lambda: parsed("g (int32[N] x, int32[N] z) => (int32[N] y) { y = Max(x, z) }"),
@@ -191,6 +192,10 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "shape-conflict": (
         lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"),
         lambda: parsed("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"),
+    ),
+    "dtype-not-allowed": (
+        lambda: parsed("g (double[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
+        lambda: parsed("g (float[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
     ),
     "tensor-huge": (lambda: filled(2**20, 2**20), lambda: filled(2**10, 2**10)),
     "weights-size-mismatch": (changed(linear, lambda m: m.graph.initializer[0].dims.append(7)), linear),
@@ -274,6 +279,35 @@ def test_unknown_operators_are_explained(graph, words):
     assert words in report.findings[0].cause
 
 
+def test_attributes_of_other_opsets_are_explained():
+    """As the default exporter left one behind in a conversion to 17; and one that the installed runtime may not know."""
+    older = parsed("g (float[N] x) => (float[1] y) { y = ReduceL2<noop_with_empty_axes = 0>(x) }", opset=17)
+    report = cu.doctor(older)
+    assert report.codes == ["attribute-unknown"]
+    assert "ReduceL2 has it from opset 18 on." in report.findings[0].cause
+    assert found(parsed("g (float[N] x) => (float[1] y) { y = ReduceL2<noop_with_empty_axes = 0>(x) }", opset=18)) == []
+
+
+def test_an_opset_that_nobody_knows_cannot_be_converted():
+    cure = cu.doctor(linear(opset=99)).findings[0].cure
+    assert "Is the number right?" in cure
+    assert "opset_version=" in cure
+
+
+@pytest.mark.parametrize(("layout", "codes"), [(0, []), (1, ["operator-not-implemented"])])
+def test_recurrent_layers_with_the_batch_first(layout, codes):
+    """The standard has this layout, ONNX Runtime on the CPU has not."""
+    stored = {"w": weights(1, 12, 4), "r": weights(1, 12, 3)}
+    report = cu.doctor(
+        parsed(
+            f"g (float[2, 5, 4] x) => (float[?, ?, ?, ?] y) {{ y = GRU<hidden_size = 3, layout = {layout}>(x, w, r) }}",
+            stored,
+        )
+    )
+    assert [c for c in report.codes if c != "batch-fixed"] == codes
+    assert not codes or "layout=0" in report.findings[0].cure
+
+
 def test_where_names_the_place():
     report = cu.doctor(parsed("g (float[N] x) => (float[N] y) { hidden = Relu(x)  y = Tanh(hiden) }"))
     (finding,) = [f for f in report.findings if f.code.id == "tensor-undefined"]
@@ -306,6 +340,33 @@ def test_a_default_value_of_an_input_is_no_weight():
 def test_infinity_in_a_mask_is_meant_so():
     mask = np.where(np.tri(40) > 0, 0, -np.inf).astype(np.float32)
     assert found(parsed("g (float[N, 40, 40] x) => (float[N, 40, 40] y) { y = Add(x, m) }", {"m": mask})) == []
+
+
+def test_minus_infinity_in_a_table_is_a_mask_unless_somebody_multiplies_with_it():
+    """An attention bias by distance: a row that is looked up, and added before a Softmax. Seen in a published model."""
+    table = weights(40, 8)
+    table[3] = -np.inf
+    looked_up = "g (int64[N] i) => (float[N, 8] y) { r = Gather(t, i)  y = Softmax(r) }"
+    assert found(parsed(looked_up, {"t": table})) == []
+    tied = "g (int64[N] i, float[N, 40] x) => (float[N, 8] y) { r = Gather(t, i)  m = MatMul(x, t)  y = Add(r, m) }"
+    assert found(parsed(tied, {"t": table})) == ["weights-not-finite"]
+    assert found(parsed(looked_up, {"t": -table})) == ["weights-not-finite"]
+    table[4, 0] = np.nan
+    assert found(parsed(looked_up, {"t": table})) == ["weights-not-finite"]
+
+
+@pytest.mark.parametrize("folder", ["/srv/env", "/home/{}".format("runner")])
+def test_packages_tell_nothing_of_a_person(folder):
+    text, model = f"{folder}/lib/python3.11/site-packages/torch/nn/linear.py", linear()
+    notes(model, f'File "{text}", line 3')
+    assert found(model) == []
+    notes(model, f'File "/home/user{text}", line 3')
+    assert found(model) == ["paths-of-a-machine"]
+
+
+def test_quoted_words_stand_on_one_line():
+    report = cu.doctor(filled(2**20, 2**20))
+    assert all("\\n" not in f.cause for f in report.findings), report
 
 
 def test_branches_side_by_side_are_no_loop():

@@ -697,3 +697,90 @@ def test_inputs_that_the_caller_does_not_send(who: str) -> None:
     assert "colours last" in failed("9.15", first, who)
     named = renamed(accepting(who), {params("9.15", who)["sends"]: "image"})
     assert "goes by the name" in failed("9.15", named, who)
+
+
+# Ways to pass without the work
+
+
+def beside(source: ModelProto, decoy: ModelProto) -> ModelProto:
+    """The source computes the result; the decoy runs beside it, and adds next to nothing."""
+    model, other = (
+        ModelProto.FromString(source.SerializeToString()),
+        onnx.compose.add_prefix(decoy, "decoy/", rename_inputs=False),
+    )
+    model.graph.node[-1].output[0] = "own"
+    model.graph.node.extend(other.graph.node)
+    model.graph.initializer.extend(other.graph.initializer)
+    model.graph.node.append(node("Mul", [other.graph.output[0].name, "tiny"], ["next_to_nothing"]))
+    model.graph.node.append(node("Add", ["own", "next_to_nothing"], ["y"]))
+    here = {o.domain for o in model.opset_import}
+    model.opset_import.extend(o for o in other.opset_import if o.domain not in here)
+    return put(model, tiny=np.float32(1e-9))
+
+
+def test_a_float_network_with_an_int8_one_for_show() -> None:
+    for task_id, data in (("9.9", normal()), ("9.11", uniform())):
+        shown = beside(the(task_id), static(the(task_id), data))
+        assert "a network in float computes the result" in failed(task_id, shown)
+
+
+def test_int8_convolutions_that_the_result_does_not_need() -> None:
+    """No convolution in float is left, and the result goes around those in int8."""
+    way = hospital.least_on_the_way
+    healed = static(narrowed(), normal())
+    assert way(healed.graph, ("Conv",)) == 3
+    model = beside(the("9.5"), healed)
+    assert way(model.graph, ("Conv",)) == 0
+    assert way(both_branches().graph, ("If",)) == 1  # reads x inside
+    assert way(both_branches().graph, ("MatMul", "Gemm")) == 0
+
+
+def test_matrices_that_are_stored_in_8_bits_and_not_used() -> None:
+    model = without_descriptions()
+    values = numbers_of(model)
+    for name in ("first", "second"):
+        w = values[f"{name}.weight"]
+        model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == f"{name}.weight"))
+        put(model, **{f"{name}.flat": w.ravel(), f"{name}.shape": np.array(w.shape), f"{name}.int8": w.astype(np.int8)})
+        model.graph.node.insert(0, node("Reshape", [f"{name}.flat", f"{name}.shape"], [f"{name}.weight"]))
+        model.graph.node.append(node("Cast", [f"{name}.int8"], [f"{name}.unused"], to=TensorProto.FLOAT))
+    assert "Gemm computes in float" in failed("9.10", model)
+    for gemm, name in [(n, n.name) for n in model.graph.node if n.op_type == "Gemm"]:
+        x, flat, bias = gemm.input
+        gemm.CopyFrom(node("Add", [f"{name}.sum", bias], list(gemm.output)))
+        at = list(model.graph.node).index(gemm)
+        steps = [
+            node("Unsqueeze", [x, "axis1"], [f"{name}.x"]),
+            node("Mul", [f"{name}.x", flat], [f"{name}.products"]),
+            node("ReduceSum", [f"{name}.products", "axis2"], [f"{name}.sum"], keepdims=0),
+        ]
+        for step in reversed(steps):
+            model.graph.node.insert(at, step)
+    put(model, axis1=np.array([1]), axis2=np.array([2]))
+    assert "DynamicQuantizeLinear before each product" in failed("9.10", model)
+
+
+def test_a_stranger_in_a_function() -> None:
+    """com.microsoft::QuickGelu is what ScaledSwish is, and no standard operator either."""
+    who = next(w for w in map(str, range(50)) if params("9.5", w)["operator"] == "ScaledSwish")
+    model, alpha = the("9.5", who), params("9.5", who)["value"]
+    body = [node("QuickGelu", ["h"], ["a"], domain="com.microsoft", alpha=alpha)]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model.functions.append(helper.make_function("com.example", "ScaledSwish", ["h"], ["a"], body, imports))
+    del model.graph.node[1].attribute[:]
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.value_info.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["batch", 6]))
+    assert "com.microsoft::QuickGelu is no standard operator" in failed("9.5", model, who)
+
+
+def test_nodes_hidden_from_shape_inference() -> None:
+    model = the("9.13")
+    names = ["x", *(t.name for t in model.graph.initializer)]
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model.functions.append(helper.make_function("my", "whole", names, ["y"], model.graph.node, imports))
+    del model.graph.node[:]
+    model.graph.node.extend([node("Identity", ["x"], ["i"]), node("whole", ["i", *names[1:]], ["y"], domain="my")])
+    model.opset_import.append(helper.make_opsetid("my", 1))
+    size = params("9.13")["size"]
+    model.graph.value_info.append(helper.make_tensor_value_info("i", TensorProto.FLOAT, ["batch", 3, size, size]))
+    assert "where value_info says nothing" in failed("9.13", model)

@@ -20,6 +20,7 @@ def main() -> None:
             "since": s.since_version,
             "withdrawn": bool(s.deprecated),
             "inputs": [p.typeStr for p in s.inputs],
+            "attributes": list(s.attributes),
         }
         for s in state.get_all_operator_schema()
     ]

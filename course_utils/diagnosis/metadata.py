@@ -24,8 +24,12 @@ HEAVY = code(
     "Notes of the exporter take up much of the file",
     "Clear metadata_props and doc_string of nodes and values before you ship the model. It computes the same.",
 )
-# Folders that are the same everywhere, or made up for one session: they tell nothing.
+# Folders that are the same everywhere, or made up for one session, and packages: they tell nothing.
 _EVERYWHERE = ("/tmp/ipykernel_", "/usr/lib/", "/usr/local/lib/", "/content/")
+_PACKAGES = ("/site-packages/", "/dist-packages/")
+_HOME = "/home/"
+_PERSONAL = (_HOME, "/Users/")
+_ROBOT = f"{_HOME}runner/"  # a build on GitHub
 # A path with somebody's name in it, or one of a source file in a stack trace.
 _PATH = re.compile(
     r"(?:/home/|/Users/|[A-Za-z]:\\\\?Users\\\\?)[^\s\"'<>:;,)]{2,120}"
@@ -41,7 +45,7 @@ def notes(patient: Patient) -> Iterator[Finding]:
     for place, text in _texts(patient.model):
         total += len(text)
         paths = (m[1] or m[2] or m[0] for m in _PATH.finditer(plain(text[:_READ], None)))
-        telling = next((path for path in paths if not path.startswith(_EVERYWHERE)), None)
+        telling = next((path for path in paths if _tells(path)), None)
         if telling:
             found.append((place, telling))
     if found:
@@ -52,6 +56,15 @@ def notes(patient: Patient) -> Iterator[Finding]:
     whole = patient.size
     if total > 64 * 1024 and total > whole // 5:
         yield finding(HEAVY, f"{amount(total)} of the file's {amount(whole)} are notes, such as stack traces.")
+
+
+def _tells(path: str) -> bool:
+    """Whether a path tells something of a person or a project."""
+    plain_path = path.replace("\\\\", "/").replace("\\", "/")
+    if plain_path.startswith(_EVERYWHERE):
+        return False
+    named = (plain_path.startswith(_PERSONAL) and not plain_path.startswith(_ROBOT)) or ":/Users/" in plain_path
+    return named or not any(folder in plain_path for folder in _PACKAGES)
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[tuple[Place, str | bytes]]:

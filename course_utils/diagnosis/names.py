@@ -22,7 +22,8 @@ UNSORTED = code(
     ERROR,
     "01",
     "A node stands before one whose result it reads",
-    "Sort the nodes so that producers come first. Lesson 01 shows how.",
+    "Sort the nodes so that producers come first. ONNX Runtime does so itself; onnx.checker and others refuse the file, as lesson "
+    "01 shows.",
 )
 UNDEFINED = code(
     "tensor-undefined",

@@ -36,8 +36,9 @@ DOUBLE = code(
 # Where a weight that is not finite spoils the result. In other places it can be meant, such as a mask of -inf.
 _MULTIPLIES = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "BatchNormalization", "InstanceNormalization",
-    "LayerNormalization", "GroupNormalization", "PRelu", "Gather", "Einsum",
+    "LayerNormalization", "GroupNormalization", "PRelu", "Einsum",
 )  # fmt: skip
+_LOOKS_UP = "Gather"  # an embedding; or a table of masks, where -inf is meant
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LEAST = 1024  # bytes: what is shorter is no weight, and costs nothing
 
@@ -45,15 +46,17 @@ _LEAST = 1024  # bytes: what is shorter is no weight, and costs nothing
 def finite(patient: Patient) -> Iterator[Finding]:
     """NaN or infinity in weights that something multiplies with. Short tensors first, until the budget is spent."""
     found, skipped = [], 0
-    for scope, name, tensor in sorted(_weights(patient), key=lambda item: expected_bytes(item[2]) or 0):
+    for scope, name, tensor, multiplied in sorted(_weights(patient), key=lambda item: expected_bytes(item[2]) or 0):
         size = expected_bytes(tensor) or 0
+        if source(patient, tensor) is None:
+            continue  # its file is missing, or its data is damaged: other checks say so
         if size > patient.budget:
             skipped += size
             continue
         patient.budget -= size if _in_a_file(patient, tensor) else 0
-        nan, infinite = not_finite(patient, tensor)
-        if nan or infinite:
-            found.append((Place("tensor", name, None, scope.label), nan, infinite))
+        nan, above, below = not_finite(patient, tensor)
+        if nan or above or (below and multiplied):
+            found.append((Place("tensor", name, None, scope.label), nan, above + below))
     if skipped:
         patient.not_checked.append(f"{amount(skipped)} of weights were not searched for NaN: the limit is budget_mb.")
     if found:
@@ -67,23 +70,24 @@ def _in_a_file(patient: Patient, tensor: TensorProto) -> bool:
     return where is not None and not isinstance(where[0], bytes)
 
 
-def _weights(patient: Patient) -> Iterator[tuple[Scope, str, TensorProto]]:
-    """Each stored float tensor that a node multiplies with, once."""
-    seen = set()
+def _weights(patient: Patient) -> list[tuple[Scope, str, TensorProto, bool]]:
+    """Each stored float tensor that a node multiplies with, or looks rows up in, once; the last says which."""
+    found: dict[int, tuple[Scope, str, TensorProto, bool]] = {}
     for scope, _, node in patient.each_node():
-        if not is_op(node, *_MULTIPLIES):
+        if not is_op(node, *_MULTIPLIES, _LOOKS_UP):
             continue
         for name in node.input:
             tensor = patient.stored(scope, name)
-            if tensor is not None and tensor.data_type in _FLOATS and id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield scope, tensor.name or name, tensor
+            if tensor is not None and tensor.data_type in _FLOATS:
+                multiplied = node.op_type != _LOOKS_UP or found.get(id(tensor), (False,))[-1]
+                found[id(tensor)] = (scope, tensor.name or name, tensor, multiplied)
+    return list(found.values())
 
 
 def float64(patient: Patient) -> Iterator[Finding]:
     sizes: dict[bool, int] = {True: 0, False: 0}
     places = []
-    for scope, name, tensor in _weights(patient):
+    for scope, name, tensor, _ in _weights(patient):
         double = tensor.data_type == TensorProto.DOUBLE
         sizes[double] += count_of(tensor.dims)
         if double:

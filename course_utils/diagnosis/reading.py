@@ -67,7 +67,7 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Patient | 
         if not path.is_file():
             raise CourseError(f"{str(path)!r} is no ordinary file: give the path of an .onnx file.")
         if path.stat().st_size == 0:
-            return finding(EMPTY, "It has 0 bytes: writing it was cut short.", Place("file", path.name))
+            return finding(EMPTY, "It has 0 bytes: nothing was written, or a copy broke off.", Place("file", path.name))
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             view = memoryview(mapped)
             try:

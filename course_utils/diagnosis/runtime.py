@@ -55,13 +55,17 @@ def newest_ir() -> int:
 
 @dataclass(frozen=True)
 class Schema:
-    """One definition of an operator. inputs: the letter that stands for the type of each input, such as T."""
+    """One definition of an operator. inputs: the letter that stands for the type of each input, such as T.
+
+    attributes: their names.
+    """
 
     domain: str
     name: str
     since: int
     withdrawn: bool
     inputs: tuple[str, ...]
+    attributes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,18 @@ def _catalogue() -> tuple[list[Schema], list[Kernel]]:
         told = b""
     lines = [json.loads(line) for line in told.splitlines() if line.endswith(b"]")]
     if lines:
-        known = [Schema(**{**entry, "inputs": tuple(entry["inputs"])}) for entry in lines[0]]
+        sets = {"inputs": tuple, "attributes": frozenset}
+        known = [Schema(**{k: sets[k](v) if k in sets else v for k, v in entry.items()}) for entry in lines[0]]
     else:
         known = [
-            Schema(s.domain, s.name, s.since_version, s.deprecated, tuple(p.type_str for p in s.inputs))
+            Schema(
+                s.domain,
+                s.name,
+                s.since_version,
+                s.deprecated,
+                tuple(p.type_str for p in s.inputs),
+                frozenset(s.attributes),
+            )
             for s in onnx.defs.get_all_schemas_with_history()
         ]
     made = [Kernel(**{**k, "versions": tuple(k["versions"])}) for k in lines[1]] if len(lines) > 1 else []

@@ -32,6 +32,13 @@ CONFLICT = code(
     "Shapes or dtypes contradict each other",
     "If value_info is out of date, delete it and run onnx.shape_inference.infer_shapes. Else correct the node that is named.",
 )
+DTYPE = code(
+    "dtype-not-allowed",
+    ERROR,
+    "01",
+    "An operator is fed a dtype that it does not take",
+    "Put a Cast before the node that is named, or convert or export the model in float32.",
+)
 HUGE = code(
     "tensor-huge",
     ERROR,
@@ -75,14 +82,15 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
 
 
 def conflict(patient: Patient) -> Iterator[Finding]:
-    """What onnx.shape_inference objects to, when it is strict."""
+    """What onnx.shape_inference objects to, when it is strict. A dtype that an operator does not take, no runtime forgives."""
     if patient.opinion is None or not patient.opinion.strict:
         return
-    words = " ".join(plain(patient.opinion.strict, None).split())
+    words = plain(" ".join(patient.opinion.strict.split()), None)
     # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
     if not beside and words.count("(op_type:") < 2:
-        yield finding(CONFLICT, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
+        what = DTYPE if "has unsupported type" in words else CONFLICT
+        yield finding(what, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
 
 
 def huge(patient: Patient) -> Iterator[Finding]:

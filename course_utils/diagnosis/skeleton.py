@@ -36,7 +36,10 @@ _INNER = {
 }
 # Lists of numbers in an attribute: floats (tag 0x3D, four bytes) or ints (tag 0x40, a number of one to ten bytes).
 _LISTS = re.compile(rb"(?:\x3d[\x00-\xff]{4})++|(?:\x40[\x80-\xff]{0,9}+[\x00-\x7f])++")
+_STRING = 0x4A  # the tag of a text in a list
 _LONG_LIST = 2**20  # bytes; trees of ai.onnx.ml keep their numbers so, and nothing here looks at these
+_ALL_LISTS = 8 * 2**20  # bytes of shorter lists that are kept: in memory they can be twenty times as large
+_MANY = 16  # so many texts in a row are a list
 _RAW = 9
 _DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles
 
@@ -69,7 +72,8 @@ class Skeleton:
     data: bytes = b""
     pieces: dict[bytes, Piece] = field(default_factory=dict)
     fields: int = 0
-    cut_lists: bool = False  # long lists of numbers in attributes were left out
+    cut_lists: bool = False  # long lists in attributes were left out
+    listed: int = 0  # bytes of lists in attributes
     size: int = 0
     secret: bytes = field(default_factory=lambda: os.urandom(12))  # so that no file can contain a token
 
@@ -99,17 +103,15 @@ def varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
 def fields(view: memoryview, start: int, end: int, *, lists: bool = False) -> Iterator[tuple[int, int, int, int, int]]:
     """(number, wire type, start of the field, start of its content, its end) for each field of a message.
 
-    lists: a long list of numbers comes as one field of wire type -1.
+    lists: a list of numbers or of texts comes as one field of wire type -1.
     """
     at = start
     while at < end:
         begin = at
-        if lists and view[at] in (0x3D, 0x40):
-            run = _LISTS.match(view, at, end)
-            if run is not None and run.end() - at > _LONG_LIST:
-                yield view[at] >> 3, -1, at, at, run.end()
-                at = run.end()
-                continue
+        if lists and (stop := _list_end(view, at, end)):
+            yield view[at] >> 3, -1, at, at, stop
+            at = stop
+            continue
         tag, at = varint(view, at, end)
         number, kind = tag >> 3, tag & 7
         if number == 0:
@@ -131,6 +133,20 @@ def fields(view: memoryview, start: int, end: int, *, lists: bool = False) -> It
         yield number, kind, begin, content, at
 
 
+def _list_end(view: memoryview, at: int, end: int) -> int:
+    """Where the list that begins here ends; 0 where none begins."""
+    if view[at] in (0x3D, 0x40):
+        run = _LISTS.match(view, at, end)
+        return run.end() if run is not None else 0
+    begin, count = at, 0
+    while at + 1 < end and view[at] == _STRING and view[at + 1] < 0x80:  # longer texts are fields like any other
+        stop = at + 2 + view[at + 1]
+        if stop > end:
+            break
+        at, count = stop, count + 1
+    return at if at > begin and count >= _MANY else 0
+
+
 def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, depth: int) -> list[bytes]:
     """The message from `start` to `end`, as pieces to join: copied where it is short, else gone through field by field."""
     if end - start <= KEPT:
@@ -144,8 +160,10 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
         if out.fields > MOST_FIELDS:
             raise TooComplexError(f"more than {MOST_FIELDS:,} parts")
         if kind == -1:
-            parts.append(_copy(view, copied, begin, out))
-            copied, out.cut_lists = stop, True
+            out.listed += stop - begin
+            if stop - begin > _LONG_LIST or out.listed > _ALL_LISTS:
+                parts.append(_copy(view, copied, begin, out))
+                copied, out.cut_lists = stop, True
         if kind != 2 or stop - content <= KEPT:
             continue
         if number in inner:

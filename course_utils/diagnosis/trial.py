@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from .patient import Patient
 from .tools import ending, environment
-from .vocabulary import ERROR, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain
+from .vocabulary import ERROR, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain, spoken
 
 REFUSED = code(
     "runtime-refuses",
@@ -161,7 +161,8 @@ def _start(path: Path, seconds: float, memory: int, provider: str | None, folder
     said = []
     for line in output.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            said.append(json.loads(line))
+            event = json.loads(line)
+            said.append(event | ({"why": spoken(event["why"], path.resolve().parent)} if "why" in event else {}))
         except ValueError:  # cut off by the end of the process
             continue
     return said, ended

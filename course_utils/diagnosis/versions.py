@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import onnx
 
 from . import runtime
-from .parts import STANDARD, Scope, domain, dtype_name
+from .parts import STANDARD, Scope, attribute, domain, dtype_name, is_op
 from .patient import Patient
 from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
 
@@ -62,6 +62,14 @@ OPERATOR = code(
     "There is no such operator in the opset of the file",
     "Correct the name, or convert the model to an opset that has the operator.",
 )
+ATTRIBUTE = code(
+    "attribute-unknown",
+    ERROR,
+    "02",
+    "A node has an attribute that its operator does not have in this opset",
+    "Correct its name, convert the model to an opset that has it, or update ONNX Runtime. The default exporter can leave one "
+    "behind when it converts to an opset below 18: export 18 in its place.",
+)
 KERNEL = code(
     "operator-not-implemented",
     ERROR,
@@ -86,6 +94,8 @@ _MICROSOFT = {
 }
 _OLDEST_PROMISED = 7
 _OLDEST_IR_WITH_OPSETS = 3
+_CHECKED = ("", "ai.onnx.ml", "com.microsoft")  # domains in which ONNX Runtime refuses attributes that it does not know
+_RECURRENT = ("RNN", "GRU", "LSTM")
 # Its optimiser looks at the second input of what has these names (onnxruntime 1.31.1 ends the process if there is none).
 _TWO_INPUTS = ("Add", "Sub", "Mul", "Div")
 
@@ -105,7 +115,13 @@ def numbers(patient: Patient) -> Iterator[Finding]:
         if words:
             shown = name or "ai.onnx"
             text = f"{shown} {version}; {here} takes up to {runtime.newest(name)}. It says: “{plain(words, 600)}”"
-            yield finding(NEW, text, Place("file", f"opset of {shown}"))
+            known, advice = onnx.defs.onnx_opset_version(), ""
+            if name == "" and version > known:
+                advice = (
+                    f"Is the number right? onnx {onnx.__version__} knows opsets up to {known}, so it cannot convert the file. Export "
+                    f"again with opset_version={runtime.newest('')}, or update onnx and ONNX Runtime."
+                )
+            yield finding(NEW, text, Place("file", f"opset of {shown}"), advice)
     opset = patient.opsets.get("")
     if opset is None and model.ir_version < _OLDEST_IR_WITH_OPSETS:
         opset = 1  # before IR version 3 a file had no list of opsets
@@ -135,7 +151,7 @@ def operators(patient: Patient) -> Iterator[Finding]:
             ops, hint = listed(dict.fromkeys(op for _, op in items)), _MICROSOFT.get(detail, "")
             text = f"{nodes(len(places))} of the domain {detail!r}: {ops}. {hint}".rstrip()
             yield finding(DOMAIN, text, places)
-    for what in (OPERATOR, KERNEL):  # a model in bfloat16 can have many of these
+    for what in (OPERATOR, ATTRIBUTE, KERNEL):  # a model in bfloat16 can have many of these
         details = {detail: items for (code_, detail), items in found.items() if code_ is what}
         if details:
             rest = f" And {len(details) - 3} more." if len(details) > 3 else ""
@@ -156,6 +172,9 @@ def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code,
     reason, since = _reason(name, op, version)
     if reason:
         return OPERATOR, f"{plain(op)}: {reason}"
+    odd = _odd_attribute(name, op, since, node)
+    if odd:
+        return ATTRIBUTE, odd
     types = _types(patient, scope, node)
     if _runs(name, op, since, version, types):
         return None
@@ -183,6 +202,33 @@ def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
     elsewhere = [d for d, n in table if n == op_type and d != name]
     hint = f" The domain {elsewhere[0] or 'ai.onnx'} has one." if elsewhere else f" Is it {near[0]}?" if near else ""
     return f"{shown} never had an operator of this name.{hint}", 0
+
+
+def _odd_attribute(name: str, op_type: str, since: int, node: onnx.NodeProto) -> str:
+    """The first attribute that the definition in force does not have, in words; empty where all are known."""
+    definitions = runtime.schemas().get((name, op_type), [])
+    now = next((s for s in definitions if s.since == since), None)
+    if now is None or name not in _CHECKED:
+        return ""
+    for a in node.attribute:
+        if a.name not in now.attributes and not a.name.startswith("__"):
+            later = next((s.since for s in definitions if s.since > since and a.name in s.attributes), 0)
+            hint = f" {op_type} has it from opset {later} on." if later else _by_onnx(name, op_type, a.name)
+            return f"{plain(op_type)} as of opset {since} has no attribute {plain(a.name)!r}.{hint}"
+    return ""
+
+
+def _by_onnx(name: str, op_type: str, attribute: str) -> str:
+    """Where the onnx package, which may be newer than the runtime, has the attribute."""
+    try:
+        schema = onnx.defs.get_schema(op_type, name)
+    except onnx.defs.SchemaError:
+        return ""
+    if attribute not in schema.attributes:
+        return ""
+    return (
+        f" The onnx package knows it from opset {schema.since_version} on, ONNX Runtime {runtime.version()} does not."
+    )
 
 
 def _types(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[str, ...]:
@@ -222,4 +268,17 @@ def clashes(patient: Patient) -> Iterator[Finding]:
         yield finding(CLASH, text, [place for place, _ in found])
 
 
-CHECKS = (numbers, operators, clashes)
+def batch_first(patient: Patient) -> Iterator[Finding]:
+    """Recurrent layers in the other layout, for which there is a definition and no implementation."""
+    found = [
+        (scope.place(i), node.op_type)
+        for scope, i, node in patient.each_node()
+        if is_op(node, *_RECURRENT) and attribute(node, "layout", 0) == 1 and runtime.kernels()
+    ]
+    if found:
+        text = f"{listed(dict.fromkeys(op for _, op in found))} with layout=1, where the batch stands first."
+        advice = "Write it with layout=0, and a Transpose for its input, its states and its output."
+        yield finding(KERNEL, text, [place for place, _ in found], advice)
+
+
+CHECKS = (numbers, operators, batch_first, clashes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = {
-    ERROR: "The model does not load in this runtime, or what it computes is broken.",
+    ERROR: "The model does not load in this runtime, breaks a rule of the standard, or what it computes is broken.",
     WARNING: "It runs, but slower, larger or otherwise than intended: worth a change in most cases.",
     NOTE: "It may be meant so. Know it before you ship the model.",
 }
@@ -45,6 +47,7 @@ MODULES = (
 )
 _LONGEST_NAME = 80
 _PLACES_SHOWN = 3
+_SOURCE = re.compile(r": ?\S*onnxruntime\S*\.(?:h|cc):\d+ .*?(?:\)|<lambda\(\)>) (?=[A-Z])")
 _codes: dict[str, Code] = {}
 
 
@@ -168,6 +171,14 @@ def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
     if longest is not None and len(text) > longest:
         text = f"{text[: longest // 2]}…{text[-longest // 3 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def spoken(words: str, folder: str | os.PathLike[str]) -> str:
+    """What ONNX Runtime said, on one line, without names of folders and without the place in its own source text."""
+    text = " ".join(words.split())
+    for place in {os.path.realpath(folder), os.fspath(folder)}:
+        text = text.replace(place + os.sep, "").replace(place, "")
+    return _SOURCE.sub(": … ", text)
 
 
 def listed(items: Iterable[object], most: int = 4) -> str:

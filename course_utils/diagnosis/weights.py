@@ -61,21 +61,25 @@ def chunks(patient: Patient, tensor: TensorProto) -> Iterator[bytes]:
             yield data
 
 
-def not_finite(patient: Patient, tensor: TensorProto) -> tuple[int, int]:
-    """How many values are NaN, and how many are infinite."""
+def not_finite(patient: Patient, tensor: TensorProto) -> tuple[int, int, int]:
+    """How many values are NaN, how many are infinite, and how many are minus infinity."""
     item = _ITEM.get(tensor.data_type)
-    nan = infinite = 0
+    nan = above = below = 0
     if item is None:
-        return 0, 0
+        return 0, 0, 0
     for data in chunks(patient, tensor):
         values = np.frombuffer(data[: len(data) // np.dtype(item).itemsize * np.dtype(item).itemsize], item)
         if tensor.data_type == TensorProto.BFLOAT16:
             odd = (values & 0x7F80) == 0x7F80
             some_nan = odd & ((values & 0x7F) != 0)
-            nan, infinite = nan + int(some_nan.sum()), infinite + int((odd & ~some_nan).sum())
+            infinite, negative = odd & ~some_nan, (values & 0x8000) != 0
+            parts = some_nan, infinite & ~negative, infinite & negative
         elif not np.isfinite(values).all():
-            nan, infinite = nan + int(np.isnan(values).sum()), infinite + int(np.isinf(values).sum())
-    return nan, infinite
+            parts = np.isnan(values), np.isposinf(values), np.isneginf(values)
+        else:
+            continue
+        nan, above, below = (total + int(part.sum()) for total, part in zip((nan, above, below), parts, strict=True))
+    return nan, above, below
 
 
 def digest(patient: Patient, tensor: TensorProto) -> bytes:

@@ -106,6 +106,36 @@ def promises_any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> 
     )
 
 
+def least_on_the_way(graph: onnx.GraphProto, op_types: Sequence[str]) -> int:
+    """How many nodes of these types lie on the way from the input to the output that passes the fewest of them.
+
+    What a graph inside a node reads counts as read by the node. 0 where the output does not depend on the input.
+    """
+    passed = {v.name: 0 for v in graph.input if v.name not in {t.name for t in graph.initializer}}
+    for n in graph.node:  # in order, as the checker has made sure
+        before = [passed[name] for name in _read_by(n) if name in passed]
+        if before:
+            passed |= dict.fromkeys(n.output, min(before) + (n.op_type in op_types))
+    return min((passed.get(v.name, 0) for v in graph.output), default=0)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    inner = [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return {*node.input, *(name for graph in inner for n in graph.node for name in _read_by(n))}
+
+
+def inner_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that do not stand in the main graph: those of graphs inside nodes, and of functions."""
+    waiting = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    found = [n for f in model.functions for n in f.node]
+    while waiting:
+        for a in waiting.pop().attribute:
+            inside = [n for graph in (*([a.g] if a.HasField("g") else []), *a.graphs) for n in graph.node]
+            found += inside
+            waiting += inside
+    return found
+
+
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     """Root mean square of the difference, divided by that of what was expected."""
     difference = got.astype(np.float64) - expected

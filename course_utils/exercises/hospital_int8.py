@@ -14,10 +14,13 @@ from ..quantization import quantized_operators
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import has_io, is_sound, numpy_source
-from .hospital import Feed, patient, relative_error, result
+from .hospital import Feed, least_on_the_way, patient, relative_error, result
 
 node = helper.make_node
 _EIGHT = (TensorProto.INT8, TensorProto.UINT8)
+# What computes products in float, in any domain. The last layer of the networks here may be one.
+_FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "ConvInteger")
+_FLOAT_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Einsum")
 
 
 # What 9.9 and 9.11 share: a small network of three convolutions
@@ -61,6 +64,14 @@ def _runs_in_int8(model: onnx.ModelProto, criteria: Criteria) -> onnx.ModelProto
     kernels = [n for n in running.graph.node if n.op_type == "QLinearConv" and len(n.input) > 7]
     count = len({n.input[3] for n in kernels if kind.get(n.input[3]) in _EIGHT})
     if not criteria.add("three convolutions run in int8", count == 3, f"{count} do. {_float_cause(model)}"):
+        return None
+    operators = [n.op_type for n in running.graph.node]
+    beside = any(op in _FLOAT_CONVOLUTIONS for op in operators) or sum(op in _FLOAT_PRODUCTS for op in operators) > 1
+    if not criteria.add(
+        "the result comes from these three, one after the other",
+        not beside and least_on_the_way(running.graph, ("QLinearConv",)) >= 3,
+        "Beside them a network in float computes the result. Hand in what quantize_static writes for the whole network.",
+    ):
         return None
     signed = sum(kind.get(n.input[7]) == TensorProto.INT8 for n in kernels)
     criteria.add(
@@ -195,6 +206,15 @@ def _check_crash(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
     ):
         return criteria
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+        return criteria
+    floats = sorted({n.op_type for n in model.graph.node if n.op_type in _FLOAT_PRODUCTS})
+    if not criteria.add(
+        "both products are computed with whole numbers",
+        not floats and least_on_the_way(model.graph, ("DynamicQuantizeLinear", "DynamicQuantizeMatMul")) >= 2,
+        f"{', '.join(floats)} computes in float. Hand in what quantize_dynamic writes for the whole model."
+        if floats
+        else "quantize_dynamic puts a DynamicQuantizeLinear before each product, and the result comes from there alone: hand in what it writes.",
+    ):
         return criteria
     x = numpy_source(rng).normal(0, 1, (64, p["sizes"][0])).astype(np.float32)
     cause = "These are other weights than those of the patient, or they were changed: quantize the patient itself."

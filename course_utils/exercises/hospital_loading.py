@@ -10,7 +10,7 @@ from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
 from .examine import has_io, is_sound, numpy_source
-from .hospital import IR, judged, patient, result
+from .hospital import IR, inner_nodes, judged, patient, result
 
 node = helper.make_node
 
@@ -279,7 +279,8 @@ def _with_activation(p: Params, x: np.ndarray, kind: str, value: float) -> np.nd
 def _check_operator(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria, kind = Criteria(), p["operator"]
     own = {(f.domain, f.name) for f in model.functions}
-    foreign = [n for n in model.graph.node if n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own]
+    every = [*model.graph.node, *inner_nodes(model)]
+    foreign = [n for n in every if n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own]
     names = ", ".join(dict.fromkeys(f"{n.domain}::{n.op_type}" for n in foreign))
     if not criteria.add(
         "all operators are standard",

@@ -13,7 +13,7 @@ from ..graphs import op_histogram
 from ..running import run_all
 from . import Criteria, Criterion, Params, Task
 from .examine import computes, has_io, is_sound, numpy_source
-from .hospital import any_size, judged, patient, promises_any_size, result
+from .hospital import any_size, inner_nodes, judged, patient, promises_any_size, result
 
 node = helper.make_node
 
@@ -196,6 +196,13 @@ def _unknown(p: Params) -> onnx.ModelProto:
 
 def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
+    hidden = inner_nodes(model)
+    if not criteria.add(
+        "all nodes stand in the main graph",
+        not hidden,
+        f"{len(hidden)} nodes stand in functions or subgraphs, where value_info says nothing about them. Leave the nodes as they are.",
+    ):
+        return criteria
     inner = [name for n in model.graph.node for name in n.output if name not in ("", "y")]
     known = {v.name: v.type.tensor_type for v in model.graph.value_info if v.type.HasField("tensor_type")}
     blank = [name for name in inner if name not in known or not known[name].HasField("shape")]
