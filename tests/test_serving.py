@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from lesson_files import run_cells, write_lesson_files
+from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
 
@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path
     folder = tmp_path_factory.mktemp("serving")
     files = write_lesson_files(folder)
     (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
-    names = run_cells(folder, "onnx.parser.parse_model", "core = compose", "import onnx\n")
+    names = run_cells(folder, *WHOLE)
     (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
     return files
 
@@ -59,7 +59,7 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
 def running(folder: Path, **settings: Any) -> Iterator[tuple[psutil.Process, int]]:
     """The server as a process; gives it and its port. It is stopped in any case."""
     (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "app.py", "settings.json"]
+    command = [sys.executable, "serve.py", "settings.json"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield psutil.Process(process.pid), int(process.stdout.readline().split()[-1])
@@ -247,7 +247,7 @@ def test_malformed_requests_harm_nobody(served: Path, expected: tuple[np.ndarray
     wrong = [(name, NPY, body) for name, body in WRONG_NPY.items()]
     wrong += [(name, JSON, body) for name, body in WRONG_JSON.items()]
     wrong += [(name, "", body) for name, body in WRONG_HTTP.items()]
-    assert len(wrong) >= 50
+    assert len(wrong) >= 70, "the lesson says so"
     with running(served, body_s=1) as (process, port):
         good = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         for number, (name, kind, body) in enumerate(wrong):
@@ -318,7 +318,7 @@ def batching(served: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The lesson's module `batching`."""
     monkeypatch.syspath_prepend(served)
     yield importlib.import_module("batching")
-    for name in ("batching", "predictor"):
+    for name in ("batching", "waiting", "checks"):
         sys.modules.pop(name)
 
 
