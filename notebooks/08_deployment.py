@@ -897,6 +897,8 @@ gains = {
 pd.Series(gains, name="").round(2).to_frame()
 
 # %% [markdown]
+# A gain below 1 means that the waiting cost more than it brought, or that this machine had other things to do.
+#
 # On a CPU the second number is usually close to 1: nearly all of the work is arithmetic, and that grows with every picture.
 # The last two numbers show where the rest of the time goes: HTTP, JSON and Python. Batching pays off where starting a run
 # is expensive, as on a GPU. Measure before you make users wait for company.
@@ -910,7 +912,7 @@ lines = [text for text in get("/metrics").splitlines() if re.match(wanted, text)
 
 # %% [markdown]
 # `/health` is for the machine that decides whether to send requests here, `/metrics` for people: the histogram says how many
-# batches had at most 1, 2, 4, 8 images.
+# batches had at most (`le`, *less or equal*) 1, 2, 4, 8 images.
 #
 # A server runs for weeks. One that keeps a little of each request dies in the end. Does the memory stay flat?
 
@@ -1840,7 +1842,8 @@ knows
 # %% [markdown]
 # So the CPU gets `fashion.ort`. For an accelerator take `fashion.onnx`, or an `.ort` file of the style
 # `OptimizationStyle.Runtime`, which leaves such fusions for later. That is also what the converter's help text advises.
-#
+
+# %% [markdown]
 # With the processing in the graph, little is left for the app. In **Kotlin**, on the CPU, with `fashion.ort` in `assets`
 # (*not run here*):
 #
@@ -1881,7 +1884,8 @@ knows
 # ```
 #
 # For XNNPACK it would be `fashion.onnx`, and `options.addXnnpack(mapOf("intra_op_num_threads" to "2"))`.
-#
+
+# %% [markdown]
 # In **Swift**, on CoreML, with `fashion.onnx` in the bundle and the package `onnxruntime-swift-package-manager`
 # (*not run here*):
 #
@@ -1918,7 +1922,8 @@ knows
 # ```
 #
 # Neither app knows a mean or a deviation. That was decided at the beginning of this lesson.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Put pre- and post-processing into the graph. A caller who gets it wrong gets no error, only worse answers.

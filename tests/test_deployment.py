@@ -152,6 +152,7 @@ def check_scale_out(found: dict[str, Any], label: np.ndarray) -> None:
     serving = found["serving"]
     assert serving["labels"] == label[:120].tolist(), "every request is answered, also after a replica died"
     assert serving["replicas before"] == serving["replicas in the end"] == 2
+    assert serving["of these, answered right"] == serving["requests under way when it was killed"] == 8
     assert serving["answers by the killed one, afterwards"] == 0
     assert found["scoring"]["pictures"] == 10_000
     assert found["scoring"]["right"] > 9200
@@ -167,6 +168,8 @@ def test_records_have_the_form_that_the_lesson_expects(name: str, expected: tupl
         check_browser(record)
     elif name == "scale_out":
         check_scale_out(record, expected[1])
+        assert record["serving"]["asked again"] > 0, "the lesson says that some had to be asked again"
+        assert min(record[name] for name in ("seconds", "processes", "MiB")) > 0
     else:
         assert record["same labels"]
         assert record["largest difference"] < 1e-5

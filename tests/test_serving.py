@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -344,6 +345,55 @@ def test_an_error_stays_with_the_request_that_caused_it(batching: Any) -> None:
     answers = together(batching.Batcher(run, 16, 5, 100), requests)
     assert isinstance(answers[1], RuntimeError)
     assert [int(answers[i][0][0, 0]) for i in (0, 2, 3)] == [2, 6, 8]
+
+
+def test_a_request_that_was_given_up_does_not_stop_the_worker(batching: Any) -> None:
+    """Its sender has gone, and then the model fails on it."""
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        if (pixels == 13).any():
+            raise RuntimeError("bad luck")
+        return [pixels * 2]
+
+    async def main() -> list[np.ndarray]:
+        batcher = batching.Batcher(run, 16, 50, 100)
+        working = asyncio.create_task(batcher.work())
+        gone = asyncio.create_task(batcher.ask(np.full((1, 1), 13)))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.2)
+        answer = await asyncio.wait_for(batcher.ask(np.full((1, 1), 4)), 10)
+        working.cancel()
+        return answer
+
+    assert asyncio.run(main())[0].tolist() == [[8]]
+
+
+def test_a_mistake_of_the_server_is_a_500_and_is_counted(served: Path, tmp_path: Path) -> None:
+    files = shutil.copytree(served, tmp_path / "08")
+    with (files / "predictor.py").open("a") as source:
+        source.write("""
+right = Predictor.run
+
+
+def run(self, pixels):
+    if (pixels == 13).all():
+        raise RuntimeError("bad luck")
+    return right(self, pixels)
+
+
+Predictor.run = run
+""")
+    with running(files) as (_, port):
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        assert ask(line, npy(PICTURE))[0] == 200
+        status, answer = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=20), npy(PICTURE + np.uint8(13)))
+        assert status == 500
+        assert is_one_sentence(answer["error"])
+        assert "bad luck" not in answer["error"], "what went wrong inside is nobody else's business"
+        assert ask(line, npy(PICTURE))[0] == 200
+        assert metric(port, 'answers_total{status="500"}') == 1
+        line.close()
 
 
 def test_no_batch_is_larger_than_allowed(batching: Any) -> None:
