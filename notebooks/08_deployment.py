@@ -142,8 +142,6 @@ cu.show("work/08_whole.onnx")
 with torch.no_grad():
     parts = torch.from_numpy(cu.normalize(few)).split(100)
     expected = torch.cat([torch.softmax(model(part), 1) for part in parts]).numpy()
-
-# %%
 whole_session = ort.InferenceSession("work/08_whole.onnx", providers=providers)
 answers = cu.run_in_batches(whole_session, {"pixels": few})
 label, probability = answers["label"], answers["probability"]
@@ -860,8 +858,6 @@ for title, settings in ways.items():
     server.terminate()
     server, port = start(**settings)
     rows[title] = load()
-
-# %%
 columns = ["answers per second", "p50 in ms", "p99 in ms", "images per batch"]
 table = pd.DataFrame(rows, index=columns).T.round(1)
 assert table["images per batch"]["one by one"] == 1 < table["images per batch"]["in batches"]
@@ -1284,8 +1280,6 @@ if run_ray and find_spec("ray"):
     command = [sys.executable, "scale_out.py"]
     subprocess.run(command, cwd="work/08", check=True, capture_output=True)
     ray_run = json.loads(Path("work/08/scale_out.json").read_text())
-
-# %%
 serving, scoring = ray_run["serving"], ray_run["scoring"]
 counts = {name: value for name, value in serving.items() if name != "labels"}
 cost = {name: record[name] for name in ("seconds", "processes", "MiB")}
@@ -1319,8 +1313,6 @@ f"Ray Data: {accuracy:.2%} of {scoring['pictures']} pictures are right"
 # %%
 page = Path("work/08/page")
 (page / "ort").mkdir(parents=True, exist_ok=True)
-
-# %%
 _ = Path("work/08/page/index.html").write_text("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -1622,19 +1614,25 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
     convert_onnx_models_to_ort,
 )
 
-logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)  # it likes to talk
+logging.getLogger().setLevel(logging.ERROR)  # the tools of this section like to talk
+logging.getLogger("ort_format_model.utils").setLevel(logging.ERROR)
 with contextlib.redirect_stdout(io.StringIO()):
     convert_onnx_models_to_ort(mobile, optimization_styles=[OptimizationStyle.Fixed])
 {file.name: file.stat().st_size for file in sorted(mobile.iterdir())}
 
 # %%
-lines = (mobile / "required_operators.config").read_text().splitlines()
-needed = [text for text in lines if text and not text.startswith("#")]
-needed
+from onnxruntime.tools.reduced_build_config_parser import parse_config
+
+needed, _ = parse_config(mobile / "required_operators.config")
+rows = {
+    (domain, opset): ", ".join(sorted(names)) for domain, opsets in needed.items() for opset, names in opsets.items()
+}
+assert "FusedConv" in needed["com.microsoft"][1]
+pd.Series(rows, name="operators").rename_axis(["domain", "opset"]).to_frame()
 
 # %% [markdown]
-# Each line has a domain, an opset and operators. `FusedConv` is there because the fusions of lesson 06 have happened
-# already. The file is loaded like any other, and computes the same:
+# The program that builds the runtime reads the list with the same function. `FusedConv` is there because the fusions of
+# lesson 06 have happened already. The file is loaded like any other, and computes the same:
 
 # %%
 phone = ort.InferenceSession(mobile / "fashion.ort", providers=providers)
@@ -1642,7 +1640,6 @@ names = ["label", "probability"]
 got = [phone.run(names, {"pixels": few[i : i + 1]}) for i in range(50)]
 assert [int(found[0][0]) for found in got] == label[:50].tolist()
 assert np.allclose(np.concatenate([found[1] for found in got]), probability[:50], atol=1e-5)
-assert any("FusedConv" in text for text in needed)
 
 # %% [markdown]
 # ## Will the accelerator take it?
@@ -1683,8 +1680,6 @@ unfriendly = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
         y = Add(f, a)
     }""")
 onnx.save(unfriendly, "work/08_unfriendly.onnx")
-
-# %%
 with_batch_1("work/08_resnet.onnx", "work/08_fixed.onnx")
 with_batch_1("work/08_int8.onnx", "work/08_int8_fixed.onnx")
 
@@ -1803,8 +1798,6 @@ row = re.compile(r"^\|ai\.onnx:(\w+)\|", re.MULTILINE)
 listed = {file.stem.replace("_supported", ""): set(row.findall(file.read_text())) for file in lists}
 schemas = onnx.defs.get_all_schemas()
 current = {s.name for s in schemas if not s.domain and not s.deprecated}
-
-# %%
 sizes = {"ONNX": len(current), **{name: len(ops & current) for name, ops in listed.items()}}
 unknown = {name: ", ".join(sorted(ops - current)) for name, ops in listed.items()}
 columns = {"operators": sizes, "names that ONNX does not know": unknown}
