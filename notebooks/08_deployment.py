@@ -860,7 +860,8 @@ for title, settings in ways.items():
     rows[title] = load()
 columns = ["answers per second", "p50 in ms", "p99 in ms", "images per batch"]
 table = pd.DataFrame(rows, index=columns).T.round(1)
-assert table["images per batch"]["one by one"] == 1 < table["images per batch"]["in batches"]
+per_batch = table["images per batch"]
+assert per_batch["one by one"] == 1 < per_batch["in batches"]
 table
 
 # %% [markdown]
@@ -1069,7 +1070,8 @@ def verdict(text):
 
 if find_spec("tritonclient"):
     checked = {title: verdict(text) for title, text in texts.items()}
-    assert [title for title, said in checked.items() if said == "fits the model"] == ["as written"]
+    fits = [title for title, said in checked.items() if said == "fits the model"]
+    assert fits == ["as written"]
 else:
     missing = "not checked: the package tritonclient comes with the extra serve"
     checked = dict.fromkeys(texts, missing)
@@ -1624,9 +1626,10 @@ with contextlib.redirect_stdout(io.StringIO()):
 from onnxruntime.tools.reduced_build_config_parser import parse_config
 
 needed, _ = parse_config(mobile / "required_operators.config")
-rows = {
-    (domain, opset): ", ".join(sorted(names)) for domain, opsets in needed.items() for opset, names in opsets.items()
-}
+rows = {}
+for domain, opsets in needed.items():
+    for opset, names in opsets.items():
+        rows[domain, opset] = ", ".join(sorted(names))
 assert "FusedConv" in needed["com.microsoft"][1]
 pd.Series(rows, name="operators").rename_axis(["domain", "opset"]).to_frame()
 
@@ -1644,7 +1647,7 @@ assert np.allclose(np.concatenate([found[1] for found in got]), probability[:50]
 # %% [markdown]
 # ## Will the accelerator take it?
 #
-# On Android the provider was called NNAPI, on Apple's systems it is CoreML. Each supports a list of operators. The
+# On Android the provider is NNAPI, on Apple's systems CoreML. Each supports a list of operators. The
 # **usability checker** compares a model with these lists, and counts how many pieces the graph would be cut into. We give it
 # five models: ours with a free batch and with a fixed one, with pre- and post-processing, in int8, and one that is unfriendly
 # on purpose.
@@ -1795,7 +1798,8 @@ cu.claim(
 # %%
 lists = sorted(Path(checker.__file__).parent.glob("*_supported_*ops.md"))
 row = re.compile(r"^\|ai\.onnx:(\w+)\|", re.MULTILINE)
-listed = {file.stem.replace("_supported", ""): set(row.findall(file.read_text())) for file in lists}
+listed = {file.stem.replace("_supported", ""): file.read_text() for file in lists}
+listed = {name: set(row.findall(text)) for name, text in listed.items()}
 schemas = onnx.defs.get_all_schemas()
 current = {s.name for s in schemas if not s.domain and not s.deprecated}
 sizes = {"ONNX": len(current), **{name: len(ops & current) for name, ops in listed.items()}}

@@ -174,9 +174,10 @@ from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
 
 # Each step: output = operator, inputs. "x" is the input of the node that is replaced, "y" its output.
 nnapi = p["accelerator"] == "NNAPI"
+softplus = "a = Exp x; b = Add a one; c = Log b" if nnapi else "c = Softplus x"
 steps = {
     "HardSwish": "a = Mul x sixth; b = Add a half; c = Clip b zero one; y = Mul x c",
-    "Mish": ("a = Exp x; b = Add a one; c = Log b" if nnapi else "c = Softplus x") + "; d = Tanh c; y = Mul x d",
+    "Mish": softplus + "; d = Tanh c; y = Mul x d",
     "Softsign": "a = Sub zero x; b = Max x a; c = Add b one; y = Div x c",
 }[p["activation"]]
 constants = {"one": 1, "half": 0.5, "sixth": 1 / 6, "zero": 0}
@@ -189,10 +190,12 @@ for node in model.graph.node:
     for step in steps.split("; "):
         output, _, op, *inputs = step.split()
         names.setdefault(output, f"{node.name}_{output}")
-        nodes.append(helper.make_node(op, [names[i] for i in inputs], [names[output]], names[output]))
+        written = names[output]
+        nodes.append(helper.make_node(op, [names[i] for i in inputs], [written], written))
 del model.graph.node[:]
 model.graph.node.extend(nodes)
-model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), name) for name, v in constants.items())
+for name, value in constants.items():
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
 make_dim_param_fixed(model.graph, "batch", 1)
 onnx.checker.check_model(model, full_check=True)
 onnx.save(model, "work/8.3.onnx")
