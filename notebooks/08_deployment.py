@@ -240,7 +240,7 @@ class Predictor:
 # %% [markdown]
 # ### Believe nothing
 #
-# What is wrong with a request is the sender's to know: a status from 400 to 499, and one sentence.
+# The sender must learn what is wrong with a request: a status from 400 to 499 (*4xx*), and one sentence.
 
 # %%
 # %%writefile work/08/checks.py
@@ -701,7 +701,8 @@ uvicorn.Server(config).run([socket])
 # %% [markdown]
 # ### Start it, and ask
 #
-# The server is a process of its own. `atexit` makes sure that it ends with this notebook, even if a cell fails.
+# The server is a process of its own. `atexit` makes sure that it ends with this notebook, even if a cell fails. What it
+# complains about goes to `work/08/log.txt`.
 
 # %%
 import atexit
@@ -714,10 +715,13 @@ def start(**settings):
     """Start the server with these settings; returns the process and its port."""
     Path("work/08/settings.json").write_text(json.dumps(settings))
     command = [sys.executable, "serve.py", "settings.json"]
-    out = {"stdout": subprocess.PIPE, "text": True}
-    server = subprocess.Popen(command, cwd="work/08", **out)
+    with open("work/08/log.txt", "w") as log:
+        out = {"stdout": subprocess.PIPE, "stderr": log, "text": True}
+        server = subprocess.Popen(command, cwd="work/08", **out)
     atexit.register(server.kill)
-    return server, int(server.stdout.readline().split()[-1])
+    first = server.stdout.readline()
+    assert first, Path("work/08/log.txt").read_text()  # it did not start: why
+    return server, int(first.split()[-1])
 
 
 server, port = start()
@@ -1690,8 +1694,13 @@ with_batch_1("work/08_int8.onnx", "work/08_int8_fixed.onnx")
 cu.quiz("08_deployment", 4)
 
 # %% [markdown]
-# On the command line the checker is `python -m onnxruntime.tools.check_onnx_model_mobile_usability model.onnx`. We call the
-# same functions. They want a model that was simplified (optimisation level *basic*, lesson 06) and has all shapes written
+# On the command line the checker is
+#
+# ```
+# python -m onnxruntime.tools.check_onnx_model_mobile_usability model.onnx
+# ```
+#
+# We call the same functions. They want a model that was simplified (optimisation level *basic*, lesson 06) and has all shapes written
 # into it.
 
 # %%
@@ -1880,7 +1889,7 @@ knows
 # }
 # ```
 #
-# For XNNPACK it would be `fashion.onnx`, and `options.addXnnpack(mapOf("intra_op_num_threads" to "2"))`.
+# For XNNPACK it would be `fashion.onnx`, and `options.addXnnpack(…)` with a number of threads.
 
 # %% [markdown]
 # In **Swift**, on CoreML, with `fashion.onnx` in the bundle and the package `onnxruntime-swift-package-manager`
