@@ -85,8 +85,8 @@ cu.node_table(cu.given("8.2"))[["op", "inputs", "outputs"]]
 # Write a model with the input `x`, float32 `[batch, 6]`, with a free batch, and two outputs: `id`, int64 `[batch, best]`, and `probability`,
 # float32 `[batch, best]`. Save it as `work/8.2.onnx`.
 #
-# > **Hint** This model has opset 20 and IR version 9, too. `TopK` returns values and positions, and wants the number as an int64 tensor of shape `[1]`. A softmax keeps
-# > the order.
+# > **Hint** This model has opset 20 and IR version 9, too. `TopK` returns values and positions, and wants the number as an
+# > int64 tensor of shape `[1]`. A softmax keeps the order.
 
 # %%
 # Task 8.2: write the processing, join both, and save the model
