@@ -1,7 +1,8 @@
 """Measure what lesson 08 cannot run everywhere, and write it into `data/deployment.json`.
 
-    python data/record_deployment.py FOLDER      the lesson's `work/08`, after the lesson was run
+    python data/record_deployment.py FOLDER [NAME …]
 
+FOLDER: the lesson's `work/08`, after the lesson was run. NAME: browser, node, scale_out; without one, all three.
 Browser: Chromium, Playwright and the npm packages of `make book` must be there. Node: onnxruntime-node. Scale-out: the
 extra `serve`. What is missing stops the script, and the file stays as it is.
 """
@@ -13,6 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import psutil
 
 import course_utils as cu
 from course_utils import browser_lab
@@ -99,13 +102,36 @@ def in_node(folder: Path) -> dict[str, Any]:
 def scaled_out(folder: Path) -> dict[str, Any]:
     for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
         np.save(folder / f"{name}.npy", values)
-    subprocess.run([sys.executable, "scale_out.py"], cwd=folder, capture_output=True, check=True, timeout=400)
-    return {**where(ray=version("ray")), **json.loads((folder / "scale_out.json").read_text())}
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "scale_out.py"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as program:
+        size = largest_size(psutil.Process(program.pid))
+    assert program.returncode == 0, f"scale_out.py ended with status {program.returncode}"
+    cost = {"seconds": round(time.perf_counter() - began), **size}
+    return {**where(ray=version("ray")), **cost, **json.loads((folder / "scale_out.json").read_text())}
+
+
+def largest_size(program: psutil.Process) -> dict[str, int]:
+    """Until the program ends: how many processes it had at once, and their memory, shared pages counted once."""
+    processes, memory = 0, 0.0
+    while program.is_running() and program.status() != psutil.STATUS_ZOMBIE:
+        try:
+            family = [program, *program.children(recursive=True)]
+            memory = max(memory, sum(p.memory_full_info().pss for p in family))
+            processes = max(processes, len(family))
+        except psutil.Error:  # one of them ended meanwhile
+            pass
+        time.sleep(0.5)
+    return {"processes": processes, "MiB": round(memory / 2**20)}
 
 
 def main() -> None:
     folder = Path(sys.argv[1]).resolve()
-    found = {"browser": in_browser(folder), "node": in_node(folder), "scale_out": scaled_out(folder)}
+    ways = {"browser": in_browser, "node": in_node, "scale_out": scaled_out}
+    found = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+    for name in sys.argv[2:] or ways:
+        found[name] = ways[name](folder)
     TARGET.write_text(json.dumps(found, indent=1) + "\n")
     print(f"Written: {TARGET.name}")
 

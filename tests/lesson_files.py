@@ -9,6 +9,8 @@ import jupytext
 from checkout import ROOT
 
 LESSON = ROOT / "notebooks" / "08_deployment.py"
+# The cells that make `whole`, the model that takes bytes, from `work/08_resnet.onnx`.
+WHOLE = ("opset = next(", "parse_model(header", "merge_models(front")
 
 
 def write_lesson_files(folder: Path) -> Path:

@@ -19,7 +19,7 @@ import onnxruntime as ort
 import pytest
 from browser import Seen, _axe, give_up, launched, served, tab
 from checkout import ROOT
-from lesson_files import run_cells, write_lesson_files
+from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
 from course_utils import browser_lab
@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
     folder = tmp_path_factory.mktemp("deployment")
     made = write_lesson_files(folder)
     shutil.copy(fashion_onnx, folder / "work" / "08_resnet.onnx")
-    names = run_cells(folder, "onnx.parser.parse_model(\n    header", "core = compose")
+    names = run_cells(folder, *WHOLE)
     (made / "model.onnx").write_bytes(names["whole"].SerializeToString())
     return made
 
@@ -152,6 +152,7 @@ def check_scale_out(found: dict[str, Any], label: np.ndarray) -> None:
     serving = found["serving"]
     assert serving["labels"] == label[:120].tolist(), "every request is answered, also after a replica died"
     assert serving["replicas before"] == serving["replicas in the end"] == 2
+    assert serving["of these, answered right"] == serving["requests under way when it was killed"] == 8
     assert serving["answers by the killed one, afterwards"] == 0
     assert found["scoring"]["pictures"] == 10_000
     assert found["scoring"]["right"] > 9200
@@ -167,6 +168,8 @@ def test_records_have_the_form_that_the_lesson_expects(name: str, expected: tupl
         check_browser(record)
     elif name == "scale_out":
         check_scale_out(record, expected[1])
+        assert record["serving"]["asked again"] > 0, "the lesson says that some had to be asked again"
+        assert min(record[name] for name in ("seconds", "processes", "MiB")) > 0
     else:
         assert record["same labels"]
         assert record["largest difference"] < 1e-5
@@ -180,7 +183,7 @@ def test_unknown_record() -> None:
 def test_triton_folder(files: Path) -> None:
     if not find_spec("tritonclient"):
         give_up("tritonclient is not installed: it comes with the extra serve.")
-    names = run_cells(files.parents[1], "def triton_findings")
+    names = run_cells(files.parents[1], "def misfits", "def triton_findings")
     session = ort.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
     text = (files / "triton" / "fashion_resnet" / "config.pbtxt").read_text()
     assert names["triton_findings"](text, session) == []

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from lesson_files import run_cells, write_lesson_files
+from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
 
@@ -40,7 +41,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path
     folder = tmp_path_factory.mktemp("serving")
     files = write_lesson_files(folder)
     (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
-    names = run_cells(folder, "onnx.parser.parse_model", "core = compose", "import onnx\n")
+    names = run_cells(folder, *WHOLE)
     (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
     return files
 
@@ -59,7 +60,7 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
 def running(folder: Path, **settings: Any) -> Iterator[tuple[psutil.Process, int]]:
     """The server as a process; gives it and its port. It is stopped in any case."""
     (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "app.py", "settings.json"]
+    command = [sys.executable, "serve.py", "settings.json"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield psutil.Process(process.pid), int(process.stdout.readline().split()[-1])
@@ -247,7 +248,7 @@ def test_malformed_requests_harm_nobody(served: Path, expected: tuple[np.ndarray
     wrong = [(name, NPY, body) for name, body in WRONG_NPY.items()]
     wrong += [(name, JSON, body) for name, body in WRONG_JSON.items()]
     wrong += [(name, "", body) for name, body in WRONG_HTTP.items()]
-    assert len(wrong) >= 50
+    assert len(wrong) >= 70, "the lesson says so"
     with running(served, body_s=1) as (process, port):
         good = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         for number, (name, kind, body) in enumerate(wrong):
@@ -318,7 +319,7 @@ def batching(served: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The lesson's module `batching`."""
     monkeypatch.syspath_prepend(served)
     yield importlib.import_module("batching")
-    for name in ("batching", "predictor"):
+    for name in ("batching", "waiting", "checks"):
         sys.modules.pop(name)
 
 
@@ -344,6 +345,55 @@ def test_an_error_stays_with_the_request_that_caused_it(batching: Any) -> None:
     answers = together(batching.Batcher(run, 16, 5, 100), requests)
     assert isinstance(answers[1], RuntimeError)
     assert [int(answers[i][0][0, 0]) for i in (0, 2, 3)] == [2, 6, 8]
+
+
+def test_a_request_that_was_given_up_does_not_stop_the_worker(batching: Any) -> None:
+    """Its sender has gone, and then the model fails on it."""
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        if (pixels == 13).any():
+            raise RuntimeError("bad luck")
+        return [pixels * 2]
+
+    async def main() -> list[np.ndarray]:
+        batcher = batching.Batcher(run, 16, 50, 100)
+        working = asyncio.create_task(batcher.work())
+        gone = asyncio.create_task(batcher.ask(np.full((1, 1), 13)))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.2)
+        answer = await asyncio.wait_for(batcher.ask(np.full((1, 1), 4)), 10)
+        working.cancel()
+        return answer
+
+    assert asyncio.run(main())[0].tolist() == [[8]]
+
+
+def test_a_mistake_of_the_server_is_a_500_and_is_counted(served: Path, tmp_path: Path) -> None:
+    files = shutil.copytree(served, tmp_path / "08")
+    with (files / "predictor.py").open("a") as source:
+        source.write("""
+right = Predictor.run
+
+
+def run(self, pixels):
+    if (pixels == 13).all():
+        raise RuntimeError("bad luck")
+    return right(self, pixels)
+
+
+Predictor.run = run
+""")
+    with running(files) as (_, port):
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        assert ask(line, npy(PICTURE))[0] == 200
+        status, answer = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=20), npy(PICTURE + np.uint8(13)))
+        assert status == 500
+        assert is_one_sentence(answer["error"])
+        assert "bad luck" not in answer["error"], "what went wrong inside is nobody else's business"
+        assert ask(line, npy(PICTURE))[0] == 200
+        assert metric(port, 'answers_total{status="500"}') == 1
+        line.close()
 
 
 def test_no_batch_is_larger_than_allowed(batching: Any) -> None:
