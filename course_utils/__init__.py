@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
     from .mechanisms import mechanism_explorer, try_export
-    from .models import fashion_resnet, minilm, resnet18
+    from .models import fashion_resnet, minilm, random_encoder, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .provenance import optimized, origins, traffic
@@ -86,6 +86,7 @@ _HOME = {
     "placement_explorer": "sessions",
     "probe_sizes": "shapes",
     "quiz": "quizzes",
+    "random_encoder": "models",
     "ready_to_quantize": "quantization",
     "resnet18": "models",
     "run_ep_experiment": "sessions",
