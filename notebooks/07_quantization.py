@@ -231,7 +231,9 @@ import matplotlib.pyplot as plt
 
 title = f"A scale per channel divides the error by {gain['symmetric, per channel']:.1f}"
 axes = (100 * errors).plot(marker="o", figsize=(7.2, 4), title=title)
-axes.set(ylabel="error, % of a typical weight", ylim=0, xticks=range(len(errors)))
+axes.set(ylabel="error, % of a typical weight", xticks=range(len(errors)))
+axes.set_ylim(0, 130 * errors.max().max())  # room for the legend
+axes.legend(ncols=2, loc="upper center")
 layers = [name.removesuffix(".weight") for name in errors.index]
 axes.set_xticklabels(layers, rotation=60, ha="right")
 plt.show()
@@ -268,7 +270,7 @@ outcome(quantize_dynamic, "work/07_exported.onnx", "work/07_dynamic.onnx")
 
 # %% [markdown]
 # It does not work. 64 and 10 are the two axes of the weight of the last layer. What does the file say about this tensor,
-# and how is it used? We look at the model twice: as it is, and after the first step of the quantizer.
+# and how is it used? We look twice: at the model as it is, and after the first change that the quantizer makes.
 
 # %%
 from onnxruntime.quantization.onnx_model import ONNXModel
@@ -278,15 +280,16 @@ def last_weight(model, name="classifier.weight"):
     described = next(v for v in model.graph.value_info if v.name == name)
     return {
         "used by": next(n.op_type for n in model.graph.node if name in n.input),
-        "stored": [list(t.dims) for t in model.graph.initializer if t.name == name],
+        "stored": next(list(t.dims) for t in model.graph.initializer if t.name == name),
         "value info": [d.dim_value for d in described.type.tensor_type.shape.dim],
     }
 
 
-first_step = ONNXModel(onnx.load("work/07_exported.onnx"))
-first_step.replace_gemm_with_matmul()
-views = {"as exported": last_weight(exported), "first step": last_weight(first_step.model)}
-pd.DataFrame(views)
+changed = ONNXModel(onnx.load("work/07_exported.onnx"))
+changed.replace_gemm_with_matmul()
+both = {"as exported": last_weight(exported), "changed": last_weight(changed.model)}
+assert both["changed"]["stored"] != both["as exported"]["stored"]
+pd.DataFrame(both)
 
 # %% [markdown]
 # The exporter describes even the weights in the value info. The quantizer turns `Gemm` with `transB` into a `MatMul`, for
@@ -917,7 +920,8 @@ assert (collapse["float"] - collapse["per channel, two layers in float"]).max() 
 from onnxruntime.quantization import qdq_loss_debug as debug
 
 pairs, matching = {}, {}
-for kind, source in {"healthy": FLOAT, "stretched": "work/07_stretched_4096.onnx"}.items():
+sources = {"healthy": FLOAT, "stretched": "work/07_stretched_4096.onnx"}
+for kind, source in sources.items():
     quantized = static(source, f"work/07_debug_{kind}.onnx", per_channel=False)
     pairs[kind] = source, quantized
     matching[kind] = debug.create_weight_matching(source, quantized)
@@ -1145,7 +1149,7 @@ for node in graph.node:
 
 # %%
 def int8_share(file):
-    """Per cent of the multiplications that integer kernels do in the graph that runs."""
+    """Per cent of the multiplications in integer kernels, in the graph that runs."""
     kernels = ("QLinearConv", "QGemm", "ConvInteger")
     inside = [n for n in cu.optimized(file).graph.node if n.op_type in kernels]
     read = {name for node in inside for name in node.input}
@@ -1353,13 +1357,15 @@ summary.round(3)
 # directions. Which part gives what? The largest tensor is the table of words, which `Gather` reads:
 
 # %%
+ratio = summary["MB"]["float"] / summary["MB"]["dynamic int8"]
+assert not folder or max(ratios) < ratio < 4
 table_of_words = max(values.nbytes for values in initializers(TEXT).values()) / 1e6
 rest = summary["MB"][["float", "4-bit weights"]] - table_of_words
 rest.rename(f"MB beside the {table_of_words:.1f} MB of the table").round(1).to_frame()
 
 # %% [markdown]
-# Quantizing this table, as the first version does, saves much of the bytes and costs much of the quality. With products
-# only, it stays in float. That is why the 4-bit file is not eight times smaller, either.
+# Quantizing this table, as the first version does, saves many bytes and costs much of the quality. With products only, it
+# stays in float. That is why the 4-bit file is not eight times smaller, either.
 #
 # The kernel for 4 bits unpacks weights and multiplies in float, so it saves memory traffic. That pays for models of many
 # gigabytes, and less for ours.
