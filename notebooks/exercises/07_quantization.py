@@ -124,7 +124,7 @@ def accuracy(file, task):
     """Per cent, on 500 test images. task: whose order of classes."""
     logits = ort.InferenceSession(file).run(None, {"image": cu.normalize(images[:500])})[0]
     classes = np.array(cu.params(task)["order"])[logits.argmax(1)]
-    return 100 * float((classes == labels[:500]).mean())
+    return round(100 * float((classes == labels[:500]).mean()), 1)
 
 
 # %%
