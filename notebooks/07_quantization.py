@@ -1478,10 +1478,10 @@ def picture_of(axis, table, model, unit, loss):
 
 
 # %%
-figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.2, 6.6), height_ratios=(2, 1))
-picture_of(upper, results, "fashion_resnet", "KiB", "points of accuracy lost")
+figure, axes = plt.subplots(2, 1, figsize=(7.2, 7.2), height_ratios=(2, 1))
+picture_of(axes[0], results, "fashion_resnet", "KiB", "points of accuracy lost")
 encoder_name = "MiniLM" if folder else "random encoder"
-picture_of(lower, text, encoder_name, "MB", "1 − worst cosine")
+picture_of(axes[1], text, encoder_name, "MB", "1 − worst cosine")
 plt.show()
 
 # %% [markdown]
