@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
     from .mechanisms import mechanism_explorer, try_export
-    from .models import fashion_resnet, minilm, resnet18
+    from .models import fashion_resnet, minilm, random_encoder, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .provenance import optimized, origins, traffic
@@ -89,6 +89,7 @@ _HOME = {
     "probe_sizes": "shapes",
     "quest_page": "capstone_page",
     "quiz": "quizzes",
+    "random_encoder": "models",
     "ready_to_quantize": "quantization",
     "report_card": "report_cards",
     "resnet18": "models",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import torch
@@ -126,6 +128,40 @@ def minilm() -> Path | None:
 
     logging.disable_progress_bar()
     return Path(spec.origin).parent / "model"
+
+
+def random_encoder(sentences: Sequence[str]) -> tuple[nn.Module, Tensor, Tensor]:
+    """A small sentence encoder that knows nothing, for a lesson without MiniLM: same operators. First used in lesson 07.
+
+    Returns the encoder (eval mode; two layers of attention, random weights, called as one of transformers:
+    `encoder(input_ids=…, attention_mask=…).last_hidden_state`, float32 [N, L, 128]), and for these sentences the ids
+    and the mask, int64 [N, L]. Raises CourseError when there is no sentence.
+    """
+    if not sentences:
+        raise CourseError("random_encoder() was given no sentence: it expects a list of at least one text.")
+    words = [[sum(map(ord, word)) % 5000 for word in sentence.lower().split()] for sentence in sentences]
+    length = max(1, *map(len, words))
+    ids = torch.tensor([line + [0] * (length - len(line)) for line in words])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _RandomEncoder().eval(), ids, (ids > 0).long()
+
+
+class _RandomEncoder(nn.Module):
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.width = width
+        self.words, self.norm = nn.Embedding(5000, width), nn.LayerNorm(width)
+        self.project = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(2))
+        self.narrow = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        x, parts = self.norm(self.words(input_ids)), [self.width, self.width, 2 * self.width]
+        for project, narrow in zip(self.project, self.narrow, strict=True):
+            q, k, v = (part.contiguous() for part in project(x).split(parts, dim=-1))
+            scores = q @ k.transpose(1, 2) / self.width**0.5 + (attention_mask[:, None] - 1) * 1e4
+            x = self.norm(x + narrow(torch.softmax(scores, -1) @ v))
+        return SimpleNamespace(last_hidden_state=x)
 
 
 def _reachable(url: str) -> bool:

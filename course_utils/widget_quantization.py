@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import CourseError
+from .widget_style import INK
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-# On a page without a kernel widgets come with dark ink of their own, which a dark page would swallow.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 _WIDTH, _HEIGHT, _BINS = 560, 110, 56
 _CHOICES = [(b, s, c) for b in (8, 4) for s in (True, False) for c in (False, True)]
 
@@ -86,7 +85,7 @@ def frame(name: str, values: np.ndarray, bits: int, symmetric: bool, per_channel
     )
     size = rows.size * bits / 8 + 4 * len(rows) + (0 if symmetric else len(rows) * bits / 8)
     return (
-        f'<div style="line-height:1.5;color:{_INK}"><p><b>{html.escape(name)}</b>, {_label(bits, symmetric, per_channel)}: '
+        f'<div style="line-height:1.5;color:{INK}"><p><b>{html.escape(name)}</b>, {_label(bits, symmetric, per_channel)}: '
         f"error {1000 * error:.2f} thousandths (root mean square), {size / 1024:.1f} KiB of {rows.size * 4 / 1024:.1f}</p>"
         f"{_picture(name, channels.ravel(), reach, combs)}"
         f'<table border="1" cellpadding="4" style="border-collapse:collapse;text-align:left"><tr><th></th><th>scale</th>'

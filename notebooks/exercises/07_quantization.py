@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pandas as pd
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization import qdq_loss_debug as debug
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 for name in ("", "onnxruntime.quantization.matmul_nbits_quantizer"):
-    logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(name).setLevel(logging.ERROR)  # they log advice and progress
 
 # %% [markdown]
 # ## 7.1 Quantize by hand
@@ -45,7 +46,8 @@ cu.params("7.1")
 # | `integers` | the twelve values, quantized, in their order: a list of integers |
 # | `back` | the real numbers that these integers stand for: a list of numbers |
 #
-# > **Hint** Some values lie exactly half-way, some outside of the range. JSON knows Python's numbers only: `int(n)`, `float(n)`.
+# > **Hint** Some values lie exactly half-way, some outside of the range. JSON knows Python's numbers only, not NumPy's:
+# > `int(n)`, `float(n)`.
 
 # %%
 # Task 7.1: compute scale, zero point and integers, and write the answer
@@ -121,12 +123,19 @@ images, labels = cu.fashion_mnist("test")
 def accuracy(file, task):
     """Per cent, on 500 test images. task: whose order of classes."""
     logits = ort.InferenceSession(file).run(None, {"image": cu.normalize(images[:500])})[0]
-    return 100 * float((np.array(cu.params(task)["order"])[logits.argmax(1)] == labels[:500]).mean())
+    classes = np.array(cu.params(task)["order"])[logits.argmax(1)]
+    return round(100 * float((classes == labels[:500]).mean()), 1)
 
 
-settings = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+# %%
 healthy = str(cu.given("7.3"))
-reader = cu.Calibration(healthy, {"image": cu.normalize(cu.fashion_mnist("calibration")[0][:50])})
+pictures = cu.normalize(cu.fashion_mnist("calibration")[0][:50])
+settings = {
+    "activation_type": QuantType.QUInt8,
+    "weight_type": QuantType.QInt8,
+    "per_channel": True,
+}
+reader = cu.Calibration(healthy, {"image": pictures})
 quantize_static(healthy, "work/7.3_collapsed.onnx", reader, **settings)
 {"float": accuracy(healthy, "7.3"), "int8": accuracy("work/7.3_collapsed.onnx", "7.3")}
 
@@ -146,21 +155,15 @@ for file in ("work/7.3_collapsed.onnx", healthy):
     reader = cu.Calibration(healthy, {"image": cu.normalize(images[:20])})
     seen.append(debug.collect_activations("work/7.3_probed.onnx", reader))
 error = debug.compute_activation_error(debug.create_activation_matching(*seen))
-graph = onnx.load(healthy).graph
-order = [name for node in graph.node for name in node.output if name in error]
+nodes = onnx.load(healthy).graph.node
+order = [name for node in nodes for name in node.output if name in error]
 first_bad = next(name for name in order if error[name]["xmodel_err"] < 10)
-# The wide channel lies in front of the tensor that is bad: leave its writer and the convolution before that in float.
-names = [node.name for node in graph.node if node.op_type == "Conv"]
-writer = next(node for node in graph.node if first_bad in node.output)
-while writer.op_type != "Conv":
-    writer = next(node for node in graph.node if writer.input[0] in node.output)
-at = names.index(writer.name)
-attempts = {}
-for pair in ([names[at - 1], names[at]], [names[at], names[at + 1]]):
-    reader = cu.Calibration(healthy, {"image": cu.normalize(cu.fashion_mnist("calibration")[0][:100])})
-    quantize_static(healthy, "work/7.3_try.onnx", reader, **settings, nodes_to_exclude=pair)
-    attempts[accuracy("work/7.3_try.onnx", "7.3")] = Path("work/7.3_try.onnx").read_bytes()
-Path("work/7.3.onnx").write_bytes(attempts[max(attempts)])
+# The wide channel lies before the convolution that writes this tensor: leave that one and the one before it in float.
+convolutions = [node for node in nodes if node.op_type == "Conv"]
+at = next(i for i, node in enumerate(convolutions) if first_bad in node.output)
+sick = [node.name for node in convolutions[at - 1 : at + 1]]
+reader = cu.Calibration(healthy, {"image": pictures})
+quantize_static(healthy, "work/7.3.onnx", reader, **settings, nodes_to_exclude=sick)
 ### END SOLUTION
 
 # %%
@@ -169,13 +172,16 @@ cu.check("7.3", "work/7.3.onnx")
 # %% [markdown]
 # ## 7.4 What was it calibrated with?
 #
-# Five people calibrated the same network. Here is what they left behind: of each model only the input, with its scale and
-# zero point.
+# Five people calibrated the same network. Here is what they left behind: of each model only the input, with the scale and
+# the zero point that quantize it to uint8.
 
 # %%
 models = {path.stem[-1]: onnx.load(path) for path in cu.given("7.4")}
-for letter, model in models.items():
-    print(letter, {t.name: numpy_helper.to_array(t).item() for t in model.graph.initializer})
+stored = {
+    letter: {t.name: numpy_helper.to_array(t).item() for t in model.graph.initializer}
+    for letter, model in models.items()
+}
+pd.DataFrame(stored).T.astype({"x_zero_point": int})
 
 # %% [markdown]
 # What did each of them calibrate with? And what is the largest real number that can pass this input? Write `work/7.4.json`:
@@ -194,8 +200,8 @@ for letter, model in models.items():
 # Task 7.4: read the scales, and write the answer
 ### BEGIN SOLUTION
 answer = {}
-for letter, model in models.items():
-    scale, zero = (numpy_helper.to_array(t).item() for t in model.graph.initializer)
+for letter, values in stored.items():
+    scale, zero = values["x_scale"], values["x_zero_point"]
     low, high = -zero * scale, (255 - zero) * scale
     if high > 10:
         reader = "one broken" if low < -0.5 else "raw"
@@ -221,9 +227,9 @@ cu.check("7.4", "work/7.4.json")
 cu.params("7.5") | {"bytes in float32": cu.given("7.5").stat().st_size}
 
 # %% [markdown]
-# Store the weights in 4 bits, and save the model as `work/7.5.onnx`. Both products become `MatMulNBits`. The file has at most
-# `most_bytes` bytes, and the result differs by at most `error` (root mean square of the difference ÷ that of the result, on
-# normally distributed inputs).
+# Store the weights in 4 bits, and save the model as `work/7.5.onnx`. Both products become `MatMulNBits`. The file has at
+# most `most_bytes` bytes, and the result differs by at most `error` (root mean square of the difference ÷ that of the
+# result, on normally distributed inputs).
 #
 # > **Hint** `MatMulNBitsQuantizer(model, bits=4, block_size=…, is_symmetric=…)`, then `process()`, then
 # > `model.save_model_to_file(…)`. A block has 16, 32, 64, 128 or 256 numbers.
