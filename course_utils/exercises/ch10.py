@@ -18,8 +18,8 @@ import onnx
 from ..errors import CourseError
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task, quest
-from .ch07 import _CONVS, _float_cause, _int8_convolutions, _running, _signed_activations
 from .examine import has_io, is_sound, numpy_source, wants_keys
+from .int8_network import CONVS, opened, signed_activations
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
 _CLOSE = {"atol": 2e-3, "rtol": 1e-3}
@@ -291,15 +291,9 @@ def _draw_budget(rng: Random) -> Params:
 
 def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    if not is_sound(model, criteria) or not has_io(model, _PIXELS, _LOGITS, criteria):
+    if opened(model, CONVS, criteria, source="pixels", kind="uint8") is None:
         return criteria
-    running = _running(model, criteria)
-    if running is None:
-        return criteria
-    count = _int8_convolutions(running)
-    if not criteria.add(f"all {_CONVS} convolutions run in int8", count == _CONVS, _float_cause(model, count)):
-        return criteria
-    signed = _signed_activations(model)
+    signed = signed_activations(model)
     criteria.add(
         "activations are uint8",
         not signed,
@@ -553,10 +547,12 @@ _MEASURED = 2000
 
 def _measured(model: onnx.ModelProto, p: Params) -> dict[str, str]:
     photos, labels = quest.photographs(p, "test", _MEASURED, np.random.default_rng(p["seed"]))
-    right = {"this file": run(session_for(model), {"pixels": photos})["logits"], "Scroll": quest.answers(p, photos)}
+    session, parts = session_for(model), np.split(photos, range(100, len(photos), 100))
+    scores = np.concatenate([run(session, {"pixels": part})["logits"] for part in parts])
+    right = {"this file": scores, "Scroll": quest.answers(p, photos)}
     facts = {
-        f"right of {len(photos):,} photographs, {name}": f"{(scores.argmax(1) == labels).mean():.2%}"
-        for name, scores in right.items()
+        f"right of {len(photos):,} photographs, {name}": f"{(values.argmax(1) == labels).mean():.2%}"
+        for name, values in right.items()
     }
     same = (right["this file"].argmax(1) == right["Scroll"].argmax(1)).mean()
     difference = np.abs(right["this file"] - right["Scroll"]).max()

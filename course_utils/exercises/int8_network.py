@@ -22,7 +22,7 @@ from ..running import run, session_for
 from . import Criteria, Criterion, Params
 from .examine import has_io, is_sound, numpy_source
 
-_CONVS = 15
+CONVS = 15
 _LARGEST = 64 * 64 * 9  # numbers in the weight of the largest convolution
 _FEW = 10_000  # more than all the rest of the network stores: biases, scales, the last layer
 
@@ -101,10 +101,10 @@ def network(order: list[int], stretch: tuple[int, int, float] | None = None) -> 
 
 def check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    running = _opened(model, _CONVS, criteria)
+    running = opened(model, CONVS, criteria)
     if running is None:
         return criteria
-    signed = max(_signed_activations(model), _signed_activations(running))
+    signed = max(signed_activations(model), signed_activations(running))
     criteria.add(
         "activations are uint8",
         not signed,
@@ -119,12 +119,14 @@ def check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
 # What both checks look at
 
 
-def _opened(model: onnx.ModelProto, least: int, criteria: Criteria) -> onnx.ModelProto | None:
+def opened(
+    model: onnx.ModelProto, least: int, criteria: Criteria, *, source: str = "image", kind: str = "float"
+) -> onnx.ModelProto | None:
     """Add what comes first: a sound model that loads, with `least` of its convolutions in int8, and nothing beside them.
 
-    Returns the graph that runs, or None where nothing else about the model matters; such models can be slow, too.
+    source, kind: name and dtype of its input. Returns the graph that runs, or None where nothing else about the model matters; such models can be slow, too.
     """
-    if not (is_sound(model, criteria) and has_io(model, {"image": "float"}, {"logits": "float"}, criteria)):
+    if not (is_sound(model, criteria) and has_io(model, {source: kind}, {"logits": "float"}, criteria)):
         return None
     try:
         running = optimized(model)
@@ -142,8 +144,8 @@ def _opened(model: onnx.ModelProto, least: int, criteria: Criteria) -> onnx.Mode
             f"other numbers: the network itself must run in int8."
         )
     criteria.add(
-        f"{'all' if least == _CONVS else f'at least {least} of'} {_CONVS} convolutions run in int8",
-        len(weights) >= least and beside <= _CONVS - least and numbers <= _FEW + (_CONVS - least) * _LARGEST,
+        f"{'all' if least == CONVS else f'at least {least} of'} {CONVS} convolutions run in int8",
+        len(weights) >= least and beside <= CONVS - least and numbers <= _FEW + (CONVS - least) * _LARGEST,
         hint,
     )
     return running if weights else None
@@ -172,7 +174,7 @@ def _numbers(graph: onnx.GraphProto, without: set[str]) -> int:
     return found
 
 
-def _signed_activations(model: onnx.ModelProto) -> int:
+def signed_activations(model: onnx.ModelProto) -> int:
     kind = {t.name: t.data_type for t in model.graph.initializer}
     zeros = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2}
     zeros |= {n.input[7] for n in model.graph.node if n.op_type == "QLinearConv" and len(n.input) > 7}
@@ -187,9 +189,9 @@ def _float_cause(model: onnx.ModelProto, count: int, least: int) -> str:
         return before + "This is a float model: there is no quantized node in it."
     if "ConvInteger" in operators:
         return before + "ConvInteger comes from quantize_dynamic: use quantize_static."
-    if _signed_activations(model):
+    if signed_activations(model):
         return before + "Activations are int8, and x86 has kernels for uint8: give activation_type=QuantType.QUInt8."
-    if count and least < _CONVS:
+    if count and least < CONVS:
         return before + "Leave only those two in float between which the wide channel lies."
     return before + "The others stay in float: is there a list in nodes_to_exclude, or op_types_to_quantize?"
 
@@ -275,7 +277,7 @@ SICK = (2, 7, 10, 12)  # first convolutions of a block whose stretched channel r
 def draw_rescue(rng: Random) -> Params:
     order = list(range(10))
     rng.shuffle(order)
-    return {"order": order, "conv": rng.choice(SICK), "channel": rng.randrange(16), "least": _CONVS - 2, "points": 1.5}
+    return {"order": order, "conv": rng.choice(SICK), "channel": rng.randrange(16), "least": CONVS - 2, "points": 1.5}
 
 
 def sick(p: Params) -> onnx.ModelProto:
@@ -284,7 +286,7 @@ def sick(p: Params) -> onnx.ModelProto:
 
 def check_rescue(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    running = _opened(model, p["least"], criteria)
+    running = opened(model, p["least"], criteria)
     if running is None:
         return criteria
 

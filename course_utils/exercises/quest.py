@@ -19,10 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from ..data import FASHION_MEAN, FASHION_STD, fashion_mnist
 from ..running import run, session_for
 from . import Params
-from .ch07 import _network
+from .int8_network import network
 
 OPSET, IR = 17, 8
 _SIDE = 28
+_AT_ONCE = 100
 _EDGES = {"columns": ("photo[:, [0, 27]]", 2), "rows": ("photo[[0, 27]]", 1)}  # in PyTorch; the axis in ONNX
 
 
@@ -222,10 +223,10 @@ def built(p: Params, fault: str = "") -> onnx.ModelProto:
         centred = graph.add("Sub", [x, FASHION_MEAN], "centred")
         x = graph.add("Div", [centred, FASHION_STD], "normalised")
     graph.add("Unsqueeze", [x, [1]], "image")
-    network = _network(list(range(10))).graph
-    graph.constants.extend(network.initializer)
-    _inject(list(network.node), fault, p["seed"])
-    graph.nodes.extend(network.node)
+    stored = network(list(range(10))).graph
+    graph.constants.extend(stored.initializer)
+    _inject(list(stored.node), fault, p["seed"])
+    graph.nodes.extend(stored.node)
     order = {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
     graph.nodes[-1].output[0] = graph.nodes[-1].name = "scores"
     graph.add("Gather", ["scores", order], "logits", axis=1)
@@ -302,13 +303,21 @@ _REPAIRS: dict[str, Callable[[_Graph, str, Params, int], str]] = {
 
 
 def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
-    """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set is one batch."""
-    return run(_session(json.dumps(p, sort_keys=True), fault, "logits"), {"pixels": photos})["logits"]
+    """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set counts as one batch."""
+    return _computed(p, fault, "logits", photos)
 
 
 def edges(p: Params, photos: np.ndarray) -> np.ndarray:
     """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair."""
-    return run(_session(json.dumps(p, sort_keys=True), "", "edge_mean"), {"pixels": photos})["edge_mean"].ravel()
+    return _computed(p, "", "edge_mean", photos).ravel()
+
+
+def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndarray:
+    session = _session(json.dumps(p, sort_keys=True), fault, output)
+    # The repair needs much memory for each photograph, and only one fault looks at the whole batch.
+    size = len(photos) if fault == "one for all" else _AT_ONCE
+    parts = [photos[start : start + size] for start in range(0, len(photos), size)]
+    return np.concatenate([run(session, {"pixels": part})[output] for part in parts])
 
 
 @lru_cache(maxsize=32)
