@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import CourseError
+from .widget_style import INK
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
 # The text colour of the book's theme, or else JupyterLab's: on a page without a kernel widgets bring dark ink.
-_INK = "var(--pst-color-text-base,var(--jp-ui-font-color1,inherit))"
 LOADS = (0.1, 0.5, 0.9, 1.2)  # arrivals, as a part of what single runs can serve
 WAITS = (0, 0.5, 1, 2, 4, 8)  # of the time of a single run
 LARGEST = (1, 4, 16, 32)
@@ -116,7 +116,7 @@ def frame(found: Simulated) -> str:
         if h
     )
     return (
-        f'<div style="line-height:1.5;color:{_INK};border-left:5px solid {colour};padding:.2em 1em">'
+        f'<div style="line-height:1.5;color:{INK};border-left:5px solid {colour};padding:.2em 1em">'
         f"<b>{verdict}</b> The model is busy {found.busy:.0%} of the time, {found.batches.mean():.1f} images per batch, "
         f"{found.per_second:.0f} answers a second.<br>Half of the requests are answered within {p50:.1f} ms, 99 of 100 "
         f'within {p99:.1f} ms.<br><svg width="300" height="78" role="img" aria-label="Latencies from 0 to '

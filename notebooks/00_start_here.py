@@ -299,6 +299,7 @@ VBox([slider, stack])
 # | `assert` | something that is true on every machine; if it fails, tell us |
 # | `cu.check("1.1", …)` | in an exercise: looks at the file you made, and gives a hint |
 # | `cu.submit()` | packs your answers for your instructor |
+# | `cu.report_card()` | checks all your answers anew, and writes one page for you to keep |
 #
 # Everything you make goes into `work/`. You can delete that folder at any time, but for your exercises' answers.
 #
