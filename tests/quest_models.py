@@ -10,10 +10,13 @@ from course_utils.exercises import ch10, quest
 
 
 def built(who: str, fault: str = "") -> onnx.ModelProto:
-    return quest.built(params("10.1", who), fault)
+    """As a student's own: with other names than in the file of task 10.2."""
+    model = quest.built(params("10.1", who), fault)
+    return compose.add_prefix(model, "own_", rename_inputs=False, rename_outputs=False)
 
 
-def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto:
+def page(who: str, fault: str = "", end: str = "probability", scroll: onnx.ModelProto | None = None) -> onnx.ModelProto:
+    """What task 10.6 asks for. fault: one of `ch10._PAGE_FAULTS`. scroll: what is inside, instead of `built(who)`."""
     p = params("10.6", who)
     weights = ch10._GREYS[p["grey"]]
     if fault == "weights":
@@ -21,8 +24,13 @@ def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto
     weights = {"mean": (1 / 3,) * 3, "bgr": weights[::-1]}.get(fault, weights)
     behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
     seen = "seen = Identity(colour)" if fault == "alpha" else "seen = Add(shown, through)"
-    mode = "nearest" if fault == "nearest" else "linear"
-    header = '<ir_version: 8, opset_import: ["": 17]>'
+    mode = {"nearest": '"nearest"', "antialias": '"linear", antialias = 1'}.get(fault, '"linear"')
+    whole = "Identity" if fault == "cut off" else "Round"
+    core = compose.add_prefix(scroll or built(who), "scroll_", rename_inputs=False, rename_outputs=False)
+    if not scroll:
+        core = onnx.version_converter.convert_version(core, 18)
+    opset = next(o.version for o in core.opset_import if not o.domain)
+    header = f'<ir_version: {core.ir_version}, opset_import: ["": {opset}]>'
     before = parser.parse_model(f"""{header}
         before (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small)
         <int64[2] parts = {{3, 1}}, float[3] weights = {{{", ".join(map(str, weights))}}}, float behind = {{{behind}}},
@@ -38,9 +46,9 @@ def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto
             weighted = Mul(seen, weights)
             grey = ReduceSum<keepdims = 0>(weighted, last)
             four = Unsqueeze(grey, front)
-            resized = Resize<mode = "{mode}">(four, , , sizes)
+            resized = Resize<mode = {mode}>(four, , , sizes)
             flat = Squeeze(resized, second)
-            whole = Round(flat)
+            whole = {whole}(flat)
             small = Cast<to = 2>(whole)
         }}""")
     score = "probability = Identity(result)" if end == "scores" else "probability = Softmax<axis = 1>(result)"
@@ -50,6 +58,5 @@ def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto
             {score}
             label = {label}<axis = 1, keepdims = 0>(result)
         }}""")
-    core = compose.add_prefix(built(who), "scroll_", rename_inputs=False, rename_outputs=False)
     front = compose.merge_models(before, core, io_map=[("small", "pixels")])
     return compose.merge_models(front, after, io_map=[("logits", "result")])

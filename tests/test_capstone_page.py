@@ -92,7 +92,7 @@ def test_page_that_fails_says_why(driver, folder):
     model = page("dora")
     for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (28, 28), strict=False):
         dim.dim_value = size
-    with pytest.raises(cu.CourseError, match="The page failed in the browser: .*(dimension|shape)"):
+    with pytest.raises(cu.CourseError, match=r"The page failed in the browser: .*(dimension|shape)"):
         cu.quest_page(model, photographs(), NAMES)
 
 
@@ -101,30 +101,33 @@ def test_a_visitor(colours, driver, written):
     """The keyboard is enough, a file that is no picture gets a sentence, it fits a phone, and axe finds nothing serious."""
     seen, said = driver.Seen(), "document.querySelector('#said').value"
     (written / "notes.txt").write_text("not a picture")
-    with driver.launched() as chromium, driver.served(written) as address:
-        with driver.tab(chromium, color_scheme=colours) as opened:
-            seen.watch(opened)
-            opened.goto(address, wait_until="load")
-            opened.wait_for_function("window.ready")
-            assert opened.evaluate(said) in NAMES
-            opened.add_script_tag(path=AXE)
-            assert driver.findings(opened) == []
-            opened.context.set_offline(True)
-            rows = opened.locator("tr").all_inner_texts()
-            opened.evaluate("document.querySelector('table').replaceChildren()")
-            opened.keyboard.press("Tab")
-            opened.keyboard.press("Enter")
-            opened.wait_for_function("document.querySelectorAll('tr').length === 10")
-            assert opened.locator("tr").all_inner_texts() == rows, "the first button shows the first photograph"
-            opened.set_input_files("input", written / "notes.txt")
-            opened.wait_for_function(f"{said} === 'This file is not a picture.'")
-            assert opened.locator("tr").count() == 0, "no answer of an earlier picture stays"
-            opened.set_input_files("input", picture(written))
-            opened.wait_for_function("document.querySelectorAll('tr').length === 10")
-            for width in (390, 320):
-                opened.set_viewport_size({"width": width, "height": 844})
-                assert opened.evaluate(driver.TOO_WIDE) == []
-            assert driver.findings(opened) == []
+    with (
+        driver.launched() as chromium,
+        driver.served(written) as address,
+        driver.tab(chromium, color_scheme=colours) as opened,
+    ):
+        seen.watch(opened)
+        opened.goto(address, wait_until="load")
+        opened.wait_for_function("window.ready")
+        assert opened.evaluate(said) in NAMES
+        opened.add_script_tag(path=AXE)
+        assert driver.findings(opened) == []
+        opened.context.set_offline(True)
+        rows = opened.locator("tr").all_inner_texts()
+        opened.evaluate("document.querySelector('table').replaceChildren()")
+        opened.keyboard.press("Tab")
+        opened.keyboard.press("Enter")
+        opened.wait_for_function("document.querySelectorAll('tr').length === 10")
+        assert opened.locator("tr").all_inner_texts() == rows, "the first button shows the first photograph"
+        opened.set_input_files("input", written / "notes.txt")
+        opened.wait_for_function(f"{said} === 'This file is not a picture.'")
+        assert opened.locator("tr").count() == 0, "no answer of an earlier picture stays"
+        opened.set_input_files("input", picture(written))
+        opened.wait_for_function("document.querySelectorAll('tr').length === 10")
+        for width in (390, 320):
+            opened.set_viewport_size({"width": width, "height": 844})
+            assert opened.evaluate(driver.TOO_WIDE) == []
+        assert driver.findings(opened) == []
     assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
 
 
