@@ -436,14 +436,15 @@ def _check_server(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria, right = Criteria(), _requests(p)
     if not wants_keys(answer, set(right), criteria):
         return criteria
+    odd = [key for key, got in answer.items() if not isinstance(got, dict) or not _is_whole(got.get("status"))]
+    if not criteria.add(
+        "each request has a status",
+        not odd,
+        f"Write a dict such as {{'status': 200, 'label': [3]}}; of {odd[:1]} it is {str(answer[odd[0]])[:60] if odd else ''}.",
+    ):
+        return criteria
     for letter, (_, _, status, labels) in right.items():
         got = answer[letter]
-        if not criteria.add(
-            f"request {letter} has a status",
-            isinstance(got, dict) and _is_whole(got.get("status")),
-            f"Write a dict such as {{'status': 200, 'label': [3]}}; it is {str(got)[:60]}.",
-        ):
-            continue
         if got["status"] == 500:
             hint = "500 is a crash inside your server: nothing that a client sends may do that."
         elif got["status"] == 200:
