@@ -13,6 +13,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,9 +104,14 @@ def run_visit(module: str, folder: str | os.PathLike[str]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise CourseError("The browser did not answer within three minutes.") from None
     if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise CourseError(f"The page failed in the browser: {last}")
+        raise CourseError(f"The page failed in the browser: {_words(done.stderr.decode(errors='replace'))}")
     return json.loads(done.stdout)
+
+
+def _words(trace: str) -> str:
+    """The message at the end of a traceback. Below it, Playwright shows where in the page it was."""
+    lines = [line for line in trace.splitlines() if line.strip()] or ["no message"]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -29,7 +29,7 @@ from .paths import WORK, write_whole
 from .running import run, session_for
 
 _INPUT, _OUTPUTS = {"rgba": "uint8"}, {"label": "int64", "probability": "float"}
-_FOLDER = "quest_page"
+_FOLDER, _CLASSES = "quest_page", 10
 
 
 def quest_page(model: Model, photos: np.ndarray, names: Sequence[str]) -> dict[str, Any] | None:
@@ -39,9 +39,15 @@ def quest_page(model: Model, photos: np.ndarray, names: Sequence[str]) -> dict[s
     buttons of the page. names: what the ten labels mean, in the order of the scores. Returns what the page answered beside
     ONNX Runtime's answers in Python, and what it asked of the network; None, after one sentence, where a browser,
     Playwright or the files of onnxruntime-web are missing. First used in lesson 10.
-    Raises CourseError when the model has other inputs or outputs, or the page fails.
+    Raises CourseError when the model has other inputs or outputs, the photographs or names are not such, or the page fails.
     """
     proto = as_model(model)
+    if photos.dtype != np.uint8 or photos.ndim != 3 or not photos.size:
+        raise CourseError(
+            f"The page needs photographs uint8 [n, 28, 28], these are {photos.dtype} {list(photos.shape)}."
+        )
+    if len(names) != _CLASSES:
+        raise CourseError(f"The page needs {_CLASSES} names, one for each score, these are {len(names)}.")
     has = ({v.name: type_text(v)[0] for v in values} for values in (proto.graph.input, proto.graph.output))
     for kind, got, wanted in zip(("inputs", "outputs"), has, (_INPUT, _OUTPUTS), strict=True):
         if got != wanted:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from browser import Seen, _axe, give_up, launched, served, tab
+from browser import Seen, findings, give_up, launched, served, tab
 from checkout import ROOT
 from lesson_files import WHOLE, run_cells, write_lesson_files
 
@@ -86,7 +86,7 @@ def test_page_predicts_like_python_and_asks_nobody(page: Path, expected: tuple[n
         assert opened.evaluate(f"{drawn}.filter((v, i) => i % 4 === 0 && v === 255).length") > 30
         if AXE.exists():
             opened.add_script_tag(path=AXE)
-            assert _axe(opened) == []
+            assert findings(opened) == []
     assert answer["label"] == label.tolist()
     assert np.allclose(np.reshape(answer["probability"], (200, 10)), probability, atol=1e-5)
     assert [r for r in requests if not r.endswith("axe.min.js")] == [], (

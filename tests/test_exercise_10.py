@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import json
+import re
 import tempfile
 import types
 from pathlib import Path
@@ -17,8 +18,9 @@ import onnx
 import pytest
 import torch
 from answers import STUDENTS, accepted, criteria, failed, given, params
-from onnx import compose, helper, parser
+from onnx import helper, parser
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from quest_models import built, page
 
 import course_utils as cu
 from course_utils.exercises import ch10, personal_params, quest, task
@@ -77,9 +79,11 @@ def test_exporter_refuses_the_source(who):
 
 @each_operator
 def test_operator_has_no_translation(who):
+    module = scroll(who)  # made here: under the exporter's tracing, no weights can be read
+
     class Repair(torch.nn.Module):
         def forward(self, light):
-            return scroll(who).repaired(light)
+            return module.repaired(light)
 
     with cu.exporter_messages(), pytest.raises(Exception, match="ONNX function") as caught:
         torch.onnx.export(Repair(), (torch.rand(2, 28, 28),), verbose=False)
@@ -89,20 +93,20 @@ def test_operator_has_no_translation(who):
 # 10.1
 
 
-def built(who: str, fault: str = "") -> onnx.ModelProto:
-    return quest.built(params("10.1", who), fault)
-
-
-@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+@each_operator
 def test_export(who):
     accepted("10.1", built(who), who)
 
 
-@pytest.mark.parametrize("fault", quest.FAULTS)
-@each_operator
-def test_wrong_scroll(who, fault):
-    if fault == "other edge" and params("10.1", who)["operator"] == "median":
-        pytest.skip("the repair of dead pixels mends torn edges, too: hardly a photograph shows the difference")
+# Faults of the repair, for each operator that can have them; the others once. The repair of dead pixels mends torn edges,
+# too, so hardly a photograph of ada shows the "other edge".
+WRONG = [(fault, who) for fault in ("rank", "far rank", "not repaired") for who in OPERATORS.values()]
+WRONG += [(fault, OPERATORS[operator]) for fault, operator in quest.OF_ONE_OPERATOR.items()]
+WRONG += [(fault, "bob") for fault in quest.FAULTS if fault not in dict(WRONG)]
+
+
+@pytest.mark.parametrize(("fault", "who"), WRONG)
+def test_wrong_scroll(fault, who):
     said = failed("10.1", built(who, fault), who)
     assert quest.FAULTS[fault] in said
 
@@ -128,8 +132,8 @@ def test_fixed_batch():
 def test_batch_that_is_free_in_name_only():
     model = built("ada")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 1, 28, 28]), "two"))
-    node = next(n for n in model.graph.node if n.name == "image")
-    node.CopyFrom(helper.make_node("Reshape", [node.input[0], "two"], ["image"], "image"))
+    node = next(n for n in model.graph.node if n.name == "own_image")
+    node.CopyFrom(helper.make_node("Reshape", [node.input[0], "two"], list(node.output), "image"))
     assert "batch must be free" in failed("10.1", model)
 
 
@@ -155,6 +159,11 @@ def test_same_answer_to_everything():
     assert "agrees" in " ".join(c.what for c in criteria("10.1", model) if not c.passed)
 
 
+@pytest.mark.parametrize("id", ["10.1", "10.3"])
+def test_file_of_the_colleague_mended(id):
+    assert "export your own module" in failed(id, quest.built(params(id)))
+
+
 # 10.2
 
 
@@ -164,29 +173,36 @@ def practice(who: str) -> np.ndarray:
 
 
 def diagnosis(who: str) -> dict[str, Any]:
-    p, photos = params("10.2", who), practice(who)
-    fault = ch10._fault(p)
-    right, wrong = (quest.answers(p, photos, f).argmax(1) for f in ("", fault))
-    return {"node": ch10._first_wrong(p, photos[:64]), "different": int((right != wrong).sum())}
+    node, right, wrong = ch10._spoiled(json.dumps(params("10.2", who)))
+    return {"node": node, "different": int((right.argmax(1) != wrong.argmax(1)).sum())}
 
 
 # For each fault a student who got it, and what the first wrong node then is.
 SICK = {ch10._fault(personal_params(task("10.2"), f"s{i}")): f"s{i}" for i in range(60)}
 
 
-def test_every_fault_has_its_node():
-    assert set(SICK) == set(ch10._FAULTY)
-    nodes = {fault: diagnosis(who)["node"] for fault, who in SICK.items()}
-    assert nodes["always as it is"] == nodes["always negative"] == "on_white"
-    assert (nodes["one for all"], nodes["other edge"], nodes["order"]) == ("edge_mean", "edge", "logits")
-    assert "conv" in nodes["padding"]
-    assert "relu" in nodes["activation"]
-    assert nodes["far rank"] in {"low_all", "median", "above"}
+NODES = {
+    "activation": ".*relu.*",
+    "always as it is": "on_white",
+    "always negative": "on_white",
+    "far rank": "low_all|median|above",
+    "one for all": "edge_mean",
+    "order": "logits",
+    "other edge": "edge",
+    "padding": "conv.*",
+}
+
+
+def test_every_fault_is_handed_out():
+    assert set(SICK) == set(ch10._FAULTY) == set(NODES)
 
 
 @pytest.mark.parametrize("fault", ch10._FAULTY)
 def test_diagnosis(fault):
-    accepted("10.2", diagnosis(SICK[fault]), SICK[fault])
+    right = diagnosis(SICK[fault])
+    assert re.fullmatch(NODES[fault], right["node"])
+    assert right["different"] > 0
+    accepted("10.2", right, SICK[fault])
 
 
 def test_wrong_diagnosis():
@@ -225,7 +241,7 @@ def shipped(who: str, **changes: Any) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+@each_operator
 def test_shipping(who):
     accepted("10.3", shipped(who), who)
 
@@ -264,9 +280,24 @@ def test_operators_of_one_runtime():
     assert "ORT_ENABLE_BASIC" in failed("10.3", model)
 
 
+def test_operator_of_one_runtime_inside_an_if():
+    model = shipped("ada")
+    text = """<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
+        g (bool b, float[n] x) => (float[n] y) {
+            y = If(b) <then_branch = t () => (float[n] p) { p = com.microsoft.Gelu(x) },
+                       else_branch = e () => (float[n] q) { q = Identity(x) }>
+        }"""
+    node = parser.parse_model(text).graph.node[0]
+    flat = helper.make_node("Constant", [], ["x"], value_floats=[1.0])
+    yes = helper.make_node("Constant", [], ["b"], value=onnx.numpy_helper.from_array(np.array(True)))
+    model.graph.node.extend([flat, yes, node])
+    model.opset_import.add(domain="com.microsoft", version=1)
+    assert "com.microsoft" in failed("10.3", model)
+
+
 def test_too_many_nodes_and_bytes():
     model = shipped("dora")
-    for i in range(30):
+    for i in range(50):
         model.graph.node.add().CopyFrom(helper.make_node("Identity", ["pixels"], [f"more{i}"], f"more{i}"))
     model.doc_string = "x" * 100_000
     said = failed("10.3", model, "dora")
@@ -286,10 +317,11 @@ def test_newer_opset():
 @functools.cache
 def int8(who: str, **how: Any) -> onnx.ModelProto:
     files = task("10.1").given(params("10.1", who))
-    photos = np.load(io.BytesIO(files["calibration.npz"]))["photos"][:100]
+    photos = np.load(io.BytesIO(files["calibration.npz"]))["photos"]
     if how.pop("dark", False):
         photos = np.zeros_like(photos)
     everything = how.pop("everything", False)
+    photos = photos[: how.pop("photos", 50)]
     settings = {
         "quant_format": QuantFormat.QOperator,
         "activation_type": QuantType.QUInt8,
@@ -307,34 +339,59 @@ def int8(who: str, **how: Any) -> onnx.ModelProto:
         return onnx.load(target)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """A smaller exam, where its outcome is clear."""
+    monkeypatch.setattr(ch10, "_SHOWN", 300)
+
+
 @each_operator
-def test_budget(who):
+def test_budget(who, monkeypatch):
+    if who != "bob":
+        monkeypatch.setattr(ch10, "_SHOWN", 600)
     accepted("10.4", int8(who), who)
+
+
+def test_small_convolution_that_only_prepares(few):
+    model = copy.deepcopy(int8("bob"))
+    kernel = np.zeros((1, 1, 3, 3), np.float32)
+    kernel[0, 0, 1, 1] = 1
+    first = next(i for i, n in enumerate(model.graph.node) if n.op_type == "QuantizeLinear")
+    image = model.graph.node[first].input[0]
+    model.graph.node[first].input[0] = "seen"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
+    model.graph.node.insert(first, helper.make_node("Conv", [image, "kernel"], ["seen"], "look", pads=[1] * 4))
+    accepted("10.4", model, "bob")
 
 
 def test_float_is_no_answer():
     assert "float model" in failed("10.4", built("bob"), "bob")
 
 
-def test_default_activations():
-    assert "QUInt8" in failed("10.4", int8("bob", activation_type=QuantType.QInt8, quant_format=QuantFormat.QDQ), "bob")
+def test_default_activations(few):
+    model = int8("bob", activation_type=QuantType.QInt8, quant_format=QuantFormat.QDQ, photos=20)
+    assert "QUInt8" in failed("10.4", model, "bob")
 
 
-def test_too_large():
+def test_too_large(few):
     model = copy.deepcopy(int8("bob"))
     model.doc_string = "x" * 50_000
     assert "QOperator is smaller" in failed("10.4", model, "bob")
 
 
-def test_preparation_was_quantized():
-    assert "exact numbers" in failed("10.4", int8("bob", everything=True), "bob")
+def test_preparation_was_quantized(few):
+    """The operators of the network are chosen by type, and one of them, Add, is in bob's repair, too."""
+    network = ["Conv", "Relu", "Add", "Gemm"]
+    said = failed("10.4", int8("bob", everything=True, photos=20, op_types_to_quantize=tuple(network)), "bob")
+    assert "QLinearAdd" in said
+    assert "nodes_to_exclude" in said
 
 
-def test_calibrated_with_nothing():
-    assert "calibrat" in failed("10.4", int8("bob", dark=True), "bob")
+def test_calibrated_with_nothing(few):
+    assert "calibrat" in failed("10.4", int8("bob", dark=True, photos=20), "bob")
 
 
-def test_int8_of_another_scroll():
+def test_int8_of_another_scroll(few):
     assert "self.order" in failed("10.4", reordered(int8("bob"), range(10)), "bob")
 
 
@@ -353,7 +410,7 @@ def said(who: str) -> dict[str, Any]:
     return {k: {"status": s, "label": labels} for k, (_, _, s, labels) in ch10._requests(params("10.5", who)).items()}
 
 
-@pytest.mark.parametrize("who", STUDENTS)
+@each_operator
 def test_server(who):
     accepted("10.5", said(who), who)
 
@@ -406,56 +463,27 @@ def test_odd_answers_of_a_server():
 # 10.6
 
 
-def page(who: str, fault: str = "", end: str = "probability") -> onnx.ModelProto:
-    p = params("10.6", who)
-    weights = ch10._GREYS[p["grey"]]
-    if fault == "weights":
-        weights = next(w for name, w in ch10._GREYS.items() if name != p["grey"])
-    weights = {"mean": (1 / 3,) * 3, "bgr": weights[::-1]}.get(fault, weights)
-    behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
-    seen = "seen = Identity(colour)" if fault == "alpha" else "seen = Add(shown, through)"
-    mode = "nearest" if fault == "nearest" else "linear"
-    header = '<ir_version: 8, opset_import: ["": 17]>'
-    before = parser.parse_model(f"""{header}
-        before (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small)
-        <int64[2] parts = {{3, 1}}, float[3] weights = {{{", ".join(map(str, weights))}}}, float behind = {{{behind}}},
-         float full = {{255.0}}, float unit = {{1.0}}, int64[1] last = {{2}}, int64[2] front = {{0, 1}},
-         int64[1] second = {{1}}, int64[4] sizes = {{1, 1, 28, 28}}> {{
-            numbers = Cast<to = 1>(rgba)
-            colour, raw = Split<axis = 2>(numbers, parts)
-            alpha = Div(raw, full)
-            shown = Mul(colour, alpha)
-            open = Sub(unit, alpha)
-            through = Mul(open, behind)
-            {seen}
-            weighted = Mul(seen, weights)
-            grey = ReduceSum<keepdims = 0>(weighted, last)
-            four = Unsqueeze(grey, front)
-            resized = Resize<mode = "{mode}">(four, , , sizes)
-            flat = Squeeze(resized, second)
-            whole = Round(flat)
-            small = Cast<to = 2>(whole)
-        }}""")
-    score = "probability = Identity(result)" if end == "scores" else "probability = Softmax<axis = 1>(result)"
-    label = "ArgMin" if end == "smallest" else "ArgMax"
-    after = parser.parse_model(f"""{header}
-        after (float[batch, 10] result) => (int64[batch] label, float[batch, 10] probability) {{
-            {score}
-            label = {label}<axis = 1, keepdims = 0>(result)
-        }}""")
-    core = compose.add_prefix(built(who), "scroll_", rename_inputs=False, rename_outputs=False)
-    front = compose.merge_models(before, core, io_map=[("small", "pixels")])
-    return compose.merge_models(front, after, io_map=[("logits", "result")])
-
-
-@pytest.mark.parametrize("who", [*STUDENTS, "bob", "dora"])
+@each_operator
 def test_page(who):
     accepted("10.6", page(who), who)
 
 
 @pytest.mark.parametrize("fault", ch10._PAGE_FAULTS)
 def test_wrong_page(fault):
-    assert ch10._PAGE_FAULTS[fault] in failed("10.6", page("dora", fault), "dora")
+    # On a tone curve of a few levels, what Cast cuts off is hardly seen.
+    who = "bob" if fault == "cut off" else "dora"
+    assert ch10._PAGE_FAULTS[fault] in failed("10.6", page(who, fault), who)
+
+
+def test_int8_on_a_page():
+    assert "take work/10.3.onnx" in failed("10.6", page("dora", scroll=int8("dora")), "dora")
+
+
+def test_page_that_does_not_load():
+    model = page("ada")
+    model.graph.node[0].domain = "nobody"
+    model.opset_import.add(domain="nobody", version=1)
+    assert "does not load" in failed("10.6", model)
 
 
 def test_scores_on_a_page():
@@ -474,10 +502,11 @@ def test_page_of_one_size():
 
 
 @each_operator
-def test_facts_are_measured(who):
+def test_facts_are_measured(who, monkeypatch):
+    monkeypatch.setattr(ch10, "_MEASURED", 300)
     facts = task("10.1").measure(built(who), params("10.1", who))
     assert facts["same answers"] == "100.00%"
-    assert float(facts["right of 2,000 photographs, Scroll"].rstrip("%")) > 88
+    assert float(facts["right of 300 photographs, Scroll"].rstrip("%")) > 88
     wrong = task("10.1").measure(built(who, "always as it is"), params("10.1", who))
     assert float(wrong["same answers"].rstrip("%")) < 70
     assert facts["nodes"] == str(len(built(who).graph.node))

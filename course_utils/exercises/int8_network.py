@@ -24,6 +24,7 @@ from .examine import has_io, is_sound, numpy_source
 
 CONVS = 15
 _LARGEST = 64 * 64 * 9  # numbers in the weight of the largest convolution
+_TINY = 100  # numbers in a weight that no network needs
 _FEW = 10_000  # more than all the rest of the network stores: biases, scales, the last layer
 
 
@@ -135,7 +136,10 @@ def opened(
         return None
     criteria.add("ONNX Runtime loads the model", True, "")
     weights = _int8_weights(running.graph)
-    beside = sum("Conv" in node.op_type for node in running.graph.node) - len(weights)
+    small = {
+        t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY
+    }  # such as one that cuts windows out
+    beside = sum("Conv" in n.op_type and not small & set(n.input[1:2]) for n in running.graph.node) - len(weights)
     numbers = _numbers(running.graph, weights)
     hint = _float_cause(model, len(weights), least)
     if len(weights) >= least:

@@ -162,6 +162,7 @@ _CAMERAS: dict[str, Callable[[np.ndarray, Params, np.random.Generator], np.ndarr
 
 # The graph
 
+OF_ONE_OPERATOR = {"everywhere": "median", "zeros": "median", "not clamped": "kthvalue"}
 FAULTS = {
     "always as it is": "Photographs on white paper are treated like the others: the decision is frozen.",
     "always negative": "Every photograph is turned into its negative: the decision is frozen.",
@@ -171,6 +172,9 @@ FAULTS = {
     "rank": "The repaired light is nearly right: the operator picks a neighbour. Does it count from 0 or from 1?",
     "far rank": "The operator of the repair picks the wrong one of the sorted values.",
     "not repaired": "The light is not repaired.",
+    "everywhere": "Every pixel has become the median of its neighbours: only dead ones should, and the others stay.",
+    "zeros": "The photograph is continued with zeros: the padding of the repair is mode reflect.",
+    "not clamped": "The repaired light goes below 0 and above 1: the clamp is missing.",
     "not normalised": "Mean and deviation are not applied.",
     "order": "The scores are right, in the wrong order: take the classes in the order of self.order.",
     "no order": "The scores are in the order of the network: self.order is missing.",
@@ -208,7 +212,7 @@ def built(p: Params, fault: str = "") -> onnx.ModelProto:
     number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
     light = graph.add("Div", [number, 255.0], "light")
     if fault != "not repaired":
-        light = _REPAIRS[p["operator"]](graph, light, p, {"rank": 1, "far rank": 3}.get(fault, 0))
+        light = _REPAIRS[p["operator"]](graph, light, p, fault)
     axis = _EDGES[p["edge"]][1]
     edge = graph.add("Gather", [light, [0, 27]], "edge", axis=3 - axis if fault == "other edge" else axis)
     axes = [0, 1, 2] if fault == "one for all" else [1, 2]
@@ -256,8 +260,8 @@ def _inject(nodes: list[onnx.NodeProto], fault: str, seed: int) -> None:
         next(a for a in node.attribute if a.name == "pads").ints[:] = [0, 0, 2, 2]
 
 
-def _stretched(graph: _Graph, light: str, p: Params, off: int) -> str:
-    k = p["strength"] + (off if off < 2 else 100)
+def _stretched(graph: _Graph, light: str, p: Params, fault: str) -> str:
+    k = p["strength"] + {"rank": 1, "far rank": 100}.get(fault, 0)
     flat = graph.add("Reshape", [light, [0, -1]], "in_a_row")
     for name, largest in (("low", 0), ("high", 1)):
         graph.nodes.append(
@@ -268,34 +272,41 @@ def _stretched(graph: _Graph, light: str, p: Params, off: int) -> str:
         graph.add("Unsqueeze", [one, [2]], name)
     span = graph.add("Add", [graph.add("Sub", ["high", "low"], "difference"), 0.01], "span")
     scaled = graph.add("Div", [graph.add("Sub", [light, "low"], "above_low"), span], "scaled")
-    return graph.add("Clip", [scaled, 0.0, 1.0], "repaired")
+    return scaled if fault == "not clamped" else graph.add("Clip", [scaled, 0.0, 1.0], "repaired")
 
 
-def _healed(graph: _Graph, light: str, p: Params, off: int) -> str:
+def _healed(graph: _Graph, light: str, p: Params, fault: str) -> str:
     # Each pixel beside its eight neighbours: every row with those above and below it, then the same for columns.
     three = np.pad(np.arange(_SIDE), 1, mode="reflect")[np.arange(_SIDE)[:, None] + np.arange(3)].ravel()
-    rows = graph.add("Gather", [light, three], "rows_of_three", axis=1)
+    source = light
+    if fault == "zeros":
+        source = graph.add("Pad", [light, [0, 1, 1, 0, 1, 1]], "with_zeros")
+        three = (np.arange(_SIDE)[:, None] + np.arange(3)).ravel()
+    rows = graph.add("Gather", [source, three], "rows_of_three", axis=1)
     around = graph.add("Gather", [rows, three], "threes", axis=2)
     nine = graph.add("Reshape", [around, [-1, _SIDE, 3, _SIDE, 3]], "three_by_three")
     nine = graph.add("Transpose", [nine], "around", perm=[0, 1, 3, 2, 4])
     nine = graph.add("Reshape", [nine, [-1, _SIDE, _SIDE, 9]], "nine")
     graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
     graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
-    median = graph.add("Gather", ["sorted", 4 - off], "median", axis=3)
+    middle = 4 - {"rank": 1, "far rank": 3}.get(fault, 0)
+    median = graph.add("Gather", ["sorted", middle], "median", axis=3)
+    if fault == "everywhere":
+        return median
     black, white = (graph.add("Equal", [light, value], name) for name, value in (("black", 0.0), ("white", 1.0)))
     return graph.add("Where", [graph.add("Or", [black, white], "dead"), median, light], "repaired")
 
 
-def _unbent(graph: _Graph, light: str, p: Params, off: int) -> str:
+def _unbent(graph: _Graph, light: str, p: Params, fault: str) -> str:
     k = p["strength"]
-    levels = ((np.arange(k) + 0.5 + off) / k) ** p["gamma"]
+    levels = ((np.arange(k) + 0.5 + {"rank": 1, "far rank": 3}.get(fault, 0)) / k) ** p["gamma"]
     above = graph.add("Greater", [graph.add("Unsqueeze", [light, [3]], "one_by_one"), levels], "above")
     ones = graph.add("Cast", [above], "ones", to=TensorProto.FLOAT)
     count = graph.add("ReduceSum", [ones, [3]], "count", keepdims=0)
     return graph.add("Div", [count, float(k)], "repaired")
 
 
-_REPAIRS: dict[str, Callable[[_Graph, str, Params, int], str]] = {
+_REPAIRS: dict[str, Callable[[_Graph, str, Params, str], str]] = {
     "kthvalue": _stretched,
     "median": _healed,
     "searchsorted": _unbent,

@@ -78,7 +78,7 @@ k = p["strength"]
 class Ready(Scroll):
     def forward(self, pixels):
         light = self.repaired(pixels.float() / 255)
-        edge = light[:, :, :: 28 - 1] if p["edge"] == "columns" else light[:, :: 28 - 1]
+        edge = light[:, :, ::27] if p["edge"] == "columns" else light[:, ::27]
         negative = 1 - light
         if p["mirrored"]:
             negative = negative.flip(2)
@@ -197,14 +197,14 @@ cu.check("10.2", "work/10.2.json")
 # %% [markdown]
 # Write `work/10.3.onnx`. It computes what `work/10.1.onnx` computes, and
 #
-# - it has standard operators only, no functions, at most `most_nodes` nodes, and an opset of at most `opset`,
+# - it has standard operators only, no model-local functions, at most `most_nodes` nodes, and an opset of at most `opset`,
 # - it has at most `most_bytes` bytes, and carries no notes of the exporter, which name files of your machine,
 # - its `metadata_props` hold two entries: `version`, as given, and `classes`, a JSON list of the ten names of
 #   `cu.CLASS_NAMES` in the order of **your** scores.
 #
 # > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the session
-# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. Lesson 01 says how
-# to clear notes.
+# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. Lesson 01 says
+# > how to clear notes.
 
 # %%
 # Task 10.3: optimise, describe, and save the model
@@ -241,10 +241,11 @@ cu.check("10.3", "work/10.3.onnx")
 # %% [markdown]
 # Write `work/10.4.onnx`, with the same input and output. All 15 convolutions run in int8, with uint8 activations. What comes
 # before the network stays in float. The file has at most `most_bytes`, and of a hundred photographs it gets at most `points`
-# fewer right than `Scroll`. For the calibration use the photographs in `calibration.npz`.
+# fewer right than `Scroll`. For the calibration use the photographs in `calibration.npz`, which lies in `calibration_file`.
 #
 # > **Hint** The defaults of `quantize_static` are made for other processors, and QDQ is not the smallest format. Left alone, it
-# > quantizes the repair of the light, too: the list of the nodes shows it.
+# > may quantize the repair of the light, too: the list of the nodes shows it. An operator of the network, such as `Add`, may also
+# > stand before it, so nodes are safer to name than operators: `nodes_to_exclude`.
 
 # %%
 # Task 10.4: calibrate, quantize, measure, and save the model
@@ -384,7 +385,7 @@ cu.check("10.5", "work/10.5.json")
 #    white is 255.
 # 2. Grey is a weighted sum of red, green, blue: 0.299, 0.587, 0.114 in Rec. 601, and 0.2126, 0.7152, 0.0722 in Rec. 709.
 # 3. `Resize` to 28 × 28 with the mode `linear`, all other attributes as they are by default.
-# 4. `Round`, then `Cast` to uint8: these are the pixels for your scroll.
+# 4. `Round`, then `Cast` to uint8: these are the pixels for your scroll, the one in float from `work/10.3.onnx`.
 # 5. A softmax over the scores gives `probability`, the position of the largest is `label`.
 #
 # > **Hint** `Resize` wants four dimensions and gets the new size as its fourth input: `Resize<mode = "linear">(x, , , sizes)`.
@@ -441,13 +442,14 @@ onnx.save(page, "work/10.6.onnx")
 cu.check("10.6", "work/10.6.onnx")
 
 # %% [markdown]
-# Now see it live: this writes your page. With the course's browser files (`make book` brings them) it is opened in a real
-# browser, and the network is cut off before it predicts.
+# Now see it live: this writes your page to `work/quest_page`. With the course's browser files (`make book` brings them) it is
+# opened in a real browser, and the network is cut off before it predicts. To use it yourself, run
+# `python -m http.server --directory work/quest_page --bind 127.0.0.1` beside this notebook, and open the address it prints.
 
 # %%
 if Path("work/10.6.onnx").exists():
     names = [cu.CLASS_NAMES[i] for i in scroll.order]
-    cu.quest_page("work/10.6.onnx", photos[:6], names)
+    print(cu.quest_page("work/10.6.onnx", photos[:6], names))
 
 # %% [markdown]
 # ## Hand in

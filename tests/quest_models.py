@@ -1,0 +1,62 @@
+"""Models of the capstone that need no exporter: a student's scroll, and the same with a page's canvas in front."""
+
+from __future__ import annotations
+
+import onnx
+from answers import params
+from onnx import compose, parser
+
+from course_utils.exercises import ch10, quest
+
+
+def built(who: str, fault: str = "") -> onnx.ModelProto:
+    """As a student's own: with other names than in the file of task 10.2."""
+    model = quest.built(params("10.1", who), fault)
+    return compose.add_prefix(model, "own_", rename_inputs=False, rename_outputs=False)
+
+
+def page(who: str, fault: str = "", end: str = "probability", scroll: onnx.ModelProto | None = None) -> onnx.ModelProto:
+    """What task 10.6 asks for. fault: one of `ch10._PAGE_FAULTS`. scroll: what is inside, instead of `built(who)`."""
+    p = params("10.6", who)
+    weights = ch10._GREYS[p["grey"]]
+    if fault == "weights":
+        weights = next(w for name, w in ch10._GREYS.items() if name != p["grey"])
+    weights = {"mean": (1 / 3,) * 3, "bgr": weights[::-1]}.get(fault, weights)
+    behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
+    seen = "seen = Identity(colour)" if fault == "alpha" else "seen = Add(shown, through)"
+    mode = {"nearest": '"nearest"', "antialias": '"linear", antialias = 1'}.get(fault, '"linear"')
+    whole = "Identity" if fault == "cut off" else "Round"
+    core = compose.add_prefix(scroll or built(who), "scroll_", rename_inputs=False, rename_outputs=False)
+    if not scroll:
+        core = onnx.version_converter.convert_version(core, 18)
+    opset = next(o.version for o in core.opset_import if not o.domain)
+    header = f'<ir_version: {core.ir_version}, opset_import: ["": {opset}]>'
+    before = parser.parse_model(f"""{header}
+        before (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small)
+        <int64[2] parts = {{3, 1}}, float[3] weights = {{{", ".join(map(str, weights))}}}, float behind = {{{behind}}},
+         float full = {{255.0}}, float unit = {{1.0}}, int64[1] last = {{2}}, int64[2] front = {{0, 1}},
+         int64[1] second = {{1}}, int64[4] sizes = {{1, 1, 28, 28}}> {{
+            numbers = Cast<to = 1>(rgba)
+            colour, raw = Split<axis = 2>(numbers, parts)
+            alpha = Div(raw, full)
+            shown = Mul(colour, alpha)
+            open = Sub(unit, alpha)
+            through = Mul(open, behind)
+            {seen}
+            weighted = Mul(seen, weights)
+            grey = ReduceSum<keepdims = 0>(weighted, last)
+            four = Unsqueeze(grey, front)
+            resized = Resize<mode = {mode}>(four, , , sizes)
+            flat = Squeeze(resized, second)
+            whole = {whole}(flat)
+            small = Cast<to = 2>(whole)
+        }}""")
+    score = "probability = Identity(result)" if end == "scores" else "probability = Softmax<axis = 1>(result)"
+    label = "ArgMin" if end == "smallest" else "ArgMax"
+    after = parser.parse_model(f"""{header}
+        after (float[batch, 10] result) => (int64[batch] label, float[batch, 10] probability) {{
+            {score}
+            label = {label}<axis = 1, keepdims = 0>(result)
+        }}""")
+    front = compose.merge_models(before, core, io_map=[("small", "pixels")])
+    return compose.merge_models(front, after, io_map=[("logits", "result")])
