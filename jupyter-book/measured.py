@@ -71,8 +71,8 @@ def page(record: dict[str, Any], written: list[str]) -> str:
         rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]
         parts += [
             "## The notebooks themselves",
-            "From start to end, the start of the kernel included; the peak of resident memory, added up over all "
-            "processes that a notebook starts.",
+            "From start to end, the start of the kernel included; the peak of memory, added up over all "
+            "processes that a notebook starts. What they share is counted once, where the system tells.",
             _table(["notebook", "time", "memory"], rows),
         ]
     return "\n\n".join(parts) + "\n"
