@@ -299,7 +299,8 @@ pd.Series(said, name="the traced file").to_frame()
 # %% [markdown]
 # It is right for what it was traced with, and for nothing else: the decision is frozen, and so is the loop. The file
 # declares a free batch all the same. Without the groups above, you would find out from your users.
-#
+
+# %% [markdown]
 # ## Diagnosis
 #
 # Now that the numbers are right, is the file fit to leave the house?
@@ -319,7 +320,8 @@ assert not has_sqrt
 # %% [markdown]
 # `Sqrt` is not there, although we spelled it out: the middle of a photograph is always at the same place, so the exporter
 # has computed the fading once and for all. What remains to do are the notes, which name files of this machine.
-#
+
+# %% [markdown]
 # ## Ready to ship
 #
 # A model outlives the people who know it. So we write into the file what it is: its version, and what the ten scores mean.
@@ -656,7 +658,8 @@ seen and pd.Series(seen, name="in the browser").to_frame()
 # %% [markdown]
 # To use it yourself, with a photograph from your own camera: run
 # `python -m http.server --directory work/quest_page --bind 127.0.0.1` beside this notebook, and open the address it prints.
-#
+
+# %% [markdown]
 # ## Your quest
 #
 # Your scroll is another one: another camera with another fault, repaired by another operator without a translation; another
@@ -674,7 +677,8 @@ seen and pd.Series(seen, name="in the browser").to_frame()
 #
 # At the end, `cu.report_card()` checks all your answers of the course anew, and writes one page for you to keep: what you
 # did, what was measured on your files, and, when all six are right, the seal.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - First the truth: write down what the model answers today. Each step is compared with that, not with the step before.

@@ -128,8 +128,9 @@ cu.node_table(theirs)[["name", "op", "inputs", "outputs"]]
 #
 # Write both into `work/10.2.json`.
 #
-# > **Hint** Any tensor of a graph can become an output: `model.graph.output.append(onnx.ValueInfoProto(name="light"))`. Compare
-# > with PyTorch from the top. `onnx.utils.extract_model` cuts the network out, and `cu.parity` compares it with `scroll.network`.
+# > **Hint** Any tensor of a graph can become an output: append `onnx.ValueInfoProto(name="light")` to `model.graph.output`.
+# > Compare with PyTorch from the top. `onnx.utils.extract_model` cuts the network out, and `cu.parity` compares it with
+# > `scroll.network`.
 
 # %%
 # Task 10.2: find the node, count the answers, and write both
