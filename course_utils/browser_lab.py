@@ -210,8 +210,9 @@ def fastest(call: Callable[[], object], runs: int) -> float:
     return min(times)
 
 
-def main() -> None:
-    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(visit: Callable[[Path], dict[str, Any]] = visit, about: str | None = __doc__) -> None:
+    """The command line of a visit: a folder in, JSON out."""
+    parse = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("folder", type=Path)
     print(json.dumps(visit(parse.parse_args().folder)))
 

@@ -8,7 +8,6 @@ the standard output.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .browser_lab import FLAGS, WEB_FILES, browser, missing, npm_package, run_visit, served
+from .browser_lab import FLAGS, WEB_FILES, browser, main, missing, npm_package, run_visit, served
 from .errors import CourseError
 from .graphs import type_text
 from .onnx_files import Model, as_model
@@ -134,11 +133,5 @@ def visit(folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("folder", type=Path)
-    print(json.dumps(visit(parse.parse_args().folder)))
-
-
 if __name__ == "__main__":
-    main()
+    main(visit, __doc__)

@@ -18,7 +18,7 @@ from onnx import helper
 
 from ..graphs import op_histogram
 from . import Criteria, Criterion, Params, Task
-from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .examine import computes, has_io, is_sound, is_whole, numpy_source, wants_keys
 from .handouts import x_to_y
 
 CPU = "CPUExecutionProvider"
@@ -97,9 +97,9 @@ def _check_placement(answer: Any, p: Params, rng: Random) -> list[Criterion]:
         own = _crossings(p, got)
     criteria.add(
         "crossings counts the connections between nodes on different providers",
-        _is_whole(crossings) and crossings == _crossings(p, right),
+        is_whole(crossings) and crossings == _crossings(p, right),
         "It is not a whole number."
-        if not _is_whole(crossings)
+        if not is_whole(crossings)
         else "It fits your placement, so the placement is what is wrong."
         if crossings == own
         else "Take each input of each node that another node has made, and count those with two different providers. "
@@ -249,7 +249,7 @@ def _rows(arguments: Mapping[str, Any]) -> object:
     """First dimension of a node's first input, as the profile has it; None where it has none."""
     try:
         (shape,) = arguments["input_type_shape"][0].values()
-        return shape[0] if _is_whole(shape[0]) else None
+        return shape[0] if is_whole(shape[0]) else None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
 
@@ -350,7 +350,7 @@ def _known(options: dict, config: dict, free: dict, criteria: Criteria) -> bool:
     numbers = {name: value for name, value in options.items() if name.endswith("_num_threads")}
     fine &= criteria.add(
         "numbers of threads are whole numbers from 0 to 64",
-        all(_is_whole(value) and 0 <= value <= 64 for value in numbers.values()),
+        all(is_whole(value) and 0 <= value <= 64 for value in numbers.values()),
         f"They are {numbers}.",
     )
     flags = {name: v for name, v in options.items() if name not in numbers and name != "graph_optimization_level"}
@@ -361,7 +361,7 @@ def _known(options: dict, config: dict, free: dict, criteria: Criteria) -> bool:
     )
     return fine & criteria.add(
         "free dimensions have a size from 1 to 1000",
-        all(isinstance(name, str) and _is_whole(size) and 1 <= size <= 1000 for name, size in free.items()),
+        all(isinstance(name, str) and is_whole(size) and 1 <= size <= 1000 for name, size in free.items()),
         f"They are {free}: name of the dimension → whole number.",
     )
 
@@ -413,7 +413,7 @@ def _within_limits(
             else f"Your number is {p['rows']}."
         ),
     )
-    rows = p["rows"] if fixed or not _is_whole(shape[0]) else shape[0]
+    rows = p["rows"] if fixed or not is_whole(shape[0]) else shape[0]
     feed = {"x": numpy_source(rng).normal(size=(rows, 3, 6, 6)).astype(np.float32)}
     got = options.get("graph_optimization_level", "ORT_ENABLE_ALL")
     ran = {level: _nodes_that_ran(model, _at_level(level), feed) for level in (p["level"], got)}
@@ -627,10 +627,6 @@ def _check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
 
 
 # What the tasks share
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 TASKS = (

@@ -20,8 +20,9 @@ from ..errors import CourseError
 from ..quantization import quantized_operators
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task, quest
-from .examine import has_io, is_sound, numpy_source, wants_keys
-from .int8_network import CONVS, opened, signed_activations
+from .examine import has_io, is_sound, is_whole, numpy_source, wants_keys
+from .hospital import inner_nodes
+from .int8_network import CONVS, has_uint8_activations, opened
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
 _CLOSE = {"atol": 2e-3, "rtol": 1e-3}
@@ -54,8 +55,6 @@ def _cause(p: Params, got: np.ndarray | str, photos: np.ndarray) -> str:
         wrong = quest.answers(p, photos, fault)
         if not np.allclose(wrong, right, **_CLOSE) and np.allclose(got, wrong, **_CLOSE):
             return sentence
-    if _same(got[:, np.argsort(p["order"])], quest.answers(p, photos)[:, np.argsort(p["order"])][:, ::-1]):
-        return "The scores are in reverse order."
     delta = float(np.abs(got - right).max())
     return (
         f"The largest difference is {delta:.3g}. Compare the tensors on the way with those of Scroll, as in task 10.2."
@@ -188,12 +187,8 @@ def _check_diagnosis(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     hint = f"Compare argmax of both on all {len(right)} photographs of practice.npz, in one batch."
     if number == int((~np.isclose(right, wrong, **_CLOSE).all(1)).sum()):
         hint = "So many have other scores. Count those whose answer, the largest score, is another."
-    criteria.add("the number of answers that differ", _is_whole(number) and number == count, hint)
+    criteria.add("the number of answers that differ", is_whole(number) and number == count, hint)
     return criteria
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # 10.3: ready to ship
@@ -219,7 +214,7 @@ def _check_shipping(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     if not _is_scroll(model, p, rng, criteria):
         return criteria
     opsets = {o.domain: o.version for o in model.opset_import}
-    foreign = sorted({node.domain for node in _all_nodes(model.graph) if node.domain not in ("", "ai.onnx")})
+    foreign = sorted({node.domain for node in _all_nodes(model) if node.domain not in ("", "ai.onnx")})
     criteria.add(
         "all operators are standard ones, in the graph itself",
         not foreign and not model.functions,
@@ -232,7 +227,7 @@ def _check_shipping(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         opset <= p["opset"],
         f"It is {opset}: export with opset_version={p['opset']}.",
     )
-    count = sum(1 for _ in _all_nodes(model.graph))
+    count = len(_all_nodes(model))
     criteria.add(
         f"it has at most {p['most_nodes']} nodes",
         count <= p["most_nodes"],
@@ -284,18 +279,14 @@ def _json(text: str) -> Any:
         return None
 
 
-def _all_nodes(graph: onnx.GraphProto) -> Any:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _all_nodes(inner)
+def _all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [*model.graph.node, *inner_nodes(model)]
 
 
 def _notes(model: onnx.ModelProto) -> list[str]:
     """Keys of notes that an exporter left at nodes and values."""
-    found = [entry.key for node in _all_nodes(model.graph) for entry in node.metadata_props]
-    found += [f"the doc_string of {node.name}" for node in _all_nodes(model.graph) if node.doc_string]
+    found = [entry.key for node in _all_nodes(model) for entry in node.metadata_props]
+    found += [f"the doc_string of {node.name}" for node in _all_nodes(model) if node.doc_string]
     return found + [entry.key for value in model.graph.value_info for entry in value.metadata_props]
 
 
@@ -311,14 +302,10 @@ def _draw_budget(rng: Random) -> Params:
 
 def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    if opened(model, CONVS, criteria, source="pixels", kind="uint8") is None:
+    running = opened(model, CONVS, criteria, source="pixels", kind="uint8")
+    if running is None:
         return criteria
-    signed = signed_activations(model)
-    criteria.add(
-        "activations are uint8",
-        not signed,
-        f"{signed} tensors are int8. x86 has no fast kernels for that: activation_type=QuantType.QUInt8.",
-    )
+    has_uint8_activations(model, running, criteria)
     size = len(model.SerializeToString())
     criteria.add(
         f"the file has at most {p['most_bytes']:,} bytes",
@@ -436,7 +423,7 @@ def _check_server(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria, right = Criteria(), _requests(p)
     if not wants_keys(answer, set(right), criteria):
         return criteria
-    odd = [key for key, got in answer.items() if not isinstance(got, dict) or not _is_whole(got.get("status"))]
+    odd = [key for key, got in answer.items() if not isinstance(got, dict) or not is_whole(got.get("status"))]
     if not criteria.add(
         "each request has a status",
         not odd,
@@ -458,7 +445,7 @@ def _check_server(answer: Any, p: Params, rng: Random) -> list[Criterion]:
 
 
 def _label_cause(said: Any, labels: list[int], p: Params) -> str:
-    if not isinstance(said, list) or len(said) != len(labels) or not all(map(_is_whole, said)):
+    if not isinstance(said, list) or len(said) != len(labels) or not all(map(is_whole, said)):
         return f"Write a list with one whole number for each of the {len(labels)} photographs."
     if said == [p["order"][i] for i in labels]:
         return "These are the classes of Fashion-MNIST: the label is the position of the largest score."
@@ -624,7 +611,7 @@ def _measured(model: onnx.ModelProto, p: Params) -> dict[str, str]:
 
 def _file_facts(model: onnx.ModelProto, p: Params | None = None) -> dict[str, str]:
     opset = next((str(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), "none")
-    nodes = sum(1 for _ in _all_nodes(model.graph))
+    nodes = len(_all_nodes(model))
     return {"nodes": str(nodes), "opset": opset, "size": f"{len(model.SerializeToString()) / 1000:,.0f} kB"}
 
 

@@ -92,3 +92,8 @@ def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
         got == keys,
         f"It has {', '.join(sorted(map(str, got))) or 'none'}: write a dict with exactly those keys.",
     )
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value of a JSON answer is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from ..data import FASHION_MEAN, FASHION_STD
 from . import Criteria, Criterion, Params
-from .examine import wants_keys
+from .examine import is_whole, wants_keys
 from .handouts import x_to_y
 
 # 7.1: quantize by hand
@@ -63,11 +63,11 @@ def check_by_hand(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     got = answer["scale"]
     criteria.add("the scale", _is_number(got) and np.float32(got) == np.float32(scale), _scale_cause(got, p))
     got = answer["zero_point"]
-    criteria.add("the zero point", _is_whole(got) and got == zero, _zero_cause(got, p))
+    criteria.add("the zero point", is_whole(got) and got == zero, _zero_cause(got, p))
     got = answer["integers"]
     if criteria.add(
         "integers is a list of 12 whole numbers",
-        isinstance(got, list) and len(got) == len(whole) and all(map(_is_whole, got)),
+        isinstance(got, list) and len(got) == len(whole) and all(map(is_whole, got)),
         "Write 12 Python ints, in the order of the values: [int(n) for n in …].",
     ):
         cause = next((why for kind, why in _WHOLE_CAUSES.items() if got == by_hand(p, kind)[2]), "")
@@ -99,7 +99,7 @@ def _scale_cause(got: object, p: Params) -> str:
 
 def _zero_cause(got: object, p: Params) -> str:
     zero = by_hand(p)[1]
-    if not _is_whole(got):
+    if not is_whole(got):
         return "The zero point is a whole number: write one Python int."
     if got == -zero:
         return "The sign is wrong: low must become 0, so the zero point is -low / scale."
@@ -121,10 +121,6 @@ def _back_cause(got: list[float], p: Params) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # 7.4: which data was it calibrated with?

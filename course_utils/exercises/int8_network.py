@@ -105,12 +105,7 @@ def check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     running = opened(model, CONVS, criteria)
     if running is None:
         return criteria
-    signed = max(signed_activations(model), signed_activations(running))
-    criteria.add(
-        "activations are uint8",
-        not signed,
-        f"{signed} tensors are int8. x86 has no fast kernels for that: activation_type=QuantType.QUInt8.",
-    )
+    has_uint8_activations(model, running, criteria)
     size = len(model.SerializeToString())
     criteria.add(f"the file has at most {p['most_bytes']:,} bytes", size <= p["most_bytes"], _size_cause(model, size))
     _is_accurate(model, p, 1500, rng, criteria, _accuracy_cause)
@@ -178,7 +173,17 @@ def _numbers(graph: onnx.GraphProto, without: set[str]) -> int:
     return found
 
 
-def signed_activations(model: onnx.ModelProto) -> int:
+def has_uint8_activations(model: onnx.ModelProto, running: onnx.ModelProto, criteria: Criteria) -> bool:
+    """Add: no activation is int8, neither in the model as handed in nor in the graph that runs."""
+    signed = max(_signed_activations(model), _signed_activations(running))
+    return criteria.add(
+        "activations are uint8",
+        not signed,
+        f"{signed} tensors are int8. x86 has no fast kernels for that: activation_type=QuantType.QUInt8.",
+    )
+
+
+def _signed_activations(model: onnx.ModelProto) -> int:
     kind = {t.name: t.data_type for t in model.graph.initializer}
     zeros = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2}
     zeros |= {n.input[7] for n in model.graph.node if n.op_type == "QLinearConv" and len(n.input) > 7}
@@ -193,7 +198,7 @@ def _float_cause(model: onnx.ModelProto, count: int, least: int) -> str:
         return before + "This is a float model: there is no quantized node in it."
     if "ConvInteger" in operators:
         return before + "ConvInteger comes from quantize_dynamic: use quantize_static."
-    if signed_activations(model):
+    if _signed_activations(model):
         return before + "Activations are int8, and x86 has kernels for uint8: give activation_type=QuantType.QUInt8."
     if count and least < CONVS:
         return before + "Leave only those two in float between which the wide channel lies."
