@@ -6,13 +6,27 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 # Tests run side by side, and torch's threads wait for each other by spinning: one each is much faster than all for all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Put back what `cu.setup()` changes for a whole process: the next test in it may count on something else."""
+    import matplotlib
+    import torch
+
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        yield
+    torch.set_num_threads(threads)
+    torch.random.set_rng_state(state)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
 
 import numpy as np
 import pytest
@@ -13,18 +12,6 @@ import course_utils as cu
 from course_utils import environment
 
 pytestmark = pytest.mark.usefixtures("folder", "nobody_known")
-
-
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    """Put back what setup() changes for a whole process."""
-    import matplotlib
-
-    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        yield
-    torch.set_num_threads(threads)
-    torch.random.set_rng_state(state)
 
 
 def draw():
