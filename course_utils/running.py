@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,8 @@ import onnxruntime as ort
 
 from .errors import CourseError
 from .onnx_files import Model, as_model
+
+SECONDS = 60  # what is run here takes milliseconds: more than this is a loop without an end
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
@@ -65,14 +68,32 @@ def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) ->
             )
 
 
-def run(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All outputs by name, after `check_feed`. Raises CourseError with ONNX Runtime's reason when the run itself fails."""
+def run(
+    session: ort.InferenceSession, feed: Mapping[str, np.ndarray], seconds: float = SECONDS
+) -> dict[str, np.ndarray]:
+    """All outputs by name, after `check_feed`. Raises CourseError with ONNX Runtime's reason when the run itself fails.
+
+    seconds: after them the run is stopped, between two nodes or two rounds of a `Loop`. While ONNX Runtime runs, a
+    kernel does not hear Jupyter's stop button.
+    """
     check_feed(session, feed)
     names = [o.name for o in session.get_outputs()]
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    alarm = threading.Timer(seconds, setattr, (options, "terminate", True))
+    alarm.daemon = True
+    alarm.start()
     try:
-        values = session.run(names, dict(feed))
+        values = session.run(names, dict(feed), options)
     except Exception as error:  # its exception classes derive from Exception alone
+        if options.terminate:
+            raise CourseError(
+                f"The run was stopped after {seconds:g} s. A Loop of this model goes on without an end, or the model is "
+                f"far too large for what is asked of it: look at each Loop's condition and at its number of rounds."
+            ) from None
         raise CourseError(f"ONNX Runtime stopped in the run: {str(error).strip().splitlines()[0]}") from None
+    finally:
+        alarm.cancel()
     return dict(zip(names, values, strict=True))
 
 

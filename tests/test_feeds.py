@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 
 import course_utils as cu
 from course_utils.running import run, run_all, session_for
@@ -85,3 +85,23 @@ def test_parity_inputs(inputs, sentence, model):
     with pytest.raises(cu.CourseError, match=sentence):
         cu.parity(Sum(), model, inputs)
     assert cu.parity(Sum(), model, [torch.ones(2, 3), torch.ones(2, 3)]).within
+
+
+ENDLESS = """
+    <ir_version: 10, opset_import: ["": 18]>
+    endless (float[N] x) => (float[N] y) {
+        rounds = Constant <value = int64 {9223372036854775807}> ()
+        on = Constant <value = bool {1}> ()
+        y = Loop (rounds, on, x) <body = round (int64 i, bool go, float[N] v) => (bool more, float[N] doubled) {
+            more = Identity (go)
+            doubled = Add (v, v)
+        }>
+    }
+"""
+
+
+def test_a_loop_without_an_end_is_stopped():
+    session = session_for(parser.parse_model(ENDLESS))
+    x = np.ones(3, np.float32)
+    with pytest.raises(cu.CourseError, match=r"stopped after 0\.5 s\. A Loop of this model goes on without an end"):
+        run(session, {"x": x}, seconds=0.5)
