@@ -10,23 +10,18 @@ import onnx
 import onnx.shape_inference
 import pytest
 import torch
+from answers import accepted, failed, given, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
 from torch import nn
 from torch.export import Dim
 
 import course_utils as cu
-from course_utils.checks import assess
-from course_utils.exercises import Params, personal_params, task
+from course_utils.exercises import Params, task
 from course_utils.exercises.ch04 import _kinds
 
 STUDENTS = ["ada", "grace@example.org", "s-1234567", "Жанна", "guest"]
-ADA = {f"4.{n}": personal_params(task(f"4.{n}"), "ada") for n in range(1, 7)}
-
-
-def hints(task_id: str, answer: object, student: str = "ada") -> str:
-    """The hints of all failed criteria, as one text; empty when the answer passes."""
-    return " ".join(f"[{c.what}] {c.hint}" for c in assess(task(task_id), answer, student) if not c.passed)
+ADA = {f"4.{n}": params(f"4.{n}", "ada") for n in range(1, 7)}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,7 @@ def any_batch(free: ModelProto, p: Params, **dims: str | int) -> ModelProto:
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_any_batch_passes(free: ModelProto, student: str) -> None:
-    assert hints("4.1", any_batch(free, personal_params(task("4.1"), student)), student) == ""
+    accepted("4.1", any_batch(free, params("4.1", student)), student)
 
 
 @pytest.mark.parametrize(
@@ -92,23 +87,23 @@ def test_any_batch_passes(free: ModelProto, student: str) -> None:
     ],
 )
 def test_any_batch_mistakes(free: ModelProto, dims: dict, cause: str) -> None:
-    assert cause in hints("4.1", any_batch(free, ADA["4.1"], **dims))
+    assert cause in failed("4.1", any_batch(free, ADA["4.1"], **dims))
 
 
 def test_a_frozen_batch_is_refused_at_the_run(free: ModelProto) -> None:
-    assert "was fed shape" in hints("4.1", any_batch(free, ADA["4.1"], B=2))
+    assert "was fed shape" in failed("4.1", any_batch(free, ADA["4.1"], B=2))
 
 
 def test_any_batch_with_the_wrong_names(free: ModelProto) -> None:
     p = ADA["4.1"]
-    assert "Names and dtypes must be as the task says" in hints("4.1", any_batch(free, {**p, "input": "x"}))
+    assert "Names and dtypes must be as the task says" in failed("4.1", any_batch(free, {**p, "input": "x"}))
 
 
 def test_another_network(free: ModelProto) -> None:
     model = any_batch(free, ADA["4.1"])
     bias = next(t for t in model.graph.initializer if list(t.dims) == [10])
     bias.CopyFrom(numpy_helper.from_array(np.ones(10, np.float32), bias.name))
-    assert "the numbers differ from PyTorch's" in hints("4.1", model)
+    assert "the numbers differ from PyTorch's" in failed("4.1", model)
 
 
 # 4.2
@@ -120,7 +115,7 @@ def any_size(free: ModelProto, p: Params, **dims: str | int) -> ModelProto:
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_any_size_passes(free: ModelProto, student: str) -> None:
-    assert hints("4.2", any_size(free, personal_params(task("4.2"), student)), student) == ""
+    accepted("4.2", any_size(free, params("4.2", student)), student)
 
 
 class Pooled(nn.Module):
@@ -138,19 +133,19 @@ class Pooled(nn.Module):
 
 def test_any_size_mistakes(export: Callable[..., ModelProto], free: ModelProto) -> None:
     p = ADA["4.2"]
-    frozen = hints("4.2", any_size(free, p, H=28, W=28))
+    frozen = failed("4.2", any_size(free, p, H=28, W=28))
     assert "frozen at 28: name it" in frozen
     assert "It is refused: Input 'image' was fed shape" in frozen
     example, names = (torch.randn(2, 1, 28, 28),), ["image", "logits"]
     as_dims = {0: Dim(p["batch"]), 2: Dim(p["height"]), 3: Dim(p["width"])}
     window = Pooled(lambda maps: nn.functional.avg_pool2d(maps, 7))
     cornered = export("window", window, example, names, dynamic_shapes=(as_dims,))
-    assert "pooling a fixed window is something else" in hints("4.2", cornered)
+    assert "pooling a fixed window is something else" in failed("4.2", cornered)
     labels = {0: p["batch"], 2: p["height"], 3: p["width"]}
     resized = Pooled(lambda maps: maps.mean((2, 3)), resize=True)
-    assert "Resizing the picture" in hints("4.2", export("resize", resized, example, names, dynamic_shapes=(labels,)))
+    assert "Resizing the picture" in failed("4.2", export("resize", resized, example, names, dynamic_shapes=(labels,)))
     largest = Pooled(lambda maps: maps.amax((2, 3)))
-    assert "Even the size of the training differs" in hints(
+    assert "Even the size of the training differs" in failed(
         "4.2", export("max", largest, example, names, dynamic_shapes=(labels,))
     )
 
@@ -160,7 +155,7 @@ def test_any_size_mistakes(export: Callable[..., ModelProto], free: ModelProto) 
 
 def shared(student: str = "ada", length: tuple = ("L", "L"), keep: str = "", **changed: float) -> ModelProto:
     """By hand: exporting it for each mistake would take long. keep: a part that is left out."""
-    p = {**personal_params(task("4.3"), student), **changed}
+    p = {**params("4.3", student), **changed}
     first, second = (p["length"] if name == "L" else name for name in length)
     steps = [
         "weights = Cast<to = 1>(mask)" if keep != "mask" else "weights = Sigmoid(large)",
@@ -193,7 +188,7 @@ def shared(student: str = "ada", length: tuple = ("L", "L"), keep: str = "", **c
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_shared_passes(student: str) -> None:
-    assert hints("4.3", shared(student), student) == ""
+    accepted("4.3", shared(student), student)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +205,7 @@ def test_shared_passes(student: str) -> None:
     ],
 )
 def test_shared_mistakes(how: dict, cause: str) -> None:
-    assert cause in hints("4.3", shared(**how))
+    assert cause in failed("4.3", shared(**how))
 
 
 # 4.4
@@ -239,7 +234,7 @@ class Reader(nn.Module):
 
 
 def reader(export: Callable[..., ModelProto], form: str, shapes: dict, student: str = "ada") -> ModelProto:
-    p = personal_params(task("4.4"), student)
+    p = params("4.4", student)
     key = f"{form} {list(map(str, shapes.values()))} {student}"
     return export(key, Reader(form, **p), (torch.randn(2, p["length"], 6),), ["x", "y"], dynamic_shapes=(shapes,))
 
@@ -249,7 +244,7 @@ LABELS = {0: "batch", 1: "length"}
 
 @pytest.mark.parametrize("student", STUDENTS[:3])
 def test_reader_passes(export: Callable[..., ModelProto], student: str) -> None:
-    assert hints("4.4", reader(export, "sum", LABELS, student), student) == ""
+    accepted("4.4", reader(export, "sum", LABELS, student), student)
 
 
 @pytest.mark.parametrize(
@@ -263,21 +258,14 @@ def test_reader_passes(export: Callable[..., ModelProto], student: str) -> None:
     ],
 )
 def test_reader_mistakes(export: Callable[..., ModelProto], form: str, shapes: dict, cause: str) -> None:
-    assert cause in hints("4.4", reader(export, form, shapes))
+    assert cause in failed("4.4", reader(export, form, shapes))
 
 
 # 4.5
 
 
-def handed_out(student: str = "ada") -> ModelProto:
-    it = task("4.5")
-    assert it.given is not None
-    (model,) = it.given(personal_params(it, student)).values()
-    return model
-
-
 def fixed(student: str = "ada", infer: bool = True, outputs: bool = True, **sizes: int) -> ModelProto:
-    model, p = handed_out(student), personal_params(task("4.5"), student)
+    model, p = given("4.5", student), params("4.5", student)
     for name in ("batch", "length"):
         if name not in sizes or sizes[name]:
             make_dim_param_fixed(model.graph, name, sizes.get(name, p[name]))
@@ -291,11 +279,11 @@ def fixed(student: str = "ada", infer: bool = True, outputs: bool = True, **size
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_static_passes(student: str) -> None:
-    assert hints("4.5", fixed(student), student) == ""
+    accepted("4.5", fixed(student), student)
 
 
 def only_the_inputs() -> ModelProto:
-    model, p = handed_out(), ADA["4.5"]
+    model, p = given("4.5"), ADA["4.5"]
     for axis, name in enumerate(("batch", "length")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = p[name]
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = p["batch"]
@@ -311,7 +299,7 @@ def not_described() -> ModelProto:
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [
-        (handed_out, "is still a name"),
+        (lambda: given("4.5"), "is still a name"),
         (lambda: fixed(length=0), "'length' is still a name"),
         (lambda: fixed(infer=False), "a formula of a name is not replaced"),
         (only_the_inputs, "the inputs were changed by hand"),
@@ -321,7 +309,7 @@ def not_described() -> ModelProto:
     ],
 )
 def test_static_mistakes(answer: Callable[[], ModelProto], cause: str) -> None:
-    assert cause in hints("4.5", answer())
+    assert cause in failed("4.5", answer())
 
 
 # 4.6
@@ -331,12 +319,12 @@ def test_descriptions_without_a_shape_are_no_shapes() -> None:
     model = fixed()
     for value in model.graph.value_info:
         value.type.tensor_type.ClearField("shape")
-    assert "have no shape in the file" in hints("4.5", model)
+    assert "have no shape in the file" in failed("4.5", model)
 
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_suspects_pass(student: str) -> None:
-    assert hints("4.6", _kinds(personal_params(task("4.6"), student)), student) == ""
+    accepted("4.6", _kinds(params("4.6", student)), student)
 
 
 def test_each_suspect_is_what_it_is_said_to_be() -> None:
@@ -377,12 +365,12 @@ def test_the_answer_is_not_among_the_parameters() -> None:
 def test_suspects_mistakes(kind: str, said: object, cause: str) -> None:
     right = _kinds(ADA["4.6"])
     letter = next(name for name, value in right.items() if value == kind)
-    assert cause in hints("4.6", right | {letter: said})
+    assert cause in failed("4.6", right | {letter: said})
 
 
 @pytest.mark.parametrize("answer", [None, 3, "text", [], {"a": "free"}])
 def test_an_answer_of_another_form(answer: object) -> None:
-    assert "write a dict with exactly those keys" in hints("4.6", answer)
+    assert "write a dict with exactly those keys" in failed("4.6", answer)
 
 
 # Absurd artefacts
@@ -402,16 +390,16 @@ def scalar_model() -> ModelProto:
 @pytest.mark.parametrize("task_id", ["4.1", "4.2", "4.3", "4.4", "4.5"])
 @pytest.mark.parametrize("answer", [ModelProto, scalar_model], ids=["empty", "a single number"])
 def test_absurd_models_get_a_hint(task_id: str, answer: Callable[[], ModelProto]) -> None:
-    assert hints(task_id, answer()) != ""
+    failed(task_id, answer())
 
 
 def test_no_answer_of_another_student_passes(free: ModelProto) -> None:
-    grace = personal_params(task("4.5"), "grace@example.org")
+    grace = params("4.5", "grace@example.org")
     assert (grace["batch"], grace["length"]) != (ADA["4.5"]["batch"], ADA["4.5"]["length"])
-    assert hints("4.5", fixed("grace@example.org")) != ""
-    assert hints("4.3", shared("grace@example.org")) != ""
+    failed("4.5", fixed("grace@example.org"))
+    failed("4.3", shared("grace@example.org"))
 
 
 def test_nothing_is_written_beside_the_notebook(folder: Path) -> None:
-    hints("4.5", fixed())
+    accepted("4.5", fixed())
     assert list(folder.iterdir()) == []
