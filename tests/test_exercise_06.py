@@ -12,7 +12,7 @@ from onnx import ModelProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
 
 import course_utils as cu
-from course_utils.exercises import ch06, task, tasks_of
+from course_utils.exercises import attention_fusion, batchnorm_folding, ch06, fusion_models, task, tasks_of
 
 STUDENTS = ["ada", "grace@example.org", "s-1234567", "Жанна", "guest"]
 
@@ -81,7 +81,7 @@ def traced(student: str = "ada") -> dict[str, Any]:
 
 
 def attention(student: str = "ada") -> ModelProto:
-    return ch06._attention(params("6.5", student), "")
+    return attention_fusion.attention(params("6.5", student), "")
 
 
 RIGHT = {"6.1": folded, "6.2": tidy, "6.3": reasons, "6.4": traced, "6.5": attention}
@@ -130,7 +130,7 @@ def test_json_answer_of_another_shape(task_id: str, answer: object) -> None:
 )
 @pytest.mark.parametrize("student", STUDENTS[:3])
 def test_folding_mistakes(mistake: str, cause: str, student: str) -> None:
-    assert cause in failed("6.1", ch06._folded(params("6.1", student), mistake), student)
+    assert cause in failed("6.1", batchnorm_folding._folded(params("6.1", student), mistake), student)
 
 
 def test_folded_by_the_runtime() -> None:
@@ -245,7 +245,7 @@ def test_a_reason_that_is_no_dict() -> None:
 def test_both_models_compute_the_same(student: str) -> None:
     before, after = handed_out("6.4", student)
     x = {"x": np.random.default_rng(2).normal(size=(1, 4, 8, 8)).astype(np.float32)}
-    assert np.allclose(ch06._result(before, x), ch06._result(after, x), atol=1e-4)
+    assert np.allclose(fusion_models.result(before, x), fusion_models.result(after, x), atol=1e-4)
 
 
 def test_tracing_mistakes() -> None:
