@@ -12,7 +12,7 @@ from onnx import ModelProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
 
 import course_utils as cu
-from course_utils.exercises import attention_fusion, batchnorm_folding, ch06, fusion_models, task, tasks_of
+from course_utils.exercises import attention_fusion, batchnorm_folding, ch06, examine, task, tasks_of
 
 STUDENTS = ["ada", "grace@example.org", "s-1234567", "Жанна", "guest"]
 
@@ -245,7 +245,7 @@ def test_a_reason_that_is_no_dict() -> None:
 def test_both_models_compute_the_same(student: str) -> None:
     before, after = handed_out("6.4", student)
     x = {"x": np.random.default_rng(2).normal(size=(1, 4, 8, 8)).astype(np.float32)}
-    assert np.allclose(fusion_models.result(before, x), fusion_models.result(after, x), atol=1e-4)
+    assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
 def test_tracing_mistakes() -> None:

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..graphs import op_histogram
 from . import Criteria, Criterion, Params
-from .examine import computes, has_io, is_sound, numpy_source
-from .fusion_models import Weights, float32_model, is_standard, result
+from .examine import computes, has_io, is_sound, numpy_source, result
+from .fusion_models import Weights, float32_model, is_standard
 
 
 def draw_attention(rng: Random) -> Params:

@@ -10,8 +10,8 @@ from onnx import helper
 
 from ..graphs import op_histogram
 from . import Criteria, Criterion, Params
-from .examine import computes, has_io, is_sound, numpy_source
-from .fusion_models import Weights, conv_node, float32_model, norm_node, result
+from .examine import computes, has_io, is_sound, numpy_source, result
+from .fusion_models import Weights, conv_node, float32_model, norm_node
 
 _LAYERS = ("one", "two")
 

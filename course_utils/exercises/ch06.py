@@ -20,8 +20,8 @@ from ..provenance import optimized
 from . import Criteria, Criterion, Params, Task
 from .attention_fusion import attention, check_attention, draw_attention
 from .batchnorm_folding import check_fold, draw_fold, unfolded
-from .examine import computes, has_io, is_sound, numpy_source, wants_keys
-from .fusion_models import Weights, conv_node, float32_model, is_standard, norm_node, result
+from .examine import computes, has_io, is_sound, numpy_source, result, wants_keys
+from .fusion_models import Weights, conv_node, float32_model, is_standard, norm_node
 from .fusion_origins import check_origins, draw_origins, shown_origins
 
 # 6.2: at most so many nodes

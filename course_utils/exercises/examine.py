@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
 import numpy as np
@@ -57,6 +58,11 @@ def has_io(model: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, st
 
 def _listed(values: dict[str, str]) -> str:
     return ", ".join(f"{name} ({dtype})" for name, dtype in values.items()) or "none"
+
+
+def result(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The first output of a model that is known to run, as it stands in the file."""
+    return next(iter(run(session_for(model, optimize=False), feed).values()))
 
 
 def computes(

@@ -1,4 +1,4 @@
-"""What the tasks of lesson 06 share: nodes and models to hand out, and two looks at a model."""
+"""What the tasks of lesson 06 share: nodes and models to hand out, and a look at the operators of an answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..running import run, session_for
 from . import Criteria
 from .handouts import x_to_y
 
@@ -51,8 +50,3 @@ def is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:
         f"There are nodes of {', '.join(foreign) or 'a function'}. Leave the fusing to the optimiser: hand in the model "
         f"as it is before.",
     )
-
-
-def result(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output of a model that is known to run, as it stands in the file."""
-    return next(iter(run(session_for(model, optimize=False), feed).values()))

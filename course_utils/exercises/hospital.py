@@ -40,11 +40,6 @@ def _single(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype.kind == "f" else value
 
 
-def result(model: onnx.ModelProto, feed: Feed) -> np.ndarray:
-    """The first output of a model that is known to run."""
-    return next(iter(run(session_for(model, optimize=False), feed).values()))
-
-
 def outcomes(model: onnx.ModelProto, feeds: Sequence[Feed], *, optimize: bool = True) -> list[np.ndarray] | None:
     """The first output for each feed; None where it does not load or run."""
     try:

@@ -9,8 +9,8 @@ import onnx
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import computes, has_io, is_sound, numpy_source
-from .hospital import judged, outcomes, patient, result, same
+from .examine import computes, has_io, is_sound, numpy_source, result
+from .hospital import judged, outcomes, patient, same
 
 node = helper.make_node
 

@@ -13,8 +13,8 @@ from ..provenance import optimized
 from ..quantization import quantized_operators
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
-from .examine import has_io, is_sound, numpy_source
-from .hospital import Feed, least_on_the_way, patient, relative_error, result
+from .examine import has_io, is_sound, numpy_source, result
+from .hospital import Feed, least_on_the_way, patient, relative_error
 
 node = helper.make_node
 _EIGHT = (TensorProto.INT8, TensorProto.UINT8)

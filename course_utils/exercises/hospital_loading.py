@@ -9,8 +9,8 @@ import onnx
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import has_io, is_sound, numpy_source
-from .hospital import IR, inner_nodes, judged, patient, result
+from .examine import has_io, is_sound, numpy_source, result
+from .hospital import IR, inner_nodes, judged, patient
 
 node = helper.make_node
 

@@ -12,8 +12,8 @@ from ..errors import CourseError
 from ..graphs import op_histogram
 from ..running import run_all
 from . import Criteria, Criterion, Params, Task
-from .examine import computes, has_io, is_sound, numpy_source
-from .hospital import any_size, inner_nodes, judged, patient, promises_any_size, result
+from .examine import computes, has_io, is_sound, numpy_source, result
+from .hospital import any_size, inner_nodes, judged, patient, promises_any_size
 
 node = helper.make_node
 

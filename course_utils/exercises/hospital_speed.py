@@ -15,8 +15,8 @@ import onnxruntime as ort
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import has_io, is_sound, numpy_source, wants_keys
-from .hospital import any_size, judged, patient, promises_any_size, result
+from .examine import has_io, is_sound, numpy_source, result, wants_keys
+from .hospital import any_size, judged, patient, promises_any_size
 
 node = helper.make_node
 CPU = "CPUExecutionProvider"
