@@ -6,7 +6,7 @@ import onnx
 from answers import params
 from onnx import compose, parser
 
-from course_utils.exercises import ch10, quest
+from course_utils.exercises import quest, quest_canvas
 
 
 def built(who: str, fault: str = "") -> onnx.ModelProto:
@@ -16,11 +16,11 @@ def built(who: str, fault: str = "") -> onnx.ModelProto:
 
 
 def page(who: str, fault: str = "", end: str = "probability", scroll: onnx.ModelProto | None = None) -> onnx.ModelProto:
-    """What task 10.6 asks for. fault: one of `ch10._PAGE_FAULTS`. scroll: what is inside, instead of `built(who)`."""
+    """What task 10.6 asks for. fault: of `quest_canvas._PAGE_FAULTS`. scroll: what is inside it, not `built(who)`."""
     p = params("10.6", who)
-    weights = ch10._GREYS[p["grey"]]
+    weights = quest_canvas._GREYS[p["grey"]]
     if fault == "weights":
-        weights = next(w for name, w in ch10._GREYS.items() if name != p["grey"])
+        weights = next(w for name, w in quest_canvas._GREYS.items() if name != p["grey"])
     weights = {"mean": (1 / 3,) * 3, "bgr": weights[::-1]}.get(fault, weights)
     behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
     seen = "seen = Identity(colour)" if fault == "alpha" else "seen = Add(shown, through)"

@@ -23,7 +23,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from quest_models import built, page
 
 import course_utils as cu
-from course_utils.exercises import ch10, personal_params, quest, task
+from course_utils.exercises import ch10, personal_params, quest, quest_canvas, quest_export, quest_server, task
 
 # One student for each operator without a translation.
 OPERATORS = {"median": "ada", "kthvalue": "bob", "searchsorted": "dora"}
@@ -173,12 +173,12 @@ def practice(who: str) -> np.ndarray:
 
 
 def diagnosis(who: str) -> dict[str, Any]:
-    node, right, wrong = ch10._spoiled(json.dumps(params("10.2", who)))
+    node, right, wrong = quest_export._spoiled(json.dumps(params("10.2", who)))
     return {"node": node, "different": int((right.argmax(1) != wrong.argmax(1)).sum())}
 
 
 # For each fault a student who got it, and what the first wrong node then is.
-SICK = {ch10._fault(personal_params(task("10.2"), f"s{i}")): f"s{i}" for i in range(60)}
+SICK = {quest_export._fault(personal_params(task("10.2"), f"s{i}")): f"s{i}" for i in range(60)}
 
 
 NODES = {
@@ -194,10 +194,10 @@ NODES = {
 
 
 def test_every_fault_is_handed_out():
-    assert set(SICK) == set(ch10._FAULTY) == set(NODES)
+    assert set(SICK) == set(quest_export._FAULTY) == set(NODES)
 
 
-@pytest.mark.parametrize("fault", ch10._FAULTY)
+@pytest.mark.parametrize("fault", quest_export._FAULTY)
 def test_diagnosis(fault):
     right = diagnosis(SICK[fault])
     assert re.fullmatch(NODES[fault], right["node"])
@@ -221,7 +221,7 @@ def test_other_scores_are_not_other_answers():
     who = SICK["activation"]
     p, photos = params("10.2", who), practice(who)
     right, wrong = (quest.answers(p, photos, f) for f in ("", "activation"))
-    scores = int((~np.isclose(right, wrong, **ch10._CLOSE).all(1)).sum())
+    scores = int((~np.isclose(right, wrong, **quest_export._CLOSE).all(1)).sum())
     assert "Count those whose answer" in failed("10.2", diagnosis(who) | {"different": scores}, who)
 
 
@@ -407,7 +407,10 @@ def reordered(model: onnx.ModelProto, order: Any) -> onnx.ModelProto:
 
 
 def said(who: str) -> dict[str, Any]:
-    return {k: {"status": s, "label": labels} for k, (_, _, s, labels) in ch10._requests(params("10.5", who)).items()}
+    return {
+        k: {"status": s, "label": labels}
+        for k, (_, _, s, labels) in quest_server._requests(params("10.5", who)).items()
+    }
 
 
 @each_operator
@@ -417,7 +420,7 @@ def test_server(who):
 
 def test_requests_are_what_they_claim():
     p = params("10.5")
-    found = ch10._requests(p)
+    found = quest_server._requests(p)
     assert sorted(status for _, _, status, _ in found.values()) == [200] * 4 + [400] * 2 + [413, 415] + [422] * 4
     for kind, body, status, labels in found.values():
         assert (len(body) > 16_384) == (status == 413)
@@ -433,7 +436,7 @@ def test_handed_out_requests_hold_no_answers():
 
 
 def letter(status: int, who: str = "ada") -> str:
-    return next(key for key, case in ch10._requests(params("10.5", who)).items() if case[2] == status)
+    return next(key for key, case in quest_server._requests(params("10.5", who)).items() if case[2] == status)
 
 
 def test_wrong_statuses():
@@ -468,11 +471,11 @@ def test_page(who):
     accepted("10.6", page(who), who)
 
 
-@pytest.mark.parametrize("fault", ch10._PAGE_FAULTS)
+@pytest.mark.parametrize("fault", quest_canvas._PAGE_FAULTS)
 def test_wrong_page(fault):
     # On a tone curve of a few levels, what Cast cuts off is hardly seen.
     who = "bob" if fault == "cut off" else "dora"
-    assert ch10._PAGE_FAULTS[fault] in failed("10.6", page(who, fault), who)
+    assert quest_canvas._PAGE_FAULTS[fault] in failed("10.6", page(who, fault), who)
 
 
 def test_int8_on_a_page():
