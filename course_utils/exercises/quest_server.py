@@ -16,7 +16,6 @@ from . import Criteria, Criterion, Params, quest
 from .examine import is_whole, wants_keys
 
 _REQUESTS = "ABCDEFGHIJKL"
-_MOST = {"photographs": 8, "bytes": 16_384}
 _CONTRACT = {
     413: "the body has more than 16,384 bytes",
     415: "the Content-Type is not application/x-npy",
