@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
     from .stopwatch import compare
     from .submission import submit
-    from .viewer import show
+    from .viewer import show, show_page
     from .widget_batching import batching_explorer
     from .widget_levels import level_explorer
     from .widget_opsets import opset_explorer
@@ -101,6 +101,7 @@ _HOME = {
     "setup": "environment",
     "shape_explorer": "shapes",
     "show": "viewer",
+    "show_page": "viewer",
     "step_through": "widget_steps",
     "strict_session": "sessions",
     "submit": "submission",

@@ -22,6 +22,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from bench_notebooks import measure_notebook
+from bench_page import measure_live_page
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_static
 
 HERE = Path(__file__).parent
@@ -169,6 +170,9 @@ def main() -> None:
         slowest, largest = (max(row[key] for row in notebooks) for key in ("seconds", "peak_mib"))
         bench.promise("the slowest notebook, start to end", "≤", 60, slowest, "s")
         bench.promise("the largest notebook, resident memory", "≤", 2048, largest, "MiB")
+    print("the book, in a browser")
+    if waited := measure_live_page(HERE.parent / "jupyter-book" / "_build" / "html"):
+        bench.promise("the first prediction in a page of the book, from the click on", "≤", 3, waited, "s")
     machine = cu.machine()
     record = {
         "date": date.today().isoformat(),

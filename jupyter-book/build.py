@@ -3,7 +3,7 @@
 1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
 2. Jupyter Book runs the lessons (or takes them from the cache) and writes the pages. Any warning or failed cell ends
    the build with exit status 1, and the site built before stays as it is.
-3. The viewer and the models that pages open in it are put beside the pages.
+3. The viewer, and the models and live pages that lessons open, are put beside the lessons.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def run_jupyter_book(cache: Path) -> Path:
 
 
 def finish(site: Path, models: Path) -> None:
-    """Put the models that pages open beside them, and keep the quizzes from asking another host for MathJax."""
+    """Put the models and live pages that lessons open beside them, and keep the quizzes from asking another host for MathJax."""
     shutil.rmtree(site / "reports", ignore_errors=True)
     (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
     (site / "models").mkdir()
@@ -163,6 +163,8 @@ def finish(site: Path, models: Path) -> None:
         text = page.read_text(encoding="utf-8")
         for name in set(re.findall(r"\.\./models/([\w.-]+\.onnx)", text)):
             shutil.copy(models / name, site / "models" / name)
+        for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
+            shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
         if QUIZ_MATHJAX in text:
             local = Path(os.path.relpath(site / "_static/vendor/mathjax/tex-mml-chtml.js", page.parent)).as_posix()
             # On a slow line MathJax is not ready when a quiz asks for its version: then there is nothing to do yet.

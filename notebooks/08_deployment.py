@@ -1322,6 +1322,7 @@ page = Path("work/08/page")
 _ = Path("work/08/page/index.html").write_text("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>What do you wear?</title>
 <link rel="icon" href="data:,">
 <style>
@@ -1331,6 +1332,7 @@ _ = Path("work/08/page/index.html").write_text("""<!doctype html>
            border: 1px solid; touch-action: none }
   meter { width: 12em }
 </style>
+<main>
 <h1>What do you wear?</h1>
 <p>Choose a picture, or draw one. The model runs in this page: nothing that you draw
 leaves your device.</p>
@@ -1339,6 +1341,7 @@ leaves your device.</p>
 </canvas>
 <p><button id="clear">Clear</button> <output id="said">The model is being loaded …</output></p>
 <table id="bars"></table>
+</main>
 <script type="module" src="page.js"></script>
 </html>
 """)
@@ -1439,10 +1442,15 @@ for name in ("ort.wasm.min.mjs", f"{wasm}.mjs", f"{wasm}.wasm"):
         shutil.copy(package / "dist" / name, page / "ort" / name)
 
 # %% [markdown]
-# You can look at it yourself: run `python -m http.server --directory work/08/page --bind 127.0.0.1` beside this notebook,
-# and open the address that it prints.
-#
-# Here we let a program do it. `cu.in_browser` serves the folder on this machine, opens the page in a real Chromium without
+# Here it is. Open it, choose a picture, or draw one: your own browser runs the model now, also when you read this in the
+# book, where no Python runs at all.
+
+# %%
+about = "onnxruntime-web is not here: without it there is no page to open"
+cu.show_page(page, "What do you wear?") if package else about
+
+# %% [markdown]
+# A person who tries a few pictures proves little, so we let a program do it, too. `cu.in_browser` serves the folder on this machine, opens the page in a real Chromium without
 # a window, and writes down every request that the page makes. When the page is loaded, **the network is cut off**. Then it
 # has to classify 200 pictures.
 

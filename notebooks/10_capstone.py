@@ -656,8 +656,10 @@ if seen:
 seen and pd.Series(seen, name="in the browser").to_frame()
 
 # %% [markdown]
-# To use it yourself, with a photograph from your own camera: run
-# `python -m http.server --directory work/quest_page --bind 127.0.0.1` beside this notebook, and open the address it prints.
+# Here is the same page for you. It also takes a picture of your own, and keeps it to itself.
+
+# %%
+seen and cu.show_page("work/quest_page", "The scroll on a page")
 
 # %% [markdown]
 # ## Your quest

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-_PATIENCE = 120_000  # milliseconds; the other tests may keep all processors busy
+PATIENCE = 120_000  # milliseconds; the other tests may keep all processors busy
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -72,7 +72,7 @@ NOT_OURS = {
 def tab(browser: Browser, **options: Any) -> Iterator[Page]:
     """A page in a context of its own, 1280 pixels wide."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options)
-    context.set_default_timeout(_PATIENCE)
+    context.set_default_timeout(PATIENCE)
     context.add_init_script(KEEP_EVAL)
     yield context.new_page()
     context.close()

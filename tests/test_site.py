@@ -18,17 +18,18 @@ import course_utils as cu
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
+from playwright.sync_api import expect
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "jupyter-book"
 SITE = BOOK / "_build" / "html"
 AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
 SCREENSHOTS = BOOK / "_build" / "screenshots"
-# `netron/` is another program's page, `_static/` holds templates of the theme.
+# `netron/` is another program's page, `_static/` holds templates of the theme, `pages/` what lessons built: see below.
 PAGES = sorted(
     page.relative_to(SITE).as_posix()
     for page in SITE.rglob("*.html")
-    if page.relative_to(SITE).parts[0] not in {"netron", "_static"}
+    if page.relative_to(SITE).parts[0] not in {"netron", "_static", "pages"}
 )
 LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/\d\d_\w+\.html", page)]
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
@@ -158,6 +159,36 @@ def test_viewer_shows_the_model(lesson, tab, site):
     titles.filter(has_text=wanted[0]).first.click()
     frame.content_frame.locator("#sidebar").get_by_text(wanted[0], exact=True).first.wait_for()
     assert failed == []
+
+
+@pytest.mark.parametrize("lesson", [p for p in LESSONS if soup(p).select("details.live-page")] or ["(none)"])
+def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
+    seen = driver.Seen()
+    seen.watch(tab)
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{site}/{lesson}", wait_until="load")
+    closed = tab.locator("details.live-page").first
+    closed.scroll_into_view_if_needed()
+    tab.wait_for_timeout(500)
+    assert not [url for url in asked if "/pages/" in url], "nobody who only reads loads megabytes"
+    closed.locator("summary").click()
+    frame = closed.locator("iframe").content_frame
+    expect(frame.locator("meter").first).to_be_visible(timeout=driver.PATIENCE)
+    frame.locator("#samples button").nth(1).click()
+    expect(frame.locator("#said")).to_have_text(re.compile("|".join(cu.CLASS_NAMES)))
+    assert [url for url in asked if url.endswith(".wasm")]
+    assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "page", sorted(p.relative_to(SITE).as_posix() for p in SITE.glob("pages/*/index.html")) or ["(none)"]
+)
+def test_a_live_page_fits_a_phone_and_is_accessible(page, visited):
+    assert visited(page).too_wide == []
+    assert visited(page).violations == []
+    for file in (SITE / page).parent.rglob("*"):
+        assert file.is_dir() or str(ROOT).encode() not in file.read_bytes(), "no path of this machine"
 
 
 @all_lessons

@@ -145,3 +145,40 @@ def test_on_colab_its_own_window_is_used(fashion_onnx, monkeypatch):
     assert re.fullmatch(r"/netron/index\.html\?url=\.\./models/fashion_resnet-\w+\.onnx", how["path"])
     assert how["height"] == "300"
     assert b"<title>Netron</title>" in get(f"http://127.0.0.1:{port}/netron/index.html")
+
+
+@pytest.fixture
+def page(folder: Path) -> Path:
+    page = folder / "my page"
+    (page / "ort").mkdir(parents=True)
+    (page / "index.html").write_text("<title>Mine</title>")
+    (page / "ort" / "run.mjs").write_text("export default 1")
+    return page
+
+
+def test_a_page_is_served_with_all_that_it_loads(page):
+    shown = cu.show_page(page, 'Mine & "yours"', height=321)
+    address = shown_address(shown)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/pages/my_page-[0-9a-f]{8}/index\.html", address)
+    assert 'height="321"' in shown.data
+    assert "Open “Mine &amp; &quot;yours&quot;” here" in shown.data
+    assert get(address) == b"<title>Mine</title>"
+    with urllib.request.urlopen(address.replace("index.html", "ort/run.mjs"), timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "text/javascript", "a browser takes a module of no other type"
+    (page / "ort" / "run.mjs").write_text("export default 2")
+    changed = shown_address(cu.show_page(page, "Mine"))
+    assert changed != address, "a changed page is not taken from the browser's cache"
+    assert get(address.replace("index.html", "ort/run.mjs")) == b"export default 1"
+    assert get(changed.replace("index.html", "ort/run.mjs")) == b"export default 2"
+
+
+def test_a_page_in_the_book(page, folder, monkeypatch):
+    monkeypatch.setenv(viewer.BOOK_MODELS, str(folder / "models"))
+    address = shown_address(cu.show_page(page, "Mine"))
+    assert (folder / "models" / address.removeprefix("../")).read_text() == "<title>Mine</title>"
+
+
+@pytest.mark.parametrize("given", ["no such folder", ".", "my page/index.html"])
+def test_not_a_page(given, page):
+    with pytest.raises(cu.CourseError, match=r"holds no index\.html: give the folder of a page"):
+        cu.show_page(given, "Mine")
