@@ -1326,8 +1326,10 @@ _ = Path("work/08/page/index.html").write_text("""<!doctype html>
 <title>What do you wear?</title>
 <link rel="icon" href="data:,">
 <style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 34em; margin: 2em auto;
-         padding: 0 1em; color-scheme: light dark }
+  :root { color-scheme: light dark }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 38em; margin: 1em auto;
+         padding: 0 1em }
+  .both { display: flex; flex-wrap: wrap; gap: 1em }
   canvas { width: 224px; height: 224px; image-rendering: pixelated;
            border: 1px solid; touch-action: none }
   meter { width: 12em }
@@ -1337,10 +1339,12 @@ _ = Path("work/08/page/index.html").write_text("""<!doctype html>
 <p>Choose a picture, or draw one. The model runs in this page: nothing that you draw
 leaves your device.</p>
 <p id="samples"></p>
-<canvas width="28" height="28" role="img" aria-label="The picture that the model sees">
-</canvas>
+<div class="both">
+  <canvas width="28" height="28" role="img" aria-label="The picture that the model sees">
+  </canvas>
+  <table id="bars"></table>
+</div>
 <p><button id="clear">Clear</button> <output id="said">The model is being loaded …</output></p>
-<table id="bars"></table>
 </main>
 <script type="module" src="page.js"></script>
 </html>
@@ -1428,11 +1432,19 @@ export function draw(canvas, look) {
 # The page also needs the model, a few pictures to start with, and three files of the package `onnxruntime-web`. In a
 # checkout of the course, `make book` has installed the package with npm. In a project of your own it is
 # `npm install onnxruntime-web`.
+#
+# Whoever can open a page can download its model. So the exporter's notes go first: they name folders of your machine (lesson
+# 01).
 
 # %%
 import shutil
 
-onnx.save(whole, page / "model.onnx")
+public = onnx.ModelProto()
+public.CopyFrom(whole)
+for node in public.graph.node:
+    del node.metadata_props[:]
+assert b"stack_trace" not in public.SerializeToString()
+onnx.save(public, page / "model.onnx")
 samples = {"names": cu.CLASS_NAMES, "pictures": few[:6].reshape(6, -1).tolist()}
 (page / "pictures.json").write_text(json.dumps(samples))
 package = cu.npm_package("onnxruntime-web")

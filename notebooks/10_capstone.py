@@ -659,7 +659,7 @@ seen and pd.Series(seen, name="in the browser").to_frame()
 # Here is the same page for you. It also takes a picture of your own, and keeps it to itself.
 
 # %%
-seen and cu.show_page("work/quest_page", "The scroll on a page")
+seen and cu.show_page("work/quest_page", "The scroll on a page", height=760)
 
 # %% [markdown]
 # ## Your quest

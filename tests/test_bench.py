@@ -14,6 +14,7 @@ ROOT = data_path().parent
 sys.path[:0] = [str(ROOT / "data"), str(ROOT / "jupyter-book")]
 
 import bench_notebooks  # noqa: E402
+import bench_page  # noqa: E402
 import measured  # noqa: E402
 
 RECORD = json.loads(data_path("bench.json").read_text(encoding="utf-8"))
@@ -59,3 +60,18 @@ def test_a_new_kind_of_ratio_needs_a_title():
     row = RECORD["ratios"][0] | {"group": "something new"}
     with pytest.raises(ValueError, match="something new"):
         measured.page(RECORD | {"ratios": [row]}, LESSONS)
+
+
+def test_without_a_book_no_page_is_timed(tmp_path, capsys):
+    assert bench_page.measure_live_page(tmp_path) is None
+    assert "the book is not built here: make book" in capsys.readouterr().out
+
+
+def test_the_live_page_of_the_book_is_timed():
+    pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
+    from browser import give_up
+
+    site = ROOT / "jupyter-book" / "_build" / "html"
+    if not site.exists() or bench_page.missing():
+        give_up("The site is not built, or no browser is here: run `make book`, and install Chromium.")
+    assert bench_page.measure_live_page(site) > 0
