@@ -372,7 +372,7 @@ def timed(files, feed, **how):
     """The stopwatch over several files, one thread each."""
     sessions = {name: session(file) for name, file in files.items()}
     calls = {name: lambda s=s: s.run(None, feed) for name, s in sessions.items()}
-    return cu.compare(calls, warmup=1, seconds=3, **how)
+    return cu.compare(calls, warmup=1, seconds=2, **how)
 
 
 # %% [markdown]
@@ -670,7 +670,7 @@ cu.quiz("07_quantization", 4)
 
 # %% [markdown]
 # We try them on good and on bad data. One set has a *broken picture*: one of the hundred was forgotten when pixels were
-# normalised, so it has values up to 255. To save time, each cell of the grid uses the first 1 000 test images.
+# normalised, so it has values up to 255. To save time, each cell of the grid uses the first 500 test images.
 
 # %%
 broken = calibration[:100].copy()
@@ -696,7 +696,7 @@ def calibrated(data, method, **options):
     how = {"calibrate_method": CalibrationMethod[method], "extra_options": options}
     with contextlib.redirect_stdout(io.StringIO()):  # some methods print what they do
         quantize_static(FLOAT, "work/07_try.onnx", Reader(data), **settings, **how)
-    return accuracy(answers("work/07_try.onnx", 1000))
+    return accuracy(answers("work/07_try.onnx", 500))
 
 
 # %% [markdown]
@@ -710,7 +710,7 @@ cut = {"CalibPercentile": 99.0}
 grid["Percentile 99"] = [calibrated(data, "Percentile", **cut) for data in sets.values()]
 
 # %%
-worst, reference = grid.stack().idxmin()[0], accuracy(logits["float"][:1000])
+worst, reference = grid.stack().idxmin()[0], accuracy(logits["float"][:500])
 figure, axes = plt.subplots(figsize=(7.2, 4))
 axes.imshow(grid, cmap="cividis", vmin=0, vmax=100, aspect="auto")
 axes.set_xticks(range(len(grid.columns)), grid.columns)
