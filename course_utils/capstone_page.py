@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .browser_lab import FLAGS, WEB_FILES, browser, main, missing, npm_package, run_visit, served
+from .browser_lab import FLAGS, WEB_FILES, browser, main, missing, npm_package, run_visit
 from .errors import CourseError
 from .graphs import type_text
+from .loopback import served
 from .onnx_files import Model, as_model
 from .paths import WORK, write_whole
 from .running import run, session_for

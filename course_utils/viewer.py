@@ -6,17 +6,16 @@ import atexit
 import functools
 import hashlib
 import html
-import http.server
 import os
 import re
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
+from . import loopback
 from .environment import in_colab
 from .errors import CourseError
 from .netron_static import build
@@ -150,18 +149,9 @@ def _server() -> tuple[Path, int]:
     root = Path(tempfile.mkdtemp(prefix="netron-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     build(root / "netron")
-    handler = functools.partial(_QuietHandler, directory=str(root))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return root, server.server_address[1]
+    return root, loopback.start(root, _NoListing).server_address[1]
 
 
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
-    # Not every system's table of types has these, and a browser takes a module of no other type.
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript", ".wasm": "application/wasm"}  # fmt: skip
-
-    def log_message(self, *args: object) -> None:
-        pass  # requests would be printed into the student's notebook
-
+class _NoListing(loopback.Handler):
     def list_directory(self, path: str) -> None:
         self.send_error(404)

@@ -1,12 +1,9 @@
-"""For the tests of the site: a local server, a browser, and what was seen when a page was opened."""
+"""For the tests of the site: a browser, and what was seen when a page was opened."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,25 +35,6 @@ def launched() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on loopback; gives its address."""
-    server = _Server(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    # With the standard 5, a busy machine refuses connections, and the browser tries again for long.
-    request_queue_size = 128
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 # Netron takes `eval` away from its page, and Playwright cannot look into a page without it.

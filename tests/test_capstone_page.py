@@ -16,6 +16,7 @@ from quest_models import built, page
 import course_utils as cu
 from course_utils import capstone_page
 from course_utils.exercises import quest
+from course_utils.loopback import served
 
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = [f"class {i} <i>" for i in range(10)]  # text, whatever it looks like
@@ -103,7 +104,7 @@ def test_a_visitor(colours, driver, written):
     (written / "notes.txt").write_text("not a picture")
     with (
         driver.launched() as chromium,
-        driver.served(written) as address,
+        served(written) as address,
         driver.tab(chromium, color_scheme=colours) as opened,
     ):
         seen.watch(opened)
@@ -141,6 +142,6 @@ def picture(where: Path) -> Path:
 
 def test_file_that_is_not_there_is_said(driver, written):
     (written / "model.onnx").unlink()
-    with driver.launched() as chromium, driver.served(written) as address, driver.tab(chromium) as opened:
+    with driver.launched() as chromium, served(written) as address, driver.tab(chromium) as opened:
         opened.goto(address, wait_until="load")
         opened.wait_for_function("document.querySelector('#said').value === 'The model could not be loaded.'")

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from browser import Seen, findings, give_up, launched, served, tab
+from browser import Seen, findings, give_up, launched, tab
 from checkout import ROOT
 from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
 from course_utils import browser_lab
 from course_utils.errors import CourseError
+from course_utils.loopback import served
 
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"
 

@@ -18,6 +18,7 @@ from checkout import ROOT
 import course_utils as cu
 from course_utils import checks, exercises, report_cards, student
 from course_utils.exercises import Criteria, Task
+from course_utils.loopback import served
 from course_utils.points import course_points, percent
 
 pytestmark = pytest.mark.usefixtures("folder", "nobody_known")
@@ -379,7 +380,7 @@ def test_in_a_browser(colours, small_course):
     answered(t1_1=4, t1_2=2, t10_1=4)
     cu.check("10.2", write("10.2.json", {"right": 2, "quote": "q" * 300}))
     path, seen = cu.report_card(), driver.Seen()
-    with driver.launched() as chromium, driver.served(path.parent) as address:
+    with driver.launched() as chromium, served(path.parent) as address:
         with driver.tab(chromium, color_scheme=colours) as page:
             seen.watch(page)
             page.goto(f"{address}/{path.name}", wait_until="load")

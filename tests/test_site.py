@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import course_utils as cu
+from course_utils.loopback import served
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
@@ -52,7 +53,7 @@ def _built() -> None:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
-    with driver.served(SITE) as address:
+    with served(SITE) as address:
         yield address
 
 
