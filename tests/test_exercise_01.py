@@ -211,3 +211,4 @@ def test_cut_mistakes(whole: str) -> None:
     assert "one of its neighbours" in failed("1.6", cut(whole, 5, 5), student)
     assert "Begin at the block's input" in failed("1.6", cut(whole, 4, 5), student)
     assert "The cut begins after the ReLU of the block before" in failed("1.6", onnx.load(whole), student)
+    accepted("1.6", cut(whole, 4, 4), student)
