@@ -703,7 +703,7 @@ examples = {
 
 # %%
 def result_of(module, args, wanted):
-    """What the file says of the first input, and what probing finds in the axes that were asked for."""
+    """What the file says of the first input and the output, and what probing finds in the axes that were asked for."""
     with cu.exporter_messages():
         try:
             torch.onnx.export(module.eval(), args, "work/04_kept.onnx", dynamic_shapes=(wanted,) * len(args), **how)
@@ -711,7 +711,8 @@ def result_of(module, args, wanted):
             return f"no file: {cause(error)}"
     probed = cu.probe_sizes("work/04_kept.onnx", args, module)
     found = probed[probed["dimension"].str.contains(r"\[[01]\]" if 1 in wanted else r"\[0\]")]["verdict"].unique()
-    return f"{next(iter(cu.written_shapes('work/04_kept.onnx').values()))}: {', '.join(found)}"
+    first, *_, last = cu.written_shapes("work/04_kept.onnx").values()
+    return f"{first} → {last}: {', '.join(found)}"
 
 
 # %%
@@ -725,6 +726,7 @@ kept
 
 # %%
 assert kept.iloc[:2].map(lambda text: text.endswith("]: free")).all(axis=None)
+assert "→ ['batch', 1, 8]: free" in kept.loc["Attention, 2 × 1", "label"]
 assert kept["Dim"].str.contains("frozen").tolist() == [False, False, True, True, True, False]
 assert kept["label"].str.contains("free").tolist() == [True, True, True, True, False, True]
 assert kept.loc["Threshold, 2 × 8"].str.contains("wrong numbers").all()
@@ -737,7 +739,8 @@ assert "VR[7, int_oo]" in [str(bounds) for bounds in program.exported_program.ra
 #   is enough, and equal sizes do no harm.
 # - It is **dropped without a word** where the code makes a number of the size, and for a length of 1: some rules differ
 #   for 1, because an axis of size 1 can be stretched. Take examples of 2 or more, except for a batch.
-# - A label is never dropped. It even frees `AsNumber`. It refuses `Compare`.
+# - A label is never dropped here. It even frees `AsNumber`, and it refuses `Compare`. From a length of 1 it makes a file
+#   that is right at every length, but that declares an output of length 1.
 # - `Threshold` is the dangerous one, with both: its file takes every length, and for short ones it gives the wrong branch.
 #   The exporter knows it: the range in its program is `VR[7, int_oo]`. The file has no place for it, and only probing
 #   *with numbers to compare* finds it.
