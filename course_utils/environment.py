@@ -107,7 +107,7 @@ def in_colab() -> bool:
 def versions() -> dict[str, str]:
     """Installed versions of the packages a result can depend on, without build tags; a missing one is left out."""
     found = {}
-    for name in ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy"):
+    for name in ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "skl2onnx"):
         try:
             found[name] = version(name).split("+")[0]
         except PackageNotFoundError:
