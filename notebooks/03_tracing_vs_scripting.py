@@ -23,7 +23,8 @@ cu.setup()
 # %% [markdown]
 # ## Three mechanisms
 #
-# `torch.onnx.export` is one function with three very different machines behind it. Here they are, in full:
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) is one function with three very different
+# mechanisms behind it. Here they are, in full:
 
 # %%
 import torch
@@ -84,7 +85,8 @@ pd.DataFrame(heard).T.fillna("")
 # - **default**: Python runs `forward` once, with a *fake* tensor. It has a shape and a dtype, and no numbers: the
 #   question is an error.
 # - **traced**: Python runs `forward` once, with your real example, and every tensor operation is written down.
-# - **scripted**: Python does not run it at all. `torch.jit.script` reads the *source text* and compiles it.
+# - **scripted**: Python does not run it at all. [`torch.jit.script`](https://docs.pytorch.org/docs/stable/jit.html) reads the
+#   *source text* and compiles it.
 #
 # For the third one, this is the compiled program:
 
@@ -130,8 +132,8 @@ print("dynamo =", signature.parameters["dynamo"].default)
 print(messages[0].partition(". Learn more")[0])
 
 # %% [markdown]
-# The default exporter needs one more package, `onnxscript`. What if it is missing? In a new Python process we make its
-# import fail:
+# The default exporter needs one more package, [`onnxscript`](https://github.com/microsoft/onnxscript). What if it is missing?
+# In a new Python process we make its import fail:
 
 # %%
 import subprocess
@@ -290,7 +292,8 @@ cu.claim(
 )
 
 # %% [markdown]
-# And what does a decision look like in ONNX? The operator is `If`. It carries two graphs as attributes:
+# And what does a decision look like in ONNX? The operator is [`If`](https://onnx.ai/onnx/operators/onnx__If.html). It carries
+# two graphs as attributes:
 
 # %%
 print(onnx.printer.to_text(trials["if"]["scripted"].model.graph))
@@ -673,7 +676,7 @@ show(chosen)
 #
 # ## A living branch: torch.cond
 #
-# What if one side is expensive, or must not run? [`torch.cond`](https://docs.pytorch.org/docs/stable/cond.html) takes the
+# What if one side is expensive, or must not run? [`torch.cond`](https://docs.pytorch.org/docs/stable/generated/torch.cond.html) takes the
 # condition, a function for each branch, and their arguments, and only one of the two runs.
 
 
@@ -778,8 +781,8 @@ assert [trial.verdict for trial in loops.values()] == ["right", "refuses", "righ
 show(loops).assign(operator=living_loop)
 
 # %% [markdown]
-# Here is what we found: `scan` exports, as ONNX's `Scan`. `while_loop` exports, as `Loop`, for counting and for a
-# condition on data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number.
+# Here is what we found: `scan` exports, as ONNX's [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html). `while_loop`
+# exports, as [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html), for counting and for a condition on data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number.
 # `index_select` keeps it a tensor.
 #
 # So the default exporter has both: decisions and loops. It is the one that the report knows under an older name,
@@ -805,8 +808,9 @@ cu.claim(
 # %% [markdown]
 # ## An operator that nobody knows
 #
-# Suppose your model uses a function that PyTorch does not have, from a NumPy library. `torch.library.custom_op` makes
-# an operator of it. `register_fake` tells the shape of its result, for tensors without numbers.
+# Suppose your model uses a function that PyTorch does not have, from a NumPy library.
+# [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of it. `register_fake` tells
+# the shape of its result, for tensors without numbers.
 
 # %%
 import numpy as np

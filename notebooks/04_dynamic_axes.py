@@ -427,7 +427,7 @@ pd.Series(said, name="tokens 3×9").to_frame()
 #
 # ## Bounds
 #
-# [`torch.export.Dim`](https://docs.pytorch.org/docs/stable/export.html) knows a smallest and a largest size. A table of
+# [`torch.export.Dim`](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export.html) knows a smallest and a largest size. A table of
 # positions, as in many text models, needs that: it has only so many rows.
 
 
