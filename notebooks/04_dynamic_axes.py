@@ -182,7 +182,7 @@ cu.claim(
 # | result | the label in place of the number, for any size | the same |
 # | a misspelled key | the older exporter (`dynamo=False`) writes a frozen file, the default one raises an error | an error |
 #
-# We try every line of it, on our small network. First three axes at once, by `dynamic_shapes`:
+# We try every line of it, on our small network. First, three axes at once by `dynamic_shapes`:
 
 # %%
 pair = torch.randn(2, 1, 28, 28)
@@ -190,6 +190,9 @@ three = {0: "batch", 2: "height", 3: "width"}
 with cu.exporter_messages():
     torch.onnx.export(fashion_resnet, (pair,), "work/04_free.onnx", **names, **how, dynamic_shapes=(three,))
 cu.written_shapes("work/04_free.onnx")
+
+# %% [markdown]
+# Now the same wish in other ways, and with a misspelled key:
 
 # %%
 old = {"dynamo": False}
@@ -201,8 +204,6 @@ tries = {
     "default, a misspelled key": {**how, "dynamic_axes": {"picture": three}},
     "dynamic_shapes, a misspelled key": {**how, "dynamic_shapes": {"picture": three}},
 }
-
-# %%
 outcome = {}
 for title, options in tries.items():
     with cu.exporter_messages():
@@ -406,7 +407,7 @@ cu.parity(attention, "work/04_twins.onnx", (tokens, mask))
 # %% [markdown]
 # The exporter took the two inputs for one. Both stand in the file, and one of them has no effect. Use different tensors.
 #
-# Now the other side. Does ONNX Runtime hold you to the names? What do you expect?
+# Now the other side. Does ONNX Runtime compare sizes that have the same name? What do you expect?
 
 # %% tags=["remove-input"]
 cu.quiz("04_dynamic_axes", 3)
@@ -628,6 +629,11 @@ probe
 assert "static shape of 8 for dimension inputs['x'].shape[1]" in reasons['"length"']
 print(reasons['"length"'])
 
+# %% [markdown]
+# *Tracing inferred a static shape of 8*: something in the code made a fixed number of the length. Ask the exporter itself.
+# `torch.export.export` gives reasons as well, but it runs under other settings. It objects even to a batch of one picture,
+# which `torch.onnx.export` frees (see below):
+
 # %%
 one_picture = torch.randn(1, 1, 28, 28)
 try:
@@ -638,10 +644,6 @@ except Exception as error:
 assert "specialized it to be a constant (1)" in other_settings
 
 # %% [markdown]
-# *Tracing inferred a static shape of 8*: something in the code made a fixed number of the length. Ask the exporter itself.
-# `torch.export.export` gives reasons as well, but it runs under other settings: in the second cell it objects to a batch
-# of one picture, which `torch.onnx.export` frees (see below).
-#
 # **4. Change the code** so that the size never becomes a Python number: no `range`, no `int(x.shape[1])`, no `if` on a
 # size. This loop is a weighted sum, so it can be written without a loop:
 
@@ -722,28 +724,32 @@ for title, (module, args) in examples.items():
     as_dim = {axis: Dim(name) for axis, name in named.items()}
     rows[title] = {"Dim": result_of(module, args, as_dim), "label": result_of(module, args, named)}
 kept = pd.DataFrame(rows).T
-kept
-
-# %%
 assert kept.iloc[:2].map(lambda text: text.endswith("]: free")).all(axis=None)
 assert "→ ['batch', 1, 8]: free" in kept.loc["Attention, 2 × 1", "label"]
 assert kept["Dim"].str.contains("frozen").tolist() == [False, False, True, True, True, False]
 assert kept["label"].str.contains("free").tolist() == [True, True, True, True, False, True]
 assert kept.loc["Threshold, 2 × 8"].str.contains("wrong numbers").all()
+kept
+
+# %% [markdown]
+# `Threshold` gives wrong numbers, with a label as well. Does the exporter know? We ask its program for the ranges once more:
+
+# %%
 with cu.exporter_messages():
     program = torch.onnx.export(Threshold().eval(), (x,), dynamic_shapes=({1: "length"},), verbose=False)
-assert "VR[7, int_oo]" in [str(bounds) for bounds in program.exported_program.range_constraints.values()]
+ranges = [str(bounds) for bounds in program.exported_program.range_constraints.values()]
+assert "VR[7, int_oo]" in ranges
+ranges
 
 # %% [markdown]
 # - A `Dim` is **kept** where the code treats every size alike: the convolutional network, and the attention. One picture
 #   is enough, and equal sizes do no harm.
-# - It is **dropped without a word** where the code makes a number of the size, and for a length of 1: some rules differ
-#   for 1, because an axis of size 1 can be stretched. Take examples of 2 or more, except for a batch.
+# - It is **dropped without a word** where the code makes a number of the size, and in the attention for an example of
+#   length 1. Take lengths of 2 or more.
 # - A label is never dropped here. It even frees `AsNumber`, and it refuses `Compare`. From a length of 1 it makes a file
 #   that is right at every length, but that declares an output of length 1.
-# - `Threshold` is the dangerous one, with both: its file takes every length, and for short ones it gives the wrong branch.
-#   The exporter knows it: the range in its program is `VR[7, int_oo]`. The file has no place for it, and only probing
-#   *with numbers to compare* finds it.
+# - `Threshold` is the dangerous one: its file takes every length, and for short ones it gives the wrong branch. The exporter
+#   knows that the branch holds from 7 on. The file has no place for it, and only probing *with numbers to compare* finds it.
 #
 # So `Dim("batch")` is fine for a network such as ours, if you read the shape from the file afterwards. Labels are safer.
 #
@@ -790,7 +796,6 @@ command = [sys.executable, "-W", "ignore", "work/04_tagger.py"]
 done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
 print(f"torch {torch.__version__.split('+')[0]}", *done.stdout.splitlines(), sep="\n")
 
-# %%
 tagger = runpy.run_path("work/04_tagger.py")["Tagger"]().eval()
 lstm = cu.probe_sizes("work/04_lstm.onnx", tokens, tagger)
 assert (lstm["verdict"] == "free").all() and cu.op_histogram("work/04_lstm.onnx")["LSTM"] == 1
