@@ -12,7 +12,12 @@ import onnxruntime as ort
 from .errors import CourseError
 from .onnx_files import Model, as_model
 
-SECONDS = 60  # what is run here takes milliseconds: more than this is a loop without an end
+SECONDS = 20  # what is run here takes milliseconds: more than this is a loop without an end
+
+
+class OutOfTimeError(CourseError):
+    """A run that was stopped because it went on for too long."""
+
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
@@ -73,7 +78,7 @@ def run(
 ) -> dict[str, np.ndarray]:
     """All outputs by name, after `check_feed`. Raises CourseError with ONNX Runtime's reason when the run itself fails.
 
-    seconds: after them the run is stopped, between two nodes or two rounds of a `Loop`. While ONNX Runtime runs, a
+    seconds: after them the run is stopped (OutOfTimeError), between two nodes or two rounds of a `Loop`. While ONNX Runtime runs, a
     kernel does not hear Jupyter's stop button.
     """
     check_feed(session, feed)
@@ -87,7 +92,7 @@ def run(
         values = session.run(names, dict(feed), options)
     except Exception as error:  # its exception classes derive from Exception alone
         if options.terminate:
-            raise CourseError(
+            raise OutOfTimeError(
                 f"The run was stopped after {seconds:g} s. A Loop of this model goes on without an end, or the model is "
                 f"far too large for what is asked of it: look at each Loop's condition and at its number of rounds."
             ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx
 
-from course_utils.checks import assess
+from course_utils.assessing import assess
 from course_utils.exercises import Criterion, personal_params, task
 
 STUDENTS = ["ada", "grace", "emmy", "s-001", "guest", "x"]
@@ -29,6 +29,18 @@ def accepted(task_id: str, value: Any, who: str = "ada") -> None:
     found = criteria(task_id, value, who)
     assert found
     assert [c for c in found if not c.passed] == []
+
+
+def hints(found: list[Criterion]) -> str:
+    """What a student reads of the criteria that are not met."""
+    return " ".join(c.hint for c in found if not c.passed)
+
+
+def given_files(task_id: str, who: str = "ada") -> dict[str, bytes]:
+    """The bytes of each file that a task hands out, by name."""
+    it = task(task_id)
+    files = it.given(personal_params(it, who)) if it.given else {}
+    return {name: m if isinstance(m, bytes) else m.SerializeToString() for name, m in files.items()}
 
 
 def given(task_id: str, who: str = "ada") -> onnx.ModelProto:
