@@ -83,7 +83,7 @@ class CheckResult:
 
     def _headline(self) -> str:
         if self.problem:
-            return f"Task {self.task.id}: not checked. {self.problem}"
+            return f"Task {self.task.id}: not checked yet. {self.problem}"
         reached, of = self.score
         points = f"{reached} of {of} point{'s' * (of != 1)}"
         if not all(c.passed for c in self.criteria if c.condition):

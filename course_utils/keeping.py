@@ -125,15 +125,19 @@ def kept_answers(who: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """
     folder = ANSWERS / who
     manifest = manifest_of(folder)
-    answers = {}
+    answers, lost = {}, []
     for name, entry in manifest["tasks"].items():
         if (data := content(folder, entry)) is not None:
             answers[name] = data
         else:
-            print(
-                f"The kept answer {str(folder / entry['file'])!r} was changed or deleted and is left out: run the "
-                f"cu.check({name!r}, …) cell again."
+            lost.append(
+                f"The kept answer {str(folder / entry['file'])!r} was changed or deleted: run the cu.check({name!r}, …) "
+                f"cell again."
             )
+    if lost and not answers:
+        raise CourseError(lost[0])
     if not answers:
         raise CourseError("There is no answer to hand in yet: run a cu.check(…) cell first. It keeps what it has seen.")
+    for sentence in lost:
+        print(f"Left out. {sentence}")
     return {**manifest, "tasks": {name: manifest["tasks"][name] for name in answers}}, answers

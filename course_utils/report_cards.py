@@ -243,7 +243,8 @@ def _in_full(outcome: Outcome) -> str:
 def _criterion(one: Criterion) -> str:
     colour, mark, word = ("good", "✓", "met") if one.passed else ("bad", "✗", "not met")
     hint = f"<small>→ {_text(one.hint)}</small>" if one.hint else ""
-    return f'<li><span class="mark {colour}" role="img" aria-label="{word}">{mark}</span>{_text(one.what)}{hint}</li>'
+    kind = " (condition)" if one.condition else ""
+    return f'<li><span class="mark {colour}" role="img" aria-label="{word}">{mark}</span>{_text(one.what)}{kind}{hint}</li>'
 
 
 def _gone(gone: Mapping[str, Any]) -> str:
