@@ -34,6 +34,10 @@ def points(id: str, value: Any, who: str) -> tuple[int, int]:
     return task_points(task(id), criteria(id, value, who))
 
 
+def students(id: str) -> list[str]:
+    return STUDENTS[:2] if id == "10.4" else STUDENTS  # its exam has 1 500 photographs
+
+
 def roads(id: str) -> tuple[Callable[[str], Any], ...]:
     return answers_to(id).RIGHT[id]
 
@@ -41,7 +45,7 @@ def roads(id: str) -> tuple[Callable[[str], Any], ...]:
 @pytest.mark.parametrize("id", TASKS)
 def test_every_road_earns_all_points(id):
     assert len(roads(id)) >= 2, "one right answer is not enough to know that others pass"
-    for who in STUDENTS:
+    for who in students(id):
         for road in roads(id):
             found = criteria(id, road(who), who)
             assert [c for c in found if not c.passed] == [], road
@@ -63,7 +67,7 @@ def test_every_mistake_is_refused_with_its_cause(id):
 @pytest.mark.parametrize("id", TASKS)
 def test_what_was_handed_out_earns_nothing(id):
     """Every file that a task gives, handed back as it is."""
-    for who in STUDENTS:
+    for who in students(id):
         for name, data in given_files(id, who).items():
             try:
                 value = read(task(id), data, name)
@@ -99,7 +103,7 @@ def test_an_empty_model_earns_nothing(id):
 
 @pytest.mark.parametrize("id", TASKS)
 def test_another_students_answer_earns_nothing(id):
-    for mine, other in zip(STUDENTS, [*STUDENTS[1:], STUDENTS[0]], strict=True):
+    for mine, other in zip(students(id), [*students(id)[1:], students(id)[0]], strict=True):
         same = exercises.personal_params(task(id), mine) == exercises.personal_params(task(id), other)
         assert not same, "two students have the same task"
         assert points(id, roads(id)[0](other), mine)[0] == 0, (mine, other)

@@ -21,6 +21,7 @@ import onnx
 from ..errors import CourseError
 
 Params = dict[str, Any]
+Hint = str | Callable[[], str]
 
 VERSION = 2  # of the checks: counts of points from another version are not compared with today's, but taken anew
 _LONGEST_HINT = 600  # characters; a hint may quote an answer, and an answer may be anything
@@ -43,15 +44,17 @@ class Criterion:
 class Criteria(list[Criterion]):
     """The list a check returns, with short ways to add to it."""
 
-    def add(self, what: str, passed: bool, hint: str, *, condition: bool = False) -> bool:
+    def add(self, what: str, passed: bool, hint: Hint, *, condition: bool = False) -> bool:
         """Append a goal; the outcome comes back, so that a check can stop where going on makes no sense.
 
-        The hint becomes one line of text that can be printed, however long or odd the answer is that it quotes.
+        hint: a function is called only for what failed, where finding the cause takes time. It becomes one line of text
+        that can be printed, however long or odd the answer is that it quotes.
         """
-        self.append(Criterion(what, bool(passed), "" if passed else _one_line(hint), condition))
+        said = "" if passed else hint if isinstance(hint, str) else hint()
+        self.append(Criterion(what, bool(passed), _one_line(said), condition))
         return bool(passed)
 
-    def require(self, what: str, passed: bool, hint: str) -> bool:
+    def require(self, what: str, passed: bool, hint: Hint) -> bool:
         """Append a condition, as `add` does."""
         return self.add(what, passed, hint, condition=True)
 
