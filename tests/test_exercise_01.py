@@ -12,7 +12,7 @@ import onnx
 import onnx.utils
 import pytest
 import torch
-from answers import accepted, criteria, failed, given, hints, params
+from answers import accepted, criteria, damaged, failed, given, hints, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import course_utils as cu
@@ -445,6 +445,12 @@ def test_the_models_handed_out_are_broken_as_told() -> None:
 
 def test_an_empty_model() -> None:
     assert "The checker says: The model does not have an ir_version" in failed("1.3", ModelProto())
+
+
+@pytest.mark.parametrize("task_id", ["1.1", "1.3", "1.4", "1.5"])
+def test_damaged_models_get_a_hint(task_id: str) -> None:
+    for model in damaged(RIGHT[task_id][0]("ada"), task_id):
+        assert "the answer can be examined" not in [c.what for c in criteria(task_id, model)]
 
 
 def test_names_of_unread_initializers_tell_nothing() -> None:

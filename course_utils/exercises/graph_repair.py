@@ -110,7 +110,7 @@ def _rewired(model: onnx.ModelProto, healthy: onnx.ModelProto) -> str:
     for name, sources in meant.items():
         others = found.get(name, sources)
         for source, other in zip(sources, others, strict=False):
-            if source != other and sorted(sources) != sorted(others):  # the two sides of a sum may change places
+            if source != other and set(sources) != set(others):  # the two sides of a sum may change places
                 return f"The node {name!r} takes {other!r}, and its author meant {source!r}."
     return ""
 
