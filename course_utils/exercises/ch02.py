@@ -260,7 +260,9 @@ def _check_convert(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
         lambda feed: result(old, feed),
         _convert_slips(p),
         criteria,
-        otherwise=weights_differ(model, old) or "Compare tensor by tensor with the old model: cu.run_all(model, feed).",
+        otherwise=lambda: (
+            weights_differ(model, old) or "Compare tensor by tensor with the old model: cu.run_all(model, feed)."
+        ),
     )
     return criteria
 

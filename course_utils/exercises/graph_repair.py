@@ -99,7 +99,7 @@ def check_repair(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         lambda feed: onnx.reference.ReferenceEvaluator(healthy).run(None, feed)[0],
         {},
         criteria,
-        otherwise=_rewired(model, healthy) or "A node reads or writes a wrong name.",
+        otherwise=lambda: _rewired(model, healthy) or "A node reads or writes a wrong name.",
     )
     return criteria
 

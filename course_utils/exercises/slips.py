@@ -49,27 +49,28 @@ def compare(
     slips: Mapping[str, Calculation],
     criteria: Criteria,
     *,
-    otherwise: str,
+    otherwise: str | Callable[[], str],
     atol: float = 1e-4,
     rtol: float = 1e-3,
 ) -> bool:
     """Add one goal for each case (what it says → inputs): the model's first output is what `right` computes from them.
 
     slips: sentence → what an answer with that mistake computes. The first that agrees with the model on every input that
-    it ran on is the hint; they are computed only for an answer that is wrong. otherwise: the hint when none agrees.
+    it ran on is the hint. otherwise: the hint when none agrees. Both are computed only for an answer that is wrong.
     Returns whether all goals are met. Raises OutOfTimeError when a run does not come to its end.
     """
     found = {what: outcomes(model, feeds) for what, feeds in cases.items()}
-    wrong = {
-        what: next((o for o in seen if not same(o.got, right(o.feed), atol, rtol)), None)
-        for what, seen in found.items()
-    }
+    wrong = {what: [o for o in seen if not same(o.got, right(o.feed), atol, rtol)] for what, seen in found.items()}
     cause = ""
-    if any(o and o.got is not None for o in wrong.values()):
-        ran = [o for seen in found.values() for o in seen if o.got is not None]
-        cause = slip_made(ran, slips, atol, rtol) or otherwise
-    for what, first in wrong.items():
-        criteria.add(what, first is None, "" if first is None else _difference(first, right(first.feed), cause))
+    if any(o.got is not None for failed in wrong.values() for o in failed):
+        cause = slip_made([o for seen in found.values() for o in seen if o.got is not None], slips, atol, rtol)
+    for what, failed in wrong.items():
+        hint = ""
+        if failed:
+            refused = failed[0].got is None
+            hint = _difference(failed[0], right(failed[0].feed)) + " "
+            hint += cause or ("" if refused else otherwise if isinstance(otherwise, str) else otherwise())
+        criteria.add(what, not failed, hint)
     return not any(wrong.values())
 
 
@@ -83,11 +84,11 @@ def same(got: np.ndarray | None, want: np.ndarray, atol: float = 1e-4, rtol: flo
     return got is not None and got.shape == want.shape and np.allclose(got, want, atol=atol, rtol=rtol)
 
 
-def _difference(o: Outcome, want: np.ndarray, cause: str) -> str:
+def _difference(o: Outcome, want: np.ndarray) -> str:
     if o.got is None:
         return f"It is refused: {o.said}"
     if o.got.shape != want.shape:
-        return f"The result has the shape {list(o.got.shape)}, expected {list(want.shape)}. {cause}"
+        return f"The result has the shape {list(o.got.shape)}, expected {list(want.shape)}."
     if odd := int((~np.isfinite(o.got)).sum()):
-        return f"{odd} of {o.got.size} numbers of the result are nan or infinite. {cause}"
-    return f"The largest difference is {np.abs(o.got.astype(np.float64) - want).max():.3g}. {cause}"
+        return f"{odd} of {o.got.size} numbers of the result are nan or infinite."
+    return f"The largest difference is {np.abs(o.got.astype(np.float64) - want).max():.3g}."
