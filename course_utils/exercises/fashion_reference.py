@@ -38,15 +38,30 @@ def blocks(names: Sequence[str], *, relu_first: bool = False, last_relu: bool = 
 
 def network() -> onnx.ModelProto:
     """The whole network: `x` float32 [N, 1, H, W] → logits float32 [N, 10]."""
+    chain = _up_to_the_maps()
+    chain.add("GlobalAveragePool")
+    chain.add("Flatten")
+    chain.add("Gemm", "classifier.weight", "classifier.bias", transB=1)
+    return chain.model()
+
+
+def maps() -> onnx.ModelProto:
+    """The network without its last layers: `x` float32 [N, 1, H, W] → 64 maps float32 [N, 64, H / 4, W / 4], rounded up."""
+    return _up_to_the_maps().model()
+
+
+def classify(pooled: np.ndarray) -> np.ndarray:
+    """The last layer: one number for each of the 64 maps, float32 [N, 64] → logits [N, 10]."""
+    return pooled @ _weights()["classifier.weight"].T + _weights()["classifier.bias"]
+
+
+def _up_to_the_maps() -> _Chain:
     chain = _Chain()
     chain.conv("stem.0", "stem.1", pads=1, stride=1)
     chain.add("Relu")
     for name in BLOCKS:
         chain.block(name)
-    chain.add("GlobalAveragePool")
-    chain.add("Flatten")
-    chain.add("Gemm", "classifier.weight", "classifier.bias", transB=1)
-    return chain.model()
+    return chain
 
 
 class _Chain:

@@ -76,12 +76,16 @@ def compare(
 
 def slip_made(ran: Sequence[Outcome], slips: Mapping[str, Calculation], atol: float = 1e-4, rtol: float = 1e-3) -> str:
     """The first slip that gives what the model gave, every time; empty when none does."""
-    return next((text for text, slip in slips.items() if all(same(o.got, slip(o.feed), atol, rtol) for o in ran)), "")
+    return next(
+        (text for text, slip in slips.items() if all(same(o.got, slip(o.feed), atol, rtol, nan=True) for o in ran)), ""
+    )
 
 
-def same(got: np.ndarray | None, want: np.ndarray, atol: float = 1e-4, rtol: float = 1e-3) -> bool:
-    """Whether a result has the shape and, nearly, the numbers that it should have."""
-    return got is not None and got.shape == want.shape and np.allclose(got, want, atol=atol, rtol=rtol)
+def same(
+    got: np.ndarray | None, want: np.ndarray, atol: float = 1e-4, rtol: float = 1e-3, *, nan: bool = False
+) -> bool:
+    """Whether a result has the shape and, nearly, the numbers that it should have. nan: whether nan equals nan."""
+    return got is not None and got.shape == want.shape and np.allclose(got, want, atol=atol, rtol=rtol, equal_nan=nan)
 
 
 def _difference(o: Outcome, want: np.ndarray) -> str:
