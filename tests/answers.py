@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import onnx
 
 from course_utils.assessing import assess
+from course_utils.errors import CourseError
 from course_utils.exercises import Criterion, personal_params, task
+from course_utils.onnx_files import parse
 
 STUDENTS = ["ada", "grace", "emmy", "s-001", "guest", "x"]
 
@@ -49,6 +54,17 @@ def given(task_id: str, who: str = "ada") -> onnx.ModelProto:
     assert it.given is not None
     (model,) = it.given(personal_params(it, who)).values()
     return model
+
+
+def damaged(model: onnx.ModelProto, seed: str, tries: int = 100) -> Iterator[onnx.ModelProto]:
+    """Copies of a model with a few bytes changed, as far as they can still be parsed."""
+    right, rng = model.SerializeToString(), Random(seed)
+    for _ in range(tries):
+        data = bytearray(right)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        with contextlib.suppress(CourseError):
+            yield parse(bytes(data), "it")
 
 
 def params(task_id: str, who: str = "ada") -> dict[str, Any]:

@@ -48,6 +48,16 @@ def every_tensor(message: Message) -> Iterator[onnx.TensorProto]:
                     yield from every_tensor(part)
 
 
+def every_node(message: Message) -> Iterator[onnx.NodeProto]:
+    """All nodes in a model: of its graph, of graphs inside it, and of its functions."""
+    for kind, value in message.ListFields():
+        if kind.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                if isinstance(part, onnx.NodeProto):
+                    yield part
+                yield from every_node(part)
+
+
 def has_io(model: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, str], criteria: Criteria) -> bool:
     """Add: the graph's inputs and outputs have these names and dtypes (name → dtype, such as "float")."""
     initialized = {t.name for t in model.graph.initializer}
