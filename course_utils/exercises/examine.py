@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
 import numpy as np
@@ -83,23 +83,32 @@ def computes(
     expected: np.ndarray,
     criteria: Criteria,
     what: str,
-    hint: str,
+    hint: str | Callable[[], str],
     *,
     atol: float = 1e-5,
     rtol: float = 1e-4,
+    condition: bool = False,
 ) -> bool:
-    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`)."""
+    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`).
+
+    hint: the cause of a difference, or a function that finds it, which is called only where there is one.
+    condition: as in `Criteria.add`.
+    """
     try:
         got = next(iter(run(session_for(model), feed).values()))
     except CourseError as error:
-        return criteria.add(what, False, str(error))
+        return criteria.add(what, False, str(error), condition=condition)
     except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
-        return criteria.add(what, False, f"Running it failed: {str(error).strip().splitlines()[0]}")
+        words = f"Running it failed: {str(error).strip().splitlines()[0]}"
+        return criteria.add(what, False, words, condition=condition)
     if got.shape != expected.shape:
-        return criteria.add(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+        words = f"The result has shape {list(got.shape)}, expected {list(expected.shape)}."
+        return criteria.add(what, False, words, condition=condition)
+    if np.allclose(got, expected, atol=atol, rtol=rtol):
+        return criteria.add(what, True, "", condition=condition)
     delta = float(np.abs(got.astype(np.float64) - expected).max(initial=0))
-    same = np.allclose(got, expected, atol=atol, rtol=rtol)
-    return criteria.add(what, same, f"The largest difference is {delta:.3g}. {hint}")
+    cause = hint if isinstance(hint, str) else hint()
+    return criteria.add(what, False, f"The largest difference is {delta:.3g}. {cause}", condition=condition)
 
 
 def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
@@ -115,3 +124,10 @@ def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
 def is_whole(value: object) -> bool:
     """Whether a value of a JSON answer is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: object) -> int | None:
+    """A whole number of a JSON answer, also one that is written as 13.0; None for anything else, true and false too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
