@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 
 import numpy as np
@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from ..errors import CourseError
 from ..graphs import type_text
 from ..running import run, session_for
-from . import Criteria
+from . import Criteria, Hint
 
 
 def numpy_source(rng: Random) -> np.random.Generator:
@@ -83,7 +83,7 @@ def computes(
     expected: np.ndarray,
     criteria: Criteria,
     what: str,
-    hint: str | Callable[[], str],
+    hint: Hint,
     *,
     atol: float = 1e-5,
     rtol: float = 1e-4,
@@ -104,11 +104,13 @@ def computes(
     if got.shape != expected.shape:
         words = f"The result has shape {list(got.shape)}, expected {list(expected.shape)}."
         return criteria.add(what, False, words, condition=condition)
-    if np.allclose(got, expected, atol=atol, rtol=rtol):
-        return criteria.add(what, True, "", condition=condition)
     delta = float(np.abs(got.astype(np.float64) - expected).max(initial=0))
-    cause = hint if isinstance(hint, str) else hint()
-    return criteria.add(what, False, f"The largest difference is {delta:.3g}. {cause}", condition=condition)
+    same = np.allclose(got, expected, atol=atol, rtol=rtol)
+
+    def said() -> str:
+        return f"The largest difference is {delta:.3g}. {hint if isinstance(hint, str) else hint()}"
+
+    return criteria.add(what, same, said, condition=condition)
 
 
 def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
