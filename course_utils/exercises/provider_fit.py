@@ -23,8 +23,9 @@ def _softplus(v: np.ndarray) -> np.ndarray:
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
+Meaning = Callable[[np.ndarray], np.ndarray]
 # Operator → its meaning, the operators that are enough to say it, and wrong ways to say it with the cause of each.
-_AWKWARD: dict[str, tuple[Callable, list[str], dict[str, Callable]]] = {
+_AWKWARD: dict[str, tuple[Meaning, list[str], dict[str, Meaning]]] = {
     "Softsign": (
         lambda v: v / (1 + np.abs(v)),
         ["Abs", "Add", "Div"],
@@ -99,6 +100,9 @@ _AWKWARD: dict[str, tuple[Callable, list[str], dict[str, Callable]]] = {
 }
 
 
+MEANINGS: dict[str, Meaning] = {operator: entry[0] for operator, entry in _AWKWARD.items()}
+
+
 def draw_fit(rng: Random) -> Params:
     awkward = rng.choice(sorted(_AWKWARD))
     needed = {"MatMul", "Add", *_AWKWARD[awkward][1]}
@@ -123,7 +127,7 @@ def unfit(p: Params) -> onnx.ModelProto:
     return x_to_y("unfit", nodes, _weights_of(p), ["batch", 5], ["batch", 4], {"": OPSET}, ir_version=IR)
 
 
-def _expected(p: Params, x: np.ndarray, first: Callable, second: Callable) -> np.ndarray:
+def _expected(p: Params, x: np.ndarray, first: Meaning, second: Meaning) -> np.ndarray:
     w = {name: value.astype(np.float64) for name, value in _weights_of(p).items()}
     with np.errstate(all="ignore"):
         return second(first(x @ w["w1"] + w["b1"]) @ w["w2"]).astype(np.float32)
@@ -139,7 +143,7 @@ def check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]
         "A function hides its nodes, it does not change them: write the nodes into the graph.",
     ):
         return criteria  # a provider sees the nodes inside, and ONNX Runtime can die of a function with a bad name
-    x, right = numpy_source(rng).normal(0, 1.5, (16, 5)).astype(np.float32), _AWKWARD[p["awkward"]][0]
+    x, right = numpy_source(rng).normal(0, 1.5, (16, 5)).astype(np.float32), MEANINGS[p["awkward"]]
     what, expected = "it computes what it computed", _expected(p, x, right, right)
     if not computes(
         model, {"x": x}, expected, criteria, what, lambda: _fit_cause(model, x, p), atol=1e-4, condition=True
@@ -164,8 +168,16 @@ def check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]
 
 
 def _fit_cause(model: onnx.ModelProto, x: np.ndarray, p: Params) -> str:
-    right, _, wrongs = _AWKWARD[p["awkward"]]
     got = run(session_for(model), {"x": x})["y"]
+    return likely_slip(p["awkward"], got, lambda first, second: _expected(p, x, first, second))
+
+
+def likely_slip(operator: str, got: np.ndarray, expected: Callable[[Meaning, Meaning], np.ndarray]) -> str:
+    """The slip in one or both replacements of an operator that gives these numbers, or what to do where none does.
+
+    expected: what a network computes with these functions in its two places.
+    """
+    right, wrongs = MEANINGS[operator], _AWKWARD[operator][2]
     like: dict[str, float] = {}  # a part of the numbers may lie near a pole
     for sentence, wrong in wrongs.items():
         for where, functions in {
@@ -173,7 +185,7 @@ def _fit_cause(model: onnx.ModelProto, x: np.ndarray, p: Params) -> str:
             "In the first of both: ": (wrong, right),
             "In the second of both: ": (right, wrong),
         }.items():
-            guess = _expected(p, x, *functions)
-            like[where + sentence] = float(np.isclose(got, guess, atol=1e-4, rtol=1e-3, equal_nan=True).mean())
+            same = np.isclose(got, expected(*functions), atol=1e-4, rtol=1e-3, equal_nan=True)
+            like[where + sentence] = float(same.mean())
     best = max(like, key=like.get)  # type: ignore[arg-type]
     return best if like[best] > 0.9 else "Compare each new piece with the old node, on the same input."
