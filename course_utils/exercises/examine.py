@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from ..errors import CourseError
 from ..graphs import type_text
 from ..running import run, session_for
-from . import Criteria
+from . import Criteria, Hint
 
 
 def numpy_source(rng: Random) -> np.random.Generator:
@@ -93,23 +93,34 @@ def computes(
     expected: np.ndarray,
     criteria: Criteria,
     what: str,
-    hint: str,
+    hint: Hint,
     *,
     atol: float = 1e-5,
     rtol: float = 1e-4,
+    condition: bool = False,
 ) -> bool:
-    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`)."""
+    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`).
+
+    hint: the cause of a difference, or a function that finds it, which is called only where there is one.
+    condition: as in `Criteria.add`.
+    """
     try:
         got = next(iter(run(session_for(model), feed).values()))
     except CourseError as error:
-        return criteria.add(what, False, str(error))
+        return criteria.add(what, False, str(error), condition=condition)
     except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
-        return criteria.add(what, False, f"Running it failed: {str(error).strip().splitlines()[0]}")
+        words = f"Running it failed: {str(error).strip().splitlines()[0]}"
+        return criteria.add(what, False, words, condition=condition)
     if got.shape != expected.shape:
-        return criteria.add(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+        words = f"The result has shape {list(got.shape)}, expected {list(expected.shape)}."
+        return criteria.add(what, False, words, condition=condition)
     delta = float(np.abs(got.astype(np.float64) - expected).max(initial=0))
     same = np.allclose(got, expected, atol=atol, rtol=rtol)
-    return criteria.add(what, same, f"The largest difference is {delta:.3g}. {hint}")
+
+    def said() -> str:
+        return f"The largest difference is {delta:.3g}. {hint if isinstance(hint, str) else hint()}"
+
+    return criteria.add(what, same, said, condition=condition)
 
 
 def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
@@ -125,3 +136,10 @@ def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
 def is_whole(value: object) -> bool:
     """Whether a value of a JSON answer is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: object) -> int | None:
+    """A whole number of a JSON answer, also one that is written as 13.0; None for anything else, true and false too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
