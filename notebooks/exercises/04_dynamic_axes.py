@@ -144,7 +144,7 @@ cu.check("4.2", "work/4.2.onnx")
 cu.params("4.3")
 
 # %% [markdown]
-# Save it as `work/4.3.onnx`.
+# Save it as `work/4.3.onnx`. Take care of the example: a length of 2 or more (lesson 04 says why).
 
 # %%
 # Task 4.3: write the network and export it with linked dimensions
