@@ -475,7 +475,7 @@ pd.DataFrame(tensors, columns=["type", "readers"]).value_counts().to_frame("tens
 
 # %% [markdown]
 # It skips a tensor that two nodes read, and each shortcut of a residual network is one. A convolution between an int8 and
-# a uint8 tensor then fits no kernel. (On ARM you see no such row.) So we write what the help says for our processor. We
+# a uint8 tensor then fits no kernel. So we write what the help says for our processor. We
 # also ask for a scale per channel.
 
 # %%
@@ -495,7 +495,6 @@ operators.to_frame()
 # integers are stored in the file. So we can check a weight against our own formula.
 
 
-# %%
 # %%
 def initializers(file):
     tensors = onnx.load(file).graph.initializer
@@ -607,7 +606,7 @@ cu.claim(
 # Which examples, how many, and how is a range made of them? ONNX Runtime offers several methods:
 #
 # - **MinMax** takes the smallest and the largest value that occurs.
-# - **Percentile** leaves out the outermost values, half of them at each end: by default 0.001 % in all, here also 1 %.
+# - **Percentile** leaves out the outermost values, half of them at each end: by default 0.001 % in all, here 1 %.
 # - **Entropy** looks for the range that changes the distribution least.
 
 # %% tags=["remove-input"]
@@ -645,14 +644,12 @@ def calibrated(data, method, **options):
 
 
 # %% [markdown]
-# Seven sets, three settings:
+# Seven sets, two methods:
 
 # %%
 grid = pd.DataFrame(index=sets)
-for method in ("MinMax", "Percentile"):
-    grid[method] = [calibrated(data, method) for data in sets.values()]
-cut = {"CalibPercentile": 99.0}
-grid["Percentile 99"] = [calibrated(data, "Percentile", **cut) for data in sets.values()]
+for method, options in {"MinMax": {}, "Percentile": {"CalibPercentile": 99.0}}.items():
+    grid[method] = [calibrated(data, method, **options) for data in sets.values()]
 
 # %%
 worst, reference = grid.stack().idxmin()[0], accuracy(logits["float"][:500])
@@ -675,7 +672,7 @@ plt.show()
 #   normalised layers all have similar ranges. Do not count on it with other models.
 # - **One class** of pictures is enough, too: to a range it does not matter what a picture shows.
 # - **The wrong range of pixels** ruins the model. No error, no warning: the file is fine, and the answers are not.
-# - **One broken picture** is enough to ruin MinMax. Percentile survives when it cuts off enough.
+# - **One broken picture** is enough to ruin MinMax. Percentile, which cuts off 1 %, survives it.
 #
 # And Entropy? It cuts the range into bins and tries how many of them to keep, but at least 128. `quantize_static` gives it
 # 128 bins to begin with: there is nothing to try. So it should store the scales of MinMax, even with the broken picture:
@@ -1364,7 +1361,7 @@ small_summary.round(3)
 # %%
 wide = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 21]>
     wide (float[N, 4096] x) => (float[N, 4096] y) { y = MatMul (x, w) }""")
-values = draw.normal(size=(4096, 4096)).astype(np.float32)
+values = draw.standard_normal((4096, 4096), np.float32)
 wide.graph.initializer.append(onnx.numpy_helper.from_array(values, "w"))
 both = {
     name: four_bits(onnx.ModelProto.FromString(wide.SerializeToString()), **more)
