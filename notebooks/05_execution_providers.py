@@ -715,8 +715,8 @@ pd.DataFrame(mixed["ran"], columns=["the profile: provider", "kernel"])
 # %%
 folder = Path(ort.__file__).parent / "capi"
 binaries = [path for path in folder.iterdir() if path.suffix in (".so", ".pyd", ".dll", ".dylib")]
-inside = {name: sum(path.read_bytes().lower().count(name) for path in binaries) for name in (b"mlas", b"eigen")}
-pd.Series(inside, name=", ".join(sorted(path.name for path in binaries))).to_frame().T
+found = {name: sum(path.read_bytes().lower().count(name.encode()) for path in binaries) for name in ("mlas", "eigen")}
+found | {"files": sorted(path.name for path in binaries)}
 
 # %%
 compiled = [kernel for provider, kernel in mixed["ran"] if provider == "OpenVINOExecutionProvider"]
@@ -724,14 +724,15 @@ cu.claim(
     "ep-libraries",
     {
         "OpenVINO: five nodes became two kernels, compiled by the library": compiled == ["subgraph"] * 2,
-        "CPU: each node is a kernel of ONNX Runtime itself": len(in_profile) >= len(in_record) > 0,
-        "MLAS is compiled into ONNX Runtime": inside[b"mlas"] > 0,
-        "so is Eigen": inside[b"eigen"] > 0,
-        "the package brings no other library": all("onnxruntime" in path.name for path in binaries),
+        "CPU: no kernel is a compiled subgraph": not any("subgraph" in operator for _, operator, _ in in_profile),
+        "MLAS is compiled into ONNX Runtime": found["mlas"] > 0,
+        "so is Eigen": found["eigen"] > 0,
     },
 )
 
 # %% [markdown]
+# MLAS is a part of ONNX Runtime's own source code, and Eigen is compiled into the same file.
+#
 # Does the order of the list matter? The same model, asked for in both orders:
 
 # %%

@@ -114,7 +114,8 @@ cu.check("5.2", "work/5.2.json")
 # - `threads`: so many threads inside a node, and waiting threads must sleep instead of turning in a busy loop.
 # - `level`: the graph is rewritten as far as this level and no further.
 # - `rows`: every request has exactly this many rows. The input `x` of the model is `[rows, 3, 6, 6]`: fix its free dimension.
-# - `subnormals`: numbers very near to zero are kept as they are, or set to zero.
+# - `subnormals`: numbers very near to zero are kept as they are, or set to zero. (In a program, this works in the first session of the
+#   process only.)
 # - Memory is not kept between the runs: no arena.
 #
 # Write the configuration as `work/5.3.json`. The check makes a real session of it and runs your model.
