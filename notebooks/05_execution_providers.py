@@ -3,7 +3,8 @@
 #
 # A file becomes a program when a **session** is created from it. The session decides where each node will run: on the
 # processor, on a graphics card, on a chip of a phone. The part of ONNX Runtime that computes a node is called an
-# [execution provider](https://onnxruntime.ai/docs/execution-providers/). This decision is easy to ask for, and easy to get wrong without noticing.
+# [execution provider](https://onnxruntime.ai/docs/execution-providers/). This decision is easy to ask for, and easy to
+# get wrong without noticing.
 #
 # After this lesson you will be able to
 #
@@ -39,7 +40,8 @@ with cu.exporter_messages():
 # %% [markdown]
 # ## The report's listing
 #
-# The report shows an [`InferenceSession`](https://onnxruntime.ai/docs/api/python/api_summary.html) in eight lines. Here they are, as printed:
+# The report shows an [`InferenceSession`](https://onnxruntime.ai/docs/api/python/api_summary.html) in eight lines. Here
+# they are, as printed:
 
 # %%
 printed = """
@@ -347,8 +349,9 @@ assert np.array_equal(result.numpy(), session.run(None, {"image": batch})[0])
 {"device": value.device_name(), "type": value.data_type(), "same memory": value.data_ptr() == batch.ctypes.data}
 
 # %% [markdown]
-# [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further. You say beforehand where each input comes from and where each output goes. Then a
-# run creates nothing. On a graphics card this avoids copies between card and processor, and that is what it is for.
+# [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further. You say
+# beforehand where each input comes from and where each output goes. Then a run creates nothing. On a graphics card this
+# avoids copies between card and processor, and that is what it is for.
 
 # %%
 answer = np.empty((4, 10), np.float32)
@@ -384,8 +387,8 @@ ways
 # | `add_session_config_entry(key, value)` | session | everything else, as text |
 # | `RunOptions` | one run | stop it, log it, give memory back after it |
 #
-# [Threads](https://onnxruntime.ai/docs/performance/tune-performance/threading.html) first. We make three sessions, since the number is fixed when
-# a session is created. The last one gets four times as many threads as there are cores.
+# [Threads](https://onnxruntime.ai/docs/performance/tune-performance/threading.html) first. We make three sessions,
+# since the number is fixed when a session is created. The last one gets four times as many threads as there are cores.
 
 # %%
 import os
@@ -492,10 +495,10 @@ names
 # | `NnapiExecutionProvider` | Android | NNAPI, deprecated since Android 15 | none: Android library |
 # | `WebGpuExecutionProvider` | browsers, and more | WebGPU | plug-in `onnxruntime-ep-webgpu` |
 #
-# Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries.html): a package beside
-# `onnxruntime` that brings one library. They are not in the two lists above. You register the library, and then ask **by
-# device**, not by name: `ort.register_execution_provider_library(name, path)`, then `ort.get_ep_devices()`, then
-# `options.add_provider_for_devices(…)`. No plug-in is run here, but the CPU can be asked for in the same way:
+# Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries.html): a package
+# beside `onnxruntime` that brings one library. They are not in the two lists above. You register the library, and then
+# ask **by device**, not by name: `ort.register_execution_provider_library(name, path)`, then `ort.get_ep_devices()`,
+# then `options.add_provider_for_devices(…)`. No plug-in is run here, but the CPU can be asked for in the same way:
 
 # %%
 devices = [device for device in ort.get_ep_devices() if device.ep_name == "CPUExecutionProvider"]

@@ -219,8 +219,9 @@ histograms.loc["all nodes"] = histograms.sum()
 histograms.replace(0, "")
 
 # %% [markdown]
-# Level by level, the graph gets shorter and its operators become stranger. `com.microsoft` is the domain of ONNX
-# Runtime's own operators. The numbers that come out stay the same, up to rounding:
+# Level by level, the graph gets shorter and its operators become stranger. `com.microsoft` is the domain of
+# [ONNX Runtime's own operators](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). The numbers
+# that come out stay the same, up to rounding:
 
 
 # %%
@@ -334,8 +335,9 @@ cu.claim(
 # %% [markdown]
 # ## Fold a BatchNorm by hand
 #
-# Why can a [`BatchNormalization`](https://onnx.ai/onnx/operators/onnx__BatchNormalization.html) disappear? In inference it is a straight line for each channel: subtract a mean, divide
-# by a deviation, multiply, add. A convolution is linear, too. Two linear steps are one:
+# Why can a [`BatchNormalization`](https://onnx.ai/onnx/operators/onnx__BatchNormalization.html) disappear? In inference
+# it is a straight line for each channel: subtract a mean, divide by a deviation, multiply, add. A convolution is
+# linear, too. Two linear steps are one:
 #
 # $$\text{factor} = \frac{\text{scale}}{\sqrt{\text{variance} + \varepsilon}} \qquad W' = W \cdot \text{factor} \qquad
 # b' = \text{shift} + (b - \text{mean}) \cdot \text{factor}$$
@@ -649,8 +651,9 @@ by_session.replace(0, "")
 
 # %% [markdown]
 # A session fuses neighbours, for example an `Add` with the `LayerNormalization` behind it. But there is no `Attention`.
-# For this, a Python package comes with ONNX Runtime: `onnxruntime.transformers.optimizer`. It wants to know the number of
-# heads. Its log says why a pattern did not match, so we listen.
+# For this, a Python package comes with ONNX Runtime:
+# [`onnxruntime.transformers.optimizer`](https://onnxruntime.ai/docs/performance/transformers-optimization.html). It
+# wants to know the number of heads. Its log says why a pattern did not match, so we listen.
 
 # %%
 import logging
@@ -766,8 +769,9 @@ roots
 #
 # ### A trained encoder
 #
-# Does a real model behave like our small one? MiniLM turns a sentence into 384 numbers. It has six layers with 12 heads
-# each, and comes in a package of its own. Where that is not installed, the next cells do nothing.
+# Does a real model behave like our small one? [MiniLM](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)
+# turns a sentence into 384 numbers. It has six layers with 12 heads each, and comes in a package of its own. Where that
+# is not installed, the next cells do nothing.
 
 # %%
 folder = cu.minilm()
@@ -863,8 +867,9 @@ if folder:
 #
 # ## Read the profile
 #
-# Where does the time go, and does it go elsewhere after optimisation? `enable_profiling` writes each node of each run
-# into a JSON file.
+# Where does the time go, and does it go elsewhere after optimisation?
+# [`enable_profiling`](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) writes each node
+# of each run into a JSON file.
 
 # %%
 import json
@@ -929,7 +934,8 @@ starts
 
 # %% [markdown]
 # But is it still a file for everybody? We ask three times: which domains of operators does it need, what does the checker
-# say, and does another runtime run it? The reference evaluator of the `onnx` package stands for the other runtime. Which
+# say, and does another runtime run it? The [reference evaluator](https://onnx.ai/onnx/api/reference.html)
+# of the `onnx` package stands for the other runtime. Which
 # of the five files do you expect it to run?
 
 # %%

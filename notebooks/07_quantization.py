@@ -67,8 +67,9 @@ table
 #
 # ## The same in ONNX
 #
-# The operators are `QuantizeLinear` and `DequantizeLinear`. This graph has one of each. Scale and zero point are inputs,
-# so that we can try many.
+# The operators are [`QuantizeLinear`](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html) and
+# [`DequantizeLinear`](https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html). This graph has one of each. Scale
+# and zero point are inputs, so that we can try many.
 
 # %%
 import onnx
@@ -175,7 +176,8 @@ def ranges(values, axis, symmetric, bits=8):
 
 
 # %% [markdown]
-# We need real weights. Here is our trained network, exported as in the lessons before.
+# We need real weights. Here is our trained network, exported with
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) as in the lessons before.
 
 # %%
 import torch
@@ -311,8 +313,10 @@ quantize_dynamic(FLOAT, "work/07_dynamic_uint8.onnx", weight_type=QuantType.QUIn
 cu.op_histogram("work/07_dynamic_int8.onnx").to_frame()
 
 # %% [markdown]
-# A `Conv` has become four nodes: `DynamicQuantizeLinear` for the activation, `ConvInteger` for the product, a `Cast` of
-# the sum and a `Mul` with the scales. Then the bias is added. The integers are in the file. Is it faster?
+# A `Conv` has become four nodes:
+# [`DynamicQuantizeLinear`](https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html) for the activation,
+# `ConvInteger` for the product, a `Cast` of the sum and a `Mul` with the scales. Then the bias is added. The integers
+# are in the file. Is it faster?
 
 # %% tags=["remove-input"]
 cu.quiz("07_quantization", 2)
@@ -1079,8 +1083,9 @@ cu.claim(
 # %% [markdown]
 # ## float16
 #
-# Half of the bytes, and nearly nothing lost: why not simply use 16-bit floats? A converter comes with ONNX Runtime. We
-# keep input and output as float32.
+# Half of the bytes, and nearly nothing lost: why not simply use 16-bit floats? A
+# [converter](https://onnxruntime.ai/docs/performance/model-optimizations/float16.html) comes with ONNX Runtime. We keep
+# input and output as float32.
 
 # %%
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -1132,8 +1137,8 @@ sentences = [
 ]
 
 # %% [markdown]
-# MiniLM of lesson 06 needs the extra `nlp`. Without it, a small encoder with random weights stands in: same operators, no
-# knowledge.
+# [MiniLM](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2) of lesson 06 needs the extra `nlp`. Without
+# it, a small encoder with random weights stands in: same operators, no knowledge.
 
 # %%
 folder = cu.minilm()
@@ -1149,7 +1154,7 @@ else:
 
 # %% [markdown]
 # We export with the default exporter, with a free number of texts and of words. The wrapper returns the one tensor that we
-# want, the vectors of all words.
+# want, the vectors of all words. It starts in training mode like every new module, so it needs its own `eval()`.
 
 
 # %%
@@ -1328,8 +1333,9 @@ static_summary.round(3)
 #
 # ## Four bits
 #
-# `MatMulNBits` cuts each weight matrix into blocks of 32 numbers, each with a scale of its own, and stores **4 bits** for
-# a weight. By default it takes products only and computes in float.
+# [`MatMulNBits`](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md) cuts each weight matrix
+# into blocks of 32 numbers, each with a scale of its own, and stores **4 bits** for a weight. By default it takes
+# products only and computes in float.
 
 # %% tags=["remove-input"]
 cu.quiz("07_quantization", 5)
@@ -1374,7 +1380,6 @@ timed(wide_models, {"x": draw.normal(size=(8, 4096)).astype(np.float32)}, rounds
 # Look at the last row. Four bits save memory everywhere, and they save time where the kernel computes in integers and the
 # matrix is large.
 #
-# %% [markdown]
 # ## All in one picture
 #
 # All variants of this lesson. Some are slow, so the loss is that on the first 500 test images.
