@@ -496,9 +496,11 @@ names
 # | `WebGpuExecutionProvider` | browsers, and more | WebGPU | plug-in `onnxruntime-ep-webgpu` |
 #
 # Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries.html): a package
-# beside `onnxruntime` that brings one library. They are not in the two lists above. You register the library, and then
-# ask **by device**, not by name: `ort.register_execution_provider_library(name, path)`, then `ort.get_ep_devices()`,
-# then `options.add_provider_for_devices(…)`. No plug-in is run here, but the CPU can be asked for in the same way:
+# beside `onnxruntime` that brings one library. You register the library, and then ask **by device**, not by name:
+# `ort.register_execution_provider_library(name, path)`, then `ort.get_ep_devices()`, then
+# `options.add_provider_for_devices(…)`. A registered plug-in is not in `get_available_providers()`. Asked for by name, it
+# gave the CPU and the warning of a missing provider (tried with `onnxruntime-ep-openvino` 1.8.1 and
+# `onnxruntime-ep-webgpu` 0.4.0, on a machine that has no device for either). The CPU can be asked for by device, too:
 
 # %%
 devices = [device for device in ort.get_ep_devices() if device.ep_name == "CPUExecutionProvider"]
