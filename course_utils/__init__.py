@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .data import CLASS_NAMES, fashion_mnist, normalize
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
+    from .ep_experiment import overheard
     from .errors import CourseError
     from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
@@ -83,6 +84,7 @@ _HOME = {
     "opset_explorer": "widget_opsets",
     "optimized": "provenance",
     "origins": "provenance",
+    "overheard": "ep_experiment",
     "params": "checks",
     "parity": "parity_gate",
     "placement_explorer": "sessions",
