@@ -219,17 +219,22 @@ onnx.save(whole, "work/08/model.onnx")
 # %%writefile work/08/predictor.py
 """One model, loaded once."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 
 
 class Predictor:
-    def __init__(self, model, threads):
+    def __init__(self, model, name, threads):
+        content = Path(model).read_bytes()  # what is hashed is what is loaded
+        self.about = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         providers = ["CPUExecutionProvider"]
-        self.session = ort.InferenceSession(model, options, providers=providers)
-        # The first run is slow: it shall not be a customer's.
+        self.session = ort.InferenceSession(content, options, providers=providers)
+        # Warm up: the first run is slow.
         self.run(np.zeros((1, 28, 28), np.uint8))
 
     def run(self, pixels):
@@ -413,14 +418,15 @@ async def _read(request, most):
 # %% [markdown]
 # ### Compute together what arrives together
 #
-# A request waits at most `wait_ms` for others. Then one run of the model answers them all.
+# A request waits for others until `wait_ms` after its arrival, and longer only while the model is busy. Then one run of the
+# model answers them all.
 
 # %% tags=["remove-input"]
 cu.quiz("08_deployment", 2)
 
 # %% [markdown]
-# First the queue. For each request it holds the pixels and a **future**: a place where the answer will be. Two events tell
-# when somebody waits, and when there are enough for a full batch.
+# First the queue. For each request it holds the pixels, a **future**, which is a place where the answer will be, and the time
+# of its arrival. Two events tell when somebody waits, and when there are enough for a full batch.
 
 # %%
 # %%writefile work/08/waiting.py
@@ -435,18 +441,26 @@ from checks import RequestError
 class Waiting:
     def __init__(self, largest, queue):
         self.largest, self.queue = largest, queue
-        self.requests = deque()  # (pixels, future)
+        self.requests = deque()  # (pixels, future, time of arrival)
         self.some, self.enough = asyncio.Event(), asyncio.Event()
 
     def add(self, pixels):
         """The future of this request's answer."""
-        if len(self.requests) >= self.queue:
+        if self.full():
             sentence = f"The server is busy: {self.queue} requests are waiting."
             raise RequestError(503, f"{sentence} Try again in a second.")
-        future = asyncio.get_running_loop().create_future()
-        self.requests.append((pixels, future))
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self.requests.append((pixels, future, loop.time()))
         self._look()
         return future
+
+    def full(self):
+        return len(self.requests) >= self.queue
+
+    def since(self):
+        """When the first of them arrived."""
+        return self.requests[0][2]
 
     def take(self):
         """The next batch: as many requests as fit, at least one."""
@@ -460,13 +474,13 @@ class Waiting:
         return batch
 
     def _look(self):
-        images = sum(len(pixels) for pixels, _ in self.requests)
+        images = sum(len(pixels) for pixels, *_ in self.requests)
         (self.some.set if images else self.some.clear)()
         (self.enough.set if images >= self.largest else self.enough.clear)()
 
 
 # %% [markdown]
-# And now the worker. The heart is `work`: wait until there is something, give others a chance to come, take what fits,
+# And now the worker. The heart is `_next_batch`: wait until there is something, give others a chance to come, take what fits,
 # compute.
 
 # %%
@@ -475,59 +489,108 @@ class Waiting:
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import threading
 
 import numpy as np
 
+from checks import RequestError
 from waiting import Waiting
 
 
 class Batcher:
     """run: uint8 [n, 28, 28] → arrays with n rows. on_batch: gets each batch's size."""
 
-    def __init__(self, run, largest, wait_ms, queue, on_batch=lambda images: None):
-        self.run, self.wait_s, self.on_batch = run, wait_ms / 1000, on_batch
+    def __init__(self, run, largest, wait_ms, queue, run_s, on_batch):
+        self.run, self.on_batch = run, on_batch
+        self.wait_s, self.run_s = wait_ms / 1000, run_s
         self.waiting = Waiting(largest, queue)
-        self.thread = ThreadPoolExecutor(1)  # beside the event loop
+
+    def start(self):
+        self.worker = asyncio.create_task(self._work())
+
+    def alive(self):
+        return not self.worker.done()
 
     async def ask(self, pixels):
-        """The answer for one request: it comes when its batch was computed."""
-        return await self.waiting.add(pixels)
+        """The answer for one request. However the worker may end, nobody waits in vain."""
+        if self.alive():
+            answer = self.waiting.add(pixels)
+            try:
+                either = answer, self.worker
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if answer.done():
+                    return answer.result()
+            finally:
+                answer.cancel()  # does nothing if it is there
+        raise RequestError(503, "This server computes no more. Ask another one.")
 
-    async def work(self):
+    async def _work(self):
         """Runs as long as the server does."""
-        while True:
-            await self.waiting.some.wait()
-            if self.wait_s:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.waiting.enough.wait(), self.wait_s)
-            batch = self.waiting.take()
-            self.on_batch(sum(len(pixels) for pixels, _ in batch))
-            await self._compute(batch)
+        try:
+            while True:
+                await self._next_batch()
+        except Exception:
+            logging.exception("The worker has ended.")
+
+    async def _next_batch(self):
+        await self.waiting.some.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self.waiting.since() + self.wait_s):
+                await self.waiting.enough.wait()
+        batch = self.waiting.take()
+        self.on_batch(sum(len(pixels) for pixels, *_ in batch))
+        await self._compute(batch)
 
     async def _compute(self, batch):
-        together = np.concatenate([pixels for pixels, _ in batch])
-        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self.run_s):
+            requests = [pixels for pixels, *_ in batch]
+            found = await in_thread(self._answers, requests)
+        if not isinstance(found, BaseException):
+            for (_, answer, _), rows in zip(batch, found, strict=True):
+                if not answer.done():  # its sender may have gone
+                    answer.set_result(rows)
+        elif len(batch) > 1:  # one request must not spoil the others
+            for request in batch:
+                await self._compute([request])
+        elif not batch[0][1].done():
+            failed = RuntimeError("The model failed on this request.")
+            failed.__cause__ = found
+            batch[0][1].set_exception(failed)
+
+    def _answers(self, requests):
+        """For each request its rows of each array."""
+        results = self.run(np.concatenate(requests))
+        *cuts, images = np.cumsum([len(pixels) for pixels in requests])
+        if any(len(rows) != images for rows in results):
+            raise ValueError(f"The model did not give {images} rows for {images} images.")
+        return list(zip(*(np.split(rows, cuts) for rows in results), strict=True))
+
+
+async def in_thread(function, *arguments):
+    """Its result, or the error that it raised. Meanwhile the event loop goes on."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def call():
         try:
-            results = await loop.run_in_executor(self.thread, self.run, together)
-        except Exception as error:
-            if len(batch) > 1:  # one request must not spoil the others
-                for request in batch:
-                    await self._compute([request])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(error)
-            return
-        start = 0
-        for pixels, future in batch:
-            end = start + len(pixels)
-            if not future.done():  # its sender may have gone
-                future.set_result([rows[start:end] for rows in results])
-            start = end
+            found = function(*arguments)
+        except BaseException as error:  # of any kind, or somebody would wait for ever
+            found = error
+        loop.call_soon_threadsafe(lambda: done.done() or done.set_result(found))
+
+    # A thread of its own: one that never comes back must not keep the process alive.
+    threading.Thread(target=call, daemon=True).start()
+    return await done
 
 
 # %% [markdown]
-# The model computes in a thread of its own, so that the server goes on reading requests. If a batch fails, its requests
-# are computed one by one, and only the guilty one gets the error.
+# The model computes in another thread, so that the server goes on reading requests. If a batch fails, its requests are
+# computed one by one, and only the guilty one gets the error.
+#
+# And if the worker itself ends, because of a mistake of ours, or of a run that takes longer than `run_s`? A future that nobody
+# fulfils is never done, so its request would wait for ever. Therefore `ask` waits for two things at once, the answer and the
+# end of the worker. Whichever comes first ends the waiting.
 #
 # ### Be observable
 #
@@ -542,14 +605,16 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    Info,
     ProcessCollector,
     generate_latest,
 )
 
 
 class Metrics:
-    def __init__(self):
+    def __init__(self, model):
         self.all = CollectorRegistry()
+        Info("model", "the model that answers", registry=self.all).info(model)
         ProcessCollector(registry=self.all)  # memory and processor time, on Linux
         about = "answers by HTTP status"
         self.answers = Counter("answers", about, ["status"], registry=self.all)
@@ -576,7 +641,7 @@ from starlette.exceptions import HTTPException
 
 from checks import RequestError
 
-WAYS = "POST /predict, GET /health, GET /metrics"
+WAYS = "POST /predict, GET /health, GET /live, GET /metrics"
 
 
 def answer_errors(app, said):
@@ -597,13 +662,21 @@ def answer_errors(app, said):
 
 
 # %% [markdown]
-# And the three addresses. What stands before `yield` happens at the start, what follows it at the end.
+# And the four addresses. Two of them are for the machine that runs our server, such as Kubernetes. It asks two questions:
+#
+# | address | the question | what is done when it is answered with 503 |
+# |---|---|---|
+# | `/health` | Are you **ready**? Not if the queue is full, or the worker has ended. | Requests go elsewhere, for now. |
+# | `/live` | Are you **alive**? Not if the worker has ended. | The process is started anew. |
+#
+# Every answer says which model gave it, by name and SHA-256. After an update, that is the way to find out who answered.
+#
+# What stands before `yield` happens at the start, what follows it at the end.
 
 # %%
 # %%writefile work/08/app.py
-"""The server's addresses: POST /predict, GET /health, GET /metrics."""
+"""The server's addresses: POST /predict, GET /health, GET /live, GET /metrics."""
 
-import asyncio
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -618,15 +691,16 @@ from readers import reader_for
 
 
 def create_app(settings):
-    predictor, metrics = Predictor(settings.model, settings.threads), Metrics()
-    limits = settings.largest_batch, settings.wait_ms, settings.queue
-    batcher = Batcher(predictor.run, *limits, on_batch=metrics.batches.observe)
+    predictor = Predictor(settings.model, settings.name, settings.threads)
+    metrics = Metrics(predictor.about)
+    limits = settings.largest_batch, settings.wait_ms, settings.queue, settings.run_s
+    batcher = Batcher(predictor.run, *limits, metrics.batches.observe)
 
     @asynccontextmanager
     async def lifespan(app):
-        working = asyncio.create_task(batcher.work())
+        batcher.start()
         yield  # here the server serves
-        working.cancel()
+        batcher.worker.cancel()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -641,11 +715,19 @@ def create_app(settings):
             pixels = reader_for(request)(body, settings.most_images)
             label, probability = await batcher.ask(pixels)
         found = {"label": label.tolist(), "probability": probability.tolist()}
-        return said(200, found)
+        return said(200, found | {"model": predictor.about})
 
     @app.get("/health")
     async def health():
-        return {"status": "ready", "waiting": len(batcher.waiting.requests)}
+        ready = batcher.alive() and not batcher.waiting.full()
+        waiting = len(batcher.waiting.requests)
+        status = "ready" if ready else "not ready"
+        return JSONResponse({"status": status, "waiting": waiting}, 200 if ready else 503)
+
+    @app.get("/live")
+    async def live():
+        alive = batcher.alive()
+        return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
 
     @app.get("/metrics")
     async def numbers():
@@ -676,10 +758,12 @@ from app import create_app
 @dataclass
 class Settings:
     model: str = "model.onnx"
+    name: str = "fashion_resnet"
     threads: int = 1
     largest_batch: int = 16
-    wait_ms: float = 2  # how long a request may wait for others
+    wait_ms: float = 2  # from its arrival on, a request waits so long for others
     queue: int = 256  # how many requests may wait
+    run_s: float = 30  # a run of the model that takes longer will never end
     most_images: int = 16  # in one request
     most_bytes: int = 64 * 1024  # in one body
     body_s: float = 5  # a body that is not here by then is given up
