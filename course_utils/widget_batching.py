@@ -37,7 +37,7 @@ def simulate(
     """Requests that arrive at random (Poisson), one model, and the rule of the lesson's `batching.py`.
 
     spans: images in a batch → milliseconds of one run; sizes between are interpolated. A batch starts when the model is
-    free, and either `largest` requests are there or `wait_ms` have passed since the first of them could have started.
+    free, and either `largest` requests are there or `wait_ms` have passed since the first of them arrived.
     """
     arrivals = np.cumsum(np.random.default_rng(seed).exponential(1000 / per_second, requests))
     sizes, times = zip(*sorted(spans.items()), strict=True)
@@ -45,7 +45,7 @@ def simulate(
     while first < requests:
         ready = max(free, arrivals[first])
         full = arrivals[first + largest - 1] if first + largest <= requests else np.inf
-        begin = max(ready, min(full, ready + wait_ms)) if wait_ms else ready
+        begin = max(ready, min(full, arrivals[first] + wait_ms))
         last = min(int(np.searchsorted(arrivals, begin, side="right")), first + largest)
         took = float(np.interp(last - first, sizes, times))
         free = begin + took

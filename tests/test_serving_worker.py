@@ -29,6 +29,8 @@ from serving import ask, get, is_one_sentence, metric, npy, raw, running
 pytest.importorskip("fastapi")
 PICTURE = np.zeros((28, 28), np.uint8)
 UNLUCKY = PICTURE + np.uint8(13)
+ERRORS = [RuntimeError, MemoryError, StopIteration, TimeoutError, asyncio.InvalidStateError]  # and not even Exceptions:
+ERRORS += [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException]
 LONG = 10**6  # milliseconds of waiting that no test lives to see
 
 
@@ -133,11 +135,7 @@ def test_waiting_counts_from_the_arrival(batcher: Any, busy_s: float, batches: l
 # Errors of the model
 
 
-@pytest.mark.parametrize(
-    "error",
-    [RuntimeError, MemoryError, StopIteration, TimeoutError, SystemExit, KeyboardInterrupt, GeneratorExit]
-    + [asyncio.CancelledError, asyncio.InvalidStateError, BaseException],
-)
+@pytest.mark.parametrize("error", ERRORS)
 def test_an_error_stays_with_the_request_that_caused_it(batcher: Any, error: type[BaseException]) -> None:
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         if (pixels == 13).any():
