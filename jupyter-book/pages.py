@@ -125,7 +125,7 @@ def claims(written: list[str]) -> str:
         "This course is built on a report about ONNX and ONNX Runtime. The statements of the report are listed here in our "
         "own words, each with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
         "If the statement were no longer as shown, the cell would have failed, and there would be no page. "
-        "[What is not tested](#what-is-not-tested) stands at the end.",
+        "What is not tested stands at the end of this page.",
         f'<p class="claims-count"><strong>{len(entries) - counts[""]} of {len(entries)}</strong> statements are tested. '
         f"<strong>{counts['']}</strong> await their lesson.</p>",
         f"The evidence of {recorded} statements rests in part on a record: a run on another machine, on another day, or with "

@@ -118,8 +118,8 @@ text = """
 after = onnx.parser.parse_model(header + text)
 
 # %% [markdown]
-# [`compose.merge_models`](https://onnx.ai/onnx/api/compose.html) joins two models: `io_map` says which output of the first becomes which input of the second. A
-# prefix on every name inside the network keeps its names apart from ours.
+# [`compose.merge_models`](https://onnx.ai/onnx/api/compose.html) joins two models: `io_map` says which output of the first
+# becomes which input of the second. A prefix on every name inside the network keeps its names apart from ours.
 
 # %%
 from onnx import compose
@@ -586,14 +586,15 @@ async def in_thread(function, *arguments):
 # The model computes in another thread, so that the server goes on reading requests. If a batch fails, its requests are
 # computed one by one, and only the guilty one gets the error.
 #
-# And if the worker itself ends, because of a mistake of ours, or of a run that takes longer than `run_s`? A future that nobody
-# fulfils is never done, so its request would wait for ever. Therefore `ask` waits for two things at once, the answer and the
-# end of the worker. Whichever comes first ends the waiting.
+# And if the worker itself ends, because of a mistake of ours, or of a run that takes longer than `run_s`? A future that
+# nobody fulfils is never done, so its request would wait for ever. Therefore `ask` waits for two things at once, the answer
+# and the end of the worker. Whichever comes first ends the waiting.
 #
 # ### Be observable
 #
-# [Prometheus](https://prometheus.io/docs/instrumenting/exposition_formats/) is a program that asks servers for their numbers every few seconds and keeps them. Its text format is what
-# monitoring systems understand. A *counter* only grows, a *histogram* counts how many values fell below each limit.
+# [Prometheus](https://prometheus.io/docs/instrumenting/exposition_formats/) is a program that asks servers for their
+# numbers every few seconds and keeps them. Its text format is what monitoring systems understand. A *counter* only grows, a
+# *histogram* counts how many values fell below each limit.
 
 # %%
 # %%writefile work/08/metrics.py
@@ -628,8 +629,9 @@ class Metrics:
 # %% [markdown]
 # ### The server itself
 #
-# [FastAPI](https://fastapi.tiangolo.com/) turns functions into addresses: `@app.post("/predict")` says which function answers
-# there. **uvicorn** is the program that speaks HTTP and calls it. First what happens when something is wrong, ours or the sender's:
+# [FastAPI](https://fastapi.tiangolo.com/) turns functions into addresses: `@app.post("/predict")` says which function
+# answers there. **uvicorn** is the program that speaks HTTP and calls it. First what happens when something is wrong, ours
+# or the sender's:
 
 # %%
 # %%writefile work/08/errors.py
@@ -669,7 +671,8 @@ def answer_errors(app, said):
 #
 # Every answer says which model gave it, by name and SHA-256. After an update, that is the way to find out who answered.
 #
-# What stands before [`yield`](https://fastapi.tiangolo.com/advanced/events/) happens at the start, what follows it at the end.
+# What stands before [`yield`](https://fastapi.tiangolo.com/advanced/events/) happens at the start, what follows it at the
+# end.
 
 # %%
 # %%writefile work/08/app.py
@@ -736,8 +739,9 @@ def create_app(settings):
 
 
 # %% [markdown]
-# The last file holds all limits, and starts the server. The model is loaded, and has computed once, before anybody can connect. When a process is to
-# stop, the system sends it the signal SIGTERM: uvicorn then takes no new request, waits for the running ones, and ends.
+# The last file holds all limits, and starts the server. The model is loaded, and has computed once, before anybody can
+# connect. When a process is to stop, the system sends it the signal SIGTERM: uvicorn then takes no new request, waits for
+# the running ones, and ends.
 
 # %%
 # %%writefile work/08/serve.py
@@ -882,10 +886,10 @@ pd.DataFrame(said, index=["status", "the server says"]).T
 #
 # ### Many clients at once
 #
-# Clients cost processor time, too. If they ran in this notebook, they would take it from the measurement. So they get a process
-# of their own. There are two kinds. In a **closed loop** each of eight clients sends its next request when it has an answer.
-# In an **open loop** requests come at random (*Poisson arrivals*), so many per second on average, whether the server keeps up or
-# not. That is what users do. Every answer is compared with PyTorch's.
+# Clients cost processor time, too. If they ran in this notebook, they would take it from the measurement. So they get a
+# process of their own. There are two kinds. In a **closed loop** each of eight clients sends its next request when it has
+# an answer. In an **open loop** requests come at random (*Poisson arrivals*), so many per second on average, whether the
+# server keeps up or not. That is what users do. Every answer is compared with PyTorch's.
 
 # %%
 # %%writefile work/08/load.py
@@ -1047,8 +1051,8 @@ columns = ["p50 in ms", "p99 in ms", "images per batch"]
 pd.DataFrame(opened, index=columns).T.round(1)
 
 # %% [markdown]
-# When more requests arrive than it can answer, the queue grows as long as the load lasts, and so do the times. Each time counts
-# from the moment when the request was *due*. A closed loop never shows this, so do not take its `p99` for a promise.
+# When more requests arrive than it can answer, the queue grows as long as the load lasts, and so do the times. Each time
+# counts from the moment when the request was *due*. A closed loop never shows this, so do not take its `p99` for a promise.
 #
 # ### What it tells about itself
 
@@ -1061,8 +1065,8 @@ lines = [text for text in get("/metrics")[1].splitlines() if re.match(wanted, te
 # `/health` and `/live` are for the machine that runs the server, `/metrics` is for people: the histogram says how many
 # batches had at most (`le`, *less or equal*) 1, 2, 4, 8 images.
 #
-# A server runs for weeks. One that keeps a little of each request dies in the end. The course's tests send it 20 000 requests,
-# and allow its memory no more than 30 MiB.
+# A server runs for weeks. One that keeps a little of each request dies in the end. The course's tests send it 20 000
+# requests, and allow its memory no more than 30 MiB.
 #
 # ### How it ends
 #
@@ -1240,8 +1244,8 @@ pd.Series(checked, name="finding").to_frame()
 #
 # ## More than one process: Ray
 #
-# One process is one point of failure, and Python uses one core for most of its work. [Ray](https://docs.ray.io/) starts several, on one machine or
-# on a hundred, with the same program. First the model, for any of these processes:
+# One process is one point of failure, and Python uses one core for most of its work. [Ray](https://docs.ray.io/) starts
+# several, on one machine or on a hundred, with the same program. First the model, for any of these processes:
 
 # %%
 # %%writefile work/08/fashion.py
@@ -1266,8 +1270,8 @@ class Fashion:
 
 
 # %% [markdown]
-# [Ray Serve](https://docs.ray.io/en/latest/serve/index.html) keeps *replicas* of a service and sends requests to those that live. A replica may die while it has our
-# request. Then the caller gets an error, and asks again:
+# [Ray Serve](https://docs.ray.io/en/latest/serve/index.html) keeps *replicas* of a service and sends requests to those that
+# live. A replica may die while it has our request. Then the caller gets an error, and asks again:
 
 # %%
 # %%writefile work/08/service.py
@@ -1465,8 +1469,9 @@ f"Ray Data: {accuracy:.2%} of {scoring['pictures']} pictures are right"
 #
 # Now to the other end: no server at all.
 # [`onnxruntime-web`](https://onnxruntime.ai/docs/get-started/with-javascript/web.html) is ONNX Runtime, compiled to
-# [WebAssembly](https://developer.mozilla.org/en-US/docs/WebAssembly): machine code that any browser can run. A page loads it like any other script, then loads the model, and from there on everything happens in
-# the page. We write a real one. First its frame:
+# [WebAssembly](https://developer.mozilla.org/en-US/docs/WebAssembly): machine code that any browser can run. A page loads
+# it like any other script, then loads the model, and from there on everything happens in the page. We write a real one.
+# First its frame:
 
 # %%
 page = Path("work/08/page")
@@ -1614,9 +1619,9 @@ about = "onnxruntime-web is not here: without it there is no page to open"
 cu.show_page(page, "What do you wear?") if package else about
 
 # %% [markdown]
-# A person who tries a few pictures proves little, so we let a program do it, too. `cu.in_browser` serves the folder on this machine, opens the page in a real Chromium without
-# a window, and writes down every request that the page makes. When the page is loaded, **the network is cut off**. Then it
-# has to classify 200 pictures.
+# A person who tries a few pictures proves little, so we let a program do it, too. `cu.in_browser` serves the folder on this
+# machine, opens the page in a real Chromium without a window, and writes down every request that the page makes. When the
+# page is loaded, **the network is cut off**. Then it has to classify 200 pictures.
 
 # %% tags=["remove-input"]
 cu.quiz("08_deployment", 3)
@@ -1714,8 +1719,8 @@ cu.claim(
 
 # %% [markdown]
 # Several times slower than native, and fast enough for many uses: what counts is the time of *one* answer, and there is no
-# network on the way. That was one thread on one machine. Several threads need a page that is *cross-origin isolated*, a matter
-# of two HTTP headers. WebGPU reaches the graphics card. WebGL, which the report names, is
+# network on the way. That was one thread on one machine. Several threads need a page that is *cross-origin isolated*, a
+# matter of two HTTP headers. WebGPU reaches the graphics card. WebGL, which the report names, is
 # [deprecated](https://github.com/microsoft/onnxruntime/issues/32241) since August 2026. None of these three was timed here.
 #
 # ## In Node
@@ -1847,10 +1852,10 @@ assert np.allclose(np.concatenate([found[1] for found in got]), probability[:50]
 # ## Will the accelerator take it?
 #
 # On Android the provider is NNAPI, on Apple's systems
-# [CoreML](https://onnxruntime.ai/docs/execution-providers/CoreML-ExecutionProvider.html). Each supports a list of operators.
-# The [usability checker](https://onnxruntime.ai/docs/tutorials/mobile/helpers/model-usability-checker.html) compares a model with these lists, and counts how many pieces the graph would be cut into. We give it
-# five models: ours with a free batch and with a fixed one, with pre- and post-processing, in int8, and one that is unfriendly
-# on purpose.
+# [CoreML](https://onnxruntime.ai/docs/execution-providers/CoreML-ExecutionProvider.html). Each supports a list of
+# operators. The [usability checker](https://onnxruntime.ai/docs/tutorials/mobile/helpers/model-usability-checker.html)
+# compares a model with these lists, and counts how many pieces the graph would be cut into. We give it five models: ours
+# with a free batch and with a fixed one, with pre- and post-processing, in int8, and one that is unfriendly on purpose.
 
 # %%
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
@@ -1896,8 +1901,8 @@ cu.quiz("08_deployment", 4)
 # python -m onnxruntime.tools.check_onnx_model_mobile_usability model.onnx
 # ```
 #
-# We call the same functions. They want a model that was simplified (optimisation level *basic*, lesson 06) and has all shapes written
-# into it.
+# We call the same functions. They want a model that was simplified (optimisation level *basic*, lesson 06) and has all
+# shapes written into it.
 
 # %%
 import tempfile
@@ -1987,7 +1992,8 @@ cu.claim(
 
 # %% [markdown]
 # `addNnapi()` is a request, not a result. And it is a request to something that is going away: Google marked NNAPI as
-# [deprecated](https://developer.android.com/ndk/guides/neuralnetworks/migration-guide) in Android 15. What is there instead, as far as documentation goes (*none of it was run here*):
+# [deprecated](https://developer.android.com/ndk/guides/neuralnetworks/migration-guide) in Android 15. What is there
+# instead, as far as documentation goes (*none of it was run here*):
 #
 # | way | what it is |
 # |---|---|
@@ -2046,10 +2052,10 @@ assert not knows["nnapi_supported_ops"]
 knows
 
 # %% [markdown]
-# NNAPI does not, so `fashion.ort` is for the CPU. An accelerator gets `fashion.onnx`, or the file in the style *Runtime*, as
-# the converter's help text advises. Its
-# [plan](https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-model-runtime-optimization.html) fuses what the
-# accelerator leaves to the CPU. But is the plan carried out? A profile shows which nodes really run.
+# NNAPI does not, so `fashion.ort` is for the CPU. An accelerator gets `fashion.onnx`, or the file in the style *Runtime*,
+# as the converter's help text advises. Its
+# [plan](https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-model-runtime-optimization.html) fuses what
+# the accelerator leaves to the CPU. But is the plan carried out? A profile shows which nodes really run.
 
 
 # %%
@@ -2082,9 +2088,9 @@ assert by_default == (0 if key in Path(converter.__file__).read_text() else with
 table
 
 # %% [markdown]
-# Newer versions of ONNX Runtime carry out a saved plan only when they are told to, with the key in the last row, because a plan
-# from a stranger could change the graph. Set it for files of your own. Even then fewer convolutions are fused than with *Fixed*:
-# the sums (`Add`) of the shortcuts stay nodes of their own.
+# Newer versions of ONNX Runtime carry out a saved plan only when they are told to, with the key in the last row, because a
+# plan from a stranger could change the graph. Set it for files of your own. Even then fewer convolutions are fused than
+# with *Fixed*: the sums (`Add`) of the shortcuts stay nodes of their own.
 #
 # With the processing in the graph, little is left for the app. In **Kotlin**, on the CPU, with `fashion.ort` in `assets`
 # (*not run here*):
