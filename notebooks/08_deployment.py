@@ -549,6 +549,7 @@ class Batcher:
                 if not answer.done():  # its sender may have gone
                     answer.set_result(rows)
         elif len(batch) > 1:  # one request must not spoil the others
+            logging.warning("A batch of %s requests failed: %r", len(batch), found)
             for request in batch:
                 await self._compute([request])
         elif not batch[0][1].done():
@@ -671,8 +672,7 @@ def answer_errors(app, said):
 #
 # Every answer says which model gave it, by name and SHA-256. After an update, that is the way to find out who answered.
 #
-# What stands before [`yield`](https://fastapi.tiangolo.com/advanced/events/) happens at the start, what follows it at the
-# end.
+# What stands before `yield` happens at the start, what follows it at the end.
 
 # %%
 # %%writefile work/08/app.py

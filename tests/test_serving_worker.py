@@ -136,7 +136,9 @@ def test_waiting_counts_from_the_arrival(batcher: Any, busy_s: float, batches: l
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_error_stays_with_the_request_that_caused_it(batcher: Any, error: type[BaseException]) -> None:
+def test_an_error_stays_with_the_request_that_caused_it(
+    batcher: Any, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         if (pixels == 13).any():
             raise error("bad luck")
@@ -146,6 +148,7 @@ def test_an_error_stays_with_the_request_that_caused_it(batcher: Any, error: typ
     assert isinstance(answers[1], RuntimeError)
     assert type(answers[1].__cause__) is error
     assert [int(answers[i][0][0, 0]) for i in (0, 2, 3)] == [2, 6, 8]
+    assert "A batch of 4 requests failed" in caplog.text
 
 
 @pytest.mark.parametrize("results", [None, 3, [None], [np.zeros((1, 1))], [np.zeros((9, 1))]])
