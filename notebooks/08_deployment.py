@@ -1081,7 +1081,7 @@ server.terminate()
 server, port = start(wait_ms=1000)
 with ThreadPoolExecutor(1) as pool:
     late = pool.submit(ask, connect(), npy(few[0]))
-    while '"waiting":1' not in get("/health")[1]:
+    while not late.done() and '"waiting":1' not in get("/health")[1]:
         time.sleep(0.05)
     server.terminate()  # SIGTERM; Windows has none, and ends a process at once
     ended = late.result() if sys.platform != "win32" else (200, {})
