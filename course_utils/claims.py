@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ class Claim:
     """One entry of `data/claims.yml`. verdict and today are empty while the claim awaits its lesson.
 
     since: the oldest package versions with which the evidence holds, such as {"torch": "2.9"}.
+    record: where the evidence, or a part of it, was recorded: a JSON file in `data/`, and after # its entry there.
     """
 
     id: str
@@ -32,10 +34,25 @@ class Claim:
     verdict: str = ""
     today: str = ""
     since: tuple[tuple[str, str], ...] = ()
+    record: str = ""
 
     @property
     def awaiting(self) -> bool:
         return not self.verdict
+
+    @property
+    def recorded(self) -> str:
+        """One sentence on the record that the evidence rests on: when, on which machine, with which version; or ""."""
+        if not self.record:
+            return ""
+        file, _, entry = self.record.partition("#")
+        found = json.loads(data_path(file).read_text(encoding="utf-8"))
+        found = found[entry] if entry else found
+        machine, version = found["machine"], found["versions"]["onnxruntime"]
+        return (
+            f"The evidence rests in part on a record of {found['date']}: {machine['processor']}, {machine['cores']} cores, "
+            f"onnxruntime {version}."
+        )
 
 
 @functools.cache
@@ -56,12 +73,13 @@ class Proof:
     def __repr__(self) -> str:
         lines = [f"{VERDICTS[self.claim.verdict]} {self.claim.verdict}: {self.claim.statement}"]
         lines += [f"    {'✓' if true else '✗'} {what}" for what, true in self.evidence.items()]
-        return "\n".join([*lines, f"  today: {self.claim.today}", *([self.skipped] if self.skipped else [])])
+        notes = [f"  {note}" for note in (self.claim.recorded, self.skipped) if note]
+        return "\n".join([*lines, f"  today: {self.claim.today}", *notes])
 
     def _repr_html_(self) -> str:
         claim, colour = self.claim, _COLOURS[self.claim.verdict]
         items = "".join(f"<li>{'✓' if true else '✗'} {html.escape(what)}</li>" for what, true in self.evidence.items())
-        note = f"<p>{html.escape(self.skipped)}</p>" if self.skipped else ""
+        note = "".join(f"<p>{html.escape(note)}</p>" for note in (claim.recorded, self.skipped) if note)
         return (
             f'<div class="claim" id="claim-{claim.id}" style="border-left: 5px solid {colour}; padding: 0.4em 1em; '
             f'margin: 0.5em 0"><p><small>The report, section {claim.section}</small><br>{html.escape(claim.statement)}'

@@ -33,6 +33,32 @@ MEANING = {
     "changed": "It was so once. Newer versions behave differently.",
     "wrong": "It was never so, or the opposite is true.",
 }
+# What the report says and no claim holds: its sections, the statement in our words, why it is not tested.
+NOT_COVERED = (
+    ("2.1", "The result is the same in C++ on Windows.", "Nothing was run on Windows, and nothing in C++."),
+    (
+        "5.2",
+        "What the providers for CUDA, TensorRT, NNAPI, CoreML and DirectML are built on, and what each is good for.",
+        "No graphics card, phone, Mac or Windows machine was at hand. Lesson 05 asks this runtime which providers it has.",
+    ),
+    (
+        "6.1",
+        "A fused ReLU is applied in the registers of the processor.",
+        "That cannot be seen from outside. Lesson 06 counts the bytes that fusion saves.",
+    ),
+    ("6.2", "INT8 is faster on Tensor Cores.", "No graphics card was at hand. Lesson 07 measures a processor."),
+    (
+        "7.1, 7.2",
+        "The NPU of a phone is faster, and saves battery.",
+        "No phone was at hand. Lesson 08 checks models with the tools that run on any machine.",
+    ),
+    (
+        "7.3",
+        "WebGL and WebGPU make models in the browser faster.",
+        "Lesson 08 runs WebAssembly, with one thread. WebGL is deprecated.",
+    ),
+    ("1, 9", "ONNX is the common language of the field.", "That is a judgement, and no test decides it."),
+)
 
 
 def lessons() -> list[dict[str, str]]:
@@ -93,13 +119,18 @@ def claims(written: list[str]) -> str:
     entries = list(ledger().values())
     counts = Counter(entry.verdict if _tested(entry, written) else "" for entry in entries)
     tested = [f"| {_verdict(name)} | {counts[name]} | {MEANING[name]} |" for name in VERDICTS]
+    recorded = sum(bool(entry.record) and _tested(entry, written) for entry in entries)
     parts = [
         "# The claims",
-        "This course is built on a report about ONNX and ONNX Runtime. Every statement of the report is listed here in our "
-        "own words, with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
-        "If the statement were no longer as shown, the cell would have failed, and there would be no page.",
+        "This course is built on a report about ONNX and ONNX Runtime. The statements of the report are listed here in our "
+        "own words, each with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
+        "If the statement were no longer as shown, the cell would have failed, and there would be no page. "
+        "What is not tested stands at the end of this page.",
         f'<p class="claims-count"><strong>{len(entries) - counts[""]} of {len(entries)}</strong> statements are tested. '
         f"<strong>{counts['']}</strong> await their lesson.</p>",
+        f"The evidence of {recorded} statements rests in part on a record: a run on another machine, on another day, or with "
+        "another version. Each of them says so, with the machine and the version. The cell checks the record; it cannot tell "
+        "whether a new run would give the same.",
         "## The verdicts",
         "\n".join(["| verdict | statements | meaning |", "|---|---|---|", *tested]),
     ]
@@ -108,6 +139,16 @@ def claims(written: list[str]) -> str:
         head = ["| statement | verdict | what is true today |", "|---|---|---|"]
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
+    missing = [
+        f'| {_plain(what)}<br><small class="section">section {where}</small> | {_plain(why)} |'
+        for where, what, why in NOT_COVERED
+    ]
+    parts += [
+        "## What is not tested",
+        "These statements of the report have no verdict.",
+        "\n".join(["| statement | why |", "|---|---|", *missing]),
+        "All verdicts come from Linux on processors of the x86 family, with the versions that `constraints.txt` names.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,7 +182,8 @@ def _row(entry: Claim, written: list[str]) -> str:
         f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
         f'aria-label="lesson {number}: evidence for {entry.id}">lesson {number}</a>'
     )
-    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)} |"
+    note = f'<br><small class="section record">{_plain(entry.recorded)}</small>' if entry.recorded else ""
+    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)}{note} |"
 
 
 def _verdict(name: str) -> str:

@@ -76,6 +76,19 @@ def fashion_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
+    """Lesson 08's `work/08`, with the model that takes bytes. To change a file in it, copy it first."""
+    from lesson_files import WHOLE, run_cells, write_lesson_files
+
+    folder = tmp_path_factory.mktemp("serving")
+    files = write_lesson_files(folder)
+    (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
+    names = run_cells(folder, *WHOLE)
+    (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
+    return files
+
+
 @pytest.fixture
 def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No student yet, as in a fresh kernel."""

@@ -43,6 +43,13 @@ def test_a_full_batch_does_not_wait() -> None:
     assert found.busy > 0.9
 
 
+def test_waiting_counts_from_the_arrival() -> None:
+    """Whoever came while the model was busy has waited long enough, so a busy server does not pause between two batches."""
+    found = simulate({1: 1.0, 32: 1.0}, per_second=5000, wait_ms=0.5, largest=32)
+    assert found.busy > 0.9
+    assert found.batches.mean() == pytest.approx(5, abs=1)
+
+
 def test_explorer_is_small_and_linked() -> None:
     from ipywidgets.embed import dependency_state
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
 import re
 
+import jupytext
 import pytest
 import yaml
 from checkout import ROOT
@@ -40,7 +44,7 @@ def evidence_cells() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[e["id"] for e in ENTRIES])
 def test_entry_is_well_formed(entry):
-    assert set(entry) <= {"id", "section", "statement", "lesson", "verdict", "today", "since"}
+    assert set(entry) <= {"id", "section", "statement", "lesson", "verdict", "today", "since", "record"}
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", entry["id"])
     assert entry["lesson"] in LESSONS
     assert isinstance(entry["section"], str)
@@ -65,6 +69,66 @@ def test_every_verdict_has_exactly_one_evidence_cell_in_its_lesson():
     cells = evidence_cells()
     expected = [(entry["id"], entry["lesson"]) for entry in ENTRIES if entry.get("verdict")]
     assert sorted(cells) == sorted(expected)
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def claims_that_rest_on_a_record() -> set[str]:
+    """The claims whose evidence uses what was read from a record, followed through the assignments of its lesson."""
+    found = set()
+    for lesson in sorted((ROOT / "notebooks").glob("[0-9]*.py")):
+        recorded: set[str] = set()
+        for cell in jupytext.read(lesson, fmt="py:percent").cells:
+            if cell.cell_type != "code" or cell.source.startswith("%%"):
+                continue
+            for node in ast.walk(ast.parse(cell.source)):
+                if not isinstance(node, ast.Assign):
+                    continue
+                read = {call.func.attr for call in ast.walk(node.value) if isinstance(call, ast.Call)
+                        and isinstance(call.func, ast.Attribute)}  # fmt: skip
+                made = set.union(*map(names_in, node.targets))
+                if read & {"ep_record", "deployment_record"} or names_in(node.value) & recorded:
+                    recorded |= made
+            for id in EVIDENCE.findall(cell.source):
+                call = cell.source[cell.source.index("cu.claim(") :]
+                found |= {id} if names_in(ast.parse(call)) & recorded else set()
+    return found
+
+
+def test_a_claim_that_rests_on_a_record_says_so():
+    assert claims_that_rest_on_a_record() == {entry["id"] for entry in ENTRIES if "record" in entry}
+
+
+@pytest.mark.parametrize("id", [entry["id"] for entry in ENTRIES if "record" in entry])
+def test_the_record_is_named_with_its_machine_and_version(id):
+    file, _, entry = cu.ledger()[id].record.partition("#")
+    found = json.loads(data_path(file).read_text(encoding="utf-8"))
+    found = found[entry] if entry else found
+    sentence = cu.ledger()[id].recorded
+    for what in (found["date"], found["machine"]["processor"], f"onnxruntime {found['versions']['onnxruntime']}."):
+        assert what in sentence
+    proof = claims.Proof(cu.ledger()[id], {"it is so": True})
+    assert sentence in repr(proof)
+    assert sentence in proof._repr_html_()
+
+
+def test_a_claim_without_a_record_says_nothing_of_one():
+    proof = claims.Proof(cu.ledger()["protobuf-compact"], {"it is so": True})
+    assert "record" not in repr(proof)
+
+
+def test_the_claims_page_names_records_and_what_is_not_tested(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "jupyter-book")
+    pages = importlib.import_module("pages")
+    page = pages.claims(list(LESSONS))
+    recorded = [entry["id"] for entry in ENTRIES if "record" in entry]
+    assert f"The evidence of {len(recorded)} statements rests in part on a record" in page
+    assert page.count("rests in part on a record of 20") == len(recorded)
+    assert "onnxruntime 1.24.1" in page, "OpenVINO was run with another version"
+    missing = page[page.index("## What is not tested") :]
+    assert all(pages._plain(what) in missing for _, what, _ in pages.NOT_COVERED)
 
 
 def test_a_lesson_that_is_written_leaves_no_claim_open():
