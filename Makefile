@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 JOBS ?= 2
+# ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
+export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
 .PHONY: help lab test book serve notebooks assignments bench ep-openvino lint clean
 

@@ -219,6 +219,10 @@ onnx.save(whole, "work/08/model.onnx")
 # %%writefile work/08/predictor.py
 """One model, loaded once."""
 
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+
 import numpy as np
 import onnxruntime as ort
 
@@ -1094,7 +1098,10 @@ pd.Series(checked, name="finding").to_frame()
 # %%writefile work/08/fashion.py
 """The model, for the processes of Ray: each of them has a session of its own."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import onnxruntime as ort
 
@@ -1242,6 +1249,7 @@ os.environ |= {
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_LOG_TO_STDERR": "0",
 }
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import ray
@@ -1570,6 +1578,7 @@ _ = Path("work/08/predict.mjs").write_text("""import { createRequire } from "nod
 import { readFileSync } from "node:fs";
 
 const [, , packages, model, pictures] = process.argv;
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before onnxruntime-node is loaded
 const ort = createRequire(packages + "/")("onnxruntime-node");
 
 const session = await ort.InferenceSession.create(model, { intraOpNumThreads: 1 });
