@@ -72,7 +72,8 @@ def test_badges_and_colab_cell(name):
     assert f"https://colab.research.google.com/github/{SLUG}/blob/{release}/{path}" in badges
     assert f"https://mybinder.org/v2/gh/{SLUG}/{release}?urlpath=lab/tree/{path}" in badges
     assert f"git+https://github.com/{SLUG}@{release}" in install
-    assert install.splitlines()[2].startswith('if "google.colab" in sys.modules:')
+    assert install.splitlines()[2].startswith('os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")')
+    assert install.splitlines()[3].startswith('if "google.colab" in sys.modules:')
     assert "%pip" not in "".join(cell.source for cell in book.cells[2:]), "only the Colab cell installs anything"
 
 
