@@ -1269,7 +1269,10 @@ SMALL = {
 if __name__ == "__main__":
     for module in (fashion, service, scoring):  # the code travels along, too
         ray.cloudpickle.register_pickle_by_value(module)
-    where = {"address": sys.argv[1]} if len(sys.argv) > 1 else SMALL
+    # The processes of a cluster run elsewhere: they do not inherit it.
+    name = "ORT_DISABLE_TELEMETRY"
+    far = {"runtime_env": {"env_vars": {name: os.environ[name]}}}
+    where = {"address": sys.argv[1], **far} if len(sys.argv) > 1 else SMALL
     ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     pixels, labels = np.load("pixels.npy"), np.load("labels.npy")
     found = {
