@@ -47,7 +47,7 @@ def report_card() -> Path:
     """Check all kept answers anew and write what they are worth into one HTML file in `work/`; return its path.
 
     Its name ends in a number made from the answers and their outcomes: the same give the same name, and a card that is
-    there already stays as it is. First used in lesson 10.
+    there already stays as it is. First used in exercise 10.
     Raises CourseError when nothing was checked yet, or an answer was changed behind the check's back.
     """
     who = student.current()

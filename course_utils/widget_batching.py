@@ -14,7 +14,6 @@ from .widget_style import INK
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-# The text colour of the book's theme, or else JupyterLab's: on a page without a kernel widgets bring dark ink.
 LOADS = (0.1, 0.5, 0.9, 1.2)  # arrivals, as a part of what single runs can serve
 WAITS = (0, 0.5, 1, 2, 4, 8)  # of the time of a single run
 LARGEST = (1, 4, 16, 32)
