@@ -43,7 +43,9 @@ class Change:
 def run(book: NotebookNode, folder: Path, seconds: int = 300) -> None:
     """Run the notebook in `folder`, past every cell that fails; its outputs are in it afterwards. seconds: for one cell."""
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(book, timeout=seconds, allow_errors=True, kernel_name="python3", resources=where).execute()
+    client = NotebookClient(book, timeout=seconds, allow_errors=True, kernel_name="python3", resources=where)
+    client.extra_arguments = ["--log-level=40"]  # the kernel's own warnings would stand between the lines of the result
+    client.execute()
 
 
 def changes(name: str, book: NotebookNode) -> list[Change]:
@@ -67,7 +69,7 @@ def changes(name: str, book: NotebookNode) -> list[Change]:
 
 
 def _line(text: str) -> str:
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split()).removesuffix(":")
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
