@@ -27,6 +27,8 @@ from nbformat import NotebookNode  # noqa: E402
 import course_utils  # noqa: E402, F401 - before onnxruntime: it switches the telemetry off
 
 WATCHED = ("onnx", "onnxruntime", "onnxscript")
+# What cells say that need what an earlier cell did not make.
+LACKS = re.compile(r"NameError|no such ?file|there is no file|file doesn't exist", re.IGNORECASE)
 CLAIM = re.compile(r"^cu\.claim\(\s*[\"']([\w-]+)[\"']", re.MULTILINE)
 
 
@@ -49,22 +51,23 @@ def run(book: NotebookNode, folder: Path, seconds: int = 300) -> None:
 
 
 def changes(name: str, book: NotebookNode) -> list[Change]:
-    """What did not go as it does with the pinned packages. A cell that only lacks what a failed one defines is counted."""
+    """What did not go as it does with the pinned packages. A cell that only lacks what a failed one makes is counted."""
     found: list[Change] = []
     lacking = 0
     for number, cell in enumerate(cell for cell in book.cells if cell.cell_type == "code"):
         claim = "".join(CLAIM.findall(cell.source)[:1])
         for output in cell.outputs:
             if output.output_type == "error":
-                if output.ename == "NameError" and found:
+                said = _line(f"{output.ename}: {output.evalue}")
+                if found and LACKS.search(said):
                     lacking += 1
                     found += [Change(name, number, claim, "not reached")] if claim else []
                 else:
-                    found.append(Change(name, number, claim, _line(f"{output.ename}: {output.evalue}")))
+                    found.append(Change(name, number, claim, said))
             elif claim and "Not upheld here" in (text := output.get("data", {}).get("text/plain", "")):
                 found.append(Change(name, number, claim, _line(text[text.index("Not upheld here") :])))
     if lacking:
-        found.append(Change(name, found[0].cell, "", f"{lacking} cells lack what failed cells define"))
+        found.append(Change(name, found[0].cell, "", f"{lacking} cells lack what failed cells make"))
     return found
 
 

@@ -28,7 +28,7 @@ def test_nothing_changed(tmp_path):
 
 
 def test_causes_and_consequences(tmp_path):
-    found = after_a_run(tmp_path, OK, FAILS, "print(y)", GOOD, BAD, UNREACHED)
+    found = after_a_run(tmp_path, OK, FAILS, "print(y)", GOOD, BAD, UNREACHED, "open('made.onnx')")
     assert [(c.cell, c.claim) for c in found] == [
         (1, ""),
         (4, "graph-static-topological"),
@@ -39,7 +39,7 @@ def test_causes_and_consequences(tmp_path):
     assert first == "IndexError: list index out of range"
     assert "is not upheld: one is even" in claim
     assert unreached == "not reached"
-    assert rest == "2 cells lack what failed cells define"
+    assert rest == "3 cells lack what failed cells make"
     lines = drift.table(found).splitlines()
     assert lines[0].split() == ["notebook", "cell", "claim", "what", "happened"]
     assert len(lines) == 5
