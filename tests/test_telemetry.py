@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,16 @@ LIVES = "import time\ntime.sleep(15)\n"
 
 def watched(program: str, **environment: str) -> lookups.Watched:
     """The program, cut off; skips the test where that is not permitted (macOS, Windows, most containers)."""
-    return lookups.watch_lookups(program, environment) or pytest.skip(lookups.CUT_OFF)
+    if started := lookups.watch_lookups(program, environment):
+        return started
+    # The system's own tool for it: where that one can, the course must be able to, too.
+    tool = shutil.which("unshare")
+    can = (
+        tool
+        and subprocess.run([tool, "-rnm", "mount", "--bind", "/etc/hosts", "/etc/hosts"], check=False).returncode == 0
+    )
+    assert not can, "unshare can cut a program off here, watch_lookups cannot"
+    pytest.skip(lookups.CUT_OFF)
 
 
 def test_a_session_asks_for_no_name_and_writes_no_device_id() -> None:
