@@ -47,7 +47,7 @@ def report_card() -> Path:
     """Check all kept answers anew and write what they are worth into one HTML file in `work/`; return its path.
 
     Its name ends in a number made from the answers and their outcomes: the same give the same name, and a card that is
-    there already stays as it is. First used in lesson 10.
+    there already stays as it is. First used in exercise 10.
     An answer that was changed or deleted behind the check's back is left out, and said so.
     Raises CourseError when there is none.
     """

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test file imports onnxruntime: course_utils switches its telemetry off.
+import course_utils  # noqa: F401
+
 # Tests run side by side, and torch's threads wait for each other by spinning: one each is much faster than all for all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
