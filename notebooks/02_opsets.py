@@ -506,7 +506,8 @@ import numpy as np
 
 
 def run(model, x):
-    session = ort.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+    """Run a model with the usual settings: a warning would be shown."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
