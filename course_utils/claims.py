@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from packaging.version import Version
 
 from .environment import versions
 from .errors import CourseError
@@ -21,7 +22,7 @@ _COLOURS = {"holds": "#009E73", "holds within limits": "#0072B2", "changed": "#E
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of `data/claims.yml`. verdict and today are empty while the claim awaits its lesson.
+    """One entry of `data/claims.yml`.
 
     since: the oldest package versions with which the evidence holds, such as {"torch": "2.9"}.
     record: where the evidence, or a part of it, was recorded: a JSON file in `data/`, and after # its entry there.
@@ -31,14 +32,10 @@ class Claim:
     section: str
     statement: str
     lesson: str
-    verdict: str = ""
-    today: str = ""
+    verdict: str
+    today: str
     since: tuple[tuple[str, str], ...] = ()
     record: str = ""
-
-    @property
-    def awaiting(self) -> bool:
-        return not self.verdict
 
     @property
     def recorded(self) -> str:
@@ -57,7 +54,7 @@ class Claim:
 
 @functools.cache
 def ledger() -> dict[str, Claim]:
-    """All claims by id, in the order of the report. First used in lesson 00."""
+    """All claims by id, in the order of the report: what the book's page is made from."""
     entries = yaml.safe_load(data_path("claims.yml").read_text(encoding="utf-8"))
     return {e["id"]: Claim(**{**e, "since": tuple(e.get("since", {}).items())}) for e in entries}
 
@@ -92,14 +89,12 @@ def claim(id: str, evidence: Mapping[str, Any]) -> Proof:
     """Assert the evidence for one statement of the ledger and show its verdict. First used in lesson 00.
 
     evidence: what was seen → whether it is so. The verdict in the ledger is upheld only when all of it is so.
-    Raises AssertionError naming what failed; CourseError for an id that is not in the ledger, or that awaits its lesson,
-    or for empty evidence. Where an installed package is older than the claim needs, it says so instead of failing.
+    Raises AssertionError naming what failed; CourseError for an id that is not in the ledger, or for empty evidence.
+    Where an installed package is older than the claim needs, it says so instead of failing.
     """
     if id not in ledger():
         raise CourseError(f"There is no claim {id!r} in data/claims.yml. Did you mean one of: {_near(id)}?")
     entry = ledger()[id]
-    if entry.awaiting:
-        raise CourseError(f"The claim {id!r} has no verdict in data/claims.yml yet: add `verdict` and `today` first.")
     if not isinstance(evidence, Mapping) or not evidence:
         raise CourseError("claim() expects evidence as a dict: a sentence saying what was seen → True or False.")
     outcome = {what: bool(true) for what, true in evidence.items()}
@@ -121,10 +116,11 @@ def _too_old(entry: Claim) -> str:
     old = [
         f"{name} {least} or newer (here: {installed.get(name, 'not installed')})"
         for name, least in entry.since
-        if _number(installed.get(name, "0")) < _number(least)
+        if _older(installed.get(name, "0"), least)
     ]
     return " and ".join(old)
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+def _older(installed: str, least: str) -> bool:
+    """A release candidate counts as its release: it has what the release will have, so it excuses nothing."""
+    return Version(Version(installed).base_version) < Version(least)

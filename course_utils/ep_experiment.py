@@ -29,6 +29,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it when it is imported
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -175,6 +177,7 @@ def requests(provider: str) -> list[dict[str, Any]]:
         ("CPU alone", [(CPU, {})], {}),
         (f"{wanted} first, then CPU", [(provider, {}), (CPU, {})], {}),
         (f"CPU first, then {wanted}", [(CPU, {}), (provider, {})], {}),
+        (f"{wanted} alone", [(provider, {})], {}),
         (f"{wanted} alone, fallback forbidden", [(provider, {})], strict),
         (f"{wanted} with an unknown option", [(provider, {"tempo": "presto"}), (CPU, {})], {}),
         (f"{wanted}, name misspelled", [(misspelled, {}), (CPU, {})], {}),
@@ -213,7 +216,7 @@ def place(
     session, error, ran, said = None, None, [], []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
-        with _overheard(said):
+        with overheard(said):
             try:
                 session = ort.InferenceSession(
                     model.SerializeToString(), options, providers=[(name, dict(o)) for name, o in providers]
@@ -241,8 +244,11 @@ def _nodes_in(profile: Path) -> list[list[str]]:
 
 
 @contextlib.contextmanager
-def _overheard(said: list[str]) -> Iterator[None]:
-    """Collect what is printed by Python and by C++ (file descriptor 2), and Python's warnings, as clean lines."""
+def overheard(said: list[str]) -> Iterator[None]:
+    """Collect what is printed by Python and by C++ (file descriptor 2), and Python's warnings, as clean lines in `said`.
+
+    First used in lesson 05.
+    """
     printed = io.StringIO()
     with tempfile.TemporaryFile() as native, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -393,7 +399,11 @@ def _processor_seconds() -> tuple[float, float] | None:
 
 
 def record(provider: str, rounds: int, seconds: float, threads: int) -> dict[str, Any]:
-    """The whole experiment. others: processors that other programs kept busy while times were taken, on average."""
+    """The whole experiment.
+
+    timed: the day on which times were taken, or None. others: processors that other programs kept busy meanwhile, on
+    average.
+    """
     placed = placements(provider)
     before, start = _processor_seconds(), time.perf_counter()
     times = latencies(provider, rounds, seconds, threads) if rounds else []
@@ -416,6 +426,7 @@ def record(provider: str, rounds: int, seconds: float, threads: int) -> dict[str
         "available": ort.get_available_providers(),
         "models": {name: [[n.name, n.op_type] for n in build().graph.node] for name, (build, _) in PLACED.items()},
         "placements": placed,
+        "timed": date.today().isoformat() if times else None,
         "others": others,
         "latencies": times,
     }

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import html
-import posixpath
-import re
 from collections import Counter
 from itertools import groupby
 from typing import Any
 
 import yaml
-from nbformat import NotebookNode
 
 from course_utils.claims import VERDICTS, Claim, ledger
 from course_utils.paths import data_path
@@ -67,9 +64,9 @@ def lessons() -> list[dict[str, str]]:
 
 
 def contents(written: list[str]) -> dict[str, Any]:
-    """The table of contents for the notebooks that exist, each exercise after its lesson.
+    """The table of contents, each exercise after its lesson.
 
-    written: paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
+    written: the notebooks, as paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
     """
     by_lesson = sorted(written, key=lambda name: (name.rpartition("/")[2], "/" in name))
     chapters = [{"file": f"notebooks/{name}"} for name in by_lesson]
@@ -87,47 +84,29 @@ def contents(written: list[str]) -> dict[str, Any]:
     }
 
 
-def lesson_cards(written: list[str]) -> str:
-    """A grid with one card per lesson; a lesson that is not written yet is marked, and is no link."""
-    cards = []
-    for lesson in lessons():
-        number, here = lesson["file"][:2], lesson["file"] in written
-        link = f":link: notebooks/{lesson['file']}\n:link-type: doc\n" if here else ":class-card: in-preparation\n"
-        state = "" if here else "\n*In preparation*\n"
-        cards.append(f":::{{grid-item-card}} {number} · {lesson['title']}\n{link}\n{lesson['learn']}\n{state}:::\n")
+def lesson_cards() -> str:
+    """A grid with one card per lesson."""
+    cards = [
+        f":::{{grid-item-card}} {lesson['file'][:2]} · {lesson['title']}\n"
+        f":link: notebooks/{lesson['file']}\n:link-type: doc\n\n{lesson['learn']}\n:::\n"
+        for lesson in lessons()
+    ]
     return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::"
 
 
-def unlink_what_is_to_come(notebook: NotebookNode, folder: str, written: list[str]) -> None:
-    """Turn links to lessons and exercises that are planned but not written yet into plain words.
-
-    folder: of the notebook, below `notebooks/`. A link to anything else that is not there still fails the build.
-    """
-    planned = {name for lesson in lessons() for name in (lesson["file"], f"exercises/{lesson['file']}")}
-
-    def replaced(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, link[2]))
-        return f"{link[1]} (in preparation)" if target in planned - set(written) else link[0]
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\[([^\]]+)\]\(([\w./]+)\.ipynb(?:#[^)]*)?\)", replaced, cell.source)
-
-
-def claims(written: list[str]) -> str:
+def claims() -> str:
     """The claims page: counts, what the verdicts mean, and one table per chapter of the report."""
     entries = list(ledger().values())
-    counts = Counter(entry.verdict if _tested(entry, written) else "" for entry in entries)
+    counts = Counter(entry.verdict for entry in entries)
     tested = [f"| {_verdict(name)} | {counts[name]} | {MEANING[name]} |" for name in VERDICTS]
-    recorded = sum(bool(entry.record) and _tested(entry, written) for entry in entries)
+    recorded = sum(bool(entry.record) for entry in entries)
     parts = [
         "# The claims",
         "This course is built on a report about ONNX and ONNX Runtime. The statements of the report are listed here in our "
         "own words, each with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
         "If the statement were no longer as shown, the cell would have failed, and there would be no page. "
         "What is not tested stands at the end of this page.",
-        f'<p class="claims-count"><strong>{len(entries) - counts[""]} of {len(entries)}</strong> statements are tested. '
-        f"<strong>{counts['']}</strong> await their lesson.</p>",
+        f'<p class="claims-count"><strong>{len(entries)}</strong> statements are tested.</p>',
         f"The evidence of {recorded} statements rests in part on a record: a run on another machine, on another day, or with "
         "another version. Each of them says so, with the machine and the version. The cell checks the record; it cannot tell "
         "whether a new run would give the same.",
@@ -135,7 +114,7 @@ def claims(written: list[str]) -> str:
         "\n".join(["| verdict | statements | meaning |", "|---|---|---|", *tested]),
     ]
     for chapter, group in groupby(entries, key=lambda entry: entry.section[0]):
-        rows = [_row(entry, written) for entry in group]
+        rows = [_row(entry) for entry in group]
         head = ["| statement | verdict | what is true today |", "|---|---|---|"]
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
@@ -168,15 +147,9 @@ def doctor_codes() -> str:
     return "\n\n".join(parts)
 
 
-def _tested(entry: Claim, written: list[str]) -> bool:
-    return not entry.awaiting and entry.lesson in written
-
-
-def _row(entry: Claim, written: list[str]) -> str:
+def _row(entry: Claim) -> str:
     number = entry.lesson[:2]
     statement = f'{_plain(entry.statement)}<br><small class="section">section {_plain(entry.section)}</small>'
-    if not _tested(entry, written):
-        return f'| {statement} | <span class="verdict awaiting">… awaits lesson {number}</span> | |'
     # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
     link = (
         f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '

@@ -2,8 +2,9 @@
 # # 05 · Execution providers
 #
 # A file becomes a program when a **session** is created from it. The session decides where each node will run: on the
-# processor, on a graphics card, on a chip of a phone. Whoever computes a node is called an **execution provider**. This
-# decision is easy to ask for, and easy to get wrong without noticing.
+# processor, on a graphics card, on a chip of a phone. The part of ONNX Runtime that computes a node is called an
+# [execution provider](https://onnxruntime.ai/docs/execution-providers/). This decision is easy to ask for, and easy to
+# get wrong without noticing.
 #
 # After this lesson you will be able to
 #
@@ -39,7 +40,8 @@ with cu.exporter_messages():
 # %% [markdown]
 # ## The report's listing
 #
-# The report shows a session in eight lines. Here they are, as printed:
+# The report shows an [`InferenceSession`](https://onnxruntime.ai/docs/api/python/api_summary.html) in eight lines. Here
+# they are, as printed:
 
 # %%
 printed = """
@@ -107,6 +109,64 @@ cu.claim(
 # %% [markdown]
 # The idea of the listing is right, and it is the pattern of every program that uses ONNX Runtime: a session is created
 # **once**, then `run` is called with a dict of arrays, and returns a list of arrays.
+#
+# ## Does anybody hear of it?
+#
+# Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and the machine,
+# to Microsoft ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)). The course
+# switches it off: `import course_utils` sets a variable of the environment, and ONNX Runtime reads it when it is imported.
+#
+# Does that work? Here is a program that lives for 15 seconds. It runs in a process of its own, without a network. There is
+# only a name server, which writes down each name it is asked for. (This needs Linux.)
+
+# %%
+program = f"""
+import time
+import course_utils
+import onnxruntime as ort
+session = ort.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+time.sleep(15)
+"""
+watched = cu.watch_lookups(program)
+
+# %% [markdown]
+# And without the variable? Such a program sends, so we do not run it here. The table was recorded without a network: each
+# program lived for 40 seconds. On Linux, `python -m course_utils.lookups` repeats it, cut off from the network in the same way.
+
+# %%
+record = cu.telemetry_record()
+runs = pd.DataFrame(record["runs"]).T
+runs["names"] = [sorted({name for _, name in asked}) for asked in runs["lookups"]]
+runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups"]]
+runs["look-ups"] = runs["lookups"].map(len)
+runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
+print(record["date"], record["versions"]["package"], record["machine"]["system"])
+runs[["look-ups", "first after s", "names", "device id"]]
+
+# %% [markdown]
+# The import alone starts it: it writes a random number, the *device id*, into the user's cache folder, and asks for the
+# address of Microsoft's server after some seconds. What comes after the import is too late. A build service that sets `CI`
+# sends nothing, so a test there never sees it.
+
+# %%
+silent = "ORT_DISABLE_TELEMETRY=1 before the import"
+here = watched.result() if watched else record["runs"][silent]
+loud, late = runs.loc["nothing is done"], runs.drop(["nothing is done", silent, "CI=true"])
+cu.claim(
+    "model-runs-silently",
+    {
+        "switched off, a session asks for no name": here["lookups"] == [],
+        "and writes no file into the user's folder": here["files"] == [],
+        "recorded: by itself it asks for a server of Microsoft": loud["names"] == ["mobile.events.data.microsoft.com"],
+        "and writes a device id": loud["device id"],
+        "recorded: after the import nothing stops it": (late["look-ups"] > 0).all() and late["device id"].all(),
+        "recorded: with CI=true nothing is sent": runs.loc["CI=true", "look-ups"] == 0,
+    },
+)
+
+# %% [markdown]
+# In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, or in its first lines. If you want to send
+# telemetry, set the variable to 0: the course leaves it as it is.
 #
 # ## What happens when a session is created?
 
@@ -347,8 +407,9 @@ assert np.array_equal(result.numpy(), session.run(None, {"image": batch})[0])
 {"device": value.device_name(), "type": value.data_type(), "same memory": value.data_ptr() == batch.ctypes.data}
 
 # %% [markdown]
-# **IO binding** goes one step further. You say beforehand where each input comes from and where each output goes. Then a
-# run creates nothing. On a graphics card this avoids copies between card and processor, and that is what it is for.
+# [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further. You say
+# beforehand where each input comes from and where each output goes. Then a run creates nothing. On a graphics card this
+# avoids copies between card and processor, and that is what it is for.
 
 # %%
 answer = np.empty((4, 10), np.float32)
@@ -384,8 +445,8 @@ ways
 # | `add_session_config_entry(key, value)` | session | everything else, as text |
 # | `RunOptions` | one run | stop it, log it, give memory back after it |
 #
-# Threads first. We make three sessions, since the number is fixed when a session is created. The last one gets four
-# times as many threads as there are cores.
+# [Threads](https://onnxruntime.ai/docs/performance/tune-performance/threading.html) first. We make three sessions,
+# since the number is fixed when a session is created. The last one gets four times as many threads as there are cores.
 
 # %%
 import os
@@ -428,17 +489,27 @@ accepted = ort.InferenceSession(file, options, providers=cpu)
 accepted.get_session_options().get_session_config_entry("session.intra_op.allow_spining")
 
 # %% [markdown]
-# So copy keys, never type them. ONNX Runtime lists them in its header file `onnxruntime_session_options_config_keys.h`.
+# So copy keys, never type them. ONNX Runtime lists them in its header file
+# [`onnxruntime_session_options_config_keys.h`](https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/session/onnxruntime_session_options_config_keys.h).
 # Some that are useful; the last two come later in this lesson:
 #
 # | key | value | effect |
 # |---|---|---|
 # | `session.intra_op.allow_spinning` | `"0"` | threads that wait sleep, in place of a busy loop |
-# | `session.set_denormal_as_zero` | `"1"` | numbers very near to zero (*subnormal*) count as zero: some models get faster |
+# | `session.set_denormal_as_zero` | `"1"` | numbers very near to zero (*subnormal*) count as zero: some models get faster. **Only the first session of a process decides** |
 # | `session.disable_prepacking` | `"1"` | weights are not stored a second time in another order: less memory, often slower |
 # | `session.record_ep_graph_assignment_info` | `"1"` | write down which provider takes which node |
 # | `session.disable_cpu_ep_fallback` | `"1"` | a node that is left for the CPU is an error |
 #
+# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for,
+# and so does NumPy in the same thread. The log shows that the question comes up once: we created seven sessions above.
+
+# %%
+asked_once = log[log["message"].str.contains("denormal-as-zero")]
+assert list(asked_once["creation"]) == [1]
+asked_once
+
+# %% [markdown]
 # ## Providers: known, available, used
 #
 # There are three lists. The first two do not need a session.
@@ -449,8 +520,8 @@ pd.Series({name: "in this package" if name in available else "" for name in know
 
 # %% [markdown]
 # `get_all_providers` names all that this version of ONNX Runtime has heard of, in their default order.
-# `get_available_providers` names what was compiled into the installed package. Whether there is a device for it is a third
-# question. Now compare with the names in the report's table:
+# `get_available_providers` names what was compiled into the installed package. Whether its libraries load, and whether
+# there is a device for it, are two more questions. Now compare with the names in the report's table:
 
 # %%
 import difflib
@@ -465,47 +536,59 @@ names
 
 # %% [markdown]
 # One misspelled letter matters: the name is compared as text. What can be said of each provider today? This table is from
-# the documentation, as of 2026. Of its rows, this lesson runs the CPU and OpenVINO.
+# the documentation and the package registry, as of November 2026. Of its rows, this lesson runs the CPU and OpenVINO; the
+# others were not run here.
 #
-# | provider | for | Python package | to know |
+# | provider | for | library behind it | Python package |
 # |---|---|---|---|
-# | `CPUExecutionProvider` | every processor | all of them | runs what nobody else takes |
-# | `CUDAExecutionProvider` | NVIDIA | `onnxruntime-gpu` | wants matching CUDA and cuDNN |
-# | `TensorrtExecutionProvider` | NVIDIA | `onnxruntime-gpu` | builds an engine at creation: slow to start, cache it |
-# | `NvTensorRTRTXExecutionProvider` | NVIDIA RTX | a plug-in package | TensorRT for desktop cards |
-# | `OpenVINOExecutionProvider` | Intel | `onnxruntime-openvino` | also runs on processors of AMD, see below |
-# | `DmlExecutionProvider` | Windows | `onnxruntime-directml` | kept alive; new work goes into Windows ML |
-# | `QNNExecutionProvider` | Qualcomm NPU | `onnxruntime-qnn` | wants a quantized model for the NPU |
-# | `CoreMLExecutionProvider` | Apple | `onnxruntime` on macOS | fewer operators |
-# | `NnapiExecutionProvider` | Android | none: Android library | NNAPI is deprecated since Android 15 |
-# | `WebGpuExecutionProvider` | browsers, and more | `onnxruntime-webgpu` | the successor of WebGL in the browser |
+# | `CPUExecutionProvider` | every processor | MLAS, Eigen | all of them |
+# | `CUDAExecutionProvider` | NVIDIA | cuDNN, cuBLAS | `onnxruntime-gpu` |
+# | `TensorrtExecutionProvider` | NVIDIA | TensorRT | `onnxruntime-gpu` |
+# | `NvTensorRTRTXExecutionProvider` | NVIDIA RTX | TensorRT for RTX | plug-in `onnxruntime-ep-nv-tensorrt-rtx` |
+# | `MIGraphXExecutionProvider` | AMD graphics cards | MIGraphX | `onnxruntime-migraphx` |
+# | `OpenVINOExecutionProvider` | Intel; also runs on processors of AMD | OpenVINO | `onnxruntime-openvino`, plug-in `onnxruntime-ep-openvino` |
+# | `DmlExecutionProvider` | Windows | DirectML on DirectX 12 | `onnxruntime-directml`; new work goes into Windows ML |
+# | `QNNExecutionProvider` | Qualcomm NPU | Qualcomm QNN | plug-in `onnxruntime-qnn`, from version 2 |
+# | `CoreMLExecutionProvider` | Apple | CoreML | `onnxruntime` on macOS |
+# | `NnapiExecutionProvider` | Android | NNAPI, deprecated since Android 15 | none: Android library |
+# | `WebGpuExecutionProvider` | browsers, and more | WebGPU | plug-in `onnxruntime-ep-webgpu` |
 #
-# Newer providers come as **plug-ins**: a package of their own beside `onnxruntime`, registered with
-# `ort.register_execution_provider_library`. Lesson 08 returns to browsers and phones.
+# Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries.html): a package
+# beside `onnxruntime` that brings one library. You register the library, and then ask **by device**, not by name:
+# `ort.register_execution_provider_library(name, path)`, then `ort.get_ep_devices()`, then
+# `options.add_provider_for_devices(…)`. A registered plug-in is not in `get_available_providers()`. Asked for by name, it
+# gave the CPU and the warning of a missing provider (tried with `onnxruntime-ep-openvino` 1.8.1 and
+# `onnxruntime-ep-webgpu` 0.4.0, on a machine that has no device for either). The CPU can be asked for by device, too:
+
+# %%
+devices = [device for device in ort.get_ep_devices() if device.ep_name == "CPUExecutionProvider"]
+by_device = ort.SessionOptions()
+by_device.add_provider_for_devices(devices, {})
+assert ort.InferenceSession(file, by_device).get_providers() == ["CPUExecutionProvider"]
+[(device.ep_name, device.device.type.name, device.device.vendor) for device in ort.get_ep_devices()]
+
+# %% [markdown]
+# Lesson 08 returns to browsers and phones.
 #
 # ## Three silent fallbacks
 #
-# We ask for something that cannot be had, and collect everything that is said: warnings and printed lines. `strict` adds
-# the option `session.disable_cpu_ep_fallback`, which comes later.
+# We ask for something that cannot be had, and collect everything that is said: Python's warnings, printed lines, and the
+# log of ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
+# `session.disable_cpu_ep_fallback`, which comes later.
+
 
 # %%
-import warnings
-
-
 def ask(providers, strict=False, **how):
     """The session, or the error; and everything that was said."""
-    options, heard = recording(), io.StringIO()
-    options.log_severity_level = 4
+    options, said = recording(), []
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(heard):
-        warnings.simplefilter("always")
+    with cu.overheard(said):
         try:
             session = ort.InferenceSession(file, options, providers=providers, **how)
         except Exception as error:
             session = error
-    said = [f"warning: {w.message}" for w in warned]
-    return session, said + [f"printed: {line}" for line in heard.getvalue().splitlines() if "***" not in line]
+    return session, said
 
 
 # %% tags=["remove-input"]
@@ -518,15 +601,32 @@ fallbacks = {
     "an unsupported operator": ["AzureExecutionProvider", "CPUExecutionProvider"],
 }
 asked = {title: ask(providers) for title, providers in fallbacks.items()}
-pd.Series({title: " / ".join(said) or "nothing" for title, (_, said) in asked.items()}, name="said").to_frame()
+alone = {title: ask(providers[:1]) for title, providers in fallbacks.items()}
+heard = {"CPU in the list": asked, "CPU left out": alone}
+heard = {
+    how: {title: " / ".join(said) or "nothing" for title, (_, said) in them.items()} for how, them in heard.items()
+}
+pd.DataFrame(heard)
 
 # %% [markdown]
 # 1. **A wrong name.** A warning, some printed lines, and a second try with the CPU alone.
 # 2. **A missing provider.** The name is right, but the package does not have it. A single warning.
 # 3. **An unsupported operator.** `AzureExecutionProvider` calls services on the network and computes none of our operators.
-#    It is there, it is registered, it takes no node. Nothing is said at all.
+#    It is there, it is registered, it takes no node. Nothing is said at all, with the CPU in the list or without.
 #
-# All three sessions work. What do they say about themselves, and what is true?
+# There is a fourth case, the commonest in bug reports: **libraries that do not load.** The package has CUDA, so
+# `get_available_providers()` names it, but CUDA's own libraries are missing or have another version. With
+# `onnxruntime-gpu` 1.31.1 on a machine without CUDA, this was logged, and the session ran on the CPU:
+#
+# > Failed to load library … with error: libcublasLt.so.13: cannot open shared object file: No such file or directory
+# >
+# > Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. …
+#
+# `get_providers()` tells this case: it names the CPU alone. The cure is a matching CUDA
+# ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or NVIDIA's
+# packages bring one, `ort.preload_dlls()` before the session loads it from there (not run here).
+#
+# All our sessions work. What do they say about themselves, and what is true?
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 3)
@@ -550,7 +650,7 @@ truth
 # truth. They agree, and they see different things: the record tells what was planned when the graph was divided, the
 # profile tells what ran.
 #
-# Now the catch. `session.disable_cpu_ep_fallback` says: if a node ends up on the CPU, that is an error. The CPU provider
+# Now the cure. `session.disable_cpu_ep_fallback` says: if a node ends up on the CPU, that is an error. The CPU provider
 # must not stand in the list then.
 
 # %%
@@ -672,6 +772,30 @@ pd.DataFrame(mixed["ran"], columns=["the profile: provider", "kernel"])
 # Two subgraphs of several nodes each, and one node between them on the CPU. OpenVINO compiles a subgraph into a single
 # kernel, so the profile sees it as one. The record still knows the nodes in it.
 #
+# The report says that ONNX Runtime delegates the work to such libraries, and names MLAS and Eigen for the CPU. Are they
+# libraries of somebody else? We look for both names in the files of the installed package.
+
+# %%
+folder = Path(ort.__file__).parent / "capi"
+binaries = [path for path in folder.iterdir() if path.suffix in (".so", ".pyd", ".dll", ".dylib")]
+found = {name: sum(path.read_bytes().lower().count(name.encode()) for path in binaries) for name in ("mlas", "eigen")}
+found | {"files": sorted(path.name for path in binaries)}
+
+# %%
+compiled = [kernel for provider, kernel in mixed["ran"] if provider == "OpenVINOExecutionProvider"]
+cu.claim(
+    "ep-libraries",
+    {
+        "OpenVINO: five nodes became two kernels, compiled by the library": compiled == ["subgraph"] * 2,
+        "CPU: no kernel is a compiled subgraph": not any("subgraph" in operator for _, operator, _ in in_profile),
+        "MLAS is compiled into ONNX Runtime": found["mlas"] > 0,
+        "so is Eigen": found["eigen"] > 0,
+    },
+)
+
+# %% [markdown]
+# MLAS is a part of ONNX Runtime's own source code, and Eigen is compiled into the same file.
+#
 # Does the order of the list matter? The same model, asked for in both orders:
 
 # %%
@@ -694,7 +818,18 @@ cu.claim(
 )
 
 # %% [markdown]
-# So the most general provider comes **last**. Now the fallback claim, with the evidence of both runtimes:
+# So the most general provider comes **last**. Or leave it out: ONNX Runtime adds it by itself, and then it has a message
+# for nodes that fell back. The same model, asked for with OpenVINO alone:
+
+# %%
+lonely = request(openvino, "mixed", "OpenVINO alone")
+pd.Series(
+    {"said": " ".join(lonely["said"]), "registered": ", ".join(lonely["registered"])}, name="OpenVINO alone"
+).to_frame()
+
+# %% [markdown]
+# The message comes when the CPU is not in the list **and** the provider took at least one node. A provider that takes none,
+# as Azure above, is silent in both ways. Now the fallback claim, with the evidence of both runtimes:
 
 # %%
 forbidden = request(openvino, "mixed", "OpenVINO alone, fallback forbidden")["error"]
@@ -704,9 +839,13 @@ cu.claim(
     "ep-fallback-automatic",
     {
         "the one operator that OpenVINO lacks went to the CPU": left == [["Unique_u"]],
-        "without a word": mixed["said"] == [],
+        "without a word, when the CPU is in the list": mixed["said"] == [],
+        "with a message, when it is left out": "Some nodes were not assigned" in lonely["said"][0],
+        "without one, when the provider takes no node": asked["an unsupported operator"][1]
+        == alone["an unsupported operator"][1]
+        == [],
         "a missing provider falls back as a whole": whole_fallback["the record"] == cpu[0],
-        "with one warning": len(asked["a missing provider"][1]) == 1,
+        "with one warning": len(asked["a missing provider"][1]) == len(alone["a missing provider"][1]) == 1,
         "a registered provider may get no node at all": "Azure" in no_node["get_providers()"]
         and no_node["the profile"] == cpu[0],
         "the option makes errors of them": all(isinstance(e, Exception) for e in strictly.values()),
@@ -716,7 +855,7 @@ cu.claim(
 
 # %% [markdown]
 # Two more results of the experiment that the report does not mention. The first is the unknown option. The second is a
-# model of which OpenVINO takes several pieces, and the graph that is left has a circle. On the CPU, that model runs.
+# model of which OpenVINO takes several pieces, and the graph that is left has a cycle. On the CPU, that model runs.
 
 # %%
 assert request(openvino, "scattered", "CPU alone")["error"] is None
@@ -743,6 +882,7 @@ pd.DataFrame(
 times = pd.DataFrame(recorded["latencies"])
 times["case"] = times["model"] + ", batch " + times["batch"].astype(str)
 table = times.pivot(index="case", columns="provider", values=["create_ms", "run_ms"]).round(2)
+print(f"Recorded on {recorded['timed']} with {recorded['versions']['package']}.")
 print(f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile.")
 table.columns = [f"{provider.removesuffix('ExecutionProvider')}: {what}" for what, provider in table.columns]
 table
@@ -779,8 +919,8 @@ cu.placement_explorer([openvino, here])
 #   once, and share the session among threads.
 # - `get_providers()` says who was registered. The record (`session.record_ep_graph_assignment_info`) and the profile say
 #   where the nodes are.
-# - The list of providers is an order of preference, node by node. The CPU comes last.
-# - A wrong name, a missing provider, an unsupported operator: all three end on the CPU, more or less silently.
+# - The list of providers is an order of preference, node by node. The CPU comes last. Plug-ins are asked for by device.
+# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, more or less silently.
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0` make errors of them.
 # - Keys of the configuration are text: a misspelled one is accepted and ignored.
 # - Time every provider on your model and your machine.

@@ -218,7 +218,10 @@ onnx.save(whole, "work/08/model.onnx")
 """One model, loaded once."""
 
 import hashlib
+import os
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import numpy as np
 import onnxruntime as ort
@@ -1251,7 +1254,10 @@ pd.Series(checked, name="finding").to_frame()
 # %%writefile work/08/fashion.py
 """The model, for the processes of Ray: each of them has a session of its own."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import onnxruntime as ort
 
@@ -1399,6 +1405,7 @@ os.environ |= {
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_LOG_TO_STDERR": "0",
 }
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import ray
@@ -1418,7 +1425,10 @@ SMALL = {
 if __name__ == "__main__":
     for module in (fashion, service, scoring):  # the code travels along, too
         ray.cloudpickle.register_pickle_by_value(module)
-    where = {"address": sys.argv[1]} if len(sys.argv) > 1 else SMALL
+    # The processes of a cluster run elsewhere: they do not inherit it.
+    name = "ORT_DISABLE_TELEMETRY"
+    far = {"runtime_env": {"env_vars": {name: os.environ[name]}}}
+    where = {"address": sys.argv[1], **far} if len(sys.argv) > 1 else SMALL
     ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     pixels, labels = np.load("pixels.npy"), np.load("labels.npy")
     found = {
@@ -1734,6 +1744,7 @@ import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
 const [, , packages, model, pictures] = process.argv;
+process.env.ORT_DISABLE_TELEMETRY ??= "1"; // before onnxruntime-node is loaded
 const ort = createRequire(packages + "/")("onnxruntime-node");
 
 const bytes = readFileSync(model);

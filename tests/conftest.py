@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test file imports onnxruntime: course_utils switches its telemetry off.
+import course_utils  # noqa: F401
+
 # Tests run side by side, and torch's threads wait for each other by spinning: one each is much faster than all for all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -97,3 +100,11 @@ def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student, "_current", [])
     for name in ("COURSE_STUDENT", "JUPYTERHUB_USER", "COURSE_STRICT"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks run here, without the guarded process: it does not know the tasks that a test makes up."""
+    from course_utils import assessing, guarded
+
+    monkeypatch.setattr(guarded, "examine", assessing.assessed)

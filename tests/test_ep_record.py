@@ -32,6 +32,7 @@ def check_form(record: dict[str, Any]) -> None:
         "available",
         "models",
         "placements",
+        "timed",
         "others",
         "latencies",
     }

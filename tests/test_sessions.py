@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -104,3 +106,36 @@ def test_strict_session_refuses_a_fallback(small: Path) -> None:
         pytest.skip("this ONNX Runtime has no second provider")
     with pytest.raises(CourseError, match="No session on 'AzureExecutionProvider' alone: nodes would run on the CPU"):
         cu.strict_session(small, "AzureExecutionProvider")
+
+
+TINY = """
+import sys
+import numpy as np
+import onnx
+import onnxruntime as ort
+model = onnx.parser.parse_model('''<ir_version: 8, opset_import: ["": 17]>
+    g (float[1] x) => (float[1] y) { y = Mul(x, x) }''').SerializeToString()
+for value in sys.argv[1]:
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.set_denormal_as_zero", value)
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    print(session.run(None, {"x": np.array([1e-20], np.float32)})[0][0] > 0)
+"""
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("1", ["False"]), ("01", ["True", "True"]), ("10", ["False", "False"])])
+def test_only_the_first_session_of_a_process_decides_about_subnormals(asked: str, kept: list[str]) -> None:
+    """What lesson 05 says of session.set_denormal_as_zero: 1e-20 squared is subnormal."""
+    child = subprocess.run([sys.executable, "-c", TINY, asked], capture_output=True, text=True, check=True, timeout=60)
+    assert child.stdout.split() == kept
+
+
+def test_overheard_collects_the_native_log_prints_and_warnings(small: Path) -> None:
+    said: list[str] = []
+    options = ort.SessionOptions()
+    options.log_severity_level = 0
+    with cu.overheard(said):
+        ort.InferenceSession(small, options, providers=["NoExecutionProvider", "CPUExecutionProvider"])
+    assert any("Session successfully initialized" in line for line in said)
+    assert any("Unknown Provider Type" in line for line in said)
+    assert any("is not in available provider names" in line for line in said)
