@@ -579,7 +579,7 @@ def test_no_gate_passes_by_luck(who: str) -> None:
         failed("3.1", gate(p, mean=f"{row}  m = Gather<axis = 0>(r, zero)"), who)
     for operator in ("ReduceMin", "ReduceMax", "ReduceSum", "ReduceL1", "ReduceSumSquare"):
         failed("3.1", gate(p, mean=f"m = {operator}<keepdims = 0>(x)"), who)
-    for value in (0.0, -p["threshold"]):
+    for value in (0.0, -p["threshold"], p["threshold"] - 0.05, p["threshold"] + 0.05):
         failed("3.1", gate({**p, "threshold": value}), who)
 
 
