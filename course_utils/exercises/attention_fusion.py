@@ -207,6 +207,9 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
         logger.propagate = False
     try:
         done = optimizer.optimize_by_fusion(copy, "bert", num_heads=p["heads"], hidden_size=p["hidden"]).model
+    except Exception as error:  # it asserts what it expects of shapes, and raises whatever else
+        words = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        return f"The optimiser stops at it ({words}): are the weights of query, key and value as they were?"
     finally:
         for logger, (level, propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(listener)
