@@ -155,7 +155,7 @@ def check_profile(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     return criteria
 
 
-_SLACK = 1000  # microseconds: times are rounded, and a thread may come a little late
+_EARLY, _LATE = 10, 1000  # microseconds: times are rounded, and a thread may come a little late
 _FACTS = ("op_name", "input_type_shape", "output_type_shape", "output_size", "parameter_size")
 
 
@@ -173,8 +173,8 @@ def _not_written(events: list[Any], ran: list[tuple[str, Any]], record: dict[str
         return "Events have no times."
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")
     for event in timed:
-        begun = [span for span in spans if span[0] <= event["ts"] + _SLACK]
-        if not begun or event["ts"] + event["dur"] > begun[-1][1] + _SLACK:
+        begun = [span for span in spans if span[0] <= event["ts"] + _EARLY]
+        if not begun or event["ts"] + event["dur"] > begun[-1][1] + _LATE:
             return f"{event['name']} took place outside of each model_run."
     return ""
 
