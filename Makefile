@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 JOBS ?= 2
+# ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
+export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help lab test book serve notebooks assignments bench ep-openvino lint clean
+.PHONY: help lab test book serve notebooks assignments bench drift ep-openvino lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @
@@ -36,6 +38,10 @@ assignments: $(VENV)/.all ## write the exercises with solutions into build/solut
 bench: $(VENV)/.all ## measure speed, size and memory on this machine, into data/bench.json (about 10 minutes)
 	$(PY) data/bench.py
 
+drift: .venv-drift/.installed ## run all notebooks with the newest onnx, onnxruntime and onnxscript, and list what changed
+	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --upgrade onnx onnxruntime onnxscript
+	$(subst $(VENV),.venv-drift,$(PY)) tests/drift.py
+
 ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own
 	$(PY) course_utils/ep_experiment.py --out data/ep_records/cpu.json
 	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
@@ -54,6 +60,11 @@ $(VENV)/.lab: pyproject.toml constraints.txt
 
 $(VENV)/.all: $(VENV)/.lab
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,serve,book,grading,test]"
+	touch $@
+
+.venv-drift/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-drift
+	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,serve,grading,test]"
 	touch $@
 
 .venv-openvino/.installed: data/ep_records/constraints-openvino.txt

@@ -2,14 +2,30 @@
 
 Only what would distract from a lesson lives here. Every name loads its module on first use, so the import itself
 takes a few milliseconds: torch and onnxruntime are loaded when something needs them.
+
+The import also switches off the telemetry of ONNX Runtime, for this process and its children. Whoever wants it sets the
+variable ORT_DISABLE_TELEMETRY to 0 before.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime reads the variable once, when it is imported. An empty value counts as none, as it does for ONNX Runtime.
+if not os.environ.get("ORT_DISABLE_TELEMETRY"):
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    if "onnxruntime" in sys.modules:
+        warnings.warn(
+            "onnxruntime was imported before course_utils, so this process may send its telemetry: restart it and "
+            "import course_utils first, or set ORT_DISABLE_TELEMETRY=1 before Python starts.",
+            stacklevel=2,
+        )
 
 if TYPE_CHECKING:
     from .browser_lab import deployment_record, in_browser, node, npm_package
@@ -23,6 +39,7 @@ if TYPE_CHECKING:
     from .errors import CourseError
     from .exporter import exporter_messages
     from .graphs import graph_diff, node_table, op_histogram, tensor_table
+    from .lookups import telemetry_record, watch_lookups
     from .mechanisms import mechanism_explorer, try_export
     from .models import fashion_resnet, minilm, random_encoder, resnet18
     from .opsets import loads_in_this_runtime, operator_history
@@ -108,9 +125,11 @@ _HOME = {
     "strict_session": "sessions",
     "submit": "submission",
     "symptom_explorer": "widget_symptoms",
+    "telemetry_record": "lookups",
     "tensor_table": "graphs",
     "traffic": "provenance",
     "try_export": "mechanisms",
+    "watch_lookups": "lookups",
     "written_shapes": "shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed

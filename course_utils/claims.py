@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from packaging.version import Version
 
 from .environment import versions
 from .errors import CourseError
@@ -20,27 +22,39 @@ _COLOURS = {"holds": "#009E73", "holds within limits": "#0072B2", "changed": "#E
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of `data/claims.yml`. verdict and today are empty while the claim awaits its lesson.
+    """One entry of `data/claims.yml`.
 
     since: the oldest package versions with which the evidence holds, such as {"torch": "2.9"}.
+    record: where the evidence, or a part of it, was recorded: a JSON file in `data/`, and after # its entry there.
     """
 
     id: str
     section: str
     statement: str
     lesson: str
-    verdict: str = ""
-    today: str = ""
+    verdict: str
+    today: str
     since: tuple[tuple[str, str], ...] = ()
+    record: str = ""
 
     @property
-    def awaiting(self) -> bool:
-        return not self.verdict
+    def recorded(self) -> str:
+        """One sentence on the record that the evidence rests on: when, on which machine, with which version; or ""."""
+        if not self.record:
+            return ""
+        file, _, entry = self.record.partition("#")
+        found = json.loads(data_path(file).read_text(encoding="utf-8"))
+        found = found[entry] if entry else found
+        machine, version = found["machine"], found["versions"]["onnxruntime"]
+        return (
+            f"The evidence rests in part on a record of {found['date']}: {machine['processor']}, {machine['cores']} cores, "
+            f"onnxruntime {version}."
+        )
 
 
 @functools.cache
 def ledger() -> dict[str, Claim]:
-    """All claims by id, in the order of the report. First used in lesson 00."""
+    """All claims by id, in the order of the report: what the book's page is made from."""
     entries = yaml.safe_load(data_path("claims.yml").read_text(encoding="utf-8"))
     return {e["id"]: Claim(**{**e, "since": tuple(e.get("since", {}).items())}) for e in entries}
 
@@ -56,12 +70,13 @@ class Proof:
     def __repr__(self) -> str:
         lines = [f"{VERDICTS[self.claim.verdict]} {self.claim.verdict}: {self.claim.statement}"]
         lines += [f"    {'✓' if true else '✗'} {what}" for what, true in self.evidence.items()]
-        return "\n".join([*lines, f"  today: {self.claim.today}", *([self.skipped] if self.skipped else [])])
+        notes = [f"  {note}" for note in (self.claim.recorded, self.skipped) if note]
+        return "\n".join([*lines, f"  today: {self.claim.today}", *notes])
 
     def _repr_html_(self) -> str:
         claim, colour = self.claim, _COLOURS[self.claim.verdict]
         items = "".join(f"<li>{'✓' if true else '✗'} {html.escape(what)}</li>" for what, true in self.evidence.items())
-        note = f"<p>{html.escape(self.skipped)}</p>" if self.skipped else ""
+        note = "".join(f"<p>{html.escape(note)}</p>" for note in (claim.recorded, self.skipped) if note)
         return (
             f'<div class="claim" id="claim-{claim.id}" style="border-left: 5px solid {colour}; padding: 0.4em 1em; '
             f'margin: 0.5em 0"><p><small>The report, section {claim.section}</small><br>{html.escape(claim.statement)}'
@@ -74,14 +89,12 @@ def claim(id: str, evidence: Mapping[str, Any]) -> Proof:
     """Assert the evidence for one statement of the ledger and show its verdict. First used in lesson 00.
 
     evidence: what was seen → whether it is so. The verdict in the ledger is upheld only when all of it is so.
-    Raises AssertionError naming what failed; CourseError for an id that is not in the ledger, or that awaits its lesson,
-    or for empty evidence. Where an installed package is older than the claim needs, it says so instead of failing.
+    Raises AssertionError naming what failed; CourseError for an id that is not in the ledger, or for empty evidence.
+    Where an installed package is older than the claim needs, it says so instead of failing.
     """
     if id not in ledger():
         raise CourseError(f"There is no claim {id!r} in data/claims.yml. Did you mean one of: {_near(id)}?")
     entry = ledger()[id]
-    if entry.awaiting:
-        raise CourseError(f"The claim {id!r} has no verdict in data/claims.yml yet: add `verdict` and `today` first.")
     if not isinstance(evidence, Mapping) or not evidence:
         raise CourseError("claim() expects evidence as a dict: a sentence saying what was seen → True or False.")
     outcome = {what: bool(true) for what, true in evidence.items()}
@@ -103,10 +116,11 @@ def _too_old(entry: Claim) -> str:
     old = [
         f"{name} {least} or newer (here: {installed.get(name, 'not installed')})"
         for name, least in entry.since
-        if _number(installed.get(name, "0")) < _number(least)
+        if _older(installed.get(name, "0"), least)
     ]
     return " and ".join(old)
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+def _older(installed: str, least: str) -> bool:
+    """A release candidate counts as its release: it has what the release will have, so it excuses nothing."""
+    return Version(Version(installed).base_version) < Version(least)

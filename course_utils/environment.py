@@ -31,6 +31,8 @@ _EXTENSIONS = {
     "i8mm": ("i8mm",),
 }
 _HEADLINE = ("torch", "onnx", "onnxruntime")
+# What a result can depend on; a claim may name the oldest version of one of these.
+PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy", "skl2onnx")
 _ANY_OF = {"AVX512-VNNI", "NEON"}  # one of the names is enough: systems spell them differently
 
 
@@ -107,7 +109,7 @@ def in_colab() -> bool:
 def versions() -> dict[str, str]:
     """Installed versions of the packages a result can depend on, without build tags; a missing one is left out."""
     found = {}
-    for name in ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "numpy"):
+    for name in PACKAGES:
         try:
             found[name] = version(name).split("+")[0]
         except PackageNotFoundError:

@@ -54,7 +54,7 @@ def type_text(value: ValueInfoProto) -> tuple[str, str]:
 
 
 def node_table(model: Model) -> pd.DataFrame:
-    """One row per node, in the order of the file: op, name, inputs, outputs, attributes. First used in lesson 00."""
+    """One row per node, in the order of the file: op, name, inputs, outputs, attributes. First used in lesson 01."""
     import pandas as pd
 
     rows = [

@@ -83,7 +83,7 @@ def fashion_resnet() -> FashionResNet:
 
 
 def resnet18(seed: int = 0) -> nn.Module:
-    """torchvision's ResNet-18, in eval mode: float32 `[N, 3, 224, 224]` → logits `[N, 1000]`. First used in lesson 01.
+    """torchvision's ResNet-18, in eval mode: float32 `[N, 3, 224, 224]` → logits `[N, 1000]`.
 
     Takes the pretrained weights when torchvision's cache holds them or the network brings them within a few seconds.
     Otherwise the weights are random, drawn with `seed`, and a sentence says so: structure and speed are the same.

@@ -32,7 +32,7 @@ def as_model(model: Model, *, external_data: bool = True) -> onnx.ModelProto:
     if isinstance(model, onnx.ModelProto):
         return model
     if isinstance(model, bytes):
-        return _parse(model, "these bytes")
+        return parse(model, "these bytes")
     if not isinstance(model, str | os.PathLike):
         raise CourseError(
             f"A model was expected: the path of an .onnx file, its bytes, or an onnx.ModelProto. "
@@ -48,7 +48,7 @@ def as_model(model: Model, *, external_data: bool = True) -> onnx.ModelProto:
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         reason = getattr(error, "strerror", None) or error
         raise CourseError(f"The file {str(path)!r} cannot be read ({reason}): check its name and rights.") from None
-    proto = _parse(data, repr(str(path)))
+    proto = parse(data, repr(str(path)))
     if external_data:
         _load_external(proto, path)
     return proto
@@ -60,7 +60,8 @@ def _missing(path: Path) -> str:
     return f"There is no file {str(path)!r}; {there}. Run the cell that writes it first."
 
 
-def _parse(data: bytes, name: str) -> onnx.ModelProto:
+def parse(data: bytes, name: str) -> onnx.ModelProto:
+    """A ModelProto from bytes. name: what messages call them. Raises CourseError, in one sentence, when they hold none."""
     if not data:
         raise CourseError(f"{name} is empty, so writing it was cut short: export the model again.")
     proto = onnx.ModelProto()

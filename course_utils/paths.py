@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +23,15 @@ def data_path(name: str = "") -> Path:
     return (checkout if checkout.is_dir() and not installed.is_dir() else installed) / name
 
 
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota by that name
+
+
 def cannot_write(path: Path, error: OSError) -> str:
+    if error.errno in _FULL:
+        return (
+            f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): delete what you no longer "
+            f"need there, then run the cell again."
+        )
     return (
         f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): copy the notebook into "
         f"a folder of your own and open it from there."
@@ -34,7 +43,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
     """Open a file beside `path` and rename it when all is written, so that no half-written file is ever left.
 
     Text (mode "w") is UTF-8 with plain line ends, so that its bytes are the same on every system.
-    Raises CourseError where the folder cannot be written to.
+    Raises CourseError where the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -48,6 +57,8 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
             yield stream
         os.chmod(partial, 0o644)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise CourseError(cannot_write(path, error)) from None
         raise

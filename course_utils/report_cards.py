@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from . import __version__, exercises, student
-from .checks import ANSWERS, CheckResult, assess, kept_answers, read_artefact
+from . import __version__, exercises, guarded, student
+from .checks import CheckResult
 from .environment import machine, versions
-from .errors import CourseError
-from .exercises import Criterion, Task, personal_params
+from .exercises import Criterion, Task
+from .keeping import ANSWERS, kept_answers
 from .paths import BOOK_MODELS, PACKAGE, WORK, data_path, write_whole
 from .points import course_points, percent
 
@@ -47,8 +47,9 @@ def report_card() -> Path:
     """Check all kept answers anew and write what they are worth into one HTML file in `work/`; return its path.
 
     Its name ends in a number made from the answers and their outcomes: the same give the same name, and a card that is
-    there already stays as it is. First used in lesson 10.
-    Raises CourseError when nothing was checked yet, or an answer was changed behind the check's back.
+    there already stays as it is. First used in exercise 10.
+    An answer that was changed or deleted behind the check's back is left out, and said so.
+    Raises CourseError when there is none.
     """
     who = student.current()
     manifest, answers = kept_answers(who)
@@ -76,28 +77,16 @@ def _outcomes(
     outcomes = {id: Outcome(CheckResult(it, ())) for id, it in tasks.items()}
     # A page of the book keeps an empty box for a bar that has gone, and nobody waits for a page.
     for id in tqdm([id for id in tasks if id in kept], desc="checking", leave=False, disable=BOOK_MODELS in os.environ):
-        outcomes[id] = _outcome(tasks[id], who, kept[id], len(answers[id]))
+        outcomes[id] = _outcome(tasks[id], who, kept[id], answers[id])
     return outcomes
 
 
-def _outcome(it: Task, who: str, entry: Mapping[str, Any], size: int) -> Outcome:
-    path = ANSWERS / who / entry["file"]
-    try:
-        value = read_artefact(it, path)
-    except CourseError as error:
-        unread = Criterion("the answer can be read", False, str(error))
-        return Outcome(CheckResult(it, (unread,)), entry, size)
-    result = CheckResult(it, tuple(assess(it, value, who)))
-    # Read again: a check may have changed the model it looked at.
-    return Outcome(result, entry, size, _facts(it, read_artefact(it, path), who) if result.passed else {})
-
-
-def _facts(it: Task, value: Any, who: str) -> dict[str, str]:
-    try:
-        measured = it.measure(value, personal_params(it, who)) if it.measure else {}
-        return {str(name): str(fact) for name, fact in measured.items()}
-    except Exception as error:  # as in `assess`: artefacts are untrusted, and libraries have errors of their own
-        return {"measured": f"not this time ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
+def _outcome(it: Task, who: str, entry: Mapping[str, Any], data: bytes) -> Outcome:
+    verdict = guarded.examine(it, data, str(ANSWERS / who / entry["file"]), who, facts=True)
+    criteria = verdict.criteria
+    if verdict.problem:
+        criteria = (Criterion("the answer can be checked", False, verdict.problem, condition=True),)
+    return Outcome(CheckResult(it, criteria), entry, len(data), verdict.facts)
 
 
 def _digest(who: str, outcomes: Mapping[str, Outcome], gone: Mapping[str, Any]) -> str:
@@ -187,18 +176,18 @@ def _pairs(pairs: Mapping[str, str]) -> str:
 
 def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fraction], score: Fraction) -> str:
     def row(name: str, group: list[Outcome], share: Fraction, bar: str = "") -> str:
-        met, of = (sum(o.result.score[i] for o in group) for i in (0, 1))
+        reached, of = (sum(o.result.score[i] for o in group) for i in (0, 1))
         passed = sum(o.result.passed for o in group)
-        cells = [f"{passed} of {len(group)}", f"{met} of {of}" if of else "–", percent(share)]
+        cells = [f"{passed} of {len(group)}", f"{reached} of {of}" if of else "–", percent(share)]
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         return f'<tr><th scope="row">{name}{bar}</th>{numbers}</tr>'
 
     rows = [row(_title(n), group, by_chapter[n], _bar(by_chapter[n])) for n, group in groups.items()]
     whole = row("The course", [o for group in groups.values() for o in group], score)
     return (
-        '<h2>Lessons</h2>\n<table class="lessons">\n<caption>Criteria are counted in the tasks handed in.</caption>\n'
+        '<h2>Lessons</h2>\n<table class="lessons">\n<caption>Points are counted in the tasks handed in.</caption>\n'
         '<thead><tr><th scope="col">Lesson</th><th scope="col" class="number">Tasks passed</th>'
-        '<th scope="col" class="number">Criteria met</th><th scope="col" class="number">Points</th></tr></thead>\n'
+        '<th scope="col" class="number">Points</th><th scope="col" class="number">Share</th></tr></thead>\n'
         f"<tbody>\n{chr(10).join(rows)}\n</tbody>\n<tfoot>{whole}</tfoot>\n</table>"
     )
 
@@ -206,9 +195,9 @@ def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fract
 def _verdict(outcome: Outcome, between: str = "<br>") -> str:
     if outcome.entry is None:
         return '<span class="soft">not handed in yet</span>'
-    met, of = outcome.result.score
+    reached, of = outcome.result.score
     colour, word = ("good", "✓ passed") if outcome.result.passed else ("bad", "✗ not there yet")
-    return f'<span class="{colour}">{word}</span>{between}<small>{met} of {of} criteria</small>'
+    return f'<span class="{colour}">{word}</span>{between}<small>{reached} of {of} points</small>'
 
 
 def _file(outcome: Outcome, between: str = "<br>") -> str:
@@ -254,7 +243,8 @@ def _in_full(outcome: Outcome) -> str:
 def _criterion(one: Criterion) -> str:
     colour, mark, word = ("good", "✓", "met") if one.passed else ("bad", "✗", "not met")
     hint = f"<small>→ {_text(one.hint)}</small>" if one.hint else ""
-    return f'<li><span class="mark {colour}" role="img" aria-label="{word}">{mark}</span>{_text(one.what)}{hint}</li>'
+    kind = " (condition)" if one.condition else ""
+    return f'<li><span class="mark {colour}" role="img" aria-label="{word}">{mark}</span>{_text(one.what)}{kind}{hint}</li>'
 
 
 def _gone(gone: Mapping[str, Any]) -> str:

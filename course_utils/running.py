@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
@@ -12,7 +13,31 @@ import onnxruntime as ort
 from .errors import CourseError
 from .onnx_files import Model, as_model
 
-SECONDS = 60  # what is run here takes milliseconds: more than this is a loop without an end
+SECONDS = 20  # what is run here takes milliseconds: more than this is a loop without an end
+
+
+class OutOfTimeError(CourseError):
+    """A run that was stopped because it went on for too long."""
+
+
+_stopped: list[OutOfTimeError] | None = None  # inside `patient_once`: the runs that were stopped there
+
+
+@contextmanager
+def patient_once() -> Iterator[None]:
+    """Inside, only one run may take all its time: the next ones are refused, and the end raises what stopped the first.
+
+    A check runs a model several times, and goes on when one of them fails. It would wait as long each time.
+    """
+    global _stopped  # noqa: PLW0603 - one check at a time in a process
+    _stopped = []
+    try:
+        yield
+        if _stopped:
+            raise _stopped[0]
+    finally:
+        _stopped = None
+
 
 _NUMPY = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(int64)": "int64",
@@ -73,10 +98,12 @@ def run(
 ) -> dict[str, np.ndarray]:
     """All outputs by name, after `check_feed`. Raises CourseError with ONNX Runtime's reason when the run itself fails.
 
-    seconds: after them the run is stopped, between two nodes or two rounds of a `Loop`. While ONNX Runtime runs, a
+    seconds: after them the run is stopped (OutOfTimeError), between two nodes or two rounds of a `Loop`. While ONNX Runtime runs, a
     kernel does not hear Jupyter's stop button.
     """
     check_feed(session, feed)
+    if _stopped:
+        raise _stopped[0]
     names = [o.name for o in session.get_outputs()]
     options = ort.RunOptions()
     options.log_severity_level = 4
@@ -87,10 +114,13 @@ def run(
         values = session.run(names, dict(feed), options)
     except Exception as error:  # its exception classes derive from Exception alone
         if options.terminate:
-            raise CourseError(
+            late = OutOfTimeError(
                 f"The run was stopped after {seconds:g} s. A Loop of this model goes on without an end, or the model is "
                 f"far too large for what is asked of it: look at each Loop's condition and at its number of rounds."
-            ) from None
+            )
+            if _stopped is not None:
+                _stopped.append(late)
+            raise late from None
         raise CourseError(f"ONNX Runtime stopped in the run: {str(error).strip().splitlines()[0]}") from None
     finally:
         alarm.cancel()

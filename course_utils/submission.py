@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from . import __version__, student
-from .checks import MANIFEST, kept_answers
+from .keeping import MANIFEST, kept_answers
 from .paths import WORK, write_whole
 
 
@@ -17,7 +19,8 @@ def submit() -> Path:
 
     Its name ends in a number made from the content: the same answers give the same file, and an earlier hand-in is
     never overwritten. First used in exercise 01.
-    Raises CourseError when nothing was checked yet, or an answer was changed behind the check's back.
+    An answer that was changed or deleted behind the check's back is left out, and said so.
+    Raises CourseError when there is none.
     """
     who = student.current()
     manifest, answers = kept_answers(who)
@@ -29,10 +32,16 @@ def submit() -> Path:
     with write_whole(target) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):
             archive.writestr(zipfile.ZipInfo(name), contents[name], zipfile.ZIP_DEFLATED)
-    done = [name for name, entry in tasks.items() if entry["passed"] == entry["of"]]
-    print(f"{target}: {len(tasks)} answers, {len(done)} of them passed all criteria. Hand in this file.")
+    done = [name for name, entry in tasks.items() if _points(entry)[0] == _points(entry)[1]]
+    count = f"{len(tasks)} answer{'s' * (len(tasks) != 1)}"
+    print(f"{target}: {count}, {len(done)} with all points. Hand in this file.")
     for name, entry in tasks.items():
-        print(f"  {name}  {entry['passed']} of {entry['of']} criteria")
+        print("  {}  {} of {} points".format(name, *_points(entry)))
     if who == student.GUEST:
         print("It is under the name 'guest': put your own id into cu.setup(student=…) if somebody grades it.")
     return target
+
+
+def _points(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """Points reached, and all; of an entry of format 1, what it calls criteria."""
+    return entry.get("points", entry.get("passed", 0)), entry["of"]

@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .batching import Simulated, simulate
 from .errors import CourseError
 from .widget_style import INK
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-# The text colour of the book's theme, or else JupyterLab's: on a page without a kernel widgets bring dark ink.
 LOADS = (0.1, 0.5, 0.9, 1.2)  # arrivals, as a part of what single runs can serve
 WAITS = (0, 0.5, 1, 2, 4, 8)  # of the time of a single run
 LARGEST = (1, 4, 16, 32)
-REQUESTS = 3000
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """latencies: ms from arrival to answer, per request. batches: images per batch. busy: share of time the model ran."""
-
-    latencies: np.ndarray
-    batches: np.ndarray
-    busy: float
-    per_second: float
-
-
-def simulate(
-    spans: Mapping[int, float], per_second: float, wait_ms: float, largest: int, requests: int = REQUESTS, seed: int = 0
-) -> Simulated:
-    """Requests that arrive at random (Poisson), one model, and the rule of the lesson's `batching.py`.
-
-    spans: images in a batch → milliseconds of one run; sizes between are interpolated. A batch starts when the model is
-    free, and either `largest` requests are there or `wait_ms` have passed since the first of them could have started.
-    """
-    arrivals = np.cumsum(np.random.default_rng(seed).exponential(1000 / per_second, requests))
-    sizes, times = zip(*sorted(spans.items()), strict=True)
-    latencies, batches, free, first, busy = np.empty(requests), [], 0.0, 0, 0.0
-    while first < requests:
-        ready = max(free, arrivals[first])
-        full = arrivals[first + largest - 1] if first + largest <= requests else np.inf
-        begin = max(ready, min(full, ready + wait_ms)) if wait_ms else ready
-        last = min(int(np.searchsorted(arrivals, begin, side="right")), first + largest)
-        took = float(np.interp(last - first, sizes, times))
-        free = begin + took
-        latencies[first:last] = free - arrivals[first:last]
-        batches.append(last - first)
-        busy, first = busy + took, last
-    return Simulated(latencies, np.array(batches), busy / free, requests / free * 1000)
 
 
 def batching_explorer(spans: Mapping[int, float]) -> VBox:

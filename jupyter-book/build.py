@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import yaml
@@ -85,7 +86,9 @@ def execution_cache() -> Path:
     data or the installed packages have changed. Folders of earlier states are deleted.
     """
     digest = hashlib.sha256()
-    files = [ROOT / "constraints.txt", *(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
+    installed = sorted({f"{package.name}=={package.version}" for package in distributions()})
+    digest.update("\n".join(installed).encode())
+    files = [*(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
     unread = {"__pycache__", ".training", "bench.json"}  # by notebooks
     for file in sorted(f for f in files if f.is_file() and unread.isdisjoint(f.parts)):
         digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
@@ -110,7 +113,6 @@ def stage(packages: Path, cache: Path) -> None:
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
-        pages.unlink_what_is_to_come(notebook, source.parent.as_posix(), written)
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["repository"] = {
@@ -123,13 +125,13 @@ def stage(packages: Path, cache: Path) -> None:
     texts |= {
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
-        "claims.md": pages.claims(written),
-        "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8")), written),
+        "claims.md": pages.claims(),
+        "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8"))),
     }
     known = {
         "slug": generate.SLUG,
         "release": generate.RELEASE,
-        "lessons": pages.lesson_cards(written),
+        "lessons": pages.lesson_cards(),
         "doctor_codes": pages.doctor_codes(),
     }
     for name, text in texts.items():

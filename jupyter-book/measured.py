@@ -43,8 +43,8 @@ GROUPS = {
 }
 
 
-def page(record: dict[str, Any], written: list[str]) -> str:
-    """Promises, ratios by kind, notebooks; above all the machine and the versions. written: the lessons that exist."""
+def page(record: dict[str, Any]) -> str:
+    """Promises, ratios by kind, notebooks; above all the machine and the versions."""
     versions = " · ".join(f"{name} {number}" for name, number in record["versions"].items())
     machine = record["machine"]
     kept = sum(row["kept"] for row in record["promises"])
@@ -64,8 +64,7 @@ def page(record: dict[str, Any], written: list[str]) -> str:
     ]
     for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
         title, reading, lesson = GROUPS[group]
-        if lesson in written:
-            reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
+        reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
         parts += [f"## {title}", reading, _ratios(list(rows))]
     if record["notebooks"]:
         rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]

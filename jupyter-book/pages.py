@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import html
-import posixpath
-import re
 from collections import Counter
 from itertools import groupby
 from typing import Any
 
 import yaml
-from nbformat import NotebookNode
 
 from course_utils.claims import VERDICTS, Claim, ledger
 from course_utils.paths import data_path
@@ -33,6 +30,32 @@ MEANING = {
     "changed": "It was so once. Newer versions behave differently.",
     "wrong": "It was never so, or the opposite is true.",
 }
+# What the report says and no claim holds: its sections, the statement in our words, why it is not tested.
+NOT_COVERED = (
+    ("2.1", "The result is the same in C++ on Windows.", "Nothing was run on Windows, and nothing in C++."),
+    (
+        "5.2",
+        "What the providers for CUDA, TensorRT, NNAPI, CoreML and DirectML are built on, and what each is good for.",
+        "No graphics card, phone, Mac or Windows machine was at hand. Lesson 05 asks this runtime which providers it has.",
+    ),
+    (
+        "6.1",
+        "A fused ReLU is applied in the registers of the processor.",
+        "That cannot be seen from outside. Lesson 06 counts the bytes that fusion saves.",
+    ),
+    ("6.2", "INT8 is faster on Tensor Cores.", "No graphics card was at hand. Lesson 07 measures a processor."),
+    (
+        "7.1, 7.2",
+        "The NPU of a phone is faster, and saves battery.",
+        "No phone was at hand. Lesson 08 checks models with the tools that run on any machine.",
+    ),
+    (
+        "7.3",
+        "WebGL and WebGPU make models in the browser faster.",
+        "Lesson 08 runs WebAssembly, with one thread. WebGL is deprecated.",
+    ),
+    ("1, 9", "ONNX is the common language of the field.", "That is a judgement, and no test decides it."),
+)
 
 
 def lessons() -> list[dict[str, str]]:
@@ -41,9 +64,9 @@ def lessons() -> list[dict[str, str]]:
 
 
 def contents(written: list[str]) -> dict[str, Any]:
-    """The table of contents for the notebooks that exist, each exercise after its lesson.
+    """The table of contents, each exercise after its lesson.
 
-    written: paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
+    written: the notebooks, as paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
     """
     by_lesson = sorted(written, key=lambda name: (name.rpartition("/")[2], "/" in name))
     chapters = [{"file": f"notebooks/{name}"} for name in by_lesson]
@@ -61,53 +84,50 @@ def contents(written: list[str]) -> dict[str, Any]:
     }
 
 
-def lesson_cards(written: list[str]) -> str:
-    """A grid with one card per lesson; a lesson that is not written yet is marked, and is no link."""
-    cards = []
-    for lesson in lessons():
-        number, here = lesson["file"][:2], lesson["file"] in written
-        link = f":link: notebooks/{lesson['file']}\n:link-type: doc\n" if here else ":class-card: in-preparation\n"
-        state = "" if here else "\n*In preparation*\n"
-        cards.append(f":::{{grid-item-card}} {number} · {lesson['title']}\n{link}\n{lesson['learn']}\n{state}:::\n")
+def lesson_cards() -> str:
+    """A grid with one card per lesson."""
+    cards = [
+        f":::{{grid-item-card}} {lesson['file'][:2]} · {lesson['title']}\n"
+        f":link: notebooks/{lesson['file']}\n:link-type: doc\n\n{lesson['learn']}\n:::\n"
+        for lesson in lessons()
+    ]
     return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::"
 
 
-def unlink_what_is_to_come(notebook: NotebookNode, folder: str, written: list[str]) -> None:
-    """Turn links to lessons and exercises that are planned but not written yet into plain words.
-
-    folder: of the notebook, below `notebooks/`. A link to anything else that is not there still fails the build.
-    """
-    planned = {name for lesson in lessons() for name in (lesson["file"], f"exercises/{lesson['file']}")}
-
-    def replaced(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, link[2]))
-        return f"{link[1]} (in preparation)" if target in planned - set(written) else link[0]
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\[([^\]]+)\]\(([\w./]+)\.ipynb(?:#[^)]*)?\)", replaced, cell.source)
-
-
-def claims(written: list[str]) -> str:
+def claims() -> str:
     """The claims page: counts, what the verdicts mean, and one table per chapter of the report."""
     entries = list(ledger().values())
-    counts = Counter(entry.verdict if _tested(entry, written) else "" for entry in entries)
+    counts = Counter(entry.verdict for entry in entries)
     tested = [f"| {_verdict(name)} | {counts[name]} | {MEANING[name]} |" for name in VERDICTS]
+    recorded = sum(bool(entry.record) for entry in entries)
     parts = [
         "# The claims",
-        "This course is built on a report about ONNX and ONNX Runtime. Every statement of the report is listed here in our "
-        "own words, with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
-        "If the statement were no longer as shown, the cell would have failed, and there would be no page.",
-        f'<p class="claims-count"><strong>{len(entries) - counts[""]} of {len(entries)}</strong> statements are tested. '
-        f"<strong>{counts['']}</strong> await their lesson.</p>",
+        "This course is built on a report about ONNX and ONNX Runtime. The statements of the report are listed here in our "
+        "own words, each with a verdict. Behind each verdict stands a cell in a lesson that was run when this page was made. "
+        "If the statement were no longer as shown, the cell would have failed, and there would be no page. "
+        "What is not tested stands at the end of this page.",
+        f'<p class="claims-count"><strong>{len(entries)}</strong> statements are tested.</p>',
+        f"The evidence of {recorded} statements rests in part on a record: a run on another machine, on another day, or with "
+        "another version. Each of them says so, with the machine and the version. The cell checks the record; it cannot tell "
+        "whether a new run would give the same.",
         "## The verdicts",
         "\n".join(["| verdict | statements | meaning |", "|---|---|---|", *tested]),
     ]
     for chapter, group in groupby(entries, key=lambda entry: entry.section[0]):
-        rows = [_row(entry, written) for entry in group]
+        rows = [_row(entry) for entry in group]
         head = ["| statement | verdict | what is true today |", "|---|---|---|"]
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
+    missing = [
+        f'| {_plain(what)}<br><small class="section">section {where}</small> | {_plain(why)} |'
+        for where, what, why in NOT_COVERED
+    ]
+    parts += [
+        "## What is not tested",
+        "These statements of the report have no verdict.",
+        "\n".join(["| statement | why |", "|---|---|", *missing]),
+        "All verdicts come from Linux on processors of the x86 family, with the versions that `constraints.txt` names.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -127,21 +147,16 @@ def doctor_codes() -> str:
     return "\n\n".join(parts)
 
 
-def _tested(entry: Claim, written: list[str]) -> bool:
-    return not entry.awaiting and entry.lesson in written
-
-
-def _row(entry: Claim, written: list[str]) -> str:
+def _row(entry: Claim) -> str:
     number = entry.lesson[:2]
     statement = f'{_plain(entry.statement)}<br><small class="section">section {_plain(entry.section)}</small>'
-    if not _tested(entry, written):
-        return f'| {statement} | <span class="verdict awaiting">… awaits lesson {number}</span> | |'
     # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
     link = (
         f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
         f'aria-label="lesson {number}: evidence for {entry.id}">lesson {number}</a>'
     )
-    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)} |"
+    note = f'<br><small class="section record">{_plain(entry.recorded)}</small>' if entry.recorded else ""
+    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)}{note} |"
 
 
 def _verdict(name: str) -> str:

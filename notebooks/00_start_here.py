@@ -2,9 +2,9 @@
 # # 00 · Start here
 #
 # A model that was trained in PyTorch lives in Python. A phone, a browser, a C++ server or a small board does not.
-# **ONNX** (Open Neural Network Exchange) is the common format between them: a file that holds the network as a graph,
+# [**ONNX**](https://onnx.ai/) (Open Neural Network Exchange) is the common format between them: a file that holds the network as a graph,
 # with its weights.
-# **ONNX Runtime** is a program that runs such files, on almost anything.
+# [**ONNX Runtime**](https://onnxruntime.ai/) is a program that runs such files, on almost anything.
 #
 # After this lesson you will be able to
 #
@@ -56,7 +56,7 @@ plt.show()
 # %% [markdown]
 # ## The first export
 #
-# `torch.onnx.export` wants the model and an example of its input. It writes a file. We name the input and the output,
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) wants the model and an example of its input. It writes a file. We name the input and the output,
 # so that we can speak of them later, and say that the first dimension, the batch, may have any size.
 
 # %%
@@ -92,8 +92,8 @@ f"{file.stat().st_size / 1e6:.2f} MB"
 cu.quiz("00_start_here", 1)
 
 # %% [markdown]
-# A **session** loads the file and prepares it; `providers` says what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list
-# of NumPy arrays.
+# A [**session**](https://onnxruntime.ai/docs/api/python/api_summary.html) loads the file and prepares it; `providers` says
+# what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list of NumPy arrays.
 
 # %%
 import onnxruntime as ort
@@ -178,7 +178,7 @@ cu.claim(
 # %% [markdown]
 # ## Look inside
 #
-# `cu.show` opens a model in **Netron**. Click on a node to see its attributes and weights. Follow the arrows from
+# `cu.show` opens a model in [**Netron**](https://github.com/lutzroeder/netron). Click on a node to see its attributes and weights. Follow the arrows from
 # `image` at the top to `logits` at the bottom.
 
 # %%
@@ -205,8 +205,10 @@ histogram.to_frame()
 cu.machine()
 
 # %% [markdown]
-# Look at two rows. **Vector extensions**: with AVX512-VNNI, AMX-INT8, or i8mm on Arm, 8-bit integers are fast (lesson 07). **Execution
-# providers**: `CPUExecutionProvider` is always there. Others come with other packages, for a GPU for example (lesson 05).
+# Look at two rows. **Vector extensions**: 8-bit integers are fast with AVX-VNNI (laptops), AVX512-VNNI or AMX-INT8 (servers),
+# and on Arm with dot product or i8mm (lesson 07).
+# **[Execution providers](https://onnxruntime.ai/docs/execution-providers/)**: `CPUExecutionProvider` is always there. Others
+# come with other packages, for a GPU for example (lesson 05).
 
 # %% [markdown]
 # ## An honest stopwatch

@@ -21,8 +21,8 @@ cu.setup()
 # %% [markdown]
 # ## Build a model by hand
 #
-# We want one layer of a network: $y = \max(0,\ xW + b)$. In ONNX every arithmetic step is a **node**, with an operator
-# and with *names* of the tensors that it reads and writes. Nodes are connected by nothing but these names.
+# We want one layer of a network: $y = \max(0,\ xW + b)$. In ONNX every arithmetic step is a **node**, with
+# [an operator](https://onnx.ai/onnx/operators/) and with *names* of the tensors that it reads and writes. Nodes are connected by nothing but these names.
 
 # %%
 from onnx import helper
@@ -88,20 +88,25 @@ cu.show("work/01_tiny.onnx", height=420)
 # %% [markdown]
 # ## Break it, and read what the checker says
 #
-# `onnx.checker` is the first thing to ask about a file you do not trust. Its messages are short. We make some typical
+# [`onnx.checker`](https://onnx.ai/onnx/api/checker.html) is the first thing to ask about a file you do not trust. Its messages are short. We make some typical
 # mistakes, one at a time, each on a fresh copy.
 
 
 # %%
+def complaint(candidate, **options):
+    """What the checker says, or nothing."""
+    try:
+        onnx.checker.check_model(candidate, **options)
+    except Exception as error:
+        return str(error).strip()
+    return ""
+
+
 def words_of_checker(change, **options):
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     change(copy.graph)
-    try:
-        onnx.checker.check_model(copy, **options)
-    except Exception as error:
-        return str(error).strip()
-    return "no objection"
+    return complaint(copy, **options) or "no objection"
 
 
 # %% [markdown]
@@ -198,8 +203,8 @@ sorted_itself = np.array_equal(lenient.run(None, feed)[0], result)
 sorted_itself
 
 # %% [markdown]
-# ONNX Runtime sorts the nodes itself and runs the file. The reference implementation in the `onnx` package goes through
-# the nodes as they stand, and stops at the first one:
+# ONNX Runtime sorts the nodes itself and runs the file. The
+# [reference implementation](https://onnx.ai/onnx/api/reference.html) in the `onnx` package goes through the nodes as they stand, and stops at the first one:
 
 # %%
 from onnx.reference import ReferenceEvaluator
@@ -308,7 +313,7 @@ cu.claim(
 # %% [markdown]
 # ## The parts of a file
 #
-# The whole file is one message, `ModelProto`. It holds a `GraphProto`, which holds lists of the other kinds.
+# The whole file is one message, [`ModelProto`](https://onnx.ai/onnx/api/classes.html). It holds a `GraphProto`, which holds lists of the other kinds.
 
 # %%
 parts = {
@@ -323,15 +328,38 @@ parts = {
 {what: type(part).__name__ for what, part in parts.items()}
 
 # %% [markdown]
-# The header of the model says who wrote it, in which edition:
+# The header of the model says who wrote it, in which edition. The report names three of its fields: IR version, producer,
+# and **domain**. The last one is for the owner of the model, a name such as `com.example`. The exporter leaves it empty.
 
 # %%
+owned, headless = (
+    onnx.ModelProto.FromString(trained.SerializeToString()),
+    onnx.ModelProto.FromString(model.SerializeToString()),
+)
+owned.domain = "com.example"
+headless.ClearField("ir_version")
+meta = ort.InferenceSession(owned.SerializeToString(), providers=["CPUExecutionProvider"]).get_modelmeta()
 {
     "ir_version": trained.ir_version,
     "opset_import": {o.domain or "ai.onnx": o.version for o in trained.opset_import},
     "producer": f"{trained.producer_name} {trained.producer_version.split('+')[0]}",
     "graph": trained.graph.name,
+    "domain": trained.domain,
+    "domain, after we set it": meta.domain,
 }
+
+# %%
+cu.claim(
+    "model-metadata",
+    {
+        "without the IR version the checker refuses a model": "ir_version" in complaint(headless),
+        "the exporter gives its name and version": (trained.producer_name, bool(trained.producer_version))
+        == ("pytorch", True),
+        "our model by hand has no producer, and passes": model.producer_name == "" and complaint(model) == "",
+        "the exporter leaves the domain empty": trained.domain == "",
+        "a domain that was set reaches ONNX Runtime": meta.domain == "com.example",
+    },
+)
 
 # %% [markdown]
 # **Nodes** in a table: each has an operator, inputs, outputs, attributes. *Attributes* are fixed settings, such as the
@@ -494,8 +522,8 @@ cu.claim(
 # %% [markdown]
 # ## As text
 #
-# For a small model the text form is the fastest way to read it, and to write it. `onnx.printer` and `onnx.parser` are
-# opposite directions.
+# For a small model the [text form](https://onnx.ai/onnx/repo-docs/Syntax.html) is the fastest way to read it, and to write
+# it. `onnx.printer` and `onnx.parser` are opposite directions.
 
 # %%
 text = onnx.printer.to_text(model)
@@ -537,7 +565,8 @@ assert np.array_equal(exported.run(None, feed)[0], result)
 assert list(cu.op_histogram("work/01_linear.onnx").index) == ["Gemm", "Relu"]
 
 # %% [markdown]
-# And a convolution? The report says it becomes the operator `Conv`, with its settings as attributes. We choose
+# And a convolution? The report says it becomes the operator [`Conv`](https://onnx.ai/onnx/operators/onnx__Conv.html), with
+# its settings as attributes. We choose
 # settings that cannot be confused:
 
 # %%
@@ -638,7 +667,9 @@ cu.claim(
 # %% [markdown]
 # ## Large models: external data
 #
-# A Protocol Buffers message cannot be larger than 2 GiB. Larger models keep their weights in a second file; the first one says where.
+# A [Protocol Buffers](https://protobuf.dev/) message cannot be larger than 2 GiB. Larger models keep their weights in a
+# second file; the first one says where. Give the checker the *path* of such
+# a model: `check_model(model)` refuses a message above the limit.
 
 # %%
 assert onnx.checker.MAXIMUM_PROTOBUF == 2**31 - 1
@@ -675,8 +706,28 @@ finally:
     data.with_suffix(".away").rename(data)
 
 # %% [markdown]
-# The exporter writes two files by default, for any size. For a model as small as ours, `external_data=False` is
-# simpler.
+# And if the second file is another one? We double all its weights, and write a checksum into the first file that cannot be
+# right. [The standard](https://onnx.ai/onnx/repo-docs/ExternalData.html) has an entry for it.
+
+# %%
+file, feed_one = "work/01_external/model.onnx", {"image": pictures[:1]}
+before = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed_one)[0]
+for stored_outside in (t for t in outside.graph.initializer if t.data_location == TensorProto.EXTERNAL):
+    stored_outside.external_data.add(key="checksum", value="0" * 40)
+onnx.save(outside, file)
+(2 * np.fromfile(data, dtype=np.float32)).tofile(data)
+
+onnx.checker.check_model(file, full_check=True)
+onnx.load(file)
+after = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed_one)[0]
+assert not np.allclose(before, after, rtol=0.1)
+f"largest logit {before.max():.1f} before, {after.max():.1f} after"
+
+# %% [markdown]
+# Other numbers, and no objection: not from the checker, not from `onnx.load`, not from ONNX Runtime. Nobody looks at the
+# checksum. If the two files travel, compare a hash of *both* yourself.
+#
+# The exporter writes two files by default, for any size. For a model as small as ours, `external_data=False` is simpler.
 
 # %% [markdown]
 # ## What else the file tells

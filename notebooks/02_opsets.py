@@ -38,8 +38,10 @@ default = onnx.load("work/02_default.onnx")
 {"IR version": default.ir_version, "opset": {o.domain or "ai.onnx": o.version for o in default.opset_import}}
 
 # %% [markdown]
-# - The **IR version** says how the file is built: which fields a graph, a node and a tensor have. Think of the grammar.
-# - The **opset** says which operators there are and what each of them means. Think of the dictionary.
+# - The [**IR version**](https://onnx.ai/onnx/repo-docs/IR.html) says how the file is built: which fields a graph, a node and
+#   a tensor have. Think of the grammar.
+# - The [**opset**](https://onnx.ai/onnx/repo-docs/Versioning.html) says which operators there are and what each of them
+#   means. Think of the dictionary.
 #
 # A node does not carry a version. The model names one opset for each domain, and that decides the meaning of all nodes.
 # We did not name an opset, and yet the file has one: no model can do without.
@@ -93,8 +95,22 @@ plt.show()
 
 # %% [markdown]
 # The first opset is left out: it brought all its operators at once. Since then, changes outnumber additions. More
-# than half of them only allow more data types. But some change what a node means, and those matter. One operator in
-# detail:
+# than half of them only allow more data types. But some change what a node means, and those matter.
+
+# %%
+cu.claim(
+    "opsets-add-and-change",
+    {
+        "every opset since the first one is in the table": list(later.index)
+        == list(range(2, onnx.defs.onnx_opset_version() + 1)),
+        "each of them brings or changes an operator": (later[["new", "changed"]].sum(axis=1) > 0).all(),
+        "some only change operators, some only bring new ones": later[["new", "changed"]].eq(0).any().all(),
+        "now and then an operator is withdrawn": later["withdrawn"].sum() > 0,
+    },
+)
+
+# %% [markdown]
+# One operator in detail:
 
 # %%
 cu.operator_history("Softmax")[["opset", "event", "inputs", "attributes", "what"]]
@@ -264,8 +280,10 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# What is blue loads. The two limits have nothing to do with each other: a new opset in an old IR version loads. (Its newest data types may need a newer one.) A dot
-# outside means that this release of `onnx` writes files which your runtime refuses, unless you ask it for less.
+# ONNX Runtime loads every pair in the blue field. The two limits do not depend on each other: a new opset in an old IR
+# version loads. (Its newest data types may need a newer one.) A dot outside means that this release of `onnx` writes files
+# which your runtime refuses, unless you ask it for less.
+# [A table in its documentation](https://onnxruntime.ai/docs/reference/compatibility.html) says the same for each release.
 #
 # Inside the blue field there is a second question: does the runtime have a *program* for this version of the operator?
 # ONNX Runtime promises that from opset 7 on. Below, it depends:
@@ -347,7 +365,7 @@ cu.claim(
 )
 
 # %% [markdown]
-# How often does that happen? We ask for three opsets, for three tiny networks.
+# The report's own example is *some kinds of interpolation*. We enlarge a picture in three ways, in opset 9.
 
 
 # %%
@@ -361,6 +379,49 @@ class Apply(torch.nn.Module):
 
 
 F = torch.nn.functional
+rows = {}
+for mode in ("nearest", "bilinear", "bicubic"):
+    enlarge = Apply(lambda x, mode=mode: F.interpolate(x, scale_factor=2.0, mode=mode)).eval()
+    for exporter, options in {
+        "older": {"dynamo": False},
+        "default": {"external_data": False, "verbose": False},
+    }.items():
+        opset = written(enlarge, "work/02_enlarged.onnx", 9, **options)
+        right = isinstance(opset, int) and cu.parity(enlarge, "work/02_enlarged.onnx", image).within
+        rows[mode, exporter] = {
+            "opset written": opset if isinstance(opset, int) else type(opset).__name__,
+            "right": right,
+        }
+enlarged = pd.DataFrame(rows).T
+enlarged
+
+# %%
+bilinear = Apply(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")).eval()
+eleven = written(bilinear, "work/02_enlarged.onnx", 11, dynamo=False)
+resize_is_right = eleven == 11 and cu.parity(bilinear, "work/02_enlarged.onnx", image).within
+cu.claim(
+    "interpolation-in-old-opset",
+    {
+        "bicubic is refused by the older exporter": enlarged.loc[("bicubic", "older"), "opset written"]
+        == "UnsupportedOperatorError",
+        "nearest is in opset 9, and right": list(enlarged.loc[("nearest", "older")]) == [9, True],
+        "bilinear is in opset 9, and its numbers are wrong": list(enlarged.loc[("bilinear", "older")]) == [9, False],
+        "in opset 11, where an attribute says how the points lie, it is right": resize_is_right
+        and "coordinate_transformation_mode" in onnx.defs.get_schema("Resize", 11).attributes
+        and "coordinate_transformation_mode" not in onnx.defs.get_schema("Upsample", 9).attributes,
+        "the default exporter writes all three in a newer opset, and right": (
+            (enlarged.xs("default", level=1)["opset written"] > 9) & enlarged.xs("default", level=1)["right"]
+        ).all(),
+    },
+)
+
+# %% [markdown]
+# The error is the harmless case: the bilinear file is written without an error, and its numbers are wrong. The operator of
+# opset 9, `Upsample`, cannot say where the points of the picture lie. `Resize` of opset 11 can.
+#
+# How often do you get another opset than you asked for? We try three, for three tiny networks.
+
+# %%
 cases = {
     "ReLU": Apply(F.relu),
     "LayerNorm": Apply(lambda x: F.layer_norm(x, (28,))),
@@ -418,8 +479,8 @@ cu.claim(
 #
 # ## Move a model to another opset
 #
-# What if you have only the file? `onnx.version_converter` rewrites the nodes. We give it a small model in opset 11: a
-# sum, a difference, and a softmax.
+# What if you have only the file? [`onnx.version_converter`](https://onnx.ai/onnx/api/version_converter.html) rewrites the
+# nodes. We give it a small model in opset 11: a sum, a difference, and a softmax.
 
 # %%
 from onnx import version_converter
@@ -546,7 +607,8 @@ cu.claim(
 #
 # ## Other dictionaries
 #
-# `ai.onnx` is one domain among several. A model names an opset for **each** domain that its nodes use:
+# `ai.onnx` is one domain among several. A model names an opset for **each** domain that its nodes use
+# ([all operators of the standard](https://onnx.ai/onnx/operators/), [those of ONNX Runtime](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)):
 #
 # | domain | what it holds | whose |
 # |---|---|---|
@@ -555,7 +617,45 @@ cu.claim(
 # | `com.microsoft` | faster and fused operators | ONNX Runtime only |
 # | your own | what you like | you |
 #
-# Here is a node from `com.microsoft`, first in a model that does not name this domain, then in one that does.
+# Trees come from other frameworks. The report says that a model of *any supported framework* can be written as ONNX. We try
+# a forest of [scikit-learn](https://scikit-learn.org/stable/), through its converter
+# [skl2onnx](https://onnx.ai/sklearn-onnx/). Where that package is not installed, the claim says so.
+
+# %%
+import importlib.util
+
+evidence = {"skl2onnx is installed": importlib.util.find_spec("skl2onnx") is not None}
+if evidence["skl2onnx is installed"]:
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import RandomForestClassifier
+
+    pictures, labels = cu.fashion_mnist("test")
+    flat = cu.normalize(pictures[:3000]).reshape(3000, -1)
+    forest = RandomForestClassifier(20, max_depth=8, random_state=0).fit(flat[:2000], labels[:2000])
+    trees = to_onnx(forest, flat[:1], options={"zipmap": False})
+    same = (run(trees, flat[2000:]) == forest.predict(flat[2000:])).mean()
+    evidence["the forest is one node, of the domain ai.onnx.ml"] = [n.domain for n in trees.graph.node] == [
+        "ai.onnx.ml"
+    ]
+    evidence["ONNX Runtime names the same classes, of 1000 pictures all but ten at most"] = same > 0.99
+
+# %%
+if evidence["skl2onnx is installed"]:
+
+    class OurForest(RandomForestClassifier):
+        """The same forest, but the converter does not know this class."""
+
+    try:
+        refused = to_onnx(OurForest(2).fit(flat[:100], labels[:100]), flat[:1])
+    except Exception as error:
+        refused = type(error).__name__
+    evidence["the converter refuses a class that it does not know"] = refused == "MissingShapeCalculator"
+
+cu.claim("any-framework-exports", evidence)
+
+# %% [markdown]
+# PyTorch has its exporter built in; other frameworks have a package of their own, and each knows a list of operators or
+# classes. Now a node from `com.microsoft`, first in a model that does not name this domain, then in one that does.
 
 # %%
 unnamed = tiny(8, 17, "QuickGelu")
@@ -571,8 +671,8 @@ pd.DataFrame(
 # %% [markdown]
 # The checker insists on the name of the domain. ONNX Runtime is generous here; another program may not be. So name it.
 #
-# Your own domain needs no program in C++, as long as you can say your operator in standard ones. The model then carries
-# its own little dictionary, a **function**:
+# Your own domain needs no program in C++, as long as you can say your operator in standard ones: the model carries a
+# **function** (lesson 01). ONNX Runtime puts its body in place of the node. But be careful with the converter, once more:
 
 # %%
 own_word = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17, "school": 1]>
@@ -581,12 +681,6 @@ own_word = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17, "s
     Swish (a) => (b) { s = Sigmoid(a)   b = Mul(a, s) }""")
 assert complaint(own_word) is None
 assert np.allclose(run(own_word, x), x / (1 + np.exp(-x)), atol=1e-6)
-cu.node_table(own_word)[["op", "inputs", "outputs"]]
-
-# %% [markdown]
-# ONNX Runtime puts the body in place of the node. But be careful with the converter, once more:
-
-# %%
 later_word = version_converter.convert_version(own_word, 21)
 print("functions:", len(own_word.functions), "before,", len(later_word.functions), "after")
 print(refusal(later_word))

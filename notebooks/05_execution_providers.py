@@ -110,6 +110,64 @@ cu.claim(
 # The idea of the listing is right, and it is the pattern of every program that uses ONNX Runtime: a session is created
 # **once**, then `run` is called with a dict of arrays, and returns a list of arrays.
 #
+# ## Does anybody hear of it?
+#
+# Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and the machine,
+# to Microsoft ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)). The course
+# switches it off: `import course_utils` sets a variable of the environment, and ONNX Runtime reads it when it is imported.
+#
+# Does that work? Here is a program that lives for 15 seconds. It runs in a process of its own, without a network. There is
+# only a name server, which writes down each name it is asked for. (This needs Linux.)
+
+# %%
+program = f"""
+import time
+import course_utils
+import onnxruntime as ort
+session = ort.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+time.sleep(15)
+"""
+watched = cu.watch_lookups(program)
+
+# %% [markdown]
+# And without the variable? Such a program sends, so we do not run it here. The table was recorded without a network: each
+# program lived for 40 seconds. On Linux, `python -m course_utils.lookups` repeats it, cut off from the network in the same way.
+
+# %%
+record = cu.telemetry_record()
+runs = pd.DataFrame(record["runs"]).T
+runs["names"] = [sorted({name for _, name in asked}) for asked in runs["lookups"]]
+runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups"]]
+runs["look-ups"] = runs["lookups"].map(len)
+runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
+print(record["date"], record["versions"]["package"], record["machine"]["system"])
+runs[["look-ups", "first after s", "names", "device id"]]
+
+# %% [markdown]
+# The import alone starts it: it writes a random number, the *device id*, into the user's cache folder, and asks for the
+# address of Microsoft's server after some seconds. What comes after the import is too late. A build service that sets `CI`
+# sends nothing, so a test there never sees it.
+
+# %%
+silent = "ORT_DISABLE_TELEMETRY=1 before the import"
+here = watched.result() if watched else record["runs"][silent]
+loud, late = runs.loc["nothing is done"], runs.drop(["nothing is done", silent, "CI=true"])
+cu.claim(
+    "model-runs-silently",
+    {
+        "switched off, a session asks for no name": here["lookups"] == [],
+        "and writes no file into the user's folder": here["files"] == [],
+        "recorded: by itself it asks for a server of Microsoft": loud["names"] == ["mobile.events.data.microsoft.com"],
+        "and writes a device id": loud["device id"],
+        "recorded: after the import nothing stops it": (late["look-ups"] > 0).all() and late["device id"].all(),
+        "recorded: with CI=true nothing is sent": runs.loc["CI=true", "look-ups"] == 0,
+    },
+)
+
+# %% [markdown]
+# In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, or in its first lines. If you want to send
+# telemetry, set the variable to 0: the course leaves it as it is.
+#
 # ## What happens when a session is created?
 
 # %% tags=["remove-input"]

@@ -103,8 +103,8 @@ assert [finding.code.id for finding in new] == ["outputs-nan"]
 print(new[0].code.title, "·", new[0].cause)
 
 # %% [markdown]
-# One NaN is enough: what is multiplied with it, or added to it, is NaN, too. Now we follow the cures: 32 bits, `eval()`, a free
-# batch, no wish for an old opset. The NaN becomes a 0 here; in earnest one finds out where it came from.
+# One NaN is enough: what is multiplied with it, or added to it, is NaN, too. Now we follow the cures: 32 bits, `eval()`, a
+# free batch, no wish for an old opset. The NaN becomes a 0 here; in a real project, find out where it came from.
 
 # %%
 sick.float().eval()
@@ -170,8 +170,9 @@ pd.Series({name: str(outcome) for name, outcome in checked.items()}, name="parit
 #
 # ## It does not export
 #
-# The report quotes a message: *Exporting the operator … to ONNX opset version … is not supported*. We try to get it from the
-# older exporter (`dynamo=False`). A small function exports, and compares the file with PyTorch:
+# The report quotes a message: *Exporting the operator … to ONNX opset version … is not supported*. We try to get it from
+# the [older exporter](https://docs.pytorch.org/docs/stable/onnx.html) (`dynamo=False`). A small function exports, and
+# compares the file with PyTorch:
 
 
 # %%
@@ -244,10 +245,10 @@ print("DFT since opset", history.since_version, "· the default exporter:", defa
 cu.node_table("work/09_fft_default.onnx")[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The standard has had `DFT` since 17, there the report is right. The default exporter can translate; the older one has not
-# learnt it. But you can teach it, with a **symbolic function**: one that gets the graph `g` and an operator's inputs, and
-# puts nodes into the graph with `g.op`. `DFT` has no complex numbers: a last axis of two holds both parts. So `view_as_real`
-# has nothing to do.
+# The standard has had [`DFT`](https://onnx.ai/onnx/operators/onnx__DFT.html) since 17, there the report is right. The
+# default exporter can translate; the older one has not learnt it. But you can teach it, with a **symbolic function**: one
+# that gets the graph `g` and an operator's inputs, and puts nodes into the graph with `g.op`. `DFT` has no complex numbers:
+# a last axis of two holds both parts. So `view_as_real` has nothing to do.
 
 
 # %%
@@ -271,7 +272,7 @@ pd.Series(taught, name="with a symbolic function").map(str).to_frame()
 
 # %% [markdown]
 # At 17 it works, and at 16 the message already knows that 17 would do. For the default exporter the same idea is called
-# `custom_translation_table`; lesson 03 writes one.
+# [`custom_translation_table`](https://docs.pytorch.org/docs/stable/onnx_export.html); lesson 03 writes one.
 #
 # One more trap. We want the strength of each frequency, and ask the *default* exporter for opset 17. It writes the file
 # without an error. What does the doctor say?
@@ -288,8 +289,8 @@ verdict = cu.doctor("work/09_strength.onnx", requested_opset=17, run=True)
 print(*verdict.codes, "·", verdict.errors[0].cause if verdict.errors else "no errors")
 
 # %% [markdown]
-# The exporter works in 18, and then converts down. In the versions of this course the conversion left an attribute behind that
-# opset 17 does not know, and ONNX Runtime refuses the file. And with opset 18?
+# The exporter works in 18, and then converts down. In the versions of this course the conversion left an attribute behind
+# that opset 17 does not know, and ONNX Runtime refuses the file. And with opset 18?
 
 # %%
 export(Strength(), signal, "work/09_strength_18.onnx", opset_version=18)
@@ -373,11 +374,11 @@ pd.concat(described).droplevel(1)[["tensor", "dtype", "shape"]]
 cu.op_histogram(files["older"]).to_frame().T
 
 # %% [markdown]
-# The cure of the report is `onnx.shape_inference`. It goes from node to node and works out the shape of each result. With
-# `data_prop=True` it also follows the *values* of small integer tensors. ONNX Runtime brings a third way, *symbolic*
-# inference, which computes with names such as `batch`, as in algebra.
+# The cure of the report is [`onnx.shape_inference`](https://onnx.ai/onnx/api/shape_inference.html). It goes from node to
+# node and works out the shape of each result. With `data_prop=True` it also follows the *values* of small integer tensors.
+# ONNX Runtime brings a third way, *symbolic* inference, which computes with names such as `batch`, as in algebra.
 #
-# To be fair, we take all shapes out first, also from the default file.
+# Both files get the same start: we take all shapes out first, also from the default file.
 
 
 # %%
@@ -492,9 +493,10 @@ def python_calls(function):
 cu.quiz("09_troubleshooting", 3)
 
 # %% [markdown]
-# The third candidate is **IO binding**, from lesson 05: input and output are bound to fixed memory once, and a run then gets
-# nothing but the binding. An `OrtValue` made of a NumPy array *is* that array, so the result appears in `result_memory`.
-# Each candidate gets and gives its own kind of array, so nobody pays for a conversion.
+# The third candidate is [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html), from lesson
+# 05: input and output are bound to fixed memory once, and a run then gets nothing but the binding. An `OrtValue` made of a
+# NumPy array *is* that array, so the result appears in `result_memory`. Each candidate gets and gives its own kind of
+# array, so nobody pays for a conversion.
 
 # %%
 feed, result_memory = {"x": eight.numpy()}, np.zeros((1, 8), np.float32)
@@ -723,8 +725,9 @@ cu.claim(
 # %% [markdown]
 # ## Where did the time go?
 #
-# Lesson 06 read a profile by operator. But which *line of your code* is slow? Here is a network with a slow spot. Can you
-# see it? This time we keep the exporter's notes.
+# Lesson 06 read a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) by operator. But
+# which *line of your code* is slow? Here is a network with a slow spot. Can you see it? This time we keep the exporter's
+# notes.
 
 
 # %%
@@ -762,8 +765,8 @@ network, photo = Network().eval(), torch.randn(2, 3, 64, 64)
 graph = with_notes(network, (photo,), "work/09_network.onnx").graph
 
 # %% [markdown]
-# We write a profile of seven runs. At the level *basic* the nodes keep their names, so each row of the profile can be found in
-# the file.
+# We write a profile of seven runs. At the level *basic* the nodes keep their names, so each row of the profile can be found
+# in the file.
 
 
 # %%
@@ -831,8 +834,8 @@ assert "sort" in code[-1]
 print(*code, sep="\n")
 
 # %% [markdown]
-# The last line is the one. It sorts all pixels to take the last of them, and sorting became a `TopK` of *all*. The largest
-# number can be had for less:
+# The last line is the slow one. It sorts all pixels to take the last of them, and sorting became a `TopK` of *all*. The
+# largest number can be had for less:
 
 
 # %%
@@ -888,8 +891,8 @@ compared
 # The checker and the doctor find no error. `cu.parity` compares every tensor of both runs, by value, and names the first node
 # whose result PyTorch never had.
 #
-# How would you do it by hand? In two steps. First, a session returns only the outputs of the graph, so we **add outputs**: for
-# each block of the network, the last tensor that comes from it.
+# How would you do it by hand? In two steps. First, a session returns only the outputs of the graph, so we **add outputs**:
+# for each block of the network, the last tensor that comes from it.
 
 # %%
 stages = ["stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3"]

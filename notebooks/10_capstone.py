@@ -142,7 +142,7 @@ first
 # obstacle: it runs once for each photograph, so its length is the batch. Below we see what becomes of it.
 #
 # Both are cured by one change. Do not ask photograph by photograph: compute both ways for the whole batch, and choose with
-# `torch.where`.
+# [`torch.where`](https://docs.pytorch.org/docs/stable/generated/torch.where.html).
 
 
 # %%
@@ -180,7 +180,7 @@ second
 
 # %% [markdown]
 # That is the third obstacle. ONNX has no operator for $\sqrt{x^2 + y^2}$, and nobody told the exporter how to spell it. We
-# can: with a translation, as in lesson 03.
+# can: with a [translation](https://docs.pytorch.org/docs/stable/onnx_export.html), as in lesson 03.
 
 # %%
 from onnxscript import FLOAT
@@ -221,7 +221,8 @@ for what, group in groups.items():
     print(f"{what:15} {found}")
 
 # %% [markdown]
-# The reference is `scroll`, the author's model, and not our rewritten one. So both steps are tested: the change and the export.
+# The reference is `scroll`, the author's model, and not our rewritten one. So both steps are tested: the change and the
+# export.
 #
 # ## What no error would have told us
 #
@@ -255,8 +256,8 @@ assert looped.dim[0].dim_value == len(some) == 2
 f"pixels: {[dim.dim_value or dim.dim_param for dim in looped.dim]}"
 
 # %% [markdown]
-# No error, and a file for exactly two photographs: the loop was unrolled, and the free batch that we asked for is gone (lesson
-# 04). At least the file says so.
+# No error, and a file for exactly two photographs: the loop was unrolled, and the free batch that we asked for is gone
+# (lesson 04). At least the file says so.
 #
 # The older exporter, which traces, does not even complain about an `if`:
 
@@ -303,7 +304,7 @@ pd.Series(said, name="the traced file").to_frame()
 # %% [markdown]
 # ## Diagnosis
 #
-# Now that the numbers are right, is the file fit to leave the house?
+# Now that the numbers are right, is the file fit to be handed over?
 
 # %%
 report = cu.doctor("work/10_scroll.onnx", run=True)
@@ -325,7 +326,8 @@ assert not has_sqrt
 # ## Ready to ship
 #
 # A model outlives the people who know it. So we write into the file what it is: its version, and what the ten scores mean.
-# And we let ONNX Runtime do, now, what it can do for every machine: the level *basic* (lesson 06).
+# And we let ONNX Runtime do, now, what it can do for every machine: the level
+# [*basic*](https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html) (lesson 06).
 
 # %%
 options = ort.SessionOptions()
@@ -335,12 +337,17 @@ cpu = {"providers": ["CPUExecutionProvider"]}
 saving = ort.InferenceSession("work/10_scroll.onnx", options, **cpu)
 
 # %% [markdown]
-# Then the notes go, and the facts come:
+# The saved file imports all the operator sets that ONNX Runtime knows, its own included. Another runtime may refuse those. So
+# the imports go that no node uses, the notes go, too, and the facts come:
 
 # %%
 import json
 
 shipped = onnx.load("work/10_basic.onnx")
+imported = {opset.domain for opset in shipped.opset_import}
+used = {node.domain for node in shipped.graph.node}
+for opset in [o for o in shipped.opset_import if o.domain not in used]:
+    shipped.opset_import.remove(opset)
 for part in [*shipped.graph.node, *shipped.graph.value_info]:
     del part.metadata_props[:]
     part.ClearField("doc_string")
@@ -351,15 +358,16 @@ onnx.save(shipped, "work/10_shipped.onnx")
 
 # %%
 assert cu.parity(scroll, "work/10_shipped.onnx", torch.from_numpy(photos[:200])).within
-assert {node.domain for node in shipped.graph.node} <= {"", "ai.onnx"}
+assert "com.microsoft" in imported
+assert used == {opset.domain for opset in shipped.opset_import} <= {"", "ai.onnx"}
 before, after = model.ByteSize(), shipped.ByteSize()
 nodes = len(model.graph.node), len(shipped.graph.node)
 assert after < before
 pd.DataFrame({"bytes": [before, after], "nodes": nodes}, index=["exported", "shipped"])
 
 # %% [markdown]
-# The exporter had done most of the work already, as the number of nodes shows. The bytes that went were notes. Whoever loads
-# the file can ask it what it is:
+# Only the standard's operator set is left. The exporter had done most of the work already, as the number of nodes shows.
+# The bytes that went were notes. Whoever loads the file can ask it what it is:
 
 # %%
 session = ort.InferenceSession("work/10_shipped.onnx", **cpu)
@@ -370,8 +378,9 @@ facts
 # %% [markdown]
 # ## Int8 within a budget
 #
-# The archive pays for space: at most 355 kB, and at most one point of accuracy. We calibrate with other photographs, from
-# the same camera, on both kinds of paper.
+# Next comes [quantization](https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). The archive pays
+# for space: at most 355 kB, and at most one point of accuracy. We calibrate with other photographs, from the same camera,
+# on both kinds of paper.
 
 # %% tags=["remove-input"]
 cu.quiz("10_capstone", 3)
@@ -479,8 +488,9 @@ race
 # %% [markdown]
 # ## The server
 #
-# It is a short one: it loads the file once, believes nothing, and reads the names of the classes out of the file. What it
-# lacks is in lesson 08: batches, metrics, a limit on the queue.
+# It is a short one, written with [FastAPI](https://fastapi.tiangolo.com/): it loads the file once, believes nothing, and
+# reads the names of the classes out of the file. What it lacks is in lesson 08: batches, metrics, a limit on the queue, a
+# time limit for the body, and addresses that say whether it is ready and alive.
 
 # %%
 # %%writefile work/10_server.py
@@ -488,7 +498,10 @@ race
 
 import io
 import json
+import os
 import sys
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import numpy as np
 import onnxruntime as ort
@@ -597,8 +610,10 @@ pd.DataFrame(rows, index=["status", "it says"]).T
 # %% [markdown]
 # ## The page
 #
-# On a page, a picture is a *canvas*: red, green, blue and alpha for each pixel, in any size. From there to 28 × 28 bytes is a
-# way on which every page could go wrong. So it goes into the file, like the labels at the end (lesson 08).
+# On a page, a picture is a *canvas*: red, green, blue and alpha for each pixel, in any size. From there to 28 × 28 bytes
+# there are several steps, and every page could get one of them wrong, the
+# [`Resize`](https://onnx.ai/onnx/operators/onnx__Resize.html) above all. So they go into the file, like the labels at the
+# end (lesson 08).
 
 # %% tags=["remove-input"]
 cu.quiz("10_capstone", 4)
@@ -670,7 +685,7 @@ seen and cu.show_page("work/quest_page", "The scroll on a page", height=760)
 #
 # | Task | The file | What is asked |
 # |---|---|---|
-# | 10.1 | `10.1.onnx` | It agrees with your scroll, on every paper, in every company. |
+# | 10.1 | `10.1.onnx` | It agrees with your scroll, on both kinds of paper, alone and in a batch of both. |
 # | 10.2 | `10.2.json` | Which node of a colleague's file is wrong, and how many answers does it spoil? |
 # | 10.3 | `10.3.onnx` | Standard operators, few nodes, an older opset, no notes; it says what it is. |
 # | 10.4 | `10.4.onnx` | Int8, within the budget of bytes and accuracy. |
@@ -685,7 +700,7 @@ seen and cu.show_page("work/quest_page", "The scroll on a page", height=760)
 #
 # - First the truth: write down what the model answers today. Each step is compared with that, not with the step before.
 # - The exporter tells you about an `if` and an unknown operator. About a loop it does not, and tracing tells you nothing.
-# - A decision for each example is `torch.where`. A decision for the batch makes an answer depend on its company.
+# - A decision for each example is `torch.where`. A decision for the batch makes an answer depend on the others in it.
 # - Ship a file that explains itself: standard operators, no notes, its version and its classes inside.
 # - A budget is checked in one table: bytes, accuracy, and what really runs as integers.
 # - What the caller would have to do by hand belongs into the graph: on a server, on a page, everywhere.

@@ -70,6 +70,7 @@ def _first_cells(source: Path) -> list[NotebookNode]:
     )
     install = (
         "import os, sys\n\n"
+        'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime sends telemetry, unless it is told not to\n'
         'if "google.colab" in sys.modules:  # elsewhere the course is installed already\n'
         f'    course = os.environ.get("ONNX_SCROLL_SOURCE", "git+https://github.com/{SLUG}@{RELEASE}")\n'
         '    %pip install --quiet "onnx-scroll @ {course}"'

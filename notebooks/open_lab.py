@@ -33,6 +33,7 @@ def main() -> None:
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # containers run as root; JupyterLab listens on this machine only
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for every notebook, a student's own ones, too
     command = [sys.executable, "-m", "jupyterlab", *options, *sys.argv[1:]]
     if os.name == "nt":  # execv would split arguments at their spaces there
         sys.exit(subprocess.call(command))

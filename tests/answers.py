@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
-from course_utils.checks import assess
+from course_utils.assessing import assess
+from course_utils.errors import CourseError
 from course_utils.exercises import Criterion, personal_params, task
+from course_utils.onnx_files import parse
 
 STUDENTS = ["ada", "grace", "emmy", "s-001", "guest", "x"]
 
@@ -31,11 +38,44 @@ def accepted(task_id: str, value: Any, who: str = "ada") -> None:
     assert [c for c in found if not c.passed] == []
 
 
+def hints(found: list[Criterion]) -> str:
+    """What a student reads of the criteria that are not met."""
+    return " ".join(c.hint for c in found if not c.passed)
+
+
+def given_files(task_id: str, who: str = "ada") -> dict[str, bytes]:
+    """The bytes of each file that a task hands out, by name."""
+    it = task(task_id)
+    files = it.given(personal_params(it, who)) if it.given else {}
+    return {name: m if isinstance(m, bytes) else m.SerializeToString() for name, m in files.items()}
+
+
 def given(task_id: str, who: str = "ada") -> onnx.ModelProto:
     """The one model that a task hands out."""
     it = task(task_id)
     assert it.given is not None
     (model,) = it.given(personal_params(it, who)).values()
+    return model
+
+
+def damaged(model: onnx.ModelProto, seed: str, tries: int = 100) -> Iterator[onnx.ModelProto]:
+    """Copies of a model with a few bytes changed, as far as they can still be parsed."""
+    right, rng = model.SerializeToString(), Random(seed)
+    for _ in range(tries):
+        data = bytearray(right)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        with contextlib.suppress(CourseError):
+            yield parse(bytes(data), "it")
+
+
+def nearly(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model whose first output is one hundredth too large."""
+    end = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["exactly" if name == end else name for name in node.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.01, np.float32), "more"))
+    model.graph.node.append(helper.make_node("Mul", ["exactly", "more"], [end]))
     return model
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test file imports onnxruntime: course_utils switches its telemetry off.
+import course_utils  # noqa: F401
+
 # Tests run side by side, and torch's threads wait for each other by spinning: one each is much faster than all for all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -76,6 +79,19 @@ def fashion_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
+    """Lesson 08's `work/08`, with the model that takes bytes. To change a file in it, copy it first."""
+    from lesson_files import WHOLE, run_cells, write_lesson_files
+
+    folder = tmp_path_factory.mktemp("serving")
+    files = write_lesson_files(folder)
+    (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
+    names = run_cells(folder, *WHOLE)
+    (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
+    return files
+
+
 @pytest.fixture
 def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No student yet, as in a fresh kernel."""
@@ -84,3 +100,11 @@ def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student, "_current", [])
     for name in ("COURSE_STUDENT", "JUPYTERHUB_USER", "COURSE_STRICT"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks run here, without the guarded process: it does not know the tasks that a test makes up."""
+    from course_utils import assessing, guarded
+
+    monkeypatch.setattr(guarded, "examine", assessing.assessed)

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from answers import params
-from onnx import compose, parser
+from onnx import compose, helper, numpy_helper, parser
 
 from course_utils.exercises import quest, quest_canvas
 
 
 def built(who: str, fault: str = "") -> onnx.ModelProto:
-    """As a student's own: with other names than in the file of task 10.2."""
+    """As a student's own: with other names than in the file of task 10.2, and the decision asked the other way round."""
     model = quest.built(params("10.1", who), fault)
+    nodes = {node.name: node for node in model.graph.node}
+    where = nodes["chosen"]
+    where.input[:] = ["on_black", where.input[2], where.input[1]]
+    _put_behind(model, nodes["on_white"], helper.make_node("Not", ["on_white"], ["on_black"], "on_black"))
     return compose.add_prefix(model, "own_", rename_inputs=False, rename_outputs=False)
+
+
+def another_road(who: str) -> onnx.ModelProto:
+    """The same by other operators: Slice, ReduceSum and a product with a permutation."""
+    p = params("10.1", who)
+    model = quest.built(p)
+    graph = model.graph
+    nodes = {node.name: node for node in graph.node}
+    axis = 1 if p["edge"] == "rows" else 2
+
+    def constant(name: str, value: list | np.ndarray, dtype: type = np.int64) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    bounds = [constant(f"cut.{i}", [value]) for i, value in enumerate((0, 28, axis, 27))]
+    nodes["edge"].CopyFrom(helper.make_node("Slice", [nodes["edge"].input[0], *bounds], ["edge"], "edge"))
+    axes = constant("all.axes", [1, 2])
+    total = helper.make_node("ReduceSum", ["edge", axes], ["edge_total"], "edge_total", keepdims=1)
+    _put_behind(model, nodes["edge"], total)
+    nodes = {node.name: node for node in graph.node}
+    size = constant("edge.size", 56, np.float32)
+    nodes["edge_mean"].CopyFrom(helper.make_node("Div", ["edge_total", size], ["edge_mean"], "edge_mean"))
+    permutation = constant("permutation", np.eye(10)[p["order"]].T, np.float32)
+    nodes["logits"].CopyFrom(helper.make_node("MatMul", ["scores", permutation], ["logits"], "logits"))
+    return compose.add_prefix(model, "other_", rename_inputs=False, rename_outputs=False)
+
+
+def _put_behind(model: onnx.ModelProto, node: onnx.NodeProto, new: onnx.NodeProto) -> None:
+    at = [n.name for n in model.graph.node].index(node.name)
+    model.graph.node.insert(at + 1, new)
 
 
 def page(who: str, fault: str = "", end: str = "probability", scroll: onnx.ModelProto | None = None) -> onnx.ModelProto:

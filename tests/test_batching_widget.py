@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from course_utils.batching import simulate
 from course_utils.errors import CourseError
-from course_utils.widget_batching import batching_explorer, frame, simulate
+from course_utils.widget_batching import batching_explorer, frame
 
 SPANS = {1: 1.0, 8: 4.0, 32: 12.0}
 
@@ -40,6 +41,13 @@ def test_every_request_is_in_one_batch(largest: int) -> None:
 def test_a_full_batch_does_not_wait() -> None:
     found = simulate(SPANS, 100_000, 1000, largest=8, requests=800)
     assert found.busy > 0.9
+
+
+def test_waiting_counts_from_the_arrival() -> None:
+    """Whoever came while the model was busy has waited long enough, so a busy server does not pause between two batches."""
+    found = simulate({1: 1.0, 32: 1.0}, per_second=5000, wait_ms=0.5, largest=32)
+    assert found.busy > 0.9
+    assert found.batches.mean() == pytest.approx(5, abs=1)
 
 
 def test_explorer_is_small_and_linked() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -13,16 +17,19 @@ from onnx import TensorProto, helper
 
 import course_utils as cu
 from course_utils import checks, exercises, student
-from course_utils.exercises import Criteria, Task
+from course_utils.exercises import Criteria, Criterion, Task
+from course_utils.points import task_points
 
-pytestmark = pytest.mark.usefixtures("folder", "nobody_known")
+pytestmark = pytest.mark.usefixtures("folder", "nobody_known", "in_this_process")
 
 
 def meets(answer, params, rng):
-    """The answer says how many of three criteria it meets; or how the check itself breaks."""
+    """The answer says how many of three goals it reaches, whether the condition is met; or how the check itself breaks."""
     if "raise" in answer:
         raise ValueError(f"boom\n{answer['raise']}")
     criteria = Criteria()
+    if "form" in answer and not criteria.require("its form", answer["form"], "mend the form"):
+        return criteria
     for number in range(3):
         criteria.add(f"criterion {number}", number < answer["right"], f"hint <{number}>")
     return criteria
@@ -46,10 +53,11 @@ def handed_out(params):
 
 
 TASKS = {
-    "1.1": Task("1.1", "Count", "json", meets, draw=lambda rng: {"n": rng.randrange(10**6)}),
+    "1.1": Task("1.1", "Count", "json", meets, points=3, draw=lambda rng: {"n": rng.randrange(10**6)}),
     "1.2": Task(
         "1.2", "Model", "onnx", looks, draw=lambda rng: {"alpha": rng.randrange(99) / 100, "two": 0}, given=handed_out
     ),
+    "1.4": Task("1.4", "Count again", "json", meets, points=3),
     "1.3": Task("1.3", "Models", "onnx", looks, draw=lambda rng: {"alpha": 0.5, "two": 1}, given=handed_out),
 }
 
@@ -80,7 +88,7 @@ def test_all_criteria_met(ada):
     result = cu.check("1.1", answer(3))
     assert result.passed
     assert str(result).splitlines() == [
-        "Task 1.1: passed, 3 of 3 criteria. Kept for cu.submit().",
+        "Task 1.1: passed, 3 of 3 points. Kept for cu.submit().",
         "  ✓ criterion 0",
         "  ✓ criterion 1",
         "  ✓ criterion 2",
@@ -148,7 +156,7 @@ def test_too_large(ada):
 def test_an_error_inside_the_check_is_a_failed_criterion(ada):
     result = cu.check("1.1", answer(3, **{"raise": "x" * 1000}))
     assert not result.passed
-    assert result.score == (0, 1)
+    assert result.score == (0, 3)
     assert "✗ the answer can be examined" in str(result)
     assert "ValueError: boom xxx" in result.criteria[0].hint
     assert len(result.criteria[0].hint) < 350
@@ -169,12 +177,99 @@ def test_the_best_answer_is_kept_and_the_newest_of_equals(ada):
     cu.check("1.1", answer(2, text="first"))
     assert kept()["text"] == "first"
     worse = cu.check("1.1", answer(1, text="worse"))
-    assert "An earlier answer met 2 and stays the one to hand in" in str(worse)
+    assert "An earlier answer has 2 of 3 points and stays the one to hand in" in str(worse)
     assert kept()["text"] == "first"
     cu.check("1.1", answer(2, text="second"))
     assert kept()["text"] == "second"
     cu.check("1.1", answer(3, text="better"))
     assert kept()["text"] == "better"
+
+
+def test_a_condition_that_is_not_met_leaves_no_points(ada):
+    result = cu.check("1.1", answer(3, form=False))
+    assert result.score == (0, 3)
+    assert "0 of 3 points, because a condition is not met (●)" in str(result)
+    assert "  ● ✗ its form\n      → mend the form" in str(result)
+    assert cu.check("1.1", answer(3, form=True)).passed
+
+
+def test_a_check_that_stops_early_takes_nothing_away_from_what_is_missing(ada):
+    """Two of three points stay less than three of three, and more than one, however many criteria were looked at."""
+    it = Task("1.1", "t", "json", lambda *_: [])
+    of = {
+        name: task_points(Task("1.1", "t", "json", it.check, points=5), [Criterion("g", passed) for passed in goals])
+        for name, goals in {"stopped": [True, True, False], "went on": [True, True, False, True, False]}.items()
+    }
+    assert of == {"stopped": (2, 5), "went on": (3, 5)}
+
+
+def test_points_from_another_version_of_the_checks_are_counted_anew(ada):
+    """The list says more than today's check does, so that a better answer of today replaces the old one."""
+    cu.check("1.1", answer(1))
+    path = Path("work/answers/ada/answers.json")
+    for old in ({"points": 3, "of": 3, "checks": exercises.VERSION - 1}, {"passed": 9, "of": 9}):
+        listed = json.loads(path.read_text())
+        entry = listed["tasks"]["1.1"]
+        listed["tasks"]["1.1"] = {"file": entry["file"], "sha256": entry["sha256"], **old}
+        path.write_text(json.dumps(listed))
+        assert "An earlier answer has 1 of 3" in str(cu.check("1.1", answer(0)))
+        assert "Kept" in str(cu.check("1.1", answer(2)))
+        assert "An earlier answer has 2 of 3" in str(cu.check("1.1", answer(1)))
+        cu.check("1.1", answer(2))
+        Path("work/answers/ada/1.1.json").unlink()
+        cu.check("1.1", answer(1))
+
+
+def test_two_notebooks_at_once_lose_nothing(ada, python, folder):
+    """Two processes keep twenty answers each, at the same time: all forty are in the list."""
+    code = """
+    import sys
+    from course_utils import keeping
+    from course_utils.exercises import Task
+    sys.stdin.readline()
+    for n in range(20):
+        keeping.keep(Task(f"{sys.argv[1]}.{n}", "t", "json", lambda *_: [], points=1), b"{}", "ada", (1, 1))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    both = [subprocess.Popen([*command, name], stdin=subprocess.PIPE, cwd=folder) for name in ("1", "2")]
+    for process in both:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert [process.wait(120) for process in both] == [0, 0]
+    listed = json.loads(Path("work/answers/ada/answers.json").read_text())
+    assert set(listed["tasks"]) == {f"{name}.{n}" for name in (1, 2) for n in range(20)}
+
+
+@pytest.mark.parametrize("errno", [28, 122], ids=["disk full", "quota"])
+def test_an_outcome_is_shown_where_it_cannot_be_kept(errno, ada, monkeypatch):
+    path = answer(3)
+
+    class Full:
+        def __init__(self, *_):
+            raise OSError(errno, "No space left on device")
+
+    monkeypatch.setattr("course_utils.paths.os.fdopen", Full)
+    result = cu.check("1.1", path)
+    assert result.passed
+    assert "Not kept for cu.submit(): Cannot write '1.1.json' into" in str(result)
+    assert "(No space left on device): delete what you no longer need" in str(result)
+    assert not list(Path("work/answers/ada").glob(".1.1*")), "no half of a file"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "work"], ids=["too long", "no name", "a folder"])
+def test_a_path_that_is_no_file(name, ada):
+    Path("work").mkdir(exist_ok=True)
+    said = str(cu.check("1.1", name))
+    assert re.search(r"not checked yet\. .*(cannot be read \(|is a folder: give the path of the file)", said)
+    assert "\n" not in said
+    assert len(said) < 400
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+def test_files_without_an_end_are_not_read(ada):
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/zero"):
+        assert f"'{name}' is no ordinary file" in str(cu.check("1.1", name))
 
 
 def test_the_students_own_file_is_not_touched(ada):
@@ -202,8 +297,8 @@ def test_two_students_on_one_machine_keep_their_own(ada):
         '{"tasks": 7}',
         '{"tasks": {"1.1": 7}}',
         '{"tasks": {"1.1": {"file": "1.1.json"}}}',
-        '{"tasks": {"1.1": {"file": "../1.1.json", "sha256": "", "passed": 1, "of": 1}}}',
-        '{"tasks": {"1.1": {"file": "1.1.json", "sha256": "", "passed": "1", "of": 1}}}',
+        '{"tasks": {"1.1": {"file": "../1.1.json", "sha256": "", "points": 1, "of": 1, "checks": 2}}}',
+        '{"tasks": {"1.1": {"file": "1.1.json", "sha256": "", "points": "1", "of": 1, "checks": 2}}}',
     ],
 )
 def test_damaged_list_of_answers(damage, ada):
@@ -279,7 +374,7 @@ def test_hand_in(ada, capsys):
     Path("work/answers/ada/stray.txt").write_text("not for hand-in")
     first = cu.submit()
     said = capsys.readouterr().out
-    assert f"{first}: 2 answers, 2 of them passed all criteria. Hand in this file." in said
+    assert f"{first}: 2 answers, 2 with all points. Hand in this file." in said
     assert "guest" not in said
     assert re.fullmatch(r"submission_ada_[0-9a-f]{8}\.zip", first.name)
     with zipfile.ZipFile(first) as archive:
@@ -299,13 +394,23 @@ def test_hand_in(ada, capsys):
 
 
 @pytest.mark.parametrize("how", ["changed", "deleted"])
-def test_hand_in_refuses_an_answer_that_was_not_checked(how, ada):
-    cu.check("1.1", answer(1))
+def test_hand_in_leaves_out_an_answer_that_was_not_checked(how, ada, capsys):
+    """The others are handed in, and a new check puts the lost one back, even with a lower mark than it had."""
+    cu.check("1.1", answer(3))
+    cu.check("1.4", answer(3, "work/1.4.json"))
     file = Path("work/answers/ada/1.1.json")
-    file.write_text('{"right": 3}') if how == "changed" else file.unlink()
-    with pytest.raises(cu.CourseError, match=r"1\.1\.json' was changed or deleted: run cu\.check\('1\.1', …\) again"):
-        cu.submit()
-    assert not list(Path("work").glob("*.zip"))
+    file.write_text('{"right": 9}') if how == "changed" else file.unlink()
+    with zipfile.ZipFile(cu.submit()) as archive:
+        assert sorted(archive.namelist()) == ["1.4.json", "answers.json"]
+        assert list(json.loads(archive.read("answers.json"))["tasks"]) == ["1.4"]
+    said = capsys.readouterr().out
+    assert re.search(
+        r"Left out\. .*1\.1\.json' was changed or deleted: run the cu\.check\('1\.1', …\) cell again", said
+    )
+    cu.check("1.1", answer(2))
+    assert kept()["right"] == 2
+    with zipfile.ZipFile(cu.submit()) as archive:
+        assert "1.1.json" in archive.namelist()
 
 
 def test_nothing_to_hand_in(ada):

@@ -5,6 +5,7 @@ All files are the cells of the lesson. What this machine lacks is skipped with a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -125,6 +126,7 @@ def test_node_gives_the_same_numbers(files: Path, expected: tuple[np.ndarray, ..
     answer = json.loads(subprocess.run(command, cwd=files, capture_output=True, text=True, check=True).stdout)
     assert answer["label"] == label.tolist()
     assert np.allclose(np.reshape(answer["probability"], (200, 10)), probability, atol=1e-5)
+    assert answer["sha256"] == hashlib.sha256((files / "model.onnx").read_bytes()).hexdigest()
 
 
 def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray, ...]) -> None:
@@ -172,6 +174,7 @@ def test_records_have_the_form_that_the_lesson_expects(name: str, expected: tupl
         assert record["serving"]["asked again"] > 0, "the lesson says that some had to be asked again"
         assert min(record[name] for name in ("seconds", "processes", "MiB")) > 0
     else:
+        assert record["same bytes"]
         assert record["same labels"]
         assert record["largest difference"] < 1e-5
 

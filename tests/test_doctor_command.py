@@ -179,14 +179,13 @@ def test_codes(command):
 
 
 def test_lessons_are_there():
-    """Titles are those of the lessons, as far as these are written."""
+    """Titles are those of the lessons."""
     from checkout import ROOT
 
     for number, (title, file) in LESSONS.items():
         assert file.startswith(number)
         source = ROOT / "notebooks" / f"{file}.py"
-        if source.exists():
-            assert f"# # {number} · {title}\n" in source.read_text(encoding="utf-8")
+        assert f"# # {number} · {title}\n" in source.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from answers import STUDENTS, accepted, criteria, failed, given, params
+from answers import STUDENTS, criteria, damaged, failed, given, hints, nearly, params
 from onnx import helper, numpy_helper, version_converter
 
-from course_utils.exercises import ch02, tasks_of
+import course_utils as cu
+from course_utils.exercises import model_heads, task
 from course_utils.opsets import editions_of
+from course_utils.points import task_points
 
 # Right answers, made with onnx alone: the checks read histories with the course's own helper.
 
@@ -38,21 +40,171 @@ def right_history(who: str) -> dict[str, Any]:
     }
 
 
+def history_from_the_tables(who: str) -> dict[str, Any]:
+    """With the course's tables; whole numbers come out as floats."""
+    p = params("2.1", who)
+    moved = cu.operator_history(p["moved"]["operator"])
+    is_input = moved["inputs"].str.split(", ").apply(lambda names: p["moved"]["name"] in names)
+    restless = cu.operator_history(p["restless"])["opset"].astype(float)
+    return {
+        "introduced": {n: float(cu.operator_history(n)["opset"].min()) for n in reversed(p["newcomers"])},
+        "versions": sorted(restless[restless <= 24].tolist()),
+        "moved": float(moved[is_input]["opset"].min()),
+    }
+
+
+def history(key: str, change: Any) -> dict[str, Any]:
+    """Ada's right answer, but for one key. change: what to make of its value."""
+    answer = right_history("ada")
+    return {**answer, key: change(answer[key])}
+
+
+def of_one_newcomer(value: Any) -> dict[str, Any]:
+    return history("introduced", lambda found: {**found, next(iter(found)): value})
+
+
+def a_changed_newcomer() -> dict[str, Any]:
+    name = next(n for n in params("2.1")["newcomers"] if len(versions(n)) > 1)
+    return history("introduced", lambda found: {**found, name: versions(name)[-1]})
+
+
+def another_version(step: int) -> dict[str, Any]:
+    """moved is the version of the operator before or after the right one."""
+    known = versions(params("2.1")["moved"]["operator"])
+    return history("moved", lambda v: known[known.index(v) + step])
+
+
 def right_lowest(who: str) -> dict[str, Any]:
     model = given("2.2", who)
     stated = model.opset_import[0].version
     used = {n.op_type: onnx.defs.get_schema(n.op_type, stated).since_version for n in model.graph.node}
-    return {"opset": max(used.values()), "because": [o for o, v in used.items() if v == max(used.values())]}
+    return {"versions": used, "opset": max(used.values())}
+
+
+def lowest_from_the_history(who: str) -> dict[str, Any]:
+    """The newest version up to the file's opset, from the lists of versions, in another order, as floats."""
+    model = given("2.2", who)
+    stated = model.opset_import[0].version
+    used = {n.op_type: float(max(v for v in versions(n.op_type) if v <= stated)) for n in reversed(model.graph.node)}
+    return {"opset": max(used.values()), "versions": used}
+
+
+def lowest(**changed: Any) -> dict[str, Any]:
+    return {**right_lowest("ada"), **changed}
+
+
+def versions_by(which: Any) -> dict[str, int]:
+    return {n.op_type: which(versions(n.op_type)) for n in given("2.2").graph.node}
 
 
 def right_converted(who: str) -> onnx.ModelProto:
     return version_converter.convert_version(given("2.3", who), params("2.3", who)["target"])
 
 
+def converted_by_hand(
+    who: str, *, softmax: str = "over all", mean_axis: int = 2, first: str = "shares", keep_weight: bool = True
+) -> onnx.ModelProto:
+    """Written anew for the target. softmax: "over all", or the axis of the new Softmax."""
+    target, old = params("2.3", who)["target"], given("2.3", who)
+    axes = "(h)" if target < 18 else "(h, mean_axis)"
+    attribute = f"<axes = [{mean_axis}]>" if target < 18 else "<keepdims = 1>"
+    flat = (
+        "flat = Flatten<axis = 1>(h)  soft = Softmax<axis = 1>(flat)  sizes = Shape(h)  shares = Reshape(soft, sizes)"
+    )
+    shares = flat if softmax == "over all" else f"shares = Softmax<axis = {softmax}>(h)"
+    second = "mean" if first == "shares" else "shares"
+    width = params("2.3", who)["width"]
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": {target}]>
+        g (float[batch, 3, 4] x) => (float[batch, 3, {width}] y) <int64[1] mean_axis = {{{mean_axis}}}> {{
+            h = MatMul(x, weight)
+            {shares}
+            mean = ReduceMean{attribute}{axes}
+            y = Sub({first}, {second}) }}""")
+    model.graph.initializer.extend(old.graph.initializer)
+    if not keep_weight:
+        tensor = model.graph.initializer[-1]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
+    return model
+
+
+def converted_with_exp(who: str) -> onnx.ModelProto:
+    """Softmax from its formula, so that no node means something else in any opset."""
+    target, old, width = params("2.3", who)["target"], given("2.3", who), params("2.3", who)["width"]
+    how = "<axes = [2]>(h)" if target < 18 else "(h, last)"
+    model = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["": {target}]>
+        g (float[batch, 3, 4] x) => (float[batch, 3, {width}] y) <int64[2] all = {{1, 2}}, int64[1] last = {{2}}> {{
+            h = MatMul(x, weight)
+            e = Exp(h)
+            total = ReduceSum(e, all)
+            shares = Div(e, total)
+            mean = ReduceMean{how}
+            y = Sub(shares, mean) }}""")
+    model.graph.initializer.extend(old.graph.initializer)
+    return model
+
+
+def only_the_number() -> onnx.ModelProto:
+    model = given("2.3")
+    model.opset_import[0].version = params("2.3")["target"]
+    return model
+
+
 def right_ir(who: str) -> onnx.ModelProto:
     model = given("2.4", who)
     model.ir_version = params("2.4", who)["device_ir"]
     return model
+
+
+def oldest_ir_and_notes(who: str) -> onnx.ModelProto:
+    model = given("2.4", who)
+    model.ir_version = helper.OP_SET_ID_VERSION_MAP["ai.onnx", params("2.4", who)["opset"]]
+    model = onnx.shape_inference.infer_shapes(model)
+    model.doc_string = "healed"
+    return model
+
+
+def ir(change: Any, version: int | None = None) -> onnx.ModelProto:
+    """Ada's right answer, changed. version: another IR version."""
+    model = right_ir("ada")
+    model.ir_version = model.ir_version if version is None else version
+    change(model)
+    return model
+
+
+def other_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[1].attribute[0].i = 0
+
+
+def other_name(model: onnx.ModelProto) -> None:
+    model.graph.node[0].name = "another"
+
+
+def other_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[1].op_type = "LogSoftmax"
+
+
+def nan_in_bias(model: onnx.ModelProto) -> None:
+    bias = numpy_helper.to_array(model.graph.initializer[1]).copy()
+    bias[0] = np.nan
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, "bias"))
+
+
+def one_weight_more(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "more"))
+
+
+def other_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "h"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+
+
+def other_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 14
+
+
+def frozen_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
 
 
 def right_domains(who: str) -> onnx.ModelProto:
@@ -62,27 +214,129 @@ def right_domains(who: str) -> onnx.ModelProto:
     return model
 
 
+def domains_named_anew(who: str) -> onnx.ModelProto:
+    """In the other order, "ai.onnx" in full, and the lowest opset that changes no node."""
+    model = given("2.5", who)
+    lowest = max(max(v for v in versions(n.op_type) if v <= 24) for n in model.graph.node if not n.domain)
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx", lowest)])
+    return model
+
+
+def domains(change: Any) -> onnx.ModelProto:
+    model = right_domains("ada")
+    change(model)
+    return model
+
+
+def put(index: int, version: int) -> Any:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[index].version = version
+
+    return change
+
+
+def drop_foreign(model: onnx.ModelProto) -> None:
+    (node,) = (n for n in model.graph.node if n.domain)
+    node.op_type, node.domain = "Relu", ""
+
+
+def define_foreign(model: onnx.ModelProto) -> None:
+    (node,) = (n for n in model.graph.node if n.domain)
+    body, opset = [helper.make_node("Identity", ["a"], ["b"])], [model.opset_import[0]]
+    model.functions.append(helper.make_function("com.microsoft", node.op_type, ["a"], ["b"], body, opset))
+
+
+def name_it_twice(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("", 17))
+
+
+def forget_domain(model: onnx.ModelProto) -> None:
+    del model.opset_import[1]
+
+
+def nothing(model: onnx.ModelProto) -> None:
+    pass
+
+
 RIGHT = {
-    "2.1": right_history,
-    "2.2": right_lowest,
-    "2.3": right_converted,
-    "2.4": right_ir,
-    "2.5": right_domains,
+    "2.1": (right_history, history_from_the_tables),
+    "2.2": (right_lowest, lowest_from_the_history),
+    "2.3": (right_converted, converted_by_hand, converted_with_exp),
+    "2.4": (right_ir, oldest_ir_and_notes),
+    "2.5": (right_domains, domains_named_anew),
 }
 
-
-@pytest.mark.parametrize("who", STUDENTS)
-@pytest.mark.parametrize("task_id", RIGHT)
-def test_right_answer_passes(task_id: str, who: str) -> None:
-    accepted(task_id, RIGHT[task_id](who), who)
-
-
-def test_tasks_are_complete_and_personal() -> None:
-    assert list(tasks_of(2)) == list(RIGHT)
-    for task_id in RIGHT:
-        drawn = [str(params(task_id, who)) for who in STUDENTS]
-        assert len(set(drawn)) > 1
-        assert params(task_id, "ada") == params(task_id, "ada")
+WRONG = {
+    "2.1": {
+        "a later version": (lambda who: a_changed_newcomer(), r"2 of 3 are right.*it was there before"),
+        "nothing happened then": (lambda who: of_one_newcomer(2), r"2 of 3 are right.*nothing happened to its operator"),
+        "other operators": (lambda who: history("introduced", lambda v: {"Conv": 1}), r"exactly these operators"),
+        "the first one missing": (lambda who: history("versions", lambda v: v[1:]), r"1 versions are missing"),
+        "one too new": (lambda who: history("versions", lambda v: [*v, 99]), r"newer than opset 24"),
+        "one too many": (lambda who: history("versions", lambda v: sorted([*v, 3])), r"In opset 3 .* not changed"),
+        "newest first": (lambda who: history("versions", lambda v: v[::-1]), r"oldest first"),
+        "one twice": (lambda who: history("versions", lambda v: [v[0], *v]), r"each version once"),
+        "before it moved": (lambda who: another_version(-1), r"still an attribute"),
+        "after it moved": (lambda who: another_version(1), r"for a while"),
+        "long before": (lambda who: history("moved", lambda v: -3), r"In opset -3 nothing happened"),
+        "text": (lambda who: history("moved", str), r"not a whole number"),
+    },
+    "2.2": {
+        "born": (lambda who: lowest(versions=versions_by(min)), r"opsets that brought the operators"),
+        "newest": (
+            lambda who: lowest(versions=versions_by(lambda v: max(w for w in v if w <= 24))), r"These are the newest",
+        ),
+        "the file's": (
+            lambda who: lowest(versions=versions_by(lambda v: params("2.2")["stated"])), r"The model says one opset for all",
+        ),
+        "one wrong": (
+            lambda who: lowest(versions={**right_lowest("ada")["versions"], params("2.2")["operators"][0]: 2}),
+            r"4 are right. Ask onnx\.defs\.get_schema",
+        ),
+        "no lower": (lambda who: lowest(opset=params("2.2")["stated"]), r"It can go lower"),
+        "the youngest": (lambda who: lowest(opset=max(versions_by(min).values())), r"when the youngest operator came"),
+        "one too low": (lambda who: lowest(opset=right_lowest("ada")["opset"] - 1), r"the model uses another one"),
+        "nan": (lambda who: lowest(opset=math.nan), r"not a whole number"),
+        "a list": (lambda who: lowest(versions=[13] * 5), r"It must be a dict with the keys"),
+        "an operator missing": (lambda who: lowest(versions={"Relu": 14}), r"It must be a dict with the keys"),
+    },
+    "2.3": {
+        "as handed out": (lambda who: given("2.3"), r"your target is"),
+        "only the number": (lambda who: only_the_number(), r"only the number was changed"),
+        "another target": (lambda who: version_converter.convert_version(given("2.3"), 14), r"It says 14: your target"),
+        "Softmax over axis 1": (lambda who: converted_by_hand(who, softmax="1"), r"with axis=1 it sees one axis"),
+        "Softmax over the last": (lambda who: converted_by_hand(who, softmax="-1"), r"it sees the last axis alone"),
+        "mean over axis 1": (lambda who: converted_by_hand(who, mean_axis=1), r"over axis 1, not over axis 2"),
+        "exchanged": (lambda who: converted_by_hand(who, first="mean"), r"two sides of the difference are exchanged"),
+        "another weight": (lambda who: converted_by_hand(who, keep_weight=False), r"'weight' has other values"),
+    },
+    "2.4": {
+        "as handed out": (lambda who: given("2.4"), r"Unsupported model IR version"),
+        "still too new": (lambda who: ir(nothing, params("2.4")["device_ir"] + 1), r"Unsupported model IR version"),
+        "too old": (lambda who: ir(nothing, 4), r"IR 4 is older than opset"),
+        "none": (lambda who: ir(nothing, 0), r"IR 0 is older than opset"),
+        "the opset in its place": (lambda who: ir(other_opset), r"The opset was not the trouble"),
+        "an attribute": (lambda who: ir(other_attribute), r"The graph was changed at Softmax"),
+        "an operator": (lambda who: ir(other_operator), r"The graph was changed at LogSoftmax"),
+        "a name": (lambda who: ir(other_name), r"The graph was changed"),
+        "a weight": (lambda who: ir(nan_in_bias), r"'bias' has other values"),
+        "one weight more": (lambda who: ir(one_weight_more), r"There are more weights"),
+        "another output": (lambda who: ir(other_output), r"the given ones are"),
+        "a frozen batch": (lambda who: ir(frozen_batch), r"the given ones are"),
+    },
+    "2.5": {
+        "as handed out": (lambda who: given("2.5"), r"No opset_import names it"),
+        "domain not named": (lambda who: domains(forget_domain), r"No opset_import names it"),
+        "domain with opset 2": (lambda who: domains(put(1, 2)), r"ONNX Runtime has 1 only"),
+        "opset left": (lambda who: domains(put(0, 24)), r"official support for domain ai\.onnx is till opset"),
+        "opset too low": (lambda who: domains(put(0, 12)), r"would have another version than in opset 24"),
+        "opset zero": (lambda who: domains(put(0, 0)), r"No opset_import names it: Mul"),
+        "named twice": (lambda who: domains(name_it_twice), r"change the entry that is there"),
+        "node replaced": (lambda who: domains(drop_foreign), r"The graph was changed"),
+        "node defined anew": (lambda who: domains(define_foreign), r"The graph was changed"),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("task_id", ["2.1", "2.2"])
@@ -91,82 +345,37 @@ def test_json_answer_of_another_shape(task_id: str, value: Any) -> None:
     assert "exactly those keys" in failed(task_id, value)
 
 
-@pytest.mark.parametrize("task_id", ["2.3", "2.4", "2.5"])
-def test_model_handed_in_as_it_was_given(task_id: str) -> None:
-    failed(task_id, given(task_id))
+@pytest.mark.parametrize("value", [math.nan, math.inf, "13", 13.5, True, None, [13], {"a": 1}, 10**400, -1], ids=repr)
+def test_odd_numbers_get_a_hint_and_no_points(value: Any) -> None:
+    newcomers = dict.fromkeys(params("2.1")["newcomers"], value)
+    history = {"introduced": newcomers, "versions": [value], "moved": value}
+    used = dict.fromkeys(params("2.2")["operators"], value)
+    for task_id, answer in (("2.1", history), ("2.2", {"versions": used, "opset": value})):
+        found = criteria(task_id, answer)
+        assert "the answer can be examined" not in [c.what for c in found]
+        assert not any(c.passed for c in found if not c.condition)
 
 
-@pytest.mark.parametrize("task_id", ["2.3", "2.4", "2.5"])
-def test_empty_model(task_id: str) -> None:
-    failed(task_id, onnx.ModelProto(ir_version=8))
+def test_history_wants_whole_numbers() -> None:
+    assert "13.5 is not a whole number" in failed("2.1", of_one_newcomer(13.5))
+    assert "list of whole numbers" in failed("2.1", history("versions", lambda v: ["13"]))
 
 
-# 2.1
+def test_hints_do_not_say_which_newcomer_is_right() -> None:
+    """Else numbers could be tried out, each for itself."""
+    said = [failed("2.1", history("introduced", lambda v, n=n: {**v, n: 2})) for n in params("2.1")["newcomers"]]
+    assert len(set(said)) == 1
 
 
-@pytest.mark.parametrize("value", [math.nan, "13", 13.0, True, None, [13]])
-def test_history_wants_whole_numbers(value: Any) -> None:
-    answer = right_history("ada")
-    answer["introduced"][params("2.1")["newcomers"][0]] = value
-    assert "not a whole number" in failed("2.1", answer)
-    assert "not a whole number" in failed("2.1", {**right_history("ada"), "moved": value})
-    assert "list of whole numbers" in failed("2.1", {**right_history("ada"), "versions": [value]})
-
-
-def test_history_of_a_later_version() -> None:
-    who = next(w for w in map(str, range(50)) if any(len(versions(n)) > 1 for n in params("2.1", w)["newcomers"]))
-    answer = right_history(who)
-    name = next(n for n in params("2.1", who)["newcomers"] if len(versions(n)) > 1)
-    answer["introduced"][name] = versions(name)[-1]
-    assert "it was there before" in failed("2.1", answer, who)
-
-
-def test_history_with_other_operators() -> None:
-    answer = {**right_history("ada"), "introduced": {"Conv": 1}}
-    assert "exactly these operators" in failed("2.1", answer)
-
-
-@pytest.mark.parametrize(
-    ("change", "hint"),
-    [
-        (lambda v: v[1:], "versions are missing"),
-        (lambda v: [*v, 99], "newer than opset 24"),
-        (lambda v: [*v[:-1], v[-1] - 1 if v[-1] - 1 not in v else 2, v[-1]], "was not changed"),
-        (lambda v: v[::-1], "oldest first"),
-        (lambda v: [v[0], *v], "each version once"),
-        (lambda v: [float(x) for x in v], "whole numbers"),
-    ],
-)
-def test_history_versions(change: Any, hint: str) -> None:
-    answer = right_history("ada")
-    assert hint in failed("2.1", {**answer, "versions": change(answer["versions"])})
-
-
-def test_history_moved() -> None:
-    answer = right_history("ada")
-    assert "still an attribute" in failed("2.1", {**answer, "moved": answer["moved"] - 1})
-    assert "for a while" in failed("2.1", {**answer, "moved": answer["moved"] + 1})
-
-
-# 2.2
+def test_the_opset_alone_earns_nothing() -> None:
+    answer = lowest(versions=dict.fromkeys(params("2.2")["operators"], 1))
+    assert not any(c.passed for c in criteria("2.2", answer) if not c.condition)
 
 
 @pytest.mark.parametrize("who", STUDENTS)
 def test_lowest_is_not_the_opset_that_brought_the_youngest(who: str) -> None:
     born = max(versions(n.op_type)[0] for n in given("2.2", who).graph.node)
     assert "when the youngest operator came" in failed("2.2", {**right_lowest(who), "opset": born}, who)
-
-
-def test_lowest_names_the_cause() -> None:
-    answer = right_lowest("ada")
-    stated = given("2.2").opset_import[0].version
-    assert "can go lower" in failed("2.2", {**answer, "opset": stated})
-    assert "the model uses another one" in failed("2.2", {**answer, "opset": answer["opset"] - 1})
-    assert "not a whole number" in failed("2.2", {**answer, "opset": math.nan})
-    assert "list of operator names" in failed("2.2", {**answer, "because": answer["because"][0]})
-    assert "list of operator names" in failed("2.2", {**answer, "because": [13]})
-    assert "is missing" in failed("2.2", {**answer, "because": []})
-    assert "too many" in failed("2.2", {**answer, "because": [*answer["because"], "Conv"]})
 
 
 def test_lowest_one_too_high() -> None:
@@ -178,101 +387,16 @@ def test_lowest_one_too_high() -> None:
     assert "a lower one does not either" in hints or "youngest operator" in hints
 
 
-# 2.3
-
-
 @pytest.mark.parametrize("who", STUDENTS)
-def test_only_the_number_was_changed(who: str) -> None:
-    model = given("2.3", who)
-    model.opset_import[0].version = params("2.3", who)["target"]
-    assert "only the number was changed" in failed("2.3", model, who)
+def test_the_axis_of_softmax_is_named_whatever_the_target(who: str) -> None:
+    assert "with axis=1 it sees one axis" in failed("2.3", converted_by_hand(who, softmax="1"), who)
 
 
-def test_converted_to_another_target() -> None:
-    model = version_converter.convert_version(given("2.3"), 14)
-    assert f"your target is {params('2.3')['target']}" in failed("2.3", model)
-
-
-def test_repaired_until_it_loads_but_softmax_forgotten() -> None:
-    who = next(w for w in STUDENTS if params("2.3", w)["target"] < 18)
-    model = given("2.3", who)
-    model.opset_import[0].version = params("2.3", who)["target"]
-    (node,) = (n for n in model.graph.node if n.op_type == "Unsqueeze")
-    del node.attribute[:]
-    node.input.append("axes")
-    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "axes"))
-    assert "Softmax means something else" in failed("2.3", model, who)
-
-
-def test_converted_with_other_weights() -> None:
-    model = right_converted("ada")
-    (weight,) = (t for t in model.graph.initializer if t.name == "weight")
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, "weight"))
-    assert "'weight' has other values" in failed("2.3", model)
-
-
-def test_converted_model_of_somebody_else() -> None:
-    other = next(
-        w
-        for w in map(str, range(100))
-        if params("2.3", w)["target"] == params("2.3")["target"] and params("2.3", w)["width"] == params("2.3")["width"]
-    )
-    assert "has other values" in failed("2.3", right_converted(other))
-
-
-# 2.4
-
-
-def test_ir_still_too_new() -> None:
-    model = given("2.4")
-    model.ir_version = params("2.4")["device_ir"] + 1
-    assert "Unsupported model IR version" in failed("2.4", model)
-
-
-def test_ir_older_than_the_opset() -> None:
-    model = given("2.4")
-    model.ir_version = 4
-    assert "is older than opset" in failed("2.4", model)
-
-
-def test_opset_changed_in_place_of_the_ir() -> None:
-    model = right_ir("ada")
-    model.opset_import[0].version = 14
-    assert "the opset was not the trouble" in failed("2.4", model).lower()
-
-
-def test_healed_graph_was_changed() -> None:
-    model = right_ir("ada")
-    model.graph.node[1].attribute[0].i = 0
-    assert "The graph was changed at Softmax" in failed("2.4", model)
-    model = right_ir("ada")
-    model.graph.node[1].op_type = "LogSoftmax"
-    assert "The graph was changed at LogSoftmax" in failed("2.4", model)
-
-
-def test_healed_weights_were_changed() -> None:
-    model = right_ir("ada")
-    bias = numpy_helper.to_array(model.graph.initializer[1]).copy()
-    bias[0] = np.nan
-    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, "bias"))
-    assert "'bias' has other values" in failed("2.4", model)
-    del model.graph.initializer[1]
-    assert "'bias' is missing" in failed("2.4", model)
-
-
-def test_healed_model_with_an_added_weight_or_renamed_output() -> None:
-    model = right_ir("ada")
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "x"))
-    assert "more weights" in failed("2.4", model)
-    model = right_ir("ada")
-    model.graph.output[0].name = "h"
-    assert "the outputs" in " ".join(c.what for c in criteria("2.4", model) if not c.passed)
-
-
-def test_healed_model_may_carry_notes() -> None:
-    model = onnx.shape_inference.infer_shapes(right_ir("ada"))
-    model.doc_string = "healed"
-    assert all(c.passed for c in criteria("2.4", model))
+@pytest.mark.parametrize("task_id", ["2.3", "2.4", "2.5"])
+def test_damaged_models_get_a_hint(task_id: str) -> None:
+    """Bytes changed here and there: what can still be parsed is examined without an error of the check."""
+    for model in damaged(RIGHT[task_id][0]("ada"), task_id):
+        assert "the answer can be examined" not in [c.what for c in criteria(task_id, model)]
 
 
 def test_every_device_can_be_pleased() -> None:
@@ -285,45 +409,13 @@ def test_every_device_can_be_pleased() -> None:
 
 
 def test_standard_nodes_do_not_change_up_to_the_horizon() -> None:
-    for operator in [*ch02._STANDARD.split(), "Mul"]:
-        assert all(e.opset <= 17 or e.opset > ch02.HORIZON for e in editions_of(operator))
+    for operator in [*model_heads._STANDARD.split(), "Mul"]:
+        assert all(e.opset <= 17 or e.opset > model_heads.HORIZON for e in editions_of(operator))
 
 
-def test_domain_not_named() -> None:
-    model = right_domains("ada")
-    del model.opset_import[1]
-    assert "No opset_import names it" in failed("2.5", model)
-
-
-def test_domain_with_another_opset() -> None:
-    model = right_domains("ada")
-    model.opset_import[1].version = 2
-    assert "ONNX Runtime has 1 only" in failed("2.5", model)
-
-
-def test_default_opset_left_or_too_low_or_twice() -> None:
-    model = right_domains("ada")
-    model.opset_import[0].version = 24
-    assert "official support for domain ai.onnx is till opset" in failed("2.5", model)
-    model.opset_import[0].version = 12
-    assert "would have another version than in opset 24" in failed("2.5", model)
-    model = right_domains("ada")
-    model.opset_import.append(helper.make_opsetid("", 17))
-    assert "change the entry that is there" in failed("2.5", model)
-
-
-def test_foreign_node_was_replaced() -> None:
-    model = right_domains("ada")
-    (node,) = (n for n in model.graph.node if n.domain)
-    node.op_type, node.domain = "Relu", ""
-    assert "The graph was changed" in failed("2.5", model)
-
-
-def test_foreign_node_was_defined_anew() -> None:
-    model = right_domains("ada")
-    (node,) = (n for n in model.graph.node if n.domain)
-    body = [helper.make_node("Identity", ["a"], ["b"])]
-    model.functions.append(
-        helper.make_function("com.microsoft", node.op_type, ["a"], ["b"], body, [helper.make_opsetid("", 17)])
-    )
-    assert "The graph was changed" in failed("2.5", model)
+@pytest.mark.parametrize("task_id", ["2.3"])
+def test_one_percent_off_is_wrong(task_id: str) -> None:
+    """And the hint blames nothing that is in order."""
+    found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
+    assert task_points(task(task_id), found)[0] == 0
+    assert hints(found).startswith("The largest difference")

@@ -559,6 +559,8 @@ def test_conditions_that_are_not_the_program(who: str) -> None:
     assert "compared with 0" in failed("9.6", both_branches(who, threshold=0.0), who)
     assert "wrong sign" in failed("9.6", both_branches(who, threshold=-p["threshold"]), who)
     assert "The sum is compared" in failed("9.6", both_branches(who, measure="ReduceSum"), who)
+    assert "The largest number" in failed("9.6", both_branches(who, measure="ReduceMax"), who)
+    assert "The smallest number" in failed("9.6", both_branches(who, measure="ReduceMin"), who)
     assert "Each row decides for itself" in failed("9.6", by_row(who), who)
 
 
@@ -567,7 +569,10 @@ def test_half_out_of_training(who: str) -> None:
     assert "BatchNormalization is in training mode" in failed("9.7", in_evaluation(who, norm=False), who)
     assert "Dropout is still switched on" in failed("9.7", in_evaluation(who, dropout=False), who)
     assert "Outside of training it has one output" in failed("9.7", in_evaluation(who, outputs=False), who)
+    hidden = put(in_evaluation(who, dropout=False), ratio=np.float32(0))
+    assert "the mode is still training" in failed("9.7", hidden, who)
     p = params("9.7", who)
+    assert "made smaller" in failed("9.7", hospital_export._layers(p, norm="inference", dropout="shrunk"), who)
     assert "gone altogether" in failed("9.7", hospital_export._layers(p, norm="none", dropout="inference"), who)
     assert "still made larger" in failed("9.7", hospital_export._layers(p, norm="inference", dropout="scaled"), who)
 
@@ -622,12 +627,36 @@ def test_wrong_ways_around_the_crash(who: str) -> None:
     assert "quantize the patient itself" in failed("9.10", other, who)
 
 
+def test_the_case_rests_on_the_file_and_not_on_a_tool() -> None:
+    """What the file says of its weights is wrong by itself: the checker sees it, too, and ONNX Runtime runs the model."""
+    model = the("9.10")
+    with pytest.raises(onnx.shape_inference.InferenceError, match="existing shape differ"):
+        onnx.checker.check_model(model, full_check=True)
+    assert examine.result(model, {"x": np.zeros((2, params("9.10")["sizes"][0]), np.float32)}).shape[0] == 2
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+def test_no_two_causes_of_a_wrong_branch_look_alike(who: str) -> None:
+    p = params("9.6", who)
+    feeds = hospital_export._branch_feeds(p, np.random.default_rng(1))
+    rules = ["", *hospital_export._BAKED_IN, *hospital_export._BRANCH_CAUSES]
+    found = [np.concatenate([hospital_export._by_rule(p, x, rule) for x in feeds.values()]) for rule in rules]
+    for i, one in enumerate(found):
+        for j, other in enumerate(found[:i]):
+            assert not np.allclose(one, other, atol=1e-3), (rules[i], rules[j])
+
+
 @pytest.mark.parametrize("who", FEW)
 def test_other_quantizations_of_the_slow_one(who: str) -> None:
     assert "quantized dynamically" in failed("9.11", dynamic(the("9.11", who)), who)
     source = the("9.11", who)
     assert "is cut off" in failed("9.11", static(source, uniform(who, 0.3)), who)
-    assert "much wider than in use" in failed("9.11", static(source, uniform(who, 40)), who)
+    for stretch in (3, 10, 40):
+        assert "much wider than in use" in failed("9.11", static(source, uniform(who, stretch)), who)
+    left = static(source, uniform(who), nodes_to_exclude=["conv2"])
+    assert "is that layer in nodes_to_exclude" in failed("9.11", left, who)
+    left = static(source, uniform(who), nodes_to_exclude=["conv2"], quant_format=QuantFormat.QOperator)
+    assert "kernel2 is stored in float" in failed("9.11", left, who)
     signed = static(source, uniform(who), activation_type=QuantType.QInt8, quant_format=QuantFormat.QOperator)
     assert "QuantType.QUInt8" in failed("9.11", signed, who)
 
@@ -635,6 +664,12 @@ def test_other_quantizations_of_the_slow_one(who: str) -> None:
 @pytest.mark.parametrize("who", FEW)
 def test_loops_that_are_not_the_loop(who: str) -> None:
     assert "starts with zeros" in failed("9.12", scanned(who, start="zeros"), who)
+    assert "starts with ones" in failed(
+        "9.12", put(scanned(who), start=np.ones(params("9.12", who)["width"], np.float32)), who
+    )
+    swapped = numbers_of(scanned(who))
+    swapped = put(scanned(who), from_input=swapped["from_state"], from_state=swapped["from_input"])
+    assert "are exchanged" in failed("9.12", swapped, who)
     assert "from the last to the first" in failed("9.12", scanned(who, mistake="reversed"), who)
     assert "states of all steps" in failed("9.12", scanned(who, mistake="all"), who)
     model = scanned(who)
@@ -785,3 +820,290 @@ def test_nodes_hidden_from_shape_inference() -> None:
     size = params("9.13")["size"]
     model.graph.value_info.append(helper.make_tensor_value_info("i", TensorProto.FLOAT, ["batch", 3, size, size]))
     assert "where value_info says nothing" in failed("9.13", model)
+
+
+# What `test_every_exercise` asks of all tasks
+
+
+def as_constants(model: ModelProto) -> ModelProto:
+    """The same with each stored tensor written by a Constant node."""
+    nodes = [node("Constant", [], [t.name], value=t) for t in model.graph.initializer]
+    nodes += [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def free_batch_by_counting(who: str) -> ModelProto:
+    """The number of rows is asked of the input."""
+    model = free_batch(who)
+    for name, rest in (("table", [3, 4]), ("flat", [12])):
+        model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == name))
+        put(model, **{f"{name}.rest": np.array(rest)})
+    steps = [
+        node("Shape", ["x"], ["rows"], start=0, end=1),
+        node("Concat", ["rows", "table.rest"], ["table"], axis=0),
+        node("Concat", ["rows", "flat.rest"], ["flat"], axis=0),
+    ]
+    for step in reversed(steps):
+        model.graph.node.insert(0, step)
+    return model
+
+
+def older_opset_by_slices(who: str) -> ModelProto:
+    model, half = older_opset(who), params("9.2", who)["features"] // 2
+    for name, value in {"zero": [0], "half": [half], "end": [2 * half], "one": [1]}.items():
+        put(model, **{name: np.array(value)})
+    model.graph.node[0].CopyFrom(node("Slice", ["x", "zero", "half", "one"], ["a"]))
+    model.graph.node.insert(1, node("Slice", ["x", "half", "end", "one"], ["b"]))
+    return model
+
+
+def rewritten_otherwise(who: str) -> ModelProto:
+    return rewritten(who, ops={
+        "ScaledSwish": [
+            node("Mul", ["h", "k"], ["i"]), node("Neg", ["i"], ["n"]), node("Exp", ["n"], ["e"]),
+            node("Add", ["e", "unit"], ["d"]), node("Div", ["h", "d"], ["a"]),
+        ],
+        "SquaredRelu": [
+            node("Max", ["h", "none"], ["i"]), node("Pow", ["i", "two"], ["j"]), node("Mul", ["k", "j"], ["a"]),
+        ],
+        "SoftClip": [
+            node("Reciprocal", ["k"], ["r"]), node("Mul", ["h", "r"], ["i"]), node("Tanh", ["i"], ["j"]),
+            node("Mul", ["k", "j"], ["a"]),
+        ],
+    }[params("9.5", who)["operator"]])  # fmt: skip
+
+
+def with_numbers(model: ModelProto) -> ModelProto:
+    return put(model, unit=np.float32(1), none=np.float32(0), two=np.float32(2))
+
+
+def branches_by_where(who: str) -> ModelProto:
+    """Both branches are computed, and the mean chooses."""
+    model = by_row(who)
+    mean, _, *_ = model.graph.node
+    del mean.attribute[:]
+    mean.attribute.append(helper.make_attribute("keepdims", 0))
+    return model
+
+
+def evaluated_without_dropout(who: str) -> ModelProto:
+    model = in_evaluation(who)
+    at = next(i for i, n in enumerate(model.graph.node) if n.op_type == "Dropout")
+    model.graph.node[at - 1].output[0] = "y"
+    del model.graph.node[at]
+    return model
+
+
+def looped(who: str) -> ModelProto:
+    """A Loop that counts the rows and takes one after the other."""
+    model = scanned(who)
+    body = model.graph.node[0].attribute[0].g if model.graph.node[0].attribute[0].name == "body" else next(
+        a.g for a in model.graph.node[0].attribute if a.name == "body"
+    )  # fmt: skip
+    steps = [onnx.NodeProto.FromString(n.SerializeToString()) for n in body.node]
+    width = params("9.12", who)["width"]
+    value = helper.make_tensor_value_info
+    step = helper.make_graph(
+        [node("Gather", ["x", "i"], ["x_t"], axis=0), *steps, node("Identity", ["go"], ["on"])],
+        "step",
+        [
+            value("i", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("s_in", TensorProto.FLOAT, [width]),
+        ],
+        [value("on", TensorProto.BOOL, []), value("s_out", TensorProto.FLOAT, [width])],
+    )
+    del model.graph.node[:]
+    model.graph.node.extend(
+        [
+            node("Shape", ["x"], ["count"], start=0, end=1),
+            node("Squeeze", ["count"], ["rows"]),
+            node("Loop", ["rows", "", "start"], ["y"], body=step),
+        ]
+    )
+    return model
+
+
+def by_the_operator_rnn(who: str) -> ModelProto:
+    model, w = scanned(who), numbers_of(scanned(who))
+    stored = {
+        "W": w["from_input"].T[None],
+        "R": w["from_state"].T[None],
+        "first": w["start"][None, None],
+        "axis": np.array([1]),
+        "flat": np.array([-1]),
+    }
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(
+        [
+            node("Unsqueeze", ["x", "axis"], ["sequence"]),
+            node("RNN", ["sequence", "W", "R", "", "", "first"], ["", "last"], hidden_size=w["start"].size),
+            node("Reshape", ["last", "flat"], ["y"]),
+        ]
+    )
+    return put(model, **stored)
+
+
+def shapes_of_a_run(who: str) -> ModelProto:
+    """Written by hand, from what the tensors have."""
+    model, p = the("9.13", who), params("9.13", who)
+    size, features = p["size"], p["channels"] * p["size"] ** 2 // p["parts"]
+    picture = ["batch", p["channels"], size, size]
+    shapes = {
+        "c": picture, "g": picture, "shape": [4], "rows": [1], "target": [3],
+        "t": ["batch", p["parts"], features], "m": ["batch", p["parts"], 5],
+    }  # fmt: skip
+    whole = {"shape", "rows", "target"}
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(n, TensorProto.INT64 if n in whole else TensorProto.FLOAT, s)
+        for n, s in shapes.items()
+    )
+    return model
+
+
+def prepared_in_one_step(who: str) -> ModelProto:
+    """Transpose first, and mean and deviation as one product and one sum."""
+    p = params("9.15", who)
+    model = accepting(who, ["cast", "turn", "mean", "divide"])
+    k = 1 / (255 * p["deviation"])
+    return put(model, mean=np.float32(p["mean"] * 255), full=np.float32(1 / k))
+
+
+def swapped_halves(who: str) -> ModelProto:
+    model = older_opset(who)
+    model.graph.node[0].output[:] = ["b", "a"]
+    return model
+
+
+def ir_of(who: str, version: int) -> ModelProto:
+    model = older_ir(who)
+    model.ir_version = version
+    return model
+
+
+def negated(model: ModelProto) -> ModelProto:
+    return put(model, **{"second.weight": -numbers_of(model)["second.weight"]})
+
+
+def another_shape(who: str) -> ModelProto:
+    model = shapes_of_a_run(who)
+    value = next(v for v in model.graph.value_info if v.name == "g")
+    value.type.tensor_type.shape.dim[1].dim_param = "channels"
+    return model
+
+
+RIGHT = {
+    "9.1": (free_batch, lambda who: free_batch(who, table=-1), free_batch_by_counting),
+    "9.2": (older_opset, older_opset_by_slices, lambda who: as_constants(older_opset(who))),
+    "9.3": (older_ir, lambda who: as_constants(older_ir(who))),
+    "9.4": (with_weights, lambda who: as_constants(with_weights(who))),
+    "9.5": (rewritten, lambda who: with_numbers(rewritten_otherwise(who))),
+    "9.6": (both_branches, branches_by_where),
+    "9.7": (in_evaluation, evaluated_without_dropout),
+    "9.8": (strict_session, lambda who: strict_session(who) | {"on_cpu": strict_session(who)["on_cpu"][::-1]}),
+    "9.9": (HEALED["9.9"], lambda who: static(narrowed(who), normal(), quant_format=QuantFormat.QOperator)),
+    "9.10": (HEALED["9.10"], lambda who: dynamic(without_descriptions(who), per_channel=True)),
+    "9.11": (HEALED["9.11"], lambda who: static(the("9.11", who), uniform(who), quant_format=QuantFormat.QOperator)),
+    "9.12": (scanned, looped, by_the_operator_rnn),
+    "9.13": (with_shapes, shapes_of_a_run),
+    "9.14": (merged, lambda who: as_constants(merged(who))),
+    "9.15": (accepting, prepared_in_one_step),
+}
+WRONG: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
+    "9.1": {
+        "frozen in the table": (lambda who: free_batch(who, table=params("9.1", who)["batch"]), "frozen, too"),
+        "the patient": (lambda who: the("9.1", who), "refuses any other"),
+        "turned the other way": (
+            lambda who: put(free_batch(who), table=np.array([0, 4, 3])),
+            "only sizes are wrong|shape",
+        ),
+    },
+    "9.2": {
+        "all axes": (lambda who: older_opset(who, ()), "over all axes"),
+        "rows": (lambda who: older_opset(who, (0,)), "over the rows"),
+        "halves exchanged": (swapped_halves, "have changed places"),
+    },
+    "9.3": {
+        "the patient": (lambda who: the("9.3", who), "reads files up to"),
+        "too old": (lambda who: ir_of(who, 3), "each weight had to be an input"),
+        "other weights": (lambda who: put(older_ir(who), bias=np.zeros(4, np.float32)), "Only one number"),
+    },
+    "9.4": {
+        "from the start": (lambda who: with_weights(who, "from the start"), "an offset of its own"),
+        "zeros": (lambda who: with_weights(who, "zeros"), "were never read"),
+        "the patient": (lambda who: the("9.4", who), "does not exist"),
+    },
+    "9.5": {
+        "attribute ignored": (lambda who: rewritten(who, 1.0), "is ignored"),
+        "upside down": (lambda who: rewritten(who, 1 / params("9.5", who)["value"]), "upside down"),
+        "nothing": (lambda who: rewritten(who, ops=[node("Identity", ["h"], ["a"])]), "nothing stands in its place"),
+    },
+    "9.6": {
+        "swapped": (lambda who: both_branches(who, swap=True), "are swapped"),
+        "largest": (lambda who: both_branches(who, measure="ReduceMax"), "The largest number"),
+        "zero": (lambda who: both_branches(who, threshold=0.0), "compared with 0"),
+        "by row": (by_row, "Each row decides"),
+    },
+    "9.7": {
+        "Dropout only": (lambda who: in_evaluation(who, norm=False), "BatchNormalization is in training mode"),
+        "BatchNormalization only": (lambda who: in_evaluation(who, dropout=False), "still switched on"),
+        "ratio 0": (lambda who: put(in_evaluation(who, dropout=False), ratio=np.float32(0)), "still training"),
+    },
+    "9.8": {
+        "the illness": (lambda who: strict_session(who) | {"config": {}}, "Nothing in it forbids"),
+        "what it takes": (
+            lambda who: strict_session(who) | {"on_cpu": params("9.8", who)["takes"]},
+            "names of operators",
+        ),
+        "the CPU in the list": (
+            lambda who: strict_session(who) | {"providers": [*strict_session(who)["providers"], hospital_speed.CPU]},
+            "permission to fall back",
+        ),
+    },
+    "9.9": {
+        "still wide": (lambda who: static(the("9.9", who), normal()), "thousand times wider"),
+        "a layer in float": (lambda who: static(narrowed(who), normal(), nodes_to_exclude=["conv1"]), "stay in float"),
+        "dynamic": (lambda who: dynamic(the("9.9", who)), "quantized dynamically"),
+    },
+    "9.10": {
+        "the patient": (lambda who: the("9.10", who), "value_info still describes"),
+        "one of two": (
+            lambda who: dynamic(without_descriptions(who), nodes_to_exclude=["first_MatMul"]),
+            "nodes_to_exclude",
+        ),
+        "other weights": (lambda who: dynamic(negated(without_descriptions(who))), "quantize the patient itself"),
+    },
+    "9.11": {
+        "dynamic": (lambda who: dynamic(the("9.11", who)), "quantized dynamically"),
+        "ten times the range": (lambda who: static(the("9.11", who), uniform(who, 10)), "much wider than in use"),
+        "a layer left out": (
+            lambda who: static(the("9.11", who), uniform(who), nodes_to_exclude=["conv2"]),
+            "nodes_to_exclude",
+        ),
+    },
+    "9.12": {
+        "zeros": (lambda who: scanned(who, start="zeros"), "starts with zeros"),
+        "reversed": (lambda who: scanned(who, mistake="reversed"), "from the last to the first"),
+        "all states": (lambda who: scanned(who, mistake="all"), "states of all steps"),
+    },
+    "9.13": {
+        "by onnx": (
+            lambda who: onnx.shape_inference.infer_shapes(the("9.13", who), data_prop=True),
+            "Unknown: g",
+        ),
+        "the patient": (lambda who: the("9.13", who), "does not know com.microsoft::Gelu"),
+        "another shape": (another_shape, "Not so for g"),
+    },
+    "9.14": {
+        "backwards": (lambda who: merged(who, params("9.14", who)["order"][::-1]), "and should be"),
+        "two of three": (lambda who: merged(who, params("9.14", who)["order"][:2]), "is missing"),
+        "one of three": (lambda who: merged(who, params("9.14", who)["order"][:1]), "alone"),
+    },
+    "9.15": {
+        "reshape": (lambda who: accepting(who, ["cast", "divide", "mean", "deviation", "reshape"]), "mixes colours"),
+        "not divided": (lambda who: accepting(who, ["cast", "mean", "deviation", "turn"]), "not divided by 255"),
+        "mean added": (lambda who: put(accepting(who), mean=np.float32(-params("9.15", who)["mean"])), "is added"),
+    },
+}

@@ -18,9 +18,9 @@ import onnx
 import pytest
 import torch
 from answers import STUDENTS, accepted, criteria, failed, given, params
-from onnx import helper, parser
+from onnx import compose, helper, parser
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-from quest_models import built, page
+from quest_models import another_road, built, page
 
 import course_utils as cu
 from course_utils.exercises import ch10, personal_params, quest, quest_canvas, quest_export, quest_server, task
@@ -98,17 +98,27 @@ def test_export(who):
     accepted("10.1", built(who), who)
 
 
-# Faults of the repair, for each operator that can have them; the others once. The repair of dead pixels mends torn edges,
-# too, so hardly a photograph of ada shows the "other edge".
-WRONG = [(fault, who) for fault in ("rank", "far rank", "not repaired") for who in OPERATORS.values()]
-WRONG += [(fault, OPERATORS[operator]) for fault, operator in quest.OF_ONE_OPERATOR.items()]
-WRONG += [(fault, "bob") for fault in quest.FAULTS if fault not in dict(WRONG)]
+# Faults of the repair, for each operator that can have them, and where the decision looks; the others once.
+FAULTY = [
+    (fault, who)
+    for fault in ("rank", "far rank", "not repaired", "other edge", "first line", "last line")
+    for who in OPERATORS.values()
+]
+FAULTY += [(fault, OPERATORS[operator]) for fault, operator in quest.OF_ONE_OPERATOR.items()]
+FAULTY += [(fault, "bob") for fault in quest.FAULTS if fault not in dict(FAULTY)]
 
 
-@pytest.mark.parametrize(("fault", "who"), WRONG)
+@pytest.mark.parametrize(("fault", "who"), FAULTY)
 def test_wrong_scroll(fault, who):
     said = failed("10.1", built(who, fault), who)
     assert quest.FAULTS[fault] in said
+
+
+@pytest.mark.parametrize("fault", ["other edge", "first line", "last line"])
+def test_where_the_decision_looks_shows_for_every_student(fault):
+    for number in range(12):
+        who = f"s{number}"
+        failed("10.1", built(who, fault), who)
 
 
 def test_wrong_on_one_paper_only_is_named():
@@ -161,7 +171,14 @@ def test_same_answer_to_everything():
 
 @pytest.mark.parametrize("id", ["10.1", "10.3"])
 def test_file_of_the_colleague_mended(id):
-    assert "export your own module" in failed(id, quest.built(params(id)))
+    """As it is, with all names changed, and with nodes in between that do nothing."""
+    mended = quest.built(params(id))
+    renamed = compose.add_prefix(mended, "own_", rename_inputs=False, rename_outputs=False)
+    longer = copy.deepcopy(renamed)
+    longer.graph.node[-1].output[0] = "nearly"
+    longer.graph.node.add().CopyFrom(helper.make_node("Identity", ["nearly"], ["logits"]))
+    for model in (mended, renamed, longer, given("10.2")):
+        assert "export your own module" in failed(id, model)
 
 
 # 10.2
@@ -208,8 +225,10 @@ def test_diagnosis(fault):
 def test_wrong_diagnosis():
     who = SICK["one for all"]
     right, names = diagnosis(who), [node.name for node in given("10.2", who).graph.node]
-    assert "comes later" in failed("10.2", right | {"node": names[0]}, who)
-    assert "further up" in failed("10.2", right | {"node": names[-1]}, who)
+    said = {failed("10.2", right | {"node": name}, who) for name in names if name != right["node"]}
+    assert len(said) == 1, "the hint does not tell which way to look"
+    assert "from the top" in said.pop()
+    assert "First count" in failed("10.2", right | {"different": right["different"] + 1}, who)
     assert "no node" in failed("10.2", right | {"node": "the first one"}, who)
     assert "argmax" in failed("10.2", right | {"different": right["different"] + 1}, who)
     assert "keys" in " ".join(c.what for c in criteria("10.2", {"node": "light"}, who) if not c.passed)
@@ -267,9 +286,26 @@ def test_notes_of_the_exporter():
     model = shipped("ada")
     model.graph.node[3].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File somewhere")
     assert "stack trace" in failed("10.3", model)
+    places = (
+        lambda g: g.node[3],
+        lambda g: g.node[3].attribute[0],
+        lambda g: g.initializer[0],
+        lambda g: g.input[0],
+        lambda g: g,
+    )
+    for place in places:
+        model = shipped("ada")
+        place(model.graph).doc_string = "File somewhere"
+        assert "doc_string" in failed("10.3", model)
     model = shipped("ada")
-    model.graph.node[3].doc_string = "File somewhere"
-    assert "doc_string" in failed("10.3", model)
+    model.graph.metadata_props.add(key="pkg.torch.export.graph", value="File somewhere")
+    assert "pkg.torch.export" in failed("10.3", model)
+
+
+def test_domains_that_no_node_needs():
+    model = shipped("ada")
+    model.opset_import.add(domain="com.microsoft.nchwc", version=1)
+    assert "No node needs com.microsoft.nchwc" in failed("10.3", model)
 
 
 def test_operators_of_one_runtime():
@@ -376,7 +412,7 @@ def test_default_activations(few):
 def test_too_large(few):
     model = copy.deepcopy(int8("bob"))
     model.doc_string = "x" * 50_000
-    assert "QOperator is smaller" in failed("10.4", model, "bob")
+    assert "Notes and value_info take room" in failed("10.4", model, "bob")
 
 
 def test_preparation_was_quantized(few):
@@ -454,6 +490,10 @@ def test_wrong_labels():
         assert "Fashion-MNIST" in failed("10.5", right | {key: {"status": 200, "label": other}})
     assert "one whole number" in failed("10.5", right | {key: {"status": 200, "label": labels * 2}})
     assert "one whole number" in failed("10.5", right | {key: {"status": 200, "label": None}})
+    for key_of_other in right:
+        only = right | {key_of_other: {"status": 418, "label": []}}
+        assert "1 of 12" in failed("10.5", only)
+        assert f" {key_of_other} " not in failed("10.5", only), "the letter is not told"
     shifted = [(i + 1) % 10 for i in labels]
     assert "wrong" in failed("10.5", right | {key: {"status": 200, "label": shifted}})
 
@@ -473,9 +513,15 @@ def test_page(who):
 
 @pytest.mark.parametrize("fault", quest_canvas._PAGE_FAULTS)
 def test_wrong_page(fault):
-    # On a tone curve of a few levels, what Cast cuts off is hardly seen.
-    who = "bob" if fault == "cut off" else "dora"
+    who = "dora"
     assert quest_canvas._PAGE_FAULTS[fault] in failed("10.6", page(who, fault), who)
+
+
+def test_what_is_cut_off_shows_for_every_student():
+    """Cast alone, and Floor before it, in place of Round."""
+    for number in range(20):
+        who = f"s{number}"
+        failed("10.6", page(who, "cut off"), who)
 
 
 def test_int8_on_a_page():
@@ -518,3 +564,69 @@ def test_facts_are_measured(who, monkeypatch):
 def test_params_are_json_and_drawn_from_the_id_alone():
     assert personal_params(task("10.6"), "ada") == json.loads(json.dumps(personal_params(task("10.6"), "ada")))
     assert quest.draw(Random("a")) == quest.draw(Random("a"))
+
+
+# What `test_every_exercise` asks of all tasks
+
+
+def _as_floats(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {key: _as_floats(value) for key, value in answer.items()}
+    return [*map(_as_floats, answer)] if isinstance(answer, list) else float(answer) if type(answer) is int else answer
+
+
+def _shipped_by_another_road(who: str) -> onnx.ModelProto:
+    model = another_road(who)
+    helper.set_model_props(model, {e.key: e.value for e in shipped(who).metadata_props})
+    return model
+
+
+RIGHT = {
+    "10.1": (built, another_road),
+    "10.2": (diagnosis, lambda who: _as_floats(diagnosis(who)), lambda who: dict(reversed(diagnosis(who).items()))),
+    "10.3": (shipped, _shipped_by_another_road),
+    "10.4": (int8, lambda who: int8(who, quant_format=QuantFormat.QDQ)),
+    "10.5": (said, lambda who: _as_floats(said(who))),
+    "10.6": (page, lambda who: page(who, scroll=another_road(who))),
+}
+WRONG = {
+    "10.1": {
+        "frozen decision": (lambda who: built(who, "always as it is"), "frozen"),
+        "wrong edge": (lambda who: built(who, "other edge"), "wrong part"),
+        "one line of two": (lambda who: built(who, "first line"), "first line of the edge alone"),
+        "order": (lambda who: built(who, "order"), r"self\.order"),
+        "fixed batch": (lambda who: fixed(built(who), 2), "batch must be free"),
+    },
+    "10.2": {
+        "another node": (lambda who: diagnosis(who) | {"node": "light"}, "from the top"),
+        "no node": (lambda who: diagnosis(who) | {"node": "the first"}, "There is no node"),
+        "another count": (lambda who: diagnosis(who) | {"different": 1}, "argmax"),
+        "all of them": (lambda who: {"node": "logits", "different": 500}, "argmax|whose answer"),
+    },
+    "10.3": {
+        "not described": (built, "set_model_props"),
+        "names of Fashion-MNIST": (lambda who: shipped(who, classes=json.dumps(cu.CLASS_NAMES)), r"self\.order"),
+        "another version": (lambda who: shipped(who, version="0.0.0"), "0\\.0\\.0"),
+    },
+    "10.4": {
+        "float": (built, "float model"),
+        "calibrated with nothing": (lambda who: int8(who, dark=True, photos=20), "calibrat|right for"),
+        "another scroll": (lambda who: reordered(int8(who), range(10)), r"self\.order"),
+    },
+    "10.5": {
+        "a crash": (lambda who: said(who) | {letter(400, who): {"status": 500, "label": []}}, "crash"),
+        "nothing refused": (lambda who: {k: {"status": 200, "label": [0]} for k in said(who)}, r"8 of 12"),
+        "classes of the network": (
+            lambda who: {
+                k: v | {"label": [params("10.5", who)["order"][i] for i in v["label"]]} for k, v in said(who).items()
+            },
+            "Fashion-MNIST",
+        ),
+    },
+    "10.6": {
+        "transparency": (lambda who: page(who, "alpha"), "Transparency is ignored"),
+        "nearest": (lambda who: page(who, "nearest"), "mode nearest"),
+        "no Round": (lambda who: page(who, "cut off"), "Round is missing|Compare the"),
+        "scores": (lambda who: page(who, end="scores"), "softmax is missing"),
+    },
+}

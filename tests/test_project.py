@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -118,3 +119,53 @@ def test_licences_are_there():
         assert (ROOT / name).is_file()
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "MIT" in (ROOT / "data" / "LICENSE-fashion-mnist").read_text(encoding="utf-8")
+
+
+WORKFLOWS = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (ROOT / ".github" / "workflows").glob("*.yml")
+}
+
+
+def test_actions_are_pinned_by_hash():
+    """A tag can be moved to other code; a commit cannot. The comment says which release it is."""
+    lines = [
+        line.strip()
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line
+    ]
+    assert len(lines) >= 5
+    assert [x for x in lines if not re.fullmatch(r"(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", x)] == []
+    assert len({x.partition("uses: ")[2] for x in lines}) == len({re.search(r"[\w-]+/[\w-]+", x)[0] for x in lines})
+
+
+def test_nothing_is_published_before_its_tests_passed():
+    jobs = {(flow, name): job for flow, text in WORKFLOWS.items() for name, job in text["jobs"].items()}
+    publishing = {key: job for key, job in jobs.items() if "deploy-pages" in str(job)}
+    assert list(publishing) == [("tests", "publish")]
+    publish, test = publishing["tests", "publish"], jobs["tests", "test"]
+    assert publish["needs"] == "test"
+    assert "always" not in publish["if"]
+    steps = [str(step) for step in test["steps"]]
+    tested = next(i for i, step in enumerate(steps) if ".ci/run" in step)
+    given = next(i for i, step in enumerate(steps) if "upload-pages-artifact" in step)
+    assert tested < given
+    assert "always" not in steps[given]
+    # Only the job that publishes may do more than read.
+    assert all(text["permissions"] == {"contents": "read"} for text in WORKFLOWS.values())
+    assert [key for key, job in jobs.items() if "permissions" in job] == [("tests", "publish")]
+
+
+def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():
+    files = ["tests/test_import.py", "notebooks/00_start_here.ipynb", "tests/test_project.py"]
+    orders = []
+    for seed in (1, 2):
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", f"--random-order-seed={seed}", *files]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+        found = [line for line in done.stdout.splitlines() if "::" in line]
+        cells = [line for line in found if ".ipynb::" in line]
+        assert cells == [f"notebooks/00_start_here.ipynb::Cell {i}" for i in range(len(cells))]
+        orders.append([line for line in found if line not in cells])
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])

@@ -5,45 +5,25 @@ Its files are the cells of the lesson. Nothing is asserted about times; what was
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import importlib
-import io
 import json
 import pickle
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-from lesson_files import WHOLE, run_cells, write_lesson_files
+from serving import JSON, NPY, ask, is_one_sentence, metric, npy, raw, running
 
 import course_utils as cu
 
 pytest.importorskip("fastapi")
-NPY, JSON = "application/x-npy", "application/json"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
-    """The lesson's `work/08`, with the model that takes bytes."""
-    folder = tmp_path_factory.mktemp("serving")
-    files = write_lesson_files(folder)
-    (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
-    names = run_cells(folder, *WHOLE)
-    (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -54,38 +34,6 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
     pixels = cu.fashion_mnist("test")[0][:64]
     with torch.no_grad():
         return pixels, torch.softmax(cu.fashion_resnet()(torch.from_numpy(cu.normalize(pixels))), 1).numpy()
-
-
-@contextmanager
-def running(folder: Path, **settings: Any) -> Iterator[tuple[psutil.Process, int]]:
-    """The server as a process; gives it and its port. It is stopped in any case."""
-    (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "serve.py", "settings.json"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield psutil.Process(process.pid), int(process.stdout.readline().split()[-1])
-        finally:
-            process.kill()
-
-
-def npy(array: Any, **how: Any) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array, **how)
-    return stream.getvalue()
-
-
-def ask(line: http.client.HTTPConnection, body: bytes, kind: str = NPY) -> tuple[int, dict[str, Any]]:
-    line.request("POST", "/predict", body, {"Content-Type": kind})
-    answer = line.getresponse()
-    return answer.status, json.loads(answer.read())
-
-
-def metric(port: int, name: str) -> float:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    line.request("GET", "/metrics")
-    text = line.getresponse().read().decode()
-    line.close()
-    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
 
 
 def load(port: int, requests: int, expected: tuple[np.ndarray, np.ndarray], clients: int = 16) -> np.ndarray:
@@ -229,19 +177,6 @@ WRONG_HTTP = {
 }
 
 
-def raw(port: int, sent: bytes) -> tuple[int, str]:
-    """Status and body of the answer to these bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
-        line.sendall(sent)
-        answer = http.client.HTTPResponse(line)
-        answer.begin()
-        return answer.status, answer.read().decode()
-
-
-def is_one_sentence(text: str) -> bool:
-    return "\n" not in text and 10 < len(text) < 300 and "Traceback" not in text and text.rstrip().endswith(".")
-
-
 def test_malformed_requests_harm_nobody(served: Path, expected: tuple[np.ndarray, np.ndarray]) -> None:
     """Each gets a 4xx and one sentence, and between them every good request gets PyTorch's answer."""
     pixels, right = expected
@@ -312,102 +247,6 @@ def test_running_requests_are_answered_before_it_stops(served: Path, expected: t
         process.wait(timeout=15)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
-
-
-@pytest.fixture
-def batching(served: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The lesson's module `batching`."""
-    monkeypatch.syspath_prepend(served)
-    yield importlib.import_module("batching")
-    for name in ("batching", "waiting", "checks"):
-        sys.modules.pop(name)
-
-
-def together(batcher: Any, requests: list[np.ndarray]) -> list[Any]:
-    """The answers, or errors, of requests that arrive at the same time."""
-
-    async def main() -> list[Any]:
-        working = asyncio.create_task(batcher.work())
-        answers = await asyncio.gather(*map(batcher.ask, requests), return_exceptions=True)
-        working.cancel()
-        return answers
-
-    return asyncio.run(main())
-
-
-def test_an_error_stays_with_the_request_that_caused_it(batching: Any) -> None:
-    def run(pixels: np.ndarray) -> list[np.ndarray]:
-        if (pixels == 13).any():
-            raise RuntimeError("bad luck")
-        return [pixels * 2]
-
-    requests = [np.full((1, 1), n) for n in (1, 13, 3, 4)]
-    answers = together(batching.Batcher(run, 16, 5, 100), requests)
-    assert isinstance(answers[1], RuntimeError)
-    assert [int(answers[i][0][0, 0]) for i in (0, 2, 3)] == [2, 6, 8]
-
-
-def test_a_request_that_was_given_up_does_not_stop_the_worker(batching: Any) -> None:
-    """Its sender has gone, and then the model fails on it."""
-
-    def run(pixels: np.ndarray) -> list[np.ndarray]:
-        if (pixels == 13).any():
-            raise RuntimeError("bad luck")
-        return [pixels * 2]
-
-    async def main() -> list[np.ndarray]:
-        batcher = batching.Batcher(run, 16, 50, 100)
-        working = asyncio.create_task(batcher.work())
-        gone = asyncio.create_task(batcher.ask(np.full((1, 1), 13)))
-        await asyncio.sleep(0.01)
-        gone.cancel()
-        await asyncio.sleep(0.2)
-        answer = await asyncio.wait_for(batcher.ask(np.full((1, 1), 4)), 10)
-        working.cancel()
-        return answer
-
-    assert asyncio.run(main())[0].tolist() == [[8]]
-
-
-def test_a_mistake_of_the_server_is_a_500_and_is_counted(served: Path, tmp_path: Path) -> None:
-    files = shutil.copytree(served, tmp_path / "08")
-    with (files / "predictor.py").open("a") as source:
-        source.write("""
-right = Predictor.run
-
-
-def run(self, pixels):
-    if (pixels == 13).all():
-        raise RuntimeError("bad luck")
-    return right(self, pixels)
-
-
-Predictor.run = run
-""")
-    with running(files) as (_, port):
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        assert ask(line, npy(PICTURE))[0] == 200
-        status, answer = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=20), npy(PICTURE + np.uint8(13)))
-        assert status == 500
-        assert is_one_sentence(answer["error"])
-        assert "bad luck" not in answer["error"], "what went wrong inside is nobody else's business"
-        assert ask(line, npy(PICTURE))[0] == 200
-        assert metric(port, 'answers_total{status="500"}') == 1
-        line.close()
-
-
-def test_no_batch_is_larger_than_allowed(batching: Any) -> None:
-    sizes: list[int] = []
-    requests = [np.full((n, 1), n) for n in (3, 4, 2, 8, 1, 1)]
-    answers = together(batching.Batcher(lambda p: [p], 8, 5, 100, sizes.append), requests)
-    assert [len(a[0]) for a in answers] == [3, 4, 2, 8, 1, 1]
-    assert max(sizes) == 8
-    assert sum(sizes) == 19
-
-
-def test_a_full_queue_says_so(batching: Any) -> None:
-    answers = together(batching.Batcher(lambda p: [p], 4, 5, 3), [np.zeros((1, 1))] * 5)
-    assert [getattr(a, "status", 200) for a in answers] == [200, 200, 200, 503, 503]
 
 
 def test_ruff_finds_nothing_in_the_files(served: Path) -> None:

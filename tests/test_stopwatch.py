@@ -174,6 +174,21 @@ def test_a_quiet_machine_needs_no_word(quiet_machine, capsys):
     assert "Other programs" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("shares", "kept"), [([0.9, 0.05], 0.05), ([0.9, 0.4, 0.6], 0.4), ([0.1], 0.1), ([None], None)]
+)
+def test_the_book_measures_again_and_says_nothing(shares, kept, monkeypatch, tmp_path, capsys):
+    """A page cannot be told to close other programs. The run that was disturbed least stays."""
+    monkeypatch.setenv("COURSE_BOOK_MODELS", str(tmp_path))
+    readings = iter(shares)
+    monkeypatch.setattr(stopwatch._OtherPrograms, "share", lambda self: next(readings))
+    result = cu.compare({"a": int}, rounds=2)
+    assert result.others == kept
+    assert len(result.samples) == 2
+    assert next(readings, "no more") == "no more"
+    assert capsys.readouterr().out == ""
+
+
 def test_own_work_is_not_called_other_programs():
     """A candidate that keeps one processor busy itself, on an otherwise idle machine, is not to be blamed on others."""
     watch = stopwatch._OtherPrograms

@@ -87,7 +87,7 @@ def all_codes() -> list[Code]:
 
 
 def doctor_codes() -> pd.DataFrame:
-    """All that `cu.doctor` can find, made from its own code: code, severity, title, cure, lesson. First used in lesson 09."""
+    """All that `cu.doctor` can find, made from its own code: code, severity, title, cure, lesson."""
     import pandas as pd
 
     rows = [(c.id, c.severity, c.title, c.cure, c.lesson_name) for c in all_codes()]

@@ -1,7 +1,8 @@
 """The exercises' checks: one module per chapter (`ch01`, `ch02`, …), one `Task` per exercise.
 
 A check looks at an artefact (an ONNX model or a JSON value) and at the student's personal parameters, and returns a list
-of criteria. The notebook's `cu.check` and the instructor's grader call the very same function.
+of criteria: conditions, which every answer must meet and which earn nothing, and goals, each of which earns a point. The
+notebook's `cu.check` and the instructor's grader call the very same function.
 """
 
 from __future__ import annotations
@@ -20,29 +21,42 @@ import onnx
 from ..errors import CourseError
 
 Params = dict[str, Any]
+Hint = str | Callable[[], str]
 
+VERSION = 2  # of the checks: counts of points from another version are not compared with today's, but taken anew
 _LONGEST_HINT = 600  # characters; a hint may quote an answer, and an answer may be anything
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing a check looked at. hint: what to do about it, shown when it failed."""
+    """One thing a check looked at. hint: what to do about it, shown when it failed.
+
+    condition: whether it must hold before anything earns points: the form of the answer, and what the files that were
+    handed out meet already, or anybody's answer does. Otherwise it is a goal: work of this student's own, and one point.
+    """
 
     what: str
     passed: bool
     hint: str = ""
+    condition: bool = False
 
 
 class Criteria(list[Criterion]):
-    """The list a check returns, with a short way to add to it."""
+    """The list a check returns, with short ways to add to it."""
 
-    def add(self, what: str, passed: bool, hint: str) -> bool:
-        """Append one criterion; the outcome comes back, so that a check can stop where going on makes no sense.
+    def add(self, what: str, passed: bool, hint: Hint, *, condition: bool = False) -> bool:
+        """Append a goal; the outcome comes back, so that a check can stop where going on makes no sense.
 
-        The hint becomes one line of text that can be printed, however long or odd the answer is that it quotes.
+        hint: a function is called only for what failed, where finding the cause takes time. It becomes one line of text
+        that can be printed, however long or odd the answer is that it quotes.
         """
-        self.append(Criterion(what, bool(passed), "" if passed else _one_line(hint)))
+        said = "" if passed else hint if isinstance(hint, str) else hint()
+        self.append(Criterion(what, bool(passed), _one_line(said), condition))
         return bool(passed)
+
+    def require(self, what: str, passed: bool, hint: Hint) -> bool:
+        """Append a condition, as `add` does."""
+        return self.add(what, passed, hint, condition=True)
 
 
 def _one_line(text: str) -> str:
@@ -57,6 +71,8 @@ Check = Callable[[Any, Params, Random], list[Criterion]]
 class Task:
     """One exercise. check gets the artefact (ModelProto or JSON value), the parameters, and a source of hidden inputs.
 
+    points: how many goals a right answer reaches; the same for every student, and however early a check stops.
+    hidden: parameters that hold an answer, or a part of it; `cu.params` leaves them out.
     draw: personal parameters from a seeded source, JSON-able. given: files handed to the student, by name: models, or
     the bytes of another file. same_as: a task whose parameters this one shares. hints: what `cu.hint` shows one after the
     other, the last one nearest to the answer.
@@ -71,6 +87,8 @@ class Task:
     given: Callable[[Params], Mapping[str, onnx.ModelProto | bytes]] | None = None
     hints: tuple[str, ...] = ()
     same_as: str = ""
+    points: int = 0
+    hidden: tuple[str, ...] = ()
     measure: Callable[[Any, Params], Mapping[str, str]] | None = None
 
     @property
@@ -102,9 +120,9 @@ def tasks_of(chapter: int) -> dict[str, Task]:
     return {t.id: t for t in importlib.import_module(f"{__name__}.ch{chapter:02}").TASKS}
 
 
-def personal_params(task: Task, student: str) -> Params:
-    """The parameters of one student: the same on every machine and every run."""
-    return task.draw(Random(f"{student}/{task.same_as or task.id}"))
+def personal_params(task: Task, student: str, secret: str = "") -> Params:
+    """The parameters of one student: the same on every machine and every run. secret: an instructor's word for a class."""
+    return task.draw(Random(f"{secret and secret + '/'}{student}/{task.same_as or task.id}"))
 
 
 def hidden_inputs(task: Task, student: str, secret: str = "") -> Random:

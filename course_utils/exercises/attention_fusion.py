@@ -9,21 +9,31 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..graphs import op_histogram
+from ..running import run, session_for
 from . import Criteria, Criterion, Params
 from .examine import computes, has_io, is_sound, numpy_source, result
 from .fusion_models import Weights, float32_model, is_standard
 
+_SCORES = ("query", "key", "reciprocal")
+_MASKS = ("one step", "expanded", "order")
+
 
 def draw_attention(rng: Random) -> Params:
     heads = rng.choice([2, 4])
-    return {"fault": rng.choice(["mask", "scale"]), "heads": heads, "hidden": heads * 4, "seed": rng.getrandbits(32)}
+    return {"heads": heads, "hidden": heads * 4, "seed": rng.getrandbits(32)}
+
+
+def faults(p: Params) -> tuple[str, str]:
+    """What keeps the scores and the mask from being recognised: not among the parameters, it shall be found."""
+    rng = Random(f"{p['seed']}/faults")
+    return rng.choice(_SCORES), rng.choice(_MASKS)
 
 
 _WORDS = 6
 
 
-def attention(p: Params, fault: str) -> onnx.ModelProto:
-    """Layer norm, masked self-attention, sum, layer norm. fault: what keeps it from being recognised; none if empty."""
+def attention(p: Params, scores: str = "", mask: str = "") -> onnx.ModelProto:
+    """Layer norm, masked self-attention, sum, layer norm. scores, mask: what keeps it from being recognised, if something."""
     heads, hidden = p["heads"], p["hidden"]
     draw = np.random.default_rng(p["seed"])
     weights: Weights = {
@@ -50,22 +60,30 @@ def attention(p: Params, fault: str) -> onnx.ModelProto:
             n("Reshape", [f"{name}_sum", "split"], [f"{name}_split"], f"{name}_reshape"),
             n("Transpose", [f"{name}_split"], [name], f"{name}_transpose", perm=order),
         ]
-    if fault == "scale":
-        nodes += [
-            n("Div", ["query", "root"], ["small_query"], "divide"),
-            n("MatMul", ["small_query", "key"], ["scores"], "match"),
-        ]
+    if scores in ("query", "key"):
+        pair = ["small", "key"] if scores == "query" else ["query", "small"]
+        nodes += [n("Div", [scores, "root"], ["small"], "divide"), n("MatMul", pair, ["scores"], "match")]
     else:
-        nodes += [n("MatMul", ["query", "key"], ["raw"], "match"), n("Div", ["raw", "root"], ["scores"], "divide")]
-    if fault == "mask":
+        op = "Mul" if scores == "reciprocal" else "Div"
+        nodes += [n("MatMul", ["query", "key"], ["raw"], "match"), n(op, ["raw", "root"], ["scores"], "divide")]
+    if scores == "reciprocal":
+        weights["root"] = 1 / weights["root"]
+    if mask == "one step":
         nodes.append(n("Unsqueeze", ["mask", "axes"], ["mask_4d"], "mask_axes"))
     else:
         nodes.append(n("Unsqueeze", ["mask", "axis_1"], ["mask_3d"], "mask_axis_1"))
         nodes.append(n("Unsqueeze", ["mask_3d", "axis_2"], ["mask_4d"], "mask_axis_2"))
+    nodes.append(n("Cast", ["mask_4d"], ["mask_float"], "mask_cast", to=TensorProto.FLOAT))
+    if mask == "expanded":  # (1 - mask) · far = mask · (-far) - (-far)
+        del weights["one"], weights["far"]
+        weights["near"] = np.array(10000.0)
+        nodes.append(n("Mul", ["mask_float", "near"], ["lifted"], "mask_mul"))
+        nodes.append(n("Sub", ["lifted", "near"], ["penalty"], "mask_sub"))
+    else:
+        pair = ["far", "padding"] if mask == "order" else ["padding", "far"]
+        nodes.append(n("Sub", ["one", "mask_float"], ["padding"], "mask_sub"))
+        nodes.append(n("Mul", pair, ["penalty"], "mask_mul"))
     nodes += [
-        n("Cast", ["mask_4d"], ["mask_float"], "mask_cast", to=TensorProto.FLOAT),
-        n("Sub", ["one", "mask_float"], ["padding"], "mask_sub"),
-        n("Mul", ["padding", "far"], ["penalty"], "mask_mul"),
         n("Add", ["scores", "penalty"], ["masked"], "mask_add"),
         n("Softmax", ["masked"], ["shares"], "shares", axis=-1),
         n("MatMul", ["shares", "value"], ["mixed"], "mix"),
@@ -90,30 +108,85 @@ def check_attention(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     if not has_io(model, {"x": "float", "mask": "int64"}, {"y": "float"}, criteria):
         return criteria
     source = numpy_source(rng)
+    # At least two words end early: what the mask does must show.
     mask = (np.arange(_WORDS) < source.integers(2, _WORDS, (3, 1))).astype(np.int64)
     feed = {"x": source.normal(0, 1, (3, _WORDS, p["hidden"])).astype(np.float32), "mask": mask}
-    expected = result(attention(p, p["fault"]), feed)
-    computes(
-        model,
-        feed,
-        expected,
-        criteria,
-        "it computes what the given model computes",
-        _attention_cause(model, feed, p),
-        atol=1e-4,
-    )
+    expected, what = result(attention(p), feed), "it computes what the given model computes"
+    if not computes(
+        model, feed, expected, criteria, what, lambda: _attention_cause(model, feed, p), atol=1e-4, condition=True
+    ):
+        return criteria
     reason = _why_not_attention(model, p)
-    criteria.add("the optimiser makes one Attention of it", not reason, reason)
+    scores = _scores_cause(model) if reason else ""
+    criteria.add("the scores are MatMul, Div, Add, Softmax", not scores, scores)
+    criteria.add(
+        "the optimiser makes one Attention of it",
+        not reason,
+        "Mend the scores first, then the mask." if scores else reason,
+    )
     return criteria
 
 
+def _changed(p: Params, name: str, op: str, *inputs: str) -> onnx.ModelProto:
+    """The model that matches, with another operator in the place of this node."""
+    model = attention(p)
+    node = next(n for n in model.graph.node if n.name == name)
+    node.op_type, node.input[:] = op, inputs
+    return model
+
+
+def _with_root(p: Params, value: float) -> onnx.ModelProto:
+    model = attention(p)
+    stored = next(t for t in model.graph.initializer if t.name == "root")
+    stored.CopyFrom(numpy_helper.from_array(np.array(value, np.float32), "root"))
+    return model
+
+
 def _attention_cause(model: onnx.ModelProto, feed: dict[str, np.ndarray], p: Params) -> str:
-    ones = {**feed, "mask": np.ones_like(feed["mask"])}
-    if computes(model, feed, result(attention(p, ""), ones), Criteria(), "", "", atol=1e-4):
-        return "The mask has no effect any more: words behind the end of a text must not count."
-    if not any(node.op_type in ("Div", "Mul") and "root" in node.input for node in model.graph.node):
-        return "The division by the root is missing."
-    return "Only move or split nodes: no number may change."
+    size = p["hidden"] // p["heads"]
+    slips = {
+        "The mask has no effect any more: words behind the end of a text must not count. A wrong axis does that, too.": (
+            attention(p),
+            {"mask": np.ones_like(feed["mask"])},
+        ),
+        "The penalty is on the words that count: it is (1 - mask) times a large negative number.": (
+            attention(p),
+            {"mask": 1 - feed["mask"]},
+        ),
+        "The scores are multiplied by the root: divide them.": (_changed(p, "divide", "Mul", "raw", "root"), {}),
+        "The division by the root is missing.": (_changed(p, "divide", "Identity", "raw"), {}),
+        "The scores are divided by the root twice, or by its square.": (_with_root(p, size), {}),
+        "It is the root of the size of one head, and not of all heads together.": (
+            _with_root(p, float(np.sqrt(p["hidden"]))),
+            {},
+        ),
+        "The division is upside down: the scores are divided by the root.": (
+            _changed(p, "divide", "Div", "root", "raw"),
+            {},
+        ),
+        "The mask is multiplied, and not added.": (_changed(p, "mask_add", "Mul", "scores", "penalty"), {}),
+    }
+    got = run(session_for(model), feed)["y"]
+    for sentence, (wrong, other) in slips.items():
+        if np.allclose(got, result(wrong, {**feed, **other}), atol=1e-4, equal_nan=True):
+            return sentence
+    return "Only move, split or replace the nodes around scores and mask: no number may change."
+
+
+def _scores_cause(model: onnx.ModelProto) -> str:
+    """What is wrong in front of the Softmax; empty when it is as the pattern wants it. The log names the mask for it, too."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    softmax = next((n for n in model.graph.node if n.op_type == "Softmax"), None)
+    if softmax is None:
+        return "There is no Softmax: start again from the given model."
+    total = made.get(softmax.input[0])
+    if total is None or total.op_type != "Add":
+        return f"Before the Softmax it wants an Add, and there is {total.op_type if total else 'none'}."
+    before = [made[name] for name in total.input if name in made]
+    if any(n.op_type == "Div" and getattr(made.get(n.input[0]), "op_type", "") == "MatMul" for n in before):
+        return ""
+    kinds = ", ".join(n.op_type for n in before)
+    return f"Before the Softmax it wants MatMul, then Div, then Add. Into your Add goes what {kinds} computed."
 
 
 def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
@@ -155,7 +228,10 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
         "qk path": "before the Softmax it wants MatMul, then Div, then Add.",
         "q path": "between the norm and the product of query and key it wants MatMul, Add, Reshape, Transpose.",
     }
-    why = next(
-        (text for path, text in causes.items() if f"match {path}" in said), "compare with the encoder of the lesson."
-    )
+    why = next((text for path, text in causes.items() if f"match {path}" in said), "compare with the lesson's encoder.")
+    made = {name: node for node in model.graph.node for name in node.output}
+    if "mask path" in said and any(
+        n.op_type == "Mul" and getattr(made.get(n.input[1]), "op_type", "") == "Sub" for n in model.graph.node
+    ):
+        why = "the Mul must read what Sub computed first, and then the large number."
     return f"Its log says: {said}. That means: {why}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
 import onnx
-import onnx.reference
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from ..graphs import op_histogram, type_text
 from . import Criteria, Criterion, Params, Task
-from .examine import computes, has_io, is_sound, numpy_source, wants_keys
+from .examine import every_node, has_io, is_sound, numpy_source, result, wants_keys
+from .fashion_reference import BLOCKS, blocks
+from .graph_repair import check_repair, dangling, disordered, mistyped
+from .handouts import x_to_y
+from .slips import Calculation, Feed, compare, outcomes, same
 
 OPSET, IR = 18, 10
 
@@ -28,7 +31,8 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _draw_formula(rng: Random) -> Params:
-    a, b, c = (rng.choice([-1, 1]) * rng.randint(5, 30) / 10 for _ in range(3))
+    sizes = rng.sample([tenths for tenths in range(5, 31) if tenths != 10], 3)  # 1 would hide that a is missing
+    a, b, c = (rng.choice([-1, 1]) * size / 10 for size in sizes)
     return {"f": rng.choice(list(_FUNCTIONS)), "a": a, "b": b, "c": c}
 
 
@@ -40,61 +44,120 @@ def _check_formula(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    shape = type_text(model.graph.input[0])[1]
-    criteria.add(
+    (x_info,) = (v for v in model.graph.input if v.name == "x")
+    dims = x_info.type.tensor_type.shape.dim
+    criteria.require(
         "x takes any number of rows of three",
-        shape.endswith(", 3]") and shape.count(",") == 1 and not shape[1].isdigit(),
-        f"Its shape is {shape}. The first dimension must be a name such as 'batch', the second one 3.",
+        len(dims) == 2 and not dims[0].HasField("dim_value") and dims[1].dim_value == 3,
+        f"Its shape is {type_text(x_info)[1]}. The first dimension must be a name such as 'batch', the second one 3.",
     )
-    criteria.add(
-        f"the operator {p['f']} is used",
-        p["f"] in op_histogram(model).index,
-        f"The graph has {', '.join(op_histogram(model).index)}. Your f is {p['f']}.",
+    stated = {o.domain: o.version for o in model.opset_import}
+    opset = stated.get("", stated.get("ai.onnx"))
+    criteria.require(
+        f"opset {OPSET}, IR version {IR}",
+        (opset, model.ir_version) == (OPSET, IR),
+        f"It says opset {opset} and IR version {model.ir_version}: give helper.make_model both opset_imports and ir_version.",
     )
-    x = numpy_source(rng).normal(0, 2, (5, 3)).astype(np.float32)
-    computes(model, {"x": x}, _formula(x, p).astype(np.float32), criteria, "y is f(a·x + b) + c·x", _cause(model, x, p))
+    inside = sorted({n.op_type for n in every_node(model) if n.op_type in ("Constant", "ConstantOfShape")})
+    criteria.require(
+        "the constants are initializers",
+        not inside,
+        f"Nodes of the kind {', '.join(inside)} make some of them: make initializers with numpy_helper.from_array.",
+    )
+    source = numpy_source(rng)
+    # What f gets lies around zero in the first one: far from there, a and b hardly matter to it.
+    drawn = ((source.normal(0, 2, (5, 3)) - p["b"]) / p["a"], source.normal(0, 3, (8, 3)))
+    feeds = [{"x": x.astype(np.float32)} for x in drawn]
+    criteria.require(
+        f"the operator {p['f']} is at work",
+        any(n.op_type == p["f"] for n in every_node(model)) and _has_effect(model, p["f"], feeds[0]),
+        f"The graph has {', '.join(op_histogram(model).index)}, and your f is {p['f']}: y must be made with it.",
+    )
+    compare(
+        model,
+        {"y is f(a·x + b) + c·x": feeds},
+        lambda feed: _formula(feed["x"], p),
+        _formula_slips(p),
+        criteria,
+        otherwise="Print each step with ReferenceEvaluator(model, verbose=2) and compare with a calculation by hand.",
+        atol=1e-5,
+        rtol=1e-4,
+    )
     return criteria
 
 
-def _cause(model: onnx.ModelProto, x: np.ndarray, p: Params) -> str:
-    """Which likely mistake gives exactly what the model computes."""
-    likely = {
-        "The term c·x is missing.": {**p, "c": 0},
-        "b is missing.": {**p, "b": 0},
-        "a is missing, or is 1.": {**p, "a": 1},
-        "b has the wrong sign: it is subtracted.": {**p, "b": -p["b"]},
-        "c has the wrong sign: c·x is subtracted.": {**p, "c": -p["c"]},
-        "a and b are exchanged.": {**p, "a": p["b"], "b": p["a"]},
+def _has_effect(model: onnx.ModelProto, op: str, feed: Feed) -> bool:
+    """Whether the output changes when another operator stands in place of this one."""
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    for node in every_node(other):
+        if node.op_type == op:
+            node.op_type = "Neg"
+            del node.attribute[:]
+    (before,), (after,) = outcomes(model, [feed]), outcomes(other, [feed])
+    return before.got is None or after.got is None or not same(after.got, before.got, atol=1e-6, rtol=0)
+
+
+def _formula_slips(p: Params) -> dict[str, Calculation]:
+    f, a, b, c = _FUNCTIONS[p["f"]], p["a"], p["b"], p["c"]
+
+    def changed(**others: float) -> Calculation:
+        return lambda feed: _formula(feed["x"], {**p, **others})
+
+    return {
+        "The term c·x is missing.": changed(c=0),
+        "b is missing.": changed(b=0),
+        "a is missing, or is 1.": changed(a=1),
+        "a has the wrong sign.": changed(a=-a),
+        "b has the wrong sign: it is subtracted.": changed(b=-b),
+        "c has the wrong sign: c·x is subtracted.": changed(c=-c),
+        "a and b are exchanged.": changed(a=b, b=a),
+        "a and c are exchanged.": changed(a=c, c=a),
+        "b and c are exchanged.": changed(b=c, c=b),
+        "b, c and a stand where a, b and c belong.": changed(a=b, b=c, c=a),
+        "c, a and b stand where a, b and c belong.": changed(a=c, b=a, c=b),
+        "f is applied to all of it: c·x is added after f.": lambda feed: f((a + c) * feed["x"] + b),
+        "b is added before a multiplies: it is a·x + b, not a·(x + b).": lambda feed: (
+            f(a * (feed["x"] + b)) + c * feed["x"]
+        ),
+        "b is added after f: it belongs inside.": lambda feed: f(a * feed["x"]) + b + c * feed["x"],
+        "c is added, and not multiplied by x.": lambda feed: f(a * feed["x"] + b) + c,
+        "c multiplies f, not x.": lambda feed: c * f(a * feed["x"] + b),
+        "f(a·x + b) is multiplied by c·x, not added.": lambda feed: f(a * feed["x"] + b) * c * feed["x"],
     }
-    for sentence, wrong in likely.items():
-        if computes(model, {"x": x}, _formula(x, wrong).astype(np.float32), Criteria(), "", ""):
-            return sentence
-    return "Print each step with ReferenceEvaluator(model, verbose=2) and compare with a calculation by hand."
 
 
 # 1.2: count what is in a graph
 
 
+def _draw_seed(rng: Random) -> Params:
+    return {"seed": rng.randrange(10**6)}
+
+
 def _counting_model(p: Params) -> onnx.ModelProto:
-    """A chain of products and element-wise operators with side branches, and one initializer that nobody reads."""
+    """A chain of products and element-wise operators, and some initializers that nobody reads; their names tell nothing."""
     rng = Random(p["seed"])
     values = np.random.default_rng(p["seed"])
+    names = [f"w{number}" for number in rng.sample(range(100, 1000), 20)]
     nodes, weights, current, width = [], [], "x", 6
     for index in range(rng.randint(7, 11)):
         kind, out = rng.choice(["MatMul", "Add", "Mul", "Relu", "Tanh", "Sigmoid", "Neg"]), f"t{index}"
         inputs = [current]
         if kind == "MatMul":
             inner = rng.randint(3, 9)
-            weights.append((f"w{index}", values.normal(0, 1, (width, inner))))
-            inputs, width = [current, f"w{index}"], inner
+            weights.append((names.pop(), values.normal(0, 1, (width, inner))))
+            inputs, width = [current, weights[-1][0]], inner
         elif kind in ("Add", "Mul"):
-            weights.append((f"v{index}", values.normal(0, 1, (width,))))
-            inputs = [current, f"v{index}"]
+            weights.append((names.pop(), values.normal(0, 1, (width,))))
+            inputs = [current, weights[-1][0]]
         nodes.append(helper.make_node(kind, inputs, [out], name=f"n{index}"))
         current = out
     nodes.append(helper.make_node("Identity", [current], ["y"], name="last"))
-    weights.append(("spare", values.normal(0, 1, (rng.randint(2, 5), rng.randint(2, 5)))))
-    return _model("counting", nodes, [("x", ["batch", 6])], [("y", ["batch", width])], weights)
+    for _ in range(rng.randint(2, 3)):
+        weights.append((names.pop(), values.normal(0, 1, (rng.randint(2, 5), rng.randint(2, 5)))))
+    rng.shuffle(weights)
+    weights = {name: value.astype(np.float32) for name, value in weights}
+    return x_to_y("counting", nodes, weights, ["batch", 6], ["batch", width], {"": OPSET}, ir_version=IR)
 
 
 def _check_count(answer: object, p: Params, rng: Random) -> list[Criterion]:
@@ -107,192 +170,120 @@ def _check_count(answer: object, p: Params, rng: Random) -> list[Criterion]:
     sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer}
     used = sum(size for name, size in sizes.items() if name in read)
     ops = {op: int(count) for op, count in op_histogram(_counting_model(p)).items()}
-    criteria.add("nodes is the number of nodes", answer["nodes"] == len(graph.node), "Take len(model.graph.node).")
     criteria.add(
-        "ops says how often each operator occurs",
-        answer["ops"] == ops,
-        "It is a dict such as {'Relu': 2, …} over all nodes; its values add up to the number of nodes.",
+        "nodes and ops say how many nodes there are, and of which operators",
+        answer["nodes"] == len(graph.node) and answer["ops"] == ops,
+        "nodes is not right: take len(model.graph.node)."
+        if answer["nodes"] != len(graph.node)
+        else "ops is not right. It is a dict such as {'Relu': 2, …} over all nodes; its values add up to the number of nodes.",
     )
+    likely = {
+        sum(sizes.values()): "You counted initializers that no node reads.",
+        sum(sizes.values()) - used: "You counted the initializers that no node reads, and not those that are read.",
+        4 * used: "You counted bytes: a float32 value has four.",
+        len(read & set(sizes)): "You counted the initializers, not the values in them.",
+        sum(sum(t.dims) for t in graph.initializer if t.name in read): "You added up the dims. Multiply those of each.",
+    }
+    said = answer["parameters"]
     criteria.add(
         "parameters is the number of values in the initializers that are read",
-        answer["parameters"] == used,
-        "You counted an initializer that no node reads."
-        if answer["parameters"] == sum(sizes.values())
-        else "Multiply the dims of each initializer that some node reads, and add up. Count values, not bytes.",
+        said == used,
+        next((hint for value, hint in likely.items() if value == said), "")
+        or "Multiply the dims of each initializer that some node reads, and add up. Count values, not bytes.",
     )
+    unused = answer["unused"] if isinstance(answer["unused"], list) else []
+    right = set(sizes) - read
     criteria.add(
         "unused lists the initializers that no node reads",
-        answer["unused"] == sorted(set(sizes) - read),
-        "Collect the inputs of all nodes in a set; list the initializers whose name is not in it.",
+        len(unused) == len(right) and all(name in unused for name in right),
+        "Those are the initializers that are read."
+        if unused and set(map(str, unused)) == set(sizes) & read
+        else "Collect the inputs of all nodes in a set; list the initializers whose name is not in it.",
     )
     return criteria
 
 
-# 1.3 to 1.5: repair
+# 1.6: cut blocks out of the trained network
 
 
-def _healthy(p: Params) -> onnx.ModelProto:
-    values = np.random.default_rng(p["seed"])
-    weights = [(f"{kind}_{i}", values.normal(0, 0.5, shape)) for i, kind, shape in _LAYERS]
-    nodes = [
-        helper.make_node("MatMul", ["x", "kernel_1"], ["product_1"], name="multiply_1"),
-        helper.make_node("Add", ["product_1", "bias_1"], ["sum_1"], name="add_1"),
-        helper.make_node("Relu", ["sum_1"], ["hidden"], name="activate_1"),
-        helper.make_node("MatMul", ["hidden", "kernel_2"], ["product_2"], name="multiply_2"),
-        helper.make_node("Add", ["product_2", "bias_2"], ["sum_2"], name="add_2"),
-        helper.make_node("Add", ["sum_2", "x"], ["skip"], name="add_skip"),
-        helper.make_node("Tanh", ["skip"], ["y"], name="activate_2"),
-    ]
-    return _model("repair", nodes, [("x", ["batch", 4])], [("y", ["batch", 4])], weights)
+def _draw_blocks(rng: Random) -> Params:
+    first = rng.randrange(1, len(BLOCKS))
+    return {"first": BLOCKS[first], "last": BLOCKS[rng.randrange(first, len(BLOCKS))]}
 
 
-_LAYERS = [(1, "kernel", (4, 8)), (1, "bias", (8,)), (2, "kernel", (8, 4)), (2, "bias", (4,))]
-
-
-def _draw_seed(rng: Random) -> Params:
-    return {"seed": rng.randrange(10**6)}
-
-
-def _disordered(p: Params) -> onnx.ModelProto:
-    model = _healthy(p)
-    nodes = list(model.graph.node)
-    rng = Random(p["seed"])
-    # Node by node in reverse, then some neighbours exchanged: never in order, and never the same way twice.
-    shuffled = nodes[::-1]
-    at = rng.randrange(len(nodes) - 1)
-    shuffled[at], shuffled[at + 1] = shuffled[at + 1], shuffled[at]
-    del model.graph.node[:]
-    model.graph.node.extend(shuffled)
-    return model
-
-
-def _dangling(p: Params) -> onnx.ModelProto:
-    """One input name misspelled, and one node that writes over another's output."""
-    model = _healthy(p)
-    rng = Random(p["seed"])
-    node = model.graph.node[rng.choice([0, 1, 3, 4])]
-    node.input[1] = node.input[1].replace("_", "")
-    model.graph.node[2].output[0] = "sum_1"
-    return model
-
-
-def _mistyped(p: Params) -> onnx.ModelProto:
-    """One initializer in float64, and an output that promises one column too many."""
-    model = _healthy(p)
-    tensor = model.graph.initializer[Random(p["seed"]).randrange(4)]
-    values = numpy_helper.to_array(tensor).astype(np.float64)
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value += 1
-    return model
-
-
-def _check_repair(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
-    criteria, healthy = Criteria(), _healthy(p)
-    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
-        return criteria
-    got, want = op_histogram(model).to_dict(), op_histogram(healthy).to_dict()
-    criteria.add(
-        "no node was added or taken away",
-        got == want,
-        f"The graph has {got}, it was handed out with {want}. Repair it, do not rewrite it.",
-    )
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    same = all(
-        t.name in stored and np.allclose(stored[t.name], numpy_helper.to_array(t)) for t in healthy.graph.initializer
-    )
-    criteria.add(
-        "names and values of the weights are as they were handed out",
-        same,
-        "A weight was renamed, lost or changed. The nodes must be made to fit the weights, not the other way round.",
-    )
-    x = numpy_source(rng).normal(0, 1, (3, 4)).astype(np.float32)
-    (expected,) = onnx.reference.ReferenceEvaluator(healthy).run(None, {"x": x})
-    computes(
-        model, {"x": x}, expected, criteria, "it computes what the author meant", "A node reads or writes a wrong name."
-    )
-    return criteria
-
-
-# 1.6: cut a block out of the trained network
-
-_BLOCKS = {"stage1.1": 32, "stage2.1": 64, "stage2.2": 64, "stage2.3": 64}  # block → channels in and out
-_SIDE = {32: 14, 64: 7}  # channels → height and width of the feature maps
-
-
-def _draw_block(rng: Random) -> Params:
-    return {"block": rng.choice(list(_BLOCKS))}
+def _from_to(p: Params) -> tuple[str, ...]:
+    return BLOCKS[BLOCKS.index(p["first"]) : BLOCKS.index(p["last"]) + 1]
 
 
 def _check_cut(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
-    import torch
-
-    from ..models import fashion_resnet
-
     criteria = Criteria()
     if not is_sound(model, criteria):
         return criteria
-    channels = _BLOCKS[p["block"]]
-    side = _SIDE[channels]
-    graph = model.graph
-    weights = {t.name for t in graph.initializer}
-    inputs = [v for v in graph.input if v.name not in weights]
+    # What a block of 32 or 64 channels reads, but for the one that widens from 32 to 64.
+    channels, side = (32, 14) if p["first"] in ("stage1.1", "stage2.0") else (64, 7)
+    weights = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in weights]
     shapes = [type_text(v)[1] for v in inputs]
-    expected_end = f", {channels}, {side}, {side}]"
-    if not criteria.add(
-        f"the one input is a feature map [N{expected_end}",
-        len(shapes) == 1 and shapes[0].endswith(expected_end),
-        f"The inputs have the shapes {', '.join(shapes)}. The cut begins after the ReLU of the block before {p['block']}.",
+    end = f", {channels}, {side}, {side}]"
+    if not criteria.require(
+        f"the one input is a feature map [N{end}, and there is one output",
+        len(shapes) == len(model.graph.output) == 1 and shapes[0].endswith(end),
+        f"The inputs have the shapes {', '.join(shapes) or 'none'}, and the outputs are {len(model.graph.output)}. The cut "
+        f"begins behind the ReLU of the block before {p['first']}.",
     ):
         return criteria
-    ops = op_histogram(model)
-    if not criteria.add(
-        "it is one block: two convolutions, one sum",
-        ops.get("Conv", 0) == 2 and ops.get("Add", 0) == 1,
-        f"It has {ops.to_dict()}. Begin at the block's input and end at the ReLU behind its sum.",
-    ):
-        return criteria
-    block = fashion_resnet().get_submodule(p["block"])
-    x = np.abs(numpy_source(rng).normal(0, 1, (2, channels, side, side))).astype(np.float32)
-    with torch.no_grad():
-        want = block(torch.from_numpy(x)).numpy()
-        before_relu = (
-            block.bn2(block.conv2(block.relu1(block.bn1(block.conv1(torch.from_numpy(x)))))) + torch.from_numpy(x)
-        ).numpy()
-    feed = {inputs[0].name: x}
-    cut_early = computes(model, feed, before_relu, Criteria(), "", "", atol=1e-4)
-    hint = "The last ReLU is missing." if cut_early else f"Is it the block {p['block']}, and not one of its neighbours?"
-    computes(model, feed, want, criteria, f"it computes what {p['block']} computes in PyTorch", hint, atol=1e-4)
+    source = numpy_source(rng)
+    # Negative numbers, too, though a ReLU never gives them: else a cut in front of that ReLU would look the same.
+    feeds = [{inputs[0].name: source.normal(0, 1, (n, channels, side, side)).astype(np.float32)} for n in (2, 1)]
+    compare(
+        model,
+        {f"it computes what {p['first']} to {p['last']} compute": feeds},
+        _blocks(_from_to(p)),
+        _cut_slips(p),
+        criteria,
+        otherwise="Find the names anew with cu.node_table: the ReLU behind the n-th Add is the end of the n-th block.",
+        atol=1e-3,
+    )
     return criteria
 
 
-def _model(
-    name: str,
-    nodes: list[onnx.NodeProto],
-    inputs: list[tuple[str, list[str | int]]],
-    outputs: list[tuple[str, list[str | int]]],
-    weights: list[tuple[str, np.ndarray]],
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in inputs],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in outputs],
-        [numpy_helper.from_array(values.astype(np.float32), n) for n, values in weights],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+def _blocks(names: Sequence[str], **wrong: bool) -> Calculation:
+    return lambda feed: result(blocks(names, **wrong), {"x": next(iter(feed.values()))})
+
+
+def _cut_slips(p: Params) -> dict[str, Calculation]:
+    own = _from_to(p)
+    early, late = "It begins in front of the ReLU of the block before, not behind it.", "The last ReLU is missing."
+    # Blocks that read as many channels as the student's.
+    begins = [b for b in BLOCKS[1:] if (b in ("stage1.1", "stage2.0")) == (p["first"] in ("stage1.1", "stage2.0"))]
+    others = [
+        BLOCKS[i : j + 1] for i in map(BLOCKS.index, begins) for j in range(i, len(BLOCKS)) if BLOCKS[i : j + 1] != own
+    ]
+    return {
+        late: _blocks(own, last_relu=False),
+        early: _blocks(own, relu_first=True),
+        f"{early} {late}": _blocks(own, relu_first=True, last_relu=False),
+        **{f"It holds {o[0]} to {o[-1]}, and yours are {own[0]} to {own[-1]}.": _blocks(o) for o in others},
+    }
 
 
 def _repair_task(id: str, title: str, break_it: Callable[[Params], onnx.ModelProto]) -> Task:
-    return Task(id, title, "onnx", _check_repair, _draw_seed, lambda p: {f"{id}.onnx": break_it(p)})
+    return Task(id, title, "onnx", check_repair, _draw_seed, lambda p: {f"{id}.onnx": break_it(p)}, points=1)
 
 
 TASKS = (
-    Task("1.1", "Build a formula by hand", "onnx", _check_formula, _draw_formula),
+    Task("1.1", "Build a formula by hand", "onnx", _check_formula, _draw_formula, points=1),
     Task(
-        "1.2", "Count what is in a graph", "json", _check_count, _draw_seed, lambda p: {"1.2.onnx": _counting_model(p)}
+        "1.2",
+        "Count what is in a graph",
+        "json",
+        _check_count,
+        _draw_seed,
+        lambda p: {"1.2.onnx": _counting_model(p)},
+        points=3,
     ),
-    _repair_task("1.3", "Repair the order", _disordered),
-    _repair_task("1.4", "Repair the names", _dangling),
-    _repair_task("1.5", "Repair types and shapes", _mistyped),
-    Task("1.6", "Cut a block out of the trained network", "onnx", _check_cut, _draw_block),
+    _repair_task("1.3", "Repair the order", disordered),
+    _repair_task("1.4", "Repair the names", dangling),
+    _repair_task("1.5", "Repair types and shapes", mistyped),
+    Task("1.6", "Cut blocks out of the trained network", "onnx", _check_cut, _draw_blocks, points=1),
 )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from random import Random
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from ..errors import CourseError
-from ..graphs import op_histogram, type_text
-from ..running import run, session_for
+from ..graphs import type_text
 from . import Criteria, Criterion, Params, Task
-from .examine import computes, has_io, is_sound, numpy_source, wants_keys
-from .handouts import x_to_y
+from .examine import every_node, has_io, is_sound, numpy_source
+from .slips import Calculation, Feed, compare
+from .traced_router import check_lies, draw_router, traced_router
+from .train_mode import check_eval, draw_train, train_mode
 
-OPSET, IR = 18, 10
-BOX = 5.0  # the numbers of a counterexample lie between minus and plus this
+_LOOK = "Feed it inputs that differ in what matters, and compare with PyTorch: cu.parity(model, path, x)."
 
 
 # 3.1: both branches
@@ -33,10 +30,6 @@ def _draw_gate(rng: Random) -> Params:
     }
 
 
-def _gate(x: np.ndarray, p: Params) -> np.ndarray:
-    return _upper(x, p) if x.mean() > p["threshold"] else _lower(x, p)
-
-
 def _upper(x: np.ndarray, p: Params) -> np.ndarray:
     return x * p["up"]
 
@@ -45,50 +38,74 @@ def _lower(x: np.ndarray, p: Params) -> np.ndarray:
     return x * p["down"] + p["shift"]
 
 
-def _row_by_row(x: np.ndarray, p: Params) -> np.ndarray:
-    return np.where(x.mean(1, keepdims=True) > p["threshold"], _upper(x, p), _lower(x, p))
+def _gate(p: Params, decides: Callable[[np.ndarray], np.ndarray] = np.mean, **changed: float) -> Calculation:
+    """The gate of the task, or one with a mistake. decides: what is compared with the threshold. changed: other numbers."""
+    q = {**p, **changed}
+    return lambda feed: np.where(decides(feed["x"]) > q["threshold"], _upper(feed["x"], q), _lower(feed["x"], q))
 
 
-def _gate_input(source: np.random.Generator, p: Params, rows: int, above: float) -> np.ndarray:
-    """float32 [rows, 4] whose mean is the threshold plus `above`; single rows lie on both sides of it."""
-    x = source.normal(0, 2, (rows, 4))
-    return (x - x.mean() + p["threshold"] + above).astype(np.float32)
+def _gate_inputs(source: np.random.Generator, p: Params) -> dict[str, list[Feed]]:
+    """Inputs float32 [rows, 4] on both sides of the threshold."""
+
+    def around(rows: int, above: float) -> np.ndarray:
+        """The mean is the threshold plus `above`; single rows and numbers lie on both sides of it."""
+        x = source.normal(0, 2, (rows, 4))
+        return x - x.mean() + p["threshold"] + above
+
+    sides = {}
+    for side, sign in (("above", 1), ("below", -1)):
+        # Every number on the same side, so that the largest and the smallest one are seen apart from the mean.
+        all_there = p["threshold"] + sign * (0.2 + np.abs(source.normal(0, 1, (2, 4))))
+        # Most numbers, the first row and the last one on the other side.
+        most_not = p["threshold"] - sign * (0.2 + np.abs(source.normal(0, 0.5, (3, 4))))
+        most_not[1] += 12 * (p["threshold"] + sign * 0.2 - most_not.mean()) / 4
+        sides[side] = [around(1, sign * 0.03), around(6, sign * 2.5), around(3, sign * 0.03), all_there, most_not]
+    # Between zero and the threshold, so near to zero that the sum lies there, too, and on the other side of zero: neither 0
+    # nor the threshold with another sign must pass for it.
+    t = p["threshold"]
+    sides["below" if t > 0 else "above"] += [around(1, -7 / 8 * t), around(1, -3 / 2 * t)]
+    return {
+        f"right where the mean is {side} the threshold": [{"x": x.astype(np.float32)} for x in found]
+        for side, found in sides.items()
+    }
 
 
 def _check_gate(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
-    criteria, source = Criteria(), numpy_source(rng)
-    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not _one_to_one(model, criteria):
         return criteria
-    if not _any_first(model, 4, "batch", "rows", criteria):
+    if not any_first(model, 4, "batch", "rows", criteria):
         return criteria
-    # Margins on both sides of the threshold, and of zero: a threshold of 0 must not pass by luck.
-    above = [_gate_input(source, p, rows, size) for rows, size in ((1, 0.15), (6, 2.5), (3, 0.15))]
-    below = [_gate_input(source, p, rows, -size) for rows, size in ((1, 0.15), (6, 2.5), (3, 0.15))]
-    # Between zero and the threshold, so near to zero that the sum lies there, too.
-    near_zero = _gate_input(source, p, 1, -7 / 8 * p["threshold"])
-    (below if p["threshold"] > 0 else above).append(near_zero)
-    cause = _first_cause(
+    one_branch = "branch whatever comes: the other one has no effect. Was the if traced?"
+    compare(
         model,
-        [*above, *below],
+        _gate_inputs(numpy_source(rng), p),
+        _gate(p),
         {
-            "The file takes the upper branch whatever comes: the other one is not in it. Was the if traced?": _upper,
-            "The file takes the lower branch whatever comes: the other one is not in it. Was the if traced?": _lower,
-            "The two branches are exchanged.": lambda x, p: _lower(x, p) if x.mean() > p["threshold"] else _upper(x, p),
-            "The threshold is not in it: the mean is compared with 0.": lambda x, p: _gate(x, {**p, "threshold": 0}),
-            "It decides row by row: the mean must be taken over the whole of x.": _row_by_row,
-            "It compares the sum with the threshold, not the mean.": lambda x, p: (
-                _upper(x, p) if x.sum() > p["threshold"] else _lower(x, p)
+            f"The file takes the upper {one_branch}": lambda feed: _upper(feed["x"], p),
+            f"The file takes the lower {one_branch}": lambda feed: _lower(feed["x"], p),
+            "The two branches are exchanged.": lambda feed: np.where(
+                feed["x"].mean() > p["threshold"], _lower(feed["x"], p), _upper(feed["x"], p)
             ),
-            "It takes the mean of the first row only: the mean must be taken over the whole of x.": lambda x, p: (
-                _upper(x, p) if x[0].mean() > p["threshold"] else _lower(x, p)
-            ),
-            "The shift of the lower branch is missing.": lambda x, p: _gate(x, {**p, "shift": 0}),
-            "The shift is subtracted in place of added.": lambda x, p: _gate(x, {**p, "shift": -p["shift"]}),
+            "The threshold is not in it: the mean is compared with 0.": _gate(p, threshold=0),
+            "The threshold has the wrong sign.": _gate(p, threshold=-p["threshold"]),
+            "It decides row by row: the mean must be taken over the whole of x.": _gate(p, lambda x: x.mean(1, keepdims=True)),
+            "It decides column by column: the mean must be taken over the whole of x.": _gate(p, lambda x: x.mean(0)),
+            "It decides number by number: the mean must be taken over the whole of x.": _gate(p, lambda x: x),
+            "It compares the sum with the threshold, not the mean.": _gate(p, np.sum),
+            "It compares the largest number with the threshold, not the mean.": _gate(p, np.max),
+            "It compares the smallest number with the threshold, not the mean.": _gate(p, np.min),
+            "It takes the mean of the first row only: it must be taken over the whole of x.": _gate(p, lambda x: x[0].mean()),
+            "It compares the first number only: the mean must be taken over the whole of x.": _gate(p, lambda x: x[0, 0]),
+            "The shift of the lower branch is missing.": _gate(p, shift=0),
+            "The shift is subtracted in place of added.": _gate(p, shift=-p["shift"]),
+            "up and down are exchanged.": _gate(p, up=p["down"], down=p["up"]),
+            "down has the wrong sign.": _gate(p, down=-p["down"]),
+            "The shift is added before down multiplies, not after it.": _gate(p, shift=p["shift"] * p["down"]),
         },
-        p,
-    )
-    for side, inputs in (("above", above), ("below", below)):
-        _all_compute(model, inputs, [_gate(x, p) for x in inputs], criteria, f"right where the mean is {side}", cause)
+        criteria,
+        otherwise=_LOOK,
+    )  # fmt: skip
     return criteria
 
 
@@ -100,72 +117,87 @@ def _draw_loop(rng: Random) -> Params:
     return {"a": a, "b": b, "c": c}
 
 
-def _states(x: np.ndarray, p: Params) -> list[np.ndarray]:
-    """All states h = tanh(a·row + b·h + c), the one before the first row included: zeros."""
-    states = [np.zeros(x.shape[1])]
+def _states(x: np.ndarray, p: Params, first: float = 0.0) -> list[np.ndarray]:
+    """All states h = tanh(a·row + b·h + c), the one before the first row included."""
+    states = [np.full(x.shape[1], first)]
     for row in x.astype(np.float64):
         states.append(np.tanh(p["a"] * row + p["b"] * states[-1] + p["c"]))
     return states
 
 
-def _last(x: np.ndarray, p: Params) -> np.ndarray:
-    return _states(x, p)[-1]
+def _last(
+    p: Params, rows: Callable[[np.ndarray], np.ndarray] = lambda x: x, first: float = 0.0, **changed: float
+) -> Calculation:
+    """The loop of the task, or one with a mistake. rows: those it reads. first: the state before. changed: other numbers."""
+    return lambda feed: _states(rows(feed["x"]), {**p, **changed}, first)[-1]
 
 
-def _c_outside(x: np.ndarray, p: Params) -> np.ndarray:
-    h = np.zeros(x.shape[1])
-    for row in x.astype(np.float64):
+def _c_outside(feed: Feed, p: Params) -> np.ndarray:
+    h = np.zeros(feed["x"].shape[1])
+    for row in feed["x"].astype(np.float64):
         h = np.tanh(p["a"] * row + p["b"] * h) + p["c"]
+    return h
+
+
+def _b_outside(feed: Feed, p: Params) -> np.ndarray:
+    h = np.zeros(feed["x"].shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row in feed["x"].astype(np.float64):
+            h = np.tanh(p["a"] * row + p["c"]) + p["b"] * h
     return h
 
 
 def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria, source = Criteria(), numpy_source(rng)
-    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+    if not is_sound(model, criteria) or not _one_to_one(model, criteria):
         return criteria
-    if not _any_first(model, 3, "length", "rows", criteria):
+    if not any_first(model, 3, "length", "rows", criteria):
         return criteria
-    counts = op_histogram(model)
-    tanh = int(counts.get("Tanh", 0))
-    criteria.add(
-        "the loop is alive",
-        bool(counts.get("Loop", 0) + counts.get("Scan", 0)),
-        f"There is no Loop and no Scan in it, but {tanh} times Tanh: the Python loop ran while the exporter looked on, "
-        f"and was written out.",
-    )
-    lengths = [1, 2, 7, 80 + rng.randrange(80)]  # the last one longer than anybody writes out
-    inputs = [source.normal(0, 1, (length, 3)).astype(np.float32) for length in lengths]
-    frozen: dict[str, Callable[[np.ndarray, Params], np.ndarray]] = {
-        f"It reads {k} rows, whatever comes: the loop was written out.": lambda x, p, k=k: _last(x[:k], p)
-        for k in range(1, 11)
-    }
-    cause = _first_cause(
+
+    def rows(*lengths: int) -> list[Feed]:
+        return [{"x": source.normal(0, 1, (length, 3)).astype(np.float32)} for length in lengths]
+
+    compare(
         model,
-        inputs[-1:],  # the longest: a file with fewer steps does not stop on it
         {
-            **frozen,
-            "c is missing.": lambda x, p: _last(x, {**p, "c": 0}),
-            "c is added outside of the tanh.": _c_outside,
-            "a and b are exchanged.": lambda x, p: _last(x, {**p, "a": p["b"], "b": p["a"]}),
-            "The state is not carried on: each row begins at zero.": lambda x, p: _last(x[-1:], p),
-            "It reads the rows in reverse order.": lambda x, p: _last(x[::-1], p),
-            "The first row is left out.": lambda x, p: _last(x[1:], p),
-            "The last row is left out.": lambda x, p: _last(x[:-1], p),
-            "It returns all steps: y is the last one only.": lambda x, p: np.stack(_states(x, p)[1:]),
+            "right with a few rows": rows(1, 2, 7),
+            "right with many rows": rows(80 + rng.randrange(80)),  # more than anybody writes out
         },
-        p,
+        _last(p),
+        {
+            **{
+                f"It reads {k} rows, whatever comes: the Python loop ran while the exporter looked on, and was written "
+                f"out.": _last(p, lambda x, k=k: x[:k])
+                for k in range(1, 11)
+            },
+            "c is missing.": _last(p, c=0),
+            "c has the wrong sign.": _last(p, c=-p["c"]),
+            "c is added outside of the tanh.": lambda feed: _c_outside(feed, p),
+            "b * h is added outside of the tanh.": lambda feed: _b_outside(feed, p),
+            "a and b are exchanged.": _last(p, a=p["b"], b=p["a"]),
+            "a and c are exchanged.": _last(p, a=p["c"], c=p["a"]),
+            "b and c are exchanged.": _last(p, b=p["c"], c=p["b"]),
+            "a is missing.": _last(p, a=1),
+            "b is missing: the state is carried on as it is.": _last(p, b=1),
+            "The state is not carried on: each row begins at zero.": _last(p, lambda x: x[-1:]),
+            "It reads the rows in reverse order.": _last(p, lambda x: x[::-1]),
+            "The state begins with ones, not with zeros.": _last(p, first=1.0),
+            "The state begins with the first row, not with zeros.": lambda feed: _from_first_row(feed, p),
+            "The first row is left out.": _last(p, lambda x: x[1:]),
+            "The last row is left out.": _last(p, lambda x: x[:-1]),
+            "It returns all steps: y is the last one only.": lambda feed: np.stack(_states(feed["x"], p)[1:]),
+        },
+        criteria,
+        otherwise=_LOOK,
     )
-    for length, x in zip(lengths, inputs, strict=True):
-        _all_compute(
-            model,
-            [x],
-            [_last(x, p)],
-            criteria,
-            f"right with {length} {'row' if length == 1 else 'rows'}",
-            cause,
-            atol=1e-4,
-        )
     return criteria
+
+
+def _from_first_row(feed: Feed, p: Params) -> np.ndarray:
+    h = feed["x"][0].astype(np.float64)
+    for row in feed["x"][1:]:
+        h = np.tanh(p["a"] * row + p["b"] * h + p["c"])
+    return h
 
 
 # 3.3: an operator nobody knows
@@ -180,297 +212,98 @@ def _draw_hump(rng: Random) -> Params:
     }
 
 
-def _hump(x: np.ndarray, p: Params) -> np.ndarray:
-    return p["height"] / (1 + (x.astype(np.float64) / p["width"]) ** p["power"]) + p["slope"] * x
+def _hump(p: Params, one: float = 1.0, **changed: float) -> Calculation:
+    """The model of the task, or one with a mistake. one: what is added in the denominator. changed: other numbers."""
+    q = {**p, **changed}
+    return lambda feed: (
+        q["height"] / (one + (feed["x"].astype(np.float64) / q["width"]) ** q["power"]) + q["slope"] * feed["x"]
+    )
 
 
 def _check_hump(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    defined = {(f.domain, f.name) for f in model.functions}
-    foreign = sorted(
-        {f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")}
-        - {"::".join(pair) for pair in defined}
-    )
-    if not criteria.add(
+    own = {(f.domain, f.name) for f in model.functions}
+    used = {(n.domain, n.op_type) for n in every_node(model) if n.domain not in ("", "ai.onnx")}
+    foreign = sorted(f"{domain}::{name}" for domain, name in used - own)
+    if not criteria.require(
         "every operator is one that runtimes know",
         not foreign,
         f"{', '.join(foreign)} is in the file, and it is no standard operator of ONNX: hand a translation to "
         f"custom_translation_table.",
     ):
         return criteria
-    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+    if not is_sound(model, criteria) or not _one_to_one(model, criteria):
         return criteria
-    if not _any_first(model, 4, "batch", "rows", criteria):
+    if not any_first(model, 4, "batch", "rows", criteria):
         return criteria
     source = numpy_source(rng)
-    inputs = [source.normal(0, 2, (rows, 4)).astype(np.float32) for rows in (5, 1)]
-    cause = _first_cause(
+    width, height, power, slope = p["width"], p["height"], p["power"], p["slope"]
+    compare(
         model,
-        inputs,
         {
-            "The width is not in it: it computes as if it were 1.": lambda x, p: _hump(x, {**p, "width": 1}),
-            "The height is not in it: it computes as if it were 1.": lambda x, p: _hump(x, {**p, "height": 1}),
-            "It takes the square, not your power.": lambda x, p: _hump(x, {**p, "power": 2}),
-            "It multiplies by the width in place of dividing.": lambda x, p: _hump(x, {**p, "width": 1 / p["width"]}),
-            "The 1 in the denominator is missing.": lambda x, p: (
-                p["height"] / (x.astype(np.float64) / p["width"]) ** p["power"] + p["slope"] * x
-            ),
-            "The slope is missing: that is the model around the operator.": lambda x, p: _hump(x, {**p, "slope": 0}),
-            "Width and height are exchanged.": lambda x, p: _hump(x, {**p, "width": p["height"], "height": p["width"]}),
+            "it computes what the PyTorch model computes": [
+                {"x": source.normal(0, spread, (rows, 4)).astype(np.float32)}
+                for spread, rows in ((2, 5), (width, 5), (1, 1))
+            ]
         },
-        p,
-    )
-    wanted = [_hump(x, p) for x in inputs]
-    _all_compute(model, inputs, wanted, criteria, "it computes what the PyTorch model computes", cause, atol=1e-4)
-    return criteria
-
-
-# 3.4: find the lie
-
-
-def _draw_router(rng: Random) -> Params:
-    return {
-        "first": -rng.randint(5, 20) / 10,
-        "second": rng.randint(10, 30) / 10,
-        "factor": rng.randint(15, 30) / 10,
-        "step": rng.randint(6, 20) / 10,
-        "path": [rng.random() < 0.5, rng.random() < 0.5],
-    }
-
-
-def route(x: np.ndarray, p: Params) -> tuple[np.ndarray, tuple[bool, bool]]:
-    """What the Python program of task 3.4 computes, and which of its two decisions said yes."""
-    first = bool(x[0] > p["first"])
-    if first:
-        x = x * p["factor"]
-    second = bool(x.max() > p["second"])
-    if second:
-        x = x - p["step"]
-    return x, (first, second)
-
-
-def _traced_router(p: Params) -> onnx.ModelProto:
-    """The file that tracing would write with an example on the student's path."""
-    nodes, current = [], "x"
-    steps = [("Mul", "factor", "scaled"), ("Sub", "step", "lowered")]
-    weights = {}
-    for (op, weight, result), taken in zip(steps, p["path"], strict=True):
-        if taken:
-            nodes.append(helper.make_node(op, [current, weight], [result], result))
-            weights[weight] = np.array(p[weight], np.float32)
-            current = result
-    nodes.append(helper.make_node("Identity", [current], ["y"], "result"))
-    return x_to_y("router", nodes, weights, [4], [4], {"": OPSET}, ir_version=IR)
-
-
-_WANTED = {"first": (True, False), "second": (False, True), "both": (True, True)}  # which decisions must differ
-
-
-def _check_lies(answer: Any, p: Params, rng: Random) -> list[Criterion]:
-    criteria = Criteria()
-    if not wants_keys(answer, set(_WANTED), criteria):
-        return criteria
-    session = session_for(_traced_router(p))
-    for key, differ in _WANTED.items():
-        value, what = answer[key], f"{key}: the file is wrong here, because of {_named(differ)}"
-        if problem := _no_input(value):
-            criteria.add(what, False, problem)
-            continue
-        x = np.array(value, np.float32)
-        want, took = route(x, p)
-        got = run(session, {"x": x})["y"]
-        off = tuple(mine != frozen for mine, frozen in zip(took, p["path"], strict=True))
-        if off != differ:
-            hint = f"Here {_named(off)} differ{'s' * (sum(off) == 1)} from the path in the file, not {_named(differ)}."
-            if not any(off):
-                hint = "Here the program takes the very path that is in the file, so the file is right."
-            criteria.add(what, False, hint)
-        else:
-            criteria.add(
-                what,
-                bool(np.abs(got - want).max() > 0.01),
-                "The decisions differ as they should, but the numbers happen to agree: take larger ones.",
-            )
-    return criteria
-
-
-def _named(differ: tuple[bool, bool]) -> str:
-    return {(True, False): "the first decision", (False, True): "the second decision"}.get(differ, "both decisions")
-
-
-def _no_input(value: Any) -> str:
-    if not isinstance(value, list) or len(value) != 4:
-        return "It must be a list of four numbers."
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in value):
-        return "It must be a list of four numbers."
-    if not all(-BOX <= v <= BOX for v in value):  # so that not-a-number fails, too
-        return f"All numbers must lie between -{BOX:g} and {BOX:g}."
-    return ""
-
-
-# 3.5: somebody forgot eval()
-
-
-def _draw_train(rng: Random) -> Params:
-    return {"seed": rng.getrandbits(32), "ratio": rng.randint(2, 6) / 10}
-
-
-def _train_weights(p: Params) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(p["seed"])
-
-    def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-        return draw.normal(0, scale, shape).astype(np.float32)
-
-    return {
-        "hidden.weight": normal(4, 6, scale=0.7),
-        "hidden.bias": normal(6, scale=0.5),
-        "norm.scale": 1 + normal(6, scale=0.2),
-        "norm.shift": normal(6, scale=0.5),
-        "norm.mean": 1 + normal(6, scale=0.5),
-        "norm.var": np.abs(normal(6)) + np.float32(0.5),
-        "head.weight": normal(6, 3, scale=0.7),
-        "head.bias": normal(3, scale=0.5),
-    }
-
-
-def _train_mode(p: Params) -> onnx.ModelProto:
-    """A model as an export in training mode leaves it: Dropout on, BatchNormalization on the batch's own statistics."""
-    weights = _train_weights(p) | {"drop.ratio": np.array(p["ratio"], np.float32), "drop.on": np.array(True)}
-    nodes = [
-        helper.make_node("Gemm", ["x", "hidden.weight", "hidden.bias"], ["h"], "hidden"),
-        helper.make_node(
-            "BatchNormalization",
-            ["h", "norm.scale", "norm.shift", "norm.mean", "norm.var"],
-            ["normed", "new.mean", "new.var"],
-            "norm",
-            training_mode=1,
-        ),
-        helper.make_node("Relu", ["normed"], ["active"], "relu"),
-        helper.make_node("Dropout", ["active", "drop.ratio", "drop.on"], ["dropped"], "drop"),
-        helper.make_node("Gemm", ["dropped", "head.weight", "head.bias"], ["y"], "head"),
-    ]
-    return x_to_y("forgot_eval", nodes, weights, ["batch", 4], ["batch", 3], {"": OPSET}, ir_version=IR)
-
-
-def _as_eval(x: np.ndarray, p: Params, *, norm: str = "stored", factor: float = 1.0) -> np.ndarray:
-    w = {name: value.astype(np.float64) for name, value in _train_weights(p).items()}
-    h = x @ w["hidden.weight"] + w["hidden.bias"]
-    if norm != "none":
-        mean, var = (w["norm.mean"], w["norm.var"]) if norm == "stored" else (h.mean(0), h.var(0))
-        h = (h - mean) / np.sqrt(var + 1e-5) * w["norm.scale"] + w["norm.shift"]
-    return np.maximum(h, 0) * factor @ w["head.weight"] + w["head.bias"]
-
-
-def _check_eval(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
-    criteria = Criteria()
-    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
-        return criteria
-    if not _any_first(model, 4, "batch", "rows", criteria):
-        return criteria
-    x = numpy_source(rng).normal(0, 2, (40, 4)).astype(np.float32)
-    try:
-        session = session_for(model, optimize=False)  # the optimizer takes a Dropout out, whatever its mode
-        first, second = (run(session, {"x": x})["y"] for _ in range(2))
-        head = run(session, {"x": x[:3]})["y"]
-    except CourseError as error:
-        criteria.add("ONNX Runtime runs it", False, str(error))
-        return criteria
-    same = criteria.add(
-        "two runs give the same numbers",
-        np.array_equal(first, second),
-        "They differ: Dropout is still switched on. Its third input, training_mode, must be false or left out.",
-    )
-    alone = criteria.add(
-        "a row's result does not depend on the other rows",
-        not same or (head.shape == first[:3].shape and np.allclose(head, first[:3], atol=1e-4)),
-        "It does: BatchNormalization still takes mean and variance from the batch. Its training_mode must be 0.",
-    )
-    keep = 1 - p["ratio"]
-    cause = _first_cause(
-        model,
-        [x],
+        _hump(p),
         {
-            "BatchNormalization is gone. It belongs to the model; only its mode was wrong.": lambda x, p: _as_eval(
-                x, p, norm="none"
+            "The width is not in it: it computes as if it were 1.": _hump(p, width=1),
+            "The height is not in it: it computes as if it were 1.": _hump(p, height=1),
+            "It takes the square, not your power.": _hump(p, power=2),
+            "The power is not in it.": _hump(p, power=1),
+            "It multiplies by the width in place of dividing.": _hump(p, width=1 / width),
+            "It divides after the power, not before it.": _hump(p, width=width ** (1 / power)),
+            "The 1 in the denominator is missing.": _hump(p, 0.0),
+            "The 1 in the denominator is subtracted, not added.": _hump(p, -1.0),
+            "It takes height * (1 + …) in place of height / (1 + …).": lambda feed: (
+                height * (1 + (feed["x"].astype(np.float64) / width) ** power) + slope * feed["x"]
             ),
-            "The values are still scaled by 1 / (1 - ratio), as Dropout does when it is on.": lambda x, p: _as_eval(
-                x, p, factor=1 / keep
+            "It takes (1 + …) / height in place of height / (1 + …).": lambda feed: (
+                (1 + (feed["x"].astype(np.float64) / width) ** power) / height + slope * feed["x"]
             ),
-            "The values are scaled by 1 - ratio. Dropout scales while it learns, and not afterwards.": lambda x, p: (
-                _as_eval(x, p, factor=keep)
-            ),
+            "The slope is missing: that is the model around the operator.": _hump(p, slope=0),
+            "The slope has the wrong sign.": _hump(p, slope=-slope),
+            "The hump has the wrong sign.": _hump(p, height=-height),
+            "Width and height are exchanged.": _hump(p, width=height, height=width),
+            "Height and slope are exchanged.": _hump(p, height=slope, slope=height),
         },
-        p,
+        criteria,
+        otherwise=_LOOK,
     )
-    if same and alone:
-        _all_compute(model, [x], [_as_eval(x, p)], criteria, "these are the numbers of eval mode", cause, atol=1e-3)
-    else:
-        criteria.add("these are the numbers of eval mode", False, "First heal what is named above.")
     return criteria
 
 
 # What the tasks share
 
 
-def _any_first(model: onnx.ModelProto, width: int, name: str, what: str, criteria: Criteria) -> bool:
+def _one_to_one(model: onnx.ModelProto, criteria: Criteria) -> bool:
+    """Add: one input `x` and one output, both float32. Some mechanisms choose the output's name themselves."""
+    name = model.graph.output[0].name if len(model.graph.output) == 1 else "y"
+    return has_io(model, {"x": "float"}, {name: "float"}, criteria)
+
+
+def any_first(model: onnx.ModelProto, width: int, name: str, what: str, criteria: Criteria) -> bool:
     """Add: x is [any number of `what`, width]."""
-    weights = {t.name for t in model.graph.initializer}
-    (value,) = (v for v in model.graph.input if v.name not in weights)
+    (value,) = (v for v in model.graph.input if v.name == "x")
     dims = value.type.tensor_type.shape.dim
-    right = len(dims) == 2 and not dims[0].HasField("dim_value") and dims[1].dim_value == width
-    return criteria.add(
+    return criteria.require(
         f"x takes any number of {what} of {width}",
-        right,
+        len(dims) == 2 and not dims[0].HasField("dim_value") and dims[1].dim_value == width,
         f"Its shape is {type_text(value)[1]}. The first dimension must be a name such as {name!r}: "
         f"dynamic_shapes=({{0: torch.export.Dim.DYNAMIC}},). The second one is {width}.",
     )
 
 
-def _first_cause(
-    model: onnx.ModelProto,
-    inputs: list[np.ndarray],
-    likely: Mapping[str, Callable[[np.ndarray, Params], np.ndarray]],
-    p: Params,
-) -> str:
-    """The first likely mistake that gives exactly what the model computes, on all inputs."""
-    try:
-        session = session_for(model)
-        got = [next(iter(run(session, {"x": x}).values())) for x in inputs]
-    except CourseError:
-        return "Feed it yourself, and compare with PyTorch."
-    for sentence, wrong in likely.items():
-        want = [wrong(x, p) for x in inputs]
-        if all(g.shape == w.shape and np.allclose(g, w, atol=1e-4, rtol=1e-3) for g, w in zip(got, want, strict=True)):
-            return sentence
-    return "Feed it inputs that differ in what matters, and compare with PyTorch: cu.parity(model, path, x)."
-
-
-def _all_compute(
-    model: onnx.ModelProto,
-    inputs: list[np.ndarray],
-    expected: list[np.ndarray],
-    criteria: Criteria,
-    what: str,
-    hint: str,
-    *,
-    atol: float = 1e-4,
-) -> bool:
-    """Add one criterion for several inputs: the first that fails gives the hint."""
-    for x, want in zip(inputs, expected, strict=True):
-        one = Criteria()
-        if not computes(model, {"x": x}, want.astype(np.float32), one, what, hint, atol=atol, rtol=1e-3):
-            return criteria.add(what, False, _with_cause(one[0].hint, hint))
-    return criteria.add(what, True, "")
-
-
-def _with_cause(found: str, cause: str) -> str:
-    return found if cause in found else f"{found} {cause}"
-
-
 TASKS = (
-    Task("3.1", "Both branches alive", "onnx", _check_gate, _draw_gate),
-    Task("3.2", "A loop of any length", "onnx", _check_loop, _draw_loop),
-    Task("3.3", "An operator that nobody knows", "onnx", _check_hump, _draw_hump),
-    Task("3.4", "Find the lie", "json", _check_lies, _draw_router, lambda p: {"3.4.onnx": _traced_router(p)}),
-    Task("3.5", "Somebody forgot eval()", "onnx", _check_eval, _draw_train, lambda p: {"3.5.onnx": _train_mode(p)}),
-)
+    Task("3.1", "Both branches alive", "onnx", _check_gate, _draw_gate, points=2),
+    Task("3.2", "A loop of any length", "onnx", _check_loop, _draw_loop, points=2),
+    Task("3.3", "An operator that nobody knows", "onnx", _check_hump, _draw_hump, points=1),
+    Task(
+        "3.4", "Find the lie", "json", check_lies, draw_router, lambda p: {"3.4.onnx": traced_router(p)},
+        points=3, hidden=("path",),
+    ),
+    Task(
+        "3.5", "Somebody forgot eval()", "onnx", check_eval, draw_train, lambda p: {"3.5.onnx": train_mode(p)}, points=1,
+    ),
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -11,7 +12,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import is_whole, wants_keys
+from .examine import wants_keys, whole
 from .handouts import x_to_y
 from .provider_fit import check_fit, draw_fit, unfit
 from .session_options import CPU, IR, OPSET, check_configuration, check_profile, draw_limits, draw_profile, layered
@@ -70,31 +71,24 @@ def _check_placement(answer: Any, p: Params, rng: Random) -> list[Criterion]:
         return criteria
     right, got = _placement(p), answer["placement"]
     nodes = {node.name: node.op_type for node in _branching(p).graph.node}
-    complete = isinstance(got, dict) and set(got) == set(nodes)
-    if criteria.add(
+    if not criteria.require(
         "placement names every node once",
-        complete,
+        isinstance(got, dict) and set(got) == set(nodes),
         f"It is a dict from the name of each node ({', '.join(nodes)}) to the name of its provider.",
     ):
-        wrong = [name for name in nodes if got[name] != right[name]]
-        criteria.add(
-            "every node is where the list of providers puts it",
-            not wrong,
-            _placement_hint(wrong[0], nodes[wrong[0]], got[wrong[0]], p) if wrong else "",
-        )
-    crossings = answer["crossings"]
-    own = None
-    if complete and all(isinstance(v, str) for v in got.values()):
-        own = _crossings(p, got)
+        return criteria
+    wrong = [name for name in nodes if got[name] != right[name]]
+    if not criteria.add(
+        "every node is where the list of providers puts it",
+        not wrong,
+        f"{len(nodes) - len(wrong)} of {len(nodes)} are right. {_placement_hint(nodes, got, wrong, p)}",
+    ):
+        return criteria  # what is counted over a wrong placement tells nothing
+    counted, crossings = whole(answer["crossings"]), _crossings(p, right)
     criteria.add(
         "crossings counts the connections between nodes on different providers",
-        is_whole(crossings) and crossings == _crossings(p, right),
-        "It is not a whole number."
-        if not is_whole(crossings)
-        else "It fits your placement, so the placement is what is wrong."
-        if crossings == own
-        else "Take each input of each node that another node has made, and count those with two different providers. "
-        "The input x of the model is made by no node.",
+        counted == crossings,
+        "It is not a whole number." if counted is None else _crossings_hint(counted, p, right),
     )
     to_cpu = CPU in right.values()
     criteria.add(
@@ -109,15 +103,34 @@ def _check_placement(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     return criteria
 
 
-def _placement_hint(name: str, op: str, got: object, p: Params) -> str:
-    takes = [provider for provider, ops in p["providers"].items() if op in ops]
-    if got not in (*p["providers"], CPU):
-        return f"{name} is placed on {got!r}: the providers are {', '.join(p['providers'])} and {CPU}."
-    if got == CPU:
-        return f"{name} ({op}) is placed on the CPU, but {takes[0]} takes {op}: the CPU gets only what is left."
-    if got not in takes:
-        return f"{name} is placed on {got}, which does not take {op}."
-    return f"{name} ({op}): both providers take {op}, and the first one in the list gets it."
+def _crossings_hint(counted: int, p: Params, where: Mapping[str, str]) -> str:
+    nodes = _branching(p).graph.node
+    made_by = {node.output[0]: node.name for node in nodes}
+    pairs = [(made_by[name], node.name) for node in nodes for name in node.input if name in made_by]
+    order = [where[node.name] for node in nodes]
+    slips = {
+        sum(where[a] == where[b] for a, b in pairs): "That counts the connections inside of one provider.",
+        sum(where[a] != where[b] for a, b in set(pairs)): "A node that reads a tensor twice has two connections to it.",
+        sum(
+            a != b for a, b in itertools.pairwise(order)
+        ): "That compares each node with the next one in the list. Some read a tensor from further above.",
+        _crossings(p, where) + sum("x" in node.input for node in nodes): "The input x of the model is made by no node.",
+    }
+    other = "Take each input of each node that another node has made, and count those with two different providers."
+    return slips.get(counted, other)
+
+
+def _placement_hint(nodes: Mapping[str, str], got: Mapping[str, object], wrong: list[str], p: Params) -> str:
+    """The cause of one node's wrong place, without its name: it shall be found, and not be tried."""
+    for name in wrong:
+        takes = [provider for provider, ops in p["providers"].items() if nodes[name] in ops]
+        if got[name] not in (*p["providers"], CPU):
+            return f"{got[name]!r} is none of the providers: {', '.join(p['providers'])}, {CPU}."
+        if got[name] == CPU:
+            return "A node is placed on the CPU although a provider takes its operator: the CPU gets only what is left."
+        if got[name] in takes:
+            return "Where both providers take an operator, the first one in the list gets it."
+    return "A node is placed on a provider that does not take its operator."
 
 
 # 5.4: what happened here?
@@ -169,11 +182,11 @@ def _cause(transcript: Mapping[str, Any]) -> str:
 
 
 _SIGNS = {
-    "wrong name": "It says that this type of provider is unknown: no package has a provider of this name.",
-    "unknown option": "It says that an option is invalid. Provider and name are fine.",
-    "missing provider": "The warning is all there is: the name is right, but the installed package lacks it.",
-    "unsupported operators": "Nothing is said and the provider is registered. Look at the record: who has the nodes?",
-    "nothing wrong": "All nodes are on the provider that was asked for first.",
+    "wrong name": "it is said that this type of provider is unknown, so no package has a provider of this name.",
+    "unknown option": "it is said that an option is invalid, so provider and name are fine.",
+    "missing provider": "a warning is all there is: the name is right, but the installed package lacks it.",
+    "unsupported operators": "nothing is said, the provider is registered, and the CPU has nodes in the record.",
+    "nothing wrong": "all nodes are on the provider that was asked for first.",
 }
 
 
@@ -182,20 +195,27 @@ def _check_transcripts(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     if not wants_keys(answer, {"causes", "right_name"}, criteria):
         return criteria
     causes = answer["causes"]
-    if criteria.add(
+    if not criteria.require(
         "causes names one of the five causes for each transcript",
         isinstance(causes, dict) and set(causes) == set(transcripts) and all(c in _CAUSES for c in causes.values()),
         f"It is a dict with the keys {', '.join(transcripts)}; the causes are: {', '.join(_CAUSES)}.",
     ):
-        for letter, transcript in transcripts.items():
-            right = _cause(transcript)
-            criteria.add(f"{letter} is explained", causes[letter] == right, _SIGNS[right])
-    wrong = next(t["asked for"][0] for t in transcripts.values() if _cause(t) == "wrong name")
-    right = next(real for real, written in _NAMES.items() if written == wrong)
+        return criteria
+    wrong = [(causes[letter], _cause(t)) for letter, t in transcripts.items() if causes[letter] != _cause(t)]
+    if not criteria.add(
+        "all transcripts are explained",
+        not wrong,
+        f"{len(transcripts) - len(wrong)} of {len(transcripts)} are right. In one that you call {wrong[0][0]!r}, "
+        f"{_SIGNS[wrong[0][1]]}"
+        if wrong
+        else "",
+    ):
+        return criteria
+    misspelled = next(t["asked for"][0] for t in transcripts.values() if _cause(t) == "wrong name")
     name = answer["right_name"]
     criteria.add(
         "right_name is the real name of the misspelled provider",
-        name == right,
+        name == next(real for real, written in _NAMES.items() if written == misspelled),
         f"{name!r} is no provider that ONNX Runtime knows: search in ort.get_all_providers(), capital letters count."
         if name not in ort.get_all_providers()
         else "That is another provider.",
@@ -211,8 +231,17 @@ TASKS = (
         _check_placement,
         _draw_providers,
         lambda p: {"5.1.onnx": _branching(p)},
+        points=3,
     ),
-    Task("5.2", "Prove where the nodes ran", "json", check_profile, draw_profile, lambda p: {"5.2.onnx": layered(p)}),
+    Task(
+        "5.2",
+        "Prove where the nodes ran",
+        "json",
+        check_profile,
+        draw_profile,
+        lambda p: {"5.2.onnx": layered(p)},
+        points=3,
+    ),
     Task(
         "5.3",
         "A configuration within limits",
@@ -220,7 +249,8 @@ TASKS = (
         check_configuration,
         draw_limits,
         lambda p: {"5.3.onnx": layered(p)},
+        points=3,
     ),
-    Task("5.4", "What happened here?", "json", _check_transcripts, _draw_transcripts),
-    Task("5.5", "Make the model fit", "onnx", check_fit, draw_fit, lambda p: {"5.5.onnx": unfit(p)}),
+    Task("5.4", "What happened here?", "json", _check_transcripts, _draw_transcripts, points=2),
+    Task("5.5", "Make the model fit", "onnx", check_fit, draw_fit, lambda p: {"5.5.onnx": unfit(p)}, points=3),
 )

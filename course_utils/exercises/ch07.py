@@ -20,6 +20,7 @@ from .int8_network import check_rescue, check_small, draw_rescue, draw_small, ne
 # 7.5: four bits
 
 _IN, _MID, _OUT = 256, 256, 64
+_OTHER_MODEL = 0.6  # of the result: no way to four bits loses so much
 
 
 def _draw_four(rng: Random) -> Params:
@@ -56,41 +57,41 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     operators = op_histogram(model).to_dict()
     products = [n for n in model.graph.node if n.op_type == "MatMulNBits"]
     bits = {a.i for n in products for a in n.attribute if a.name == "bits"}
-    criteria.add(
+    if not criteria.require(
         "both products are MatMulNBits, and no other is left",
         _stored_shapes(model) == [(_IN, _MID), (_MID, _OUT)]
         and not {"MatMul", "Gemm", "MatMulInteger"} & set(operators),
         f"The graph has {operators}. {_products_cause(operators)}",
+    ) or not criteria.require("they have 4 bits", bits <= {4}, f"They have {sorted(bits)}: give bits=4."):
+        return criteria
+    x = numpy_source(rng).normal(0, 1, (64, _IN)).astype(np.float32)
+    what = "it is the model that was handed out to you"
+    try:
+        got = run(session_for(model), {"x": x})["y"]
+    except CourseError as error:
+        criteria.require(what, False, str(error))
+        return criteria
+    expected = run(session_for(_two_products(p)), {"x": x})["y"]
+    if got.shape != expected.shape:
+        criteria.require(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+        return criteria
+    error = float(
+        np.sqrt(np.mean((got.astype(np.float64) - expected) ** 2) / np.mean(expected.astype(np.float64) ** 2))
     )
-    criteria.add("they have 4 bits", bits <= {4}, f"They have {sorted(bits)}: give bits=4.")
+    differs = f"It differs by {error:.1%}."
+    if not criteria.require(what, error <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
+        return criteria
     size = len(model.SerializeToString())
     criteria.add(
         f"the file has at most {p['most_bytes']:,} bytes",
         size <= p["most_bytes"],
         f"It has {size:,}. Each block has a scale of its own: with larger blocks there are fewer of them.",
     )
-    x = numpy_source(rng).normal(0, 1, (64, _IN)).astype(np.float32)
+    cause = "One large weight decides for its whole block: make the blocks smaller."
+    if any(len(n.input) < 4 or not n.input[3] for n in products):
+        cause = "There are no zero points. The asymmetric way uses all 16 integers: is_symmetric=False."
     what = f"the result differs by at most {p['error']:.1%} (root mean square)"
-    try:
-        got = run(session_for(model), {"x": x})["y"]
-    except CourseError as error:
-        criteria.add(what, False, str(error))
-        return criteria
-    expected = run(session_for(_two_products(p)), {"x": x})["y"]
-    if got.shape != expected.shape:
-        criteria.add(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
-        return criteria
-    error = float(
-        np.sqrt(np.mean((got.astype(np.float64) - expected) ** 2) / np.mean(expected.astype(np.float64) ** 2))
-    )
-    hint = f"It differs by {error:.1%}. "
-    if not error <= 1:
-        hint += "That is another model: start from the one that was handed out."
-    elif any(len(n.input) < 4 or not n.input[3] for n in products):
-        hint += "There are no zero points. The asymmetric way uses all 16 integers: is_symmetric=False."
-    else:
-        hint += "One large weight decides for its whole block: make the blocks smaller."
-    criteria.add(what, error <= p["error"], hint)
+    criteria.add(what, error <= p["error"], f"{differs} {cause}")
     return criteria
 
 
@@ -115,9 +116,11 @@ def _products_cause(operators: dict[str, int]) -> str:
 
 
 TASKS = (
-    Task("7.1", "Quantize by hand", "json", check_by_hand, draw_by_hand),
-    Task("7.2", "Small and right", "onnx", check_small, draw_small, lambda p: {"7.2.onnx": network(p["order"])}),
-    Task("7.3", "Rescue", "onnx", check_rescue, draw_rescue, lambda p: {"7.3.onnx": sick(p)}),
-    Task("7.4", "What was it calibrated with?", "json", check_readers, draw_readers, calibrated),
-    Task("7.5", "Four bits", "onnx", _check_four, _draw_four, lambda p: {"7.5.onnx": _two_products(p)}),
+    Task("7.1", "Quantize by hand", "json", check_by_hand, draw_by_hand, points=3),
+    Task(
+        "7.2", "Small and right", "onnx", check_small, draw_small, lambda p: {"7.2.onnx": network(p["order"])}, points=2
+    ),
+    Task("7.3", "Rescue", "onnx", check_rescue, draw_rescue, lambda p: {"7.3.onnx": sick(p)}, points=1),
+    Task("7.4", "What was it calibrated with?", "json", check_readers, draw_readers, calibrated, points=2),
+    Task("7.5", "Four bits", "onnx", _check_four, _draw_four, lambda p: {"7.5.onnx": _two_products(p)}, points=2),
 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 
 from ..errors import CourseError
 from ..graphs import type_text
 from ..running import run, session_for
-from . import Criteria
+from . import Criteria, Hint
 
 
 def numpy_source(rng: Random) -> np.random.Generator:
@@ -21,8 +22,8 @@ def numpy_source(rng: Random) -> np.random.Generator:
 
 def is_sound(model: onnx.ModelProto, criteria: Criteria) -> bool:
     """Add: the checker accepts the model, types and shapes agree, and its weights are in the file."""
-    outside = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if not criteria.add(
+    outside = [t for t in every_tensor(model) if t.data_location == onnx.TensorProto.EXTERNAL]
+    if not criteria.require(
         "the file holds all its weights",
         not outside,
         f"{len(outside)} tensors lie in another file: save with external_data=False, or load and onnx.save again.",
@@ -32,22 +33,43 @@ def is_sound(model: onnx.ModelProto, criteria: Criteria) -> bool:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the checker and shape inference raise classes of their own
         words = " ".join(str(error).split())[:300]
-        return criteria.add("onnx.checker accepts the model", False, f"The checker says: {words}")
-    return criteria.add("onnx.checker accepts the model", True, "")
+        return criteria.require("onnx.checker accepts the model", False, f"The checker says: {words}")
+    return criteria.require("onnx.checker accepts the model", True, "")
+
+
+def every_tensor(message: Message) -> Iterator[onnx.TensorProto]:
+    """All tensors in a model: initializers and attributes of its graph, of graphs inside it, and of its functions."""
+    for kind, value in message.ListFields():
+        if kind.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                if isinstance(part, onnx.TensorProto):
+                    yield part
+                else:
+                    yield from every_tensor(part)
+
+
+def every_node(message: Message) -> Iterator[onnx.NodeProto]:
+    """All nodes in a model: of its graph, of graphs inside it, and of its functions."""
+    for kind, value in message.ListFields():
+        if kind.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                if isinstance(part, onnx.NodeProto):
+                    yield part
+                yield from every_node(part)
 
 
 def has_io(model: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, str], criteria: Criteria) -> bool:
     """Add: the graph's inputs and outputs have these names and dtypes (name → dtype, such as "float")."""
     initialized = {t.name for t in model.graph.initializer}
     got = {v.name: type_text(v)[0] for v in model.graph.input if v.name not in initialized}
-    named = criteria.add(
+    named = criteria.require(
         f"the inputs are {_listed(inputs)}",
         got == inputs,
         f"They are {_listed(got)}. Names and dtypes must be as the task says; weights belong in initializers.",
     )
     got = {v.name: type_text(v)[0] for v in model.graph.output}
     return (
-        criteria.add(
+        criteria.require(
             f"the outputs are {_listed(outputs)}",
             got == outputs,
             f"They are {_listed(got)}. The last node must write a tensor of that name, and the graph must list it.",
@@ -71,29 +93,40 @@ def computes(
     expected: np.ndarray,
     criteria: Criteria,
     what: str,
-    hint: str,
+    hint: Hint,
     *,
     atol: float = 1e-5,
     rtol: float = 1e-4,
+    condition: bool = False,
 ) -> bool:
-    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`)."""
+    """Add: ONNX Runtime loads the model, and its first output on `feed` equals `expected` (`numpy.allclose`).
+
+    hint: the cause of a difference, or a function that finds it, which is called only where there is one.
+    condition: as in `Criteria.add`.
+    """
     try:
         got = next(iter(run(session_for(model), feed).values()))
     except CourseError as error:
-        return criteria.add(what, False, str(error))
+        return criteria.add(what, False, str(error), condition=condition)
     except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
-        return criteria.add(what, False, f"Running it failed: {str(error).strip().splitlines()[0]}")
+        words = f"Running it failed: {str(error).strip().splitlines()[0]}"
+        return criteria.add(what, False, words, condition=condition)
     if got.shape != expected.shape:
-        return criteria.add(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+        words = f"The result has shape {list(got.shape)}, expected {list(expected.shape)}."
+        return criteria.add(what, False, words, condition=condition)
     delta = float(np.abs(got.astype(np.float64) - expected).max(initial=0))
     same = np.allclose(got, expected, atol=atol, rtol=rtol)
-    return criteria.add(what, same, f"The largest difference is {delta:.3g}. {hint}")
+
+    def said() -> str:
+        return f"The largest difference is {delta:.3g}. {hint if isinstance(hint, str) else hint()}"
+
+    return criteria.add(what, same, said, condition=condition)
 
 
 def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
     """Add: the JSON answer is an object with exactly these keys."""
     got = set(answer) if isinstance(answer, dict) else set()
-    return criteria.add(
+    return criteria.require(
         f"the answer has the keys {', '.join(sorted(keys))}",
         got == keys,
         f"It has {', '.join(sorted(map(str, got))) or 'none'}: write a dict with exactly those keys.",
@@ -103,3 +136,10 @@ def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
 def is_whole(value: object) -> bool:
     """Whether a value of a JSON answer is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(value: object) -> int | None:
+    """A whole number of a JSON answer, also one that is written as 13.0; None for anything else, true and false too."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ..graphs import op_histogram
 from . import Criteria
 from .handouts import x_to_y
 
@@ -42,9 +43,9 @@ def float32_model(
 
 
 def is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:
-    """Add: all nodes of the main graph are of standard operators, and there are no functions."""
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    return criteria.add(
+    """Add: all nodes are of standard operators, in subgraphs too, and there are no functions."""
+    foreign = sorted({op for op in op_histogram(model).index if "::" in op and not op.startswith("ai.onnx::")})
+    return criteria.require(
         "only standard operators are in the file",
         not foreign and not model.functions,
         f"There are nodes of {', '.join(foreign) or 'a function'}. Leave the fusing to the optimiser: hand in the model "

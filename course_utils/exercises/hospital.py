@@ -6,7 +6,7 @@ check that judges the healed model by what it computes on hidden inputs, and thr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -59,13 +59,16 @@ def judged(
     expected: np.ndarray,
     criteria: Criteria,
     what: str,
-    mistakes: Mapping[str, np.ndarray],
+    mistakes: Callable[[], Mapping[str, np.ndarray]],
     otherwise: str,
 ) -> bool:
-    """Add: the model computes `expected`. mistakes: a sentence, and the result that this mistake gives."""
+    """Add: the model computes `expected`, a goal.
+
+    mistakes: a sentence, and the result that this mistake gives; asked for only when the result is another.
+    """
     found, hint = outcomes(model, [feed]), otherwise
-    if found is not None:
-        hint = next((sentence for sentence, wrong in mistakes.items() if same(found[0], wrong)), otherwise)
+    if found is not None and not same(found[0], expected):
+        hint = next((sentence for sentence, wrong in mistakes().items() if same(found[0], wrong)), otherwise)
         if found[0].shape != expected.shape and hint != otherwise:
             return criteria.add(what, False, hint)
     return computes(model, feed, expected, criteria, what, hint)
@@ -83,7 +86,7 @@ def any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
     """Add: the first dimension of the input is no number. what: what is counted there, such as rows."""
     stored = {t.name for t in model.graph.initializer}
     size = first_dimension(v for v in model.graph.input if v.name not in stored)
-    return criteria.add(
+    return criteria.require(
         f"the input takes any number of {what}",
         not isinstance(size, int),
         f"Its first dimension is the number {size}: ONNX Runtime refuses any other. Give it a name (dim_param), such as "
@@ -94,7 +97,7 @@ def any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
 def promises_any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
     """Add: nor is that of the output."""
     size = first_dimension(model.graph.output)
-    return criteria.add(
+    return criteria.require(
         f"the output promises no number of {what}",
         not isinstance(size, int),
         f"Its first dimension is the number {size}, and the input's is a name: the file contradicts itself.",

@@ -56,6 +56,10 @@ def _by_rule(p: Params, x: np.ndarray, rule: str = "") -> np.ndarray:
     takes_first = {
         "above": True,
         "below": False,
+        "largest": x.max() > p["threshold"],
+        "smallest": x.min() > p["threshold"],
+        "median": np.median(x) > p["threshold"],
+        "first row": x[0].mean() > p["threshold"],
         "swapped": x.mean() <= p["threshold"],
         "zero": x.mean() > 0,
         "sum": x.sum() > p["threshold"],
@@ -64,13 +68,19 @@ def _by_rule(p: Params, x: np.ndarray, rule: str = "") -> np.ndarray:
     return above if takes_first else below
 
 
-_BRANCH_CAUSES = {
+_BAKED_IN = {
     "above": "It always computes what stands above the threshold: that branch is baked in. The graph needs both, and an If.",
     "below": "It always computes what stands below the threshold: that branch is baked in. The graph needs both, and an If.",
+}
+_BRANCH_CAUSES = {
     "swapped": "The branches are swapped: then_branch is for a mean above the threshold.",
     "zero": "The mean is compared with 0: compare it with the threshold.",
     "sign": "The threshold has the wrong sign.",
     "sum": "The sum is compared with the threshold: it is the mean.",
+    "largest": "The largest number is compared with the threshold: it is the mean.",
+    "smallest": "The smallest number is compared with the threshold: it is the mean.",
+    "median": "The median is compared with the threshold: it is the mean.",
+    "first row": "The mean of the first row decides: the program takes one mean over all numbers of x.",
     "by row": "Each row decides for itself: the program takes one mean over all numbers of x.",
     "by value": "The first number of each row decides: the program takes one mean over all numbers of x.",
 }
@@ -80,29 +90,46 @@ def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    source, t = numpy_source(rng), p["threshold"]
-    feeds = []  # so chosen that no two of the causes give the same results
-    for target in (t + 0.2, t - 0.2, t / 100, -t / 2, -1.5 * t):
-        x = source.normal(0, 1, (int(source.integers(3, 9)), p["features"]))
-        feeds.append({"x": (x - x.mean() + target).astype(np.float32)})
-    got = outcomes(model, feeds)
-    hint = "Each branch must compute what the model that was handed out computes."
-    if got is not None:
-        for rule, sentence in _BRANCH_CAUSES.items():
-            if all(same(g, _by_rule(p, f["x"], rule)) for g, f in zip(got, feeds, strict=True)):
-                hint = sentence
-                break
-    places = (
-        "above the threshold",
-        "below the threshold",
-        "between zero and the threshold",
-        "near zero, of the other sign",
-        "far away, of the other sign",
-    )
-    for place, feed in zip(places, feeds, strict=True):
-        what = f"it does what the program does, for a mean {place}"
-        computes(model, feed, _by_rule(p, feed["x"]), criteria, what, hint)
+    feeds = _branch_feeds(p, numpy_source(rng))
+    got = outcomes(model, [{"x": x} for x in feeds.values()])
+
+    def does(rule: str) -> bool:
+        return got is not None and all(same(g, _by_rule(p, x, rule)) for g, x in zip(got, feeds.values(), strict=True))
+
+    baked_in = next((sentence for rule, sentence in _BAKED_IN.items() if does(rule)), "")
+    if not criteria.require("both branches are alive", not baked_in, baked_in):
+        return criteria
+
+    def cause() -> str:
+        otherwise = "Each branch must compute what the model that was handed out computes."
+        return next((sentence for rule, sentence in _BRANCH_CAUSES.items() if does(rule)), otherwise)
+
+    hint = "" if does("") else cause()
+    for place, x in feeds.items():
+        what = f"it does what the program does, for {place}"
+        computes(model, {"x": x}, _by_rule(p, x), criteria, what, hint)
     return criteria
+
+
+def _branch_feeds(p: Params, source: np.random.Generator) -> dict[str, np.ndarray]:
+    """Inputs by what they are, so chosen that no two of the causes give the same results for all of them."""
+    t, feeds = p["threshold"], {}
+    for place, target, spread in (
+        ("a mean above the threshold", t + 0.2, 1.0),
+        ("a mean below the threshold", t - 0.2, 1.0),
+        ("a mean between zero and the threshold", t / 100, 1.0),
+        ("a mean near zero, of the other sign", -t / 2, 1.0),
+        ("a mean far away, of the other sign", -1.5 * t, 1.0),
+        ("numbers that are all above the threshold", t + 0.2, 0.02),
+        ("numbers that are all below the threshold", t - 0.2, 0.02),
+    ):
+        x = source.normal(0, spread, (int(source.integers(3, 9)), p["features"]))
+        feeds[place] = (x - x.mean() + target).astype(np.float32)
+    for place, row, value in (("a mean that a few numbers raise", -1, 2.0), ("a first row unlike the others", 0, 0.2)):
+        x = np.full((5, p["features"]), t - 0.1)
+        x[row] = t + value
+        feeds[place] = x.astype(np.float32)
+    return feeds
 
 
 # 9.7: exported in training mode
@@ -113,7 +140,7 @@ def _draw_training(rng: Random) -> Params:
 
 
 def _layers(p: Params, *, norm: str, dropout: str) -> onnx.ModelProto:
-    """norm: training, inference, or none. dropout: training, inference, scaled (a mistake)."""
+    """norm: training, inference, or none. dropout: training, inference, scaled or shrunk (two mistakes)."""
     draw, width = np.random.default_rng(p["seed"]), p["width"]
     weights = {
         "weight1": draw.normal(0, 1, (4, width)),
@@ -123,7 +150,7 @@ def _layers(p: Params, *, norm: str, dropout: str) -> onnx.ModelProto:
         "variance": draw.uniform(1, 6, width),
         "ratio": np.array(p["ratio"]),
         "training": np.array(dropout == "training"),
-        "kept": np.array(1 / (1 - p["ratio"])),
+        "kept": np.array((1 - p["ratio"]) ** (1 if dropout == "shrunk" else -1)),
         "weight2": draw.normal(0, 1, (width, 3)),
     }
     inputs, outputs = ["h", "scale", "shift", "mean", "variance"], ["n"]
@@ -137,7 +164,7 @@ def _layers(p: Params, *, norm: str, dropout: str) -> onnx.ModelProto:
         node("Relu", ["n"], ["a"], "activation"),
         node("MatMul", ["a", "weight2"], ["s"], "layer2"),
         node("Mul", ["s", "kept"], ["y"], "dropout")
-        if dropout == "scaled"
+        if dropout in ("scaled", "shrunk")
         else node("Dropout", ["s", "ratio", "training"], ["y"], "dropout"),
     ]
     read = {name for n in nodes for name in n.input}
@@ -157,7 +184,7 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         for n in lists
         if any(a.name == "training_mode" for a in n.attribute)
     ]
-    if not criteria.add(
+    if not criteria.require(
         "BatchNormalization has as many outputs as its mode allows",
         len(lists) == sum(modes),
         "Outside of training it has one output: take new_mean and new_variance away.",
@@ -169,7 +196,7 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     twice = outcomes(
         model, [{"x": x}, {"x": x}], optimize=False
     )  # the optimiser takes a Dropout out, unless it is last
-    criteria.add(
+    criteria.require(
         "two runs give the same numbers",
         twice is not None and same(*twice),
         "They differ: Dropout is still switched on, and sets values to zero at random. Its third input says so.",
@@ -181,31 +208,54 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         for n in model.graph.node
     )
     depends = alone is None or not twice or not same(np.concatenate(alone), twice[0][: len(alone)])
-    criteria.add(
+    criteria.require(
         "a row's result does not depend on the rows beside it",
         not depends,
         "It does: BatchNormalization is in training mode, and takes mean and variance from the batch that is fed."
         if by_batch or twice is None
         else "It does, because two runs differ: mend Dropout first.",
     )
-    mistakes = {
-        "BatchNormalization is gone altogether. It must stay, with the mean and variance that are stored.": _layers(
-            p, norm="none", dropout="inference"
-        ),
-        "What Dropout kept is still made larger, by 1 / (1 - ratio): outside of training it changes nothing.": _layers(
-            p, norm="inference", dropout="scaled"
-        ),
-    }
+    if not criteria.require(
+        "no layer is left in training mode",
+        not _trains(model),
+        "A ratio of 0 hides it, and the mode is still training: set the third input of Dropout to false, or take the node out.",
+    ):
+        return criteria
+
+    def mistakes() -> dict[str, np.ndarray]:
+        wrong = {
+            "BatchNormalization is gone altogether. It must stay, with the mean and variance that are stored.": _layers(
+                p, norm="none", dropout="inference"
+            ),
+            "What Dropout kept is still made larger, by 1 / (1 - ratio): outside of training it changes nothing.": _layers(
+                p, norm="inference", dropout="scaled"
+            ),
+            "The values are made smaller, by 1 - ratio: outside of training Dropout changes nothing.": _layers(
+                p, norm="inference", dropout="shrunk"
+            ),
+        }
+        return {text: result(model, {"x": x}) for text, model in wrong.items()}
+
     judged(
         model,
         {"x": x},
         result(_layers(p, norm="inference", dropout="inference"), {"x": x}),
         criteria,
         "it computes what PyTorch computes after model.eval()",
-        {text: result(wrong, {"x": x}) for text, wrong in mistakes.items()},
+        mistakes,
         "Outside of training Dropout changes nothing, and BatchNormalization uses the stored mean and variance.",
     )
     return criteria
+
+
+def _trains(model: onnx.ModelProto) -> bool:
+    """Whether a Dropout in the main graph has a third input that is stored as true."""
+    stored = {t.name: t for t in model.graph.initializer}
+    stored |= {
+        n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
+    }
+    switches = [n.input[2] for n in model.graph.node if n.op_type == "Dropout" and len(n.input) > 2]
+    return any(name in stored and bool(onnx.numpy_helper.to_array(stored[name]).any()) for name in switches)
 
 
 BRANCH = Task(
@@ -222,6 +272,7 @@ BRANCH = Task(
         "ReduceMean over all axes (keepdims=0), Greater with the threshold, then If with the two graphs as then_branch and "
         "else_branch. A branch has no inputs: it sees x of the main graph. Its output needs a name of its own.",
     ),
+    points=9,
 )
 TRAINING = Task(
     "9.7",
@@ -236,4 +287,5 @@ TRAINING = Task(
         "Dropout: set the stored tensor training to False, or take the node out. BatchNormalization: training_mode=0, and "
         "only its first output stays.",
     ),
+    points=1,
 )

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import has_io, is_sound, numpy_source, result
+from .examine import every_tensor, has_io, is_sound, numpy_source, result
 from .hospital import IR, inner_nodes, judged, patient
 
 node = helper.make_node
@@ -29,9 +29,11 @@ def _new_opset(p: Params) -> onnx.ModelProto:
     return _two_halves(p, _NEWEST, {"axes": np.array([1])}, ["a", "axes"], {"num_outputs": 2}, {})
 
 
-def _old_opset(p: Params, axes: list[int] | None = None, keep: int = 1) -> onnx.ModelProto:
-    attributes = {"axes": axes or [1], "keepdims": keep}
-    return _two_halves(p, p["opset"], {}, ["a"], {}, attributes)
+def _old_opset(p: Params, axes: list[int] | None = None, *, swapped: bool = False) -> onnx.ModelProto:
+    model = _two_halves(p, max(p["opset"], 13), {}, ["a"], {}, {"axes": axes or [1], "keepdims": 1})
+    if swapped:
+        model.graph.node[0].output[:] = ["b", "a"]
+    return model
 
 
 def _two_halves(p: Params, opset: int, extra: dict, mean_inputs: list[str], split: dict, mean: dict) -> onnx.ModelProto:
@@ -50,7 +52,7 @@ def _two_halves(p: Params, opset: int, extra: dict, mean_inputs: list[str], spli
 def _check_opset(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria, imports = Criteria(), {o.domain: o.version for o in model.opset_import}
     opset = imports.get("", imports.get("ai.onnx", 0))
-    if not criteria.add(
+    if not criteria.require(
         f"the opset is {p['opset']} or older",
         0 < opset <= p["opset"],
         f"It is {opset}, too new for the server, which takes up to {p['opset']}.",
@@ -62,7 +64,7 @@ def _check_opset(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         if (n.op_type == "ReduceMean" and len(n.input) > 1)
         or (n.op_type == "Split" and any(a.name == "num_outputs" for a in n.attribute))
     ]
-    if not criteria.add(
+    if not criteria.require(
         "every node is written as its opset has it",
         not new,
         f"Only the number was changed: {', '.join(new)} still {'has' if len(new) == 1 else 'have'} the form of opset 18. "
@@ -78,11 +80,14 @@ def _check_opset(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         result(_old_opset(p), {"x": x}),
         criteria,
         "it computes what it computed",
-        {
+        lambda: {
             "The mean is taken over all axes: ReduceMean lost its axes. They are the stored tensor axes of the patient.": result(
                 _old_opset(p, [0, 1]), {"x": x}
             ),
             "The mean is taken over the rows: the axis was 1.": result(_old_opset(p, [0]), {"x": x}),
+            "The two halves have changed places: the first output of Split goes into ReduceMean and Sub.": result(
+                _old_opset(p, swapped=True), {"x": x}
+            ),
         },
         "Start again from the patient: only Split and ReduceMean are to be rewritten.",
     )
@@ -112,18 +117,18 @@ def _check_ir(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]
     criteria = Criteria()
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     touched = "" if opset == 17 else " The opset is another number: it was right, put it back."
-    if not criteria.add(
+    if not criteria.require(
         f"the IR version is {p['reads']} or older",
         model.ir_version <= p["reads"],
         f"It is {model.ir_version}, and the server reads files up to IR version {p['reads']}.{touched}",
     ):
         return criteria
-    criteria.add(
+    criteria.require(
         "the IR version is 4 or newer",
         model.ir_version >= 4,
         f"Version {model.ir_version} is from the time when each weight had to be an input, too. Do not go lower than needed.",
     )
-    criteria.add(
+    criteria.require(
         "the opset is what it was", opset == 17, f"It is {opset}, and was 17: the opset was not what is wrong."
     )
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
@@ -131,7 +136,13 @@ def _check_ir(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]
     x = numpy_source(rng).normal(0, 1, (4, p["features"])).astype(np.float32)
     expected = result(_new_ir(p, IR), {"x": x})
     judged(
-        model, {"x": x}, expected, criteria, "it computes what it computed", {}, "Only one number in the file is wrong."
+        model,
+        {"x": x},
+        expected,
+        criteria,
+        "it computes what it computed",
+        dict,
+        "Only one number in the file is wrong.",
     )
     return criteria
 
@@ -192,9 +203,9 @@ def _refilled(p: Params, mistake: str) -> onnx.ModelProto:
 
 def _check_elsewhere(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [t for t in every_tensor(model) if t.data_location == onnx.TensorProto.EXTERNAL]
     places = sorted({e.value for t in outside for e in t.external_data if e.key == "location"})
-    if not criteria.add(
+    if not criteria.require(
         "no tensor is looked for elsewhere",
         not outside,
         f"{len(outside)} tensors are missing: the file says that they lie in {', '.join(places)[:80] or 'another file'}"
@@ -220,7 +231,7 @@ def _check_elsewhere(model: onnx.ModelProto, p: Params, rng: Random) -> list[Cri
         result(_whole(p), {"x": x}),
         criteria,
         "it computes what it did with its weights",
-        {text: result(_refilled(p, kind), {"x": x}) for text, kind in mistakes.items()},
+        lambda: {text: result(_refilled(p, kind), {"x": x}) for text, kind in mistakes.items()},
         "These are other weights. Take them from the file that was handed out with the model.",
     )
     return criteria
@@ -267,6 +278,8 @@ def _with_activation(p: Params, x: np.ndarray, kind: str, value: float) -> np.nd
         "ScaledSwish": lambda: h / (1 + np.exp(-value * h)),
         "SquaredRelu": lambda: value * np.maximum(h, 0) ** 2,
         "SoftClip": lambda: value * np.tanh(h / value),
+        "ReluOnce": lambda: value * np.maximum(h, 0),
+        "TanhOfScaled": lambda: np.tanh(h / value),
         "nothing": lambda: h,
         "Relu": lambda: np.maximum(h, 0),
         "Tanh": lambda: np.tanh(h),
@@ -282,7 +295,7 @@ def _check_operator(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     every = [*model.graph.node, *inner_nodes(model)]
     foreign = [n for n in every if n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own]
     names = ", ".join(dict.fromkeys(f"{n.domain}::{n.op_type}" for n in foreign))
-    if not criteria.add(
+    if not criteria.require(
         "all operators are standard",
         not foreign,
         f"{names[:120]} is no standard operator: a runtime without its library does not load the model. Write its formula "
@@ -293,18 +306,24 @@ def _check_operator(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         return criteria
     x = numpy_source(rng).normal(0, 1, (6, 5)).astype(np.float32)
     attribute = _OPERATORS[kind][0]
-    mistakes = {
-        f"The attribute {attribute} is ignored: its value is {p['value']}.": _with_activation(p, x, kind, 1.0),
-        f"{attribute} is used upside down.": _with_activation(p, x, kind, 1 / p["value"]),
-        "The node was taken out, and nothing stands in its place.": _with_activation(p, x, "nothing", 1),
-        "A plain Relu is not the same operator: read the formula in the node's doc_string.": _with_activation(
-            p, x, "Relu", 1
-        ),
-        "A plain Sigmoid is not the same operator: the formula multiplies it with x.": _with_activation(
-            p, x, "Sigmoid", 1
-        ),
-        "The product with x is missing.": _with_activation(p, x, "sigmoid of the scaled", p["value"]),
-    }
+
+    def mistakes() -> dict[str, np.ndarray]:
+        return {
+            f"The attribute {attribute} is ignored: its value is {p['value']}.": _with_activation(p, x, kind, 1.0),
+            f"{attribute} is used upside down.": _with_activation(p, x, kind, 1 / p["value"]),
+            "The node was taken out, and nothing stands in its place.": _with_activation(p, x, "nothing", 1),
+            "A plain Relu is not the same operator: read the formula in the node's doc_string.": _with_activation(
+                p, x, "Relu", 1
+            ),
+            "A plain Sigmoid is not the same operator: the formula multiplies it with x.": _with_activation(
+                p, x, "Sigmoid", 1
+            ),
+            "The product with x is missing.": _with_activation(p, x, "sigmoid of the scaled", p["value"]),
+            f"{attribute} has the wrong sign.": _with_activation(p, x, kind, -p["value"]),
+            "It is not squared.": _with_activation(p, x, "ReluOnce", p["value"]),
+            "The product with the limit is missing.": _with_activation(p, x, "TanhOfScaled", p["value"]),
+        }
+
     expected = _with_activation(p, x, kind, p["value"])
     otherwise = "The formula is in the node's doc_string: compare your nodes with it, one step after the other."
     judged(model, {"x": x}, expected, criteria, "it computes the formula", mistakes, otherwise)
@@ -325,6 +344,7 @@ NEW_OPSET = Task(
         "Set the opset, give ReduceMean an attribute axes in place of its second input, and take num_outputs away from "
         "Split, which then cuts into equal parts. The stored axes are not needed any more.",
     ),
+    points=1,
 )
 NEW_IR = Task(
     "9.3",
@@ -339,6 +359,7 @@ NEW_IR = Task(
         "It uses nothing of it: load the model with onnx.load, set one number of the ModelProto to what the server reads, "
         "and save it. The opset stays.",
     ),
+    points=1,
 )
 ELSEWHERE = Task(
     "9.4",
@@ -353,6 +374,7 @@ ELSEWHERE = Task(
         "Load with onnx.load(path, load_external_data=False), set each entry location to the file that is there, call "
         "onnx.load_external_data_for_model(model, folder), and save.",
     ),
+    points=1,
 )
 STRANGER = Task(
     "9.5",
@@ -367,4 +389,5 @@ STRANGER = Task(
         "Write the formula with standard nodes, such as Mul, Sigmoid, Relu, Div, Tanh. The attribute's value becomes an "
         "initializer, float32, shape []. The last new node writes the tensor that the old one wrote.",
     ),
+    points=1,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -107,11 +108,14 @@ def _unrolled(p: Params) -> onnx.ModelProto:
 
 def _states(p: Params, x: np.ndarray, mistake: str = "") -> np.ndarray:
     w = _loop_weights(p)
-    state = np.zeros_like(w["start"]) if mistake == "zero start" else w["start"]
+    state = {"zero start": np.zeros_like(w["start"]), "one start": np.ones_like(w["start"])}.get(mistake, w["start"])
+    if mistake == "exchanged":
+        w["from_input"], w["from_state"] = w["from_state"], w["from_input"]
     steps = x[::-1] if mistake == "reversed" else x[: p["steps"]] if mistake == "cut" else x
     states = []
-    for row in steps[:-1] if mistake == "one less" else steps:
-        state = np.tanh(row @ w["from_input"] + state @ w["from_state"]).astype(np.float32)
+    for row in {"one less": steps[:-1], "no first": steps[1:]}.get(mistake, steps):
+        total = row @ w["from_input"] + state @ w["from_state"]
+        state = (total if mistake == "no tanh" else np.tanh(total)).astype(np.float32)
         states.append(state)
     return np.array(states) if mistake == "all" else states[0] if mistake == "first" else state
 
@@ -123,13 +127,17 @@ _LOOP_CAUSES = {
     "one less": "The last step is missing.",
     "all": "These are the states of all steps, one below the other: y is the last one only.",
     "first": "This is the state after the first step.",
+    "one start": "The loop starts with ones: it must start with the stored tensor start.",
+    "no first": "The first row is left out.",
+    "exchanged": "The two weights are exchanged: from_input belongs to x_t, and from_state to the state.",
+    "no tanh": "The tanh is missing.",
 }
 
 
 def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
     count = int(op_histogram(model).sum())
-    if not criteria.add(
+    if not criteria.require(
         "the loop stands in the graph once",
         count <= 20,
         f"There are {count} nodes, and one step has 5: the loop is unrolled, and its {p['steps']} steps are frozen. A Scan "
@@ -143,7 +151,6 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     source = numpy_source(rng)
     for steps in (p["steps"] + int(source.integers(3, 30)), p["steps"], 2):
         x = source.normal(0, 1, (steps, p["width"])).astype(np.float32)
-        mistakes = {text: _states(p, x, kind) for kind, text in _LOOP_CAUSES.items()}
         what = f"y is the last of {steps} states"
         judged(
             model,
@@ -151,10 +158,14 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
             _states(p, x),
             criteria,
             what,
-            mistakes,
+            partial(_loop_mistakes, p, x),
             "One step is tanh(x_t @ from_input + state @ from_state).",
         )
     return criteria
+
+
+def _loop_mistakes(p: Params, x: np.ndarray) -> dict[str, np.ndarray]:
+    return {text: _states(p, x, kind) for kind, text in _LOOP_CAUSES.items()}
 
 
 # 9.13: unknown shapes
@@ -197,7 +208,7 @@ def _unknown(p: Params) -> onnx.ModelProto:
 def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
     hidden = inner_nodes(model)
-    if not criteria.add(
+    if not criteria.require(
         "all nodes stand in the main graph",
         not hidden,
         f"{len(hidden)} nodes stand in functions or subgraphs, where value_info says nothing about them. Leave the nodes as they are.",
@@ -206,7 +217,7 @@ def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
     inner = [name for n in model.graph.node for name in n.output if name not in ("", "y")]
     known = {v.name: v.type.tensor_type for v in model.graph.value_info if v.type.HasField("tensor_type")}
     blank = [name for name in inner if name not in known or not known[name].HasField("shape")]
-    if not criteria.add(
+    if not criteria.require(
         "every tensor between the nodes has a shape in the file",
         bool(inner) and not blank,
         f"Unknown: {', '.join(blank)[:200] or 'all'}. onnx.shape_inference does not know com.microsoft::Gelu, and stops there: "
@@ -223,7 +234,7 @@ def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
         try:
             seen = run_all(model, feed)
         except CourseError as error:
-            criteria.add("it runs", False, str(error))
+            criteria.require("it runs", False, str(error))
             return criteria
         for name in inner:
             dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in known[name].shape.dim]
@@ -237,10 +248,10 @@ def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
         if frozen
         else "Sizes must be numbers, and the first dimension must have the name that the input gives it: batch."
     )
-    criteria.add("the shapes are those that tensors have in a run", not wrong, hint)
+    criteria.require("the shapes are those that tensors have in a run", not wrong, hint)
     x = source.normal(0, 1, (3, 3, size, size)).astype(np.float32)
     expected = result(_unknown(p), {"x": x})
-    judged(model, {"x": x}, expected, criteria, "it computes what it computed", {}, "Only value_info is to be added.")
+    judged(model, {"x": x}, expected, criteria, "it computes what it computed", dict, "Only value_info is to be added.")
     return criteria
 
 
@@ -288,6 +299,10 @@ def _prepared(p: Params, pictures: np.ndarray, mistake: str = "") -> np.ndarray:
     mean, deviation = p["mean"], p["deviation"]
     if mistake == "not normalised":
         return x.astype(np.float32)
+    if mistake == "added":
+        return ((x + mean) / deviation).astype(np.float32)
+    if mistake == "exchanged":
+        return ((x - deviation) / mean).astype(np.float32)
     if mistake == "multiplied":
         return ((x - mean) * deviation).astype(np.float32)
     if mistake == "order":
@@ -301,6 +316,8 @@ _CALLER_CAUSES = {
     "not divided": "The pixels are not divided by 255.",
     "not normalised": "mean and deviation are missing: the model was trained with (pixels / 255 - mean) / deviation.",
     "multiplied": "It is multiplied with the deviation: divide by it.",
+    "added": "The mean is added: subtract it.",
+    "exchanged": "Mean and deviation are exchanged.",
     "order": "The mean goes off first, and the division by the deviation comes behind.",
 }
 
@@ -309,7 +326,7 @@ def _check_caller(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     criteria = Criteria()
     stored = {t.name for t in model.graph.initializer}
     inputs = {v.name: v.type.tensor_type for v in model.graph.input if v.name not in stored}
-    if not criteria.add(
+    if not criteria.require(
         f"its one input is {p['sends']}",
         list(inputs) == [p["sends"]],
         f"Its inputs are {', '.join(inputs)[:100] or 'none'}, and the caller sends {p['sends']}: ONNX Runtime goes by the name.",
@@ -317,7 +334,7 @@ def _check_caller(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         return criteria
     kind = inputs[p["sends"]].elem_type
     dtype = TensorProto.DataType.Name(kind).lower() if kind in TensorProto.DataType.values() else str(kind)
-    if not criteria.add(
+    if not criteria.require(
         "its input is uint8",
         kind == TensorProto.UINT8,
         f"It is {dtype}, and the caller sends uint8, which ONNX Runtime does not convert: put a Cast in front.",
@@ -325,7 +342,7 @@ def _check_caller(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         return criteria
     dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in inputs[p["sends"]].shape.dim]
     shape = p["shape"]
-    if not criteria.add(
+    if not criteria.require(
         f"its input takes shape {shape}",
         len(dims) == 4
         and not isinstance(dims[0], int)
@@ -337,13 +354,15 @@ def _check_caller(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         return criteria
     source = numpy_source(rng)
     pictures = source.integers(0, 256, (int(source.integers(2, 7)), *shape[1:]), np.uint8)
-    mistakes = {
-        text: result(_strict(p), {"x": _prepared(p, pictures, k)})
-        for k, text in _CALLER_CAUSES.items()
-        if k != "turned"
-    }
-    turned = _turned(p, pictures)
-    mistakes[_CALLER_CAUSES["turned"]] = turned
+
+    def mistakes() -> dict[str, np.ndarray]:
+        found = {
+            text: result(_strict(p), {"x": _prepared(p, pictures, k)})
+            for k, text in _CALLER_CAUSES.items()
+            if k != "turned"
+        }
+        return found | {_CALLER_CAUSES["turned"]: _turned(p, pictures)}
+
     expected = result(_strict(p), {"x": _prepared(p, pictures)})
     otherwise = (
         "Prepare as in training: Cast, divide by 255, subtract the mean, divide by the deviation, then Transpose."
@@ -381,6 +400,7 @@ FIXED_BATCH = Task(
         "Besides the two dim_param, change the stored shapes table and flat, which Reshape reads: their first number "
         "becomes 0 (take it from the input) or -1 (work it out).",
     ),
+    points=3,
 )
 UNROLLED = Task(
     "9.12",
@@ -397,6 +417,7 @@ UNROLLED = Task(
         "Scan(start, x) → y with body=that graph and num_scan_inputs=1. Weights of the main graph are visible in the body. "
         "The first dimension of x becomes a name.",
     ),
+    points=3,
 )
 UNKNOWN = Task(
     "9.13",
@@ -411,6 +432,7 @@ UNKNOWN = Task(
         "from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference; its method infer_shapes(model, "
         "auto_merge=True) returns the model with value_info.",
     ),
+    points=1,
 )
 CALLER = Task(
     "9.15",
@@ -426,4 +448,5 @@ CALLER = Task(
         "New input: the caller's name, UINT8, the caller's shape. Then Cast to float, Div by 255, Sub mean, Div by the "
         "deviation, Transpose with perm=[0, 3, 1, 2], whose output is x, and x is no input any more.",
     ),
+    points=1,
 )

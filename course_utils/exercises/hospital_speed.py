@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import warnings
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -56,12 +57,14 @@ def _check_fallback(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     if not wants_keys(answer, {"providers", "config", "on_cpu"}, criteria):
         return criteria
     right, providers, config = _right_name(p), answer["providers"], answer["config"]
-    criteria.add("the providers are the one that was meant, alone", providers == [right], _provider_hint(providers, p))
-    criteria.add(f"config makes a fallback an error: {STRICT}", config == {STRICT: "1"}, _config_hint(config))
+    criteria.require(
+        "the providers are the one that was meant, alone", providers == [right], _provider_hint(providers, p)
+    )
+    criteria.require(f"config makes a fallback an error: {STRICT}", config == {STRICT: "1"}, _config_hint(config))
     known = isinstance(providers, list) and all(isinstance(name, str) for name in providers)
     if known and config in ({}, {STRICT: "1"}) and right not in ort.get_available_providers():
         started = _starts(_chain(p), providers, config)
-        criteria.add(
+        criteria.require(
             f"on a machine without {right} it refuses to start",
             not started,
             f"It started here, silently, on {started}: that is the illness. Nobody would notice.",
@@ -164,31 +167,33 @@ def _check_tiny(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     order, source = p["order"], numpy_source(rng)
     for rows in (1, int(source.integers(50, 400))):
         x = source.normal(0, 1, (rows, 4)).astype(np.float32)
-        mistakes: dict[str, np.ndarray] = {}
-        for letter in _STAGES:
-            mistakes[
-                f"This is stage {letter} alone: each call still costs as much as the work, and there are three of them."
-            ] = _chained(p, x, letter)
-            mistakes[
-                f"All stages compute with the weights of stage {letter}: the names clash. Give merge_models a prefix."
-            ] = _chained(p, x, order, letter)
-        for pair in itertools.permutations(_STAGES, 2):
-            missing = (set(_STAGES) - set(pair)).pop()
-            mistakes[f"Only {pair[0]} and then {pair[1]}: stage {missing} is missing."] = _chained(p, x, pair)
-        for other in itertools.permutations(_STAGES):
-            if list(other) != order:
-                text = f"The order is {', '.join(other)}, and should be {', '.join(order)}."
-                mistakes[text] = _chained(p, x, other)
         judged(
             model,
             {"x": x},
             _chained(p, x, order),
             criteria,
             f"one call does the work of three, for {rows} row{'s' * (rows > 1)}",
-            mistakes,
+            partial(_tiny_mistakes, p, x),
             f"x must pass through {', then '.join(order)}.",
         )
     return criteria
+
+
+def _tiny_mistakes(p: Params, x: np.ndarray) -> dict[str, np.ndarray]:
+    order, found = p["order"], {}
+    for letter in _STAGES:
+        alone = f"This is stage {letter} alone: each call still costs as much as the work, and there are three of them."
+        found[alone] = _chained(p, x, letter)
+        clash = f"All stages compute with the weights of stage {letter}: the names clash. Give merge_models a prefix."
+        found[clash] = _chained(p, x, order, letter)
+    for pair in itertools.permutations(_STAGES, 2):
+        missing = (set(_STAGES) - set(pair)).pop()
+        found[f"Only {pair[0]} and then {pair[1]}: stage {missing} is missing."] = _chained(p, x, list(pair))
+    for other in itertools.permutations(_STAGES):
+        if list(other) != order:
+            text = f"The order is {', '.join(other)}, and should be {', '.join(order)}."
+            found[text] = _chained(p, x, list(other))
+    return found
 
 
 FALLBACK = Task(
@@ -205,6 +210,7 @@ FALLBACK = Task(
         'providers: the right name alone. config: "session.disable_cpu_ep_fallback" with the text "1". on_cpu: the names '
         "of the nodes whose operator is not in takes.",
     ),
+    points=1,
 )
 TINY = Task(
     "9.14",
@@ -220,4 +226,5 @@ TINY = Task(
         "twice. Then rename the input to x and the output to y, in the nodes, too: onnx.compose.add_prefix and "
         "merge_models rename everything. All rows go into one call.",
     ),
+    points=2,
 )

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from ..data import FASHION_MEAN, FASHION_STD
 from . import Criteria, Criterion, Params
-from .examine import is_whole, wants_keys
+from .examine import wants_keys, whole
 from .handouts import x_to_y
 
 # 7.1: quantize by hand
@@ -59,28 +59,34 @@ def check_by_hand(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
     if not wants_keys(answer, {"scale", "zero_point", "integers", "back"}, criteria):
         return criteria
-    scale, zero, whole, back = by_hand(p)
-    got = answer["scale"]
-    criteria.add("the scale", _is_number(got) and np.float32(got) == np.float32(scale), _scale_cause(got, p))
-    got = answer["zero_point"]
-    criteria.add("the zero point", is_whole(got) and got == zero, _zero_cause(got, p))
-    got = answer["integers"]
-    if criteria.add(
+    scale, zero, integers, back = by_hand(p)
+    lists = criteria.require(
         "integers is a list of 12 whole numbers",
-        isinstance(got, list) and len(got) == len(whole) and all(map(is_whole, got)),
+        isinstance(answer["integers"], list)
+        and len(answer["integers"]) == len(integers)
+        and all(whole(n) is not None for n in answer["integers"]),
         "Write 12 Python ints, in the order of the values: [int(n) for n in …].",
-    ):
-        cause = next((why for kind, why in _WHOLE_CAUSES.items() if got == by_hand(p, kind)[2]), "")
-        wrong = sum(a != b for a, b in zip(got, whole, strict=True))
-        criteria.add("the integers", not wrong, cause or f"{wrong} of 12 are wrong: round(value / scale) + zero point.")
-    got = answer["back"]
-    if criteria.add(
+    )
+    lists &= criteria.require(
         "back is a list of 12 numbers",
-        isinstance(got, list) and len(got) == len(back) and all(map(_is_number, got)),
+        isinstance(answer["back"], list) and len(answer["back"]) == len(back) and all(map(_is_number, answer["back"])),
         "Write 12 Python floats: [float(n) for n in …].",
-    ):
-        right = np.array_equal(np.float32(got), np.float32(back))
-        criteria.add("the real numbers that come back", right, _back_cause(got, p))
+    )
+    if not lists:
+        return criteria
+    step, stands_for_0 = answer["scale"], whole(answer["zero_point"])
+    right = _is_number(step) and np.float32(step) == np.float32(scale)
+    criteria.add(
+        "scale and zero point",
+        right and stands_for_0 == zero,
+        f"{'' if right else _scale_cause(step, p)} {'' if stands_for_0 == zero else _zero_cause(stands_for_0, p)}",
+    )
+    got = [whole(n) for n in answer["integers"]]
+    wrong = sum(a != b for a, b in zip(got, integers, strict=True))
+    cause = next((why for kind, why in _WHOLE_CAUSES.items() if got == by_hand(p, kind)[2]), "")
+    criteria.add("the integers", not wrong, cause or f"{wrong} of 12 are wrong: round(value / scale) + zero point.")
+    right = np.array_equal(np.float32(answer["back"]), np.float32(back))
+    criteria.add("the real numbers that come back", right, lambda: _back_cause(answer["back"], p))
     return criteria
 
 
@@ -97,14 +103,16 @@ def _scale_cause(got: object, p: Params) -> str:
     return "It is (high - low) / 255."
 
 
-def _zero_cause(got: object, p: Params) -> str:
+def _zero_cause(got: int | None, p: Params) -> str:
     zero = by_hand(p)[1]
-    if not is_whole(got):
+    if got is None:
         return "The zero point is a whole number: write one Python int."
     if got == -zero:
         return "The sign is wrong: low must become 0, so the zero point is -low / scale."
     if got == zero - 128:
         return "That is the zero point of int8. The task asks for uint8."
+    if got == 255 - zero:
+        return "That is high / scale: the zero point is -low / scale."
     return "0 for a range on both sides of zero? Which integer stands for 0.0?" if got == 0 else "It is -low / scale."
 
 
@@ -136,33 +144,40 @@ READERS = {
 
 
 def draw_readers(rng: Random) -> Params:
+    return {"seed": rng.getrandbits(32)}
+
+
+def details(p: Params) -> Params:
+    """Who calibrated with what: not among the parameters, it is what the task asks for."""
+    rng = Random(p["seed"])
     kinds = rng.sample(sorted(READERS), 5)
     ends = [round(rng.uniform(3.8, 5.2), 3) for _ in range(2)]
     return {"cases": dict(zip("abcde", kinds, strict=True)), "noise": [-ends[0], ends[1]], "top": rng.randint(230, 255)}
 
 
-def _range(p: Params, kind: str) -> tuple[float, float]:
+def _range(drawn: Params, kind: str) -> tuple[float, float]:
     low, high = -FASHION_MEAN / FASHION_STD, (1 - FASHION_MEAN) / FASHION_STD
     return {
         "right": (low, high),
-        "raw": (0.0, float(p["top"])),
+        "raw": (0.0, float(drawn["top"])),
         "scaled": (0.0, 1.0),
-        "one broken": (low, float(p["top"])),
+        "one broken": (low, float(drawn["top"])),
         "dark": (low, 0.0),
-        "noise": tuple(p["noise"]),
+        "noise": tuple(drawn["noise"]),
     }[kind]
 
 
-def scale_of(p: Params, kind: str) -> tuple[np.float32, int]:
-    low, high = _range(p, kind)
+def scale_of(drawn: Params, kind: str) -> tuple[np.float32, int]:
+    """Scale and zero point of data of this kind. drawn: `details`."""
+    low, high = _range(drawn, kind)
     scale = np.float32((high - low) / 255)
     return scale, round(-low / float(scale))
 
 
 def calibrated(p: Params) -> dict[str, onnx.ModelProto]:
-    models = {}
-    for letter, kind in p["cases"].items():
-        scale, zero = scale_of(p, kind)
+    models, drawn = {}, details(p)
+    for letter, kind in drawn["cases"].items():
+        scale, zero = scale_of(drawn, kind)
         nodes = [
             helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero_point"], ["q"], "quantize"),
             helper.make_node("DequantizeLinear", ["q", "x_scale", "x_zero_point"], ["y"], "dequantize"),
@@ -176,32 +191,42 @@ def calibrated(p: Params) -> dict[str, onnx.ModelProto]:
 
 
 def check_readers(answer: Any, p: Params, rng: Random) -> list[Criterion]:
-    criteria = Criteria()
-    if not wants_keys(answer, set(p["cases"]), criteria):
+    criteria, drawn = Criteria(), details(p)
+    cases = drawn["cases"]
+    if not wants_keys(answer, set(cases), criteria):
         return criteria
-    for letter, kind in p["cases"].items():
-        got = answer[letter]
-        what = f"model {letter}"
-        if not criteria.add(
-            f"{what} has the keys reader and largest",
-            isinstance(got, dict) and set(got) == {"reader", "largest"},
-            "Write a dict with exactly those keys.",
-        ):
-            continue
-        scale, zero = scale_of(p, kind)
-        largest, said = float(scale) * (255 - zero), got["reader"]
-        known = isinstance(said, str) and said in READERS
-        criteria.add(
-            f"{what}: the data of its calibration",
-            said == kind,
-            f"{READERS[said]} This one reaches from {-zero * float(scale):.3g} to {largest:.3g}."
-            if known
-            else f"reader is one of: {', '.join(READERS)}.",
-        )
-        number = got["largest"]
-        fits = _is_number(number) and math.isclose(number, largest, rel_tol=1e-3, abs_tol=1e-6)
-        criteria.add(f"{what}: the largest number that survives", fits, _largest_cause(number, float(scale), zero))
+    odd = [e for e in answer.values() if not isinstance(e, dict) or set(e) != {"reader", "largest"}]
+    if not criteria.require(
+        "each entry has the keys reader and largest",
+        not odd,
+        f"{str(odd[0])[:60]} is another thing: write a dict with exactly those keys." if odd else "",
+    ):
+        return criteria
+    wrong = []
+    for letter, kind in cases.items():
+        scale, zero = scale_of(drawn, kind)
+        number, largest = answer[letter]["largest"], float(scale) * (255 - zero)
+        if not (_is_number(number) and math.isclose(number, largest, rel_tol=1e-3, abs_tol=1e-6)):
+            wrong.append(_largest_cause(number, float(scale), zero))
+    if not criteria.add(
+        "the largest number that passes, of each model",
+        not wrong,
+        f"{len(cases) - len(wrong)} of {len(cases)} are right. {wrong[0]}" if wrong else "",
+    ):
+        return criteria
+    said = [answer[letter]["reader"] for letter, kind in cases.items() if answer[letter]["reader"] != kind]
+    criteria.add(
+        "the data of each calibration",
+        not said,
+        (f"{len(cases) - len(said)} of {len(cases)} are right. " + _reader_cause(said[0])) if said else "",
+    )
     return criteria
+
+
+def _reader_cause(said: object) -> str:
+    if not isinstance(said, str) or said not in READERS:
+        return f"reader is one of: {', '.join(READERS)}."
+    return f"One that you call {said!r} is not: {READERS[said][0].lower()}{READERS[said][1:]}"
 
 
 def _largest_cause(number: object, scale: float, zero: int) -> str:
@@ -212,4 +237,6 @@ def _largest_cause(number: object, scale: float, zero: int) -> str:
         return "The zero point is not subtracted: 255 does not stand for 255 steps above zero."
     if math.isclose(value, scale * (127 - zero), rel_tol=1e-3):
         return "The integers are uint8: the last one is 255."
+    if zero and math.isclose(value, -scale * zero, rel_tol=1e-3):
+        return "That is the smallest one, which the integer 0 stands for."
     return "Which real number does the integer 255 stand for?"

@@ -34,7 +34,7 @@ _FEW = 10_000  # more than all the rest of the network stores: biases, scales, t
 def draw_small(rng: Random) -> Params:
     order = list(range(10))
     rng.shuffle(order)
-    return {"order": order, "most_bytes": rng.randrange(331_000, 334_500, 500), "points": rng.choice([0.8, 0.9, 1.0])}
+    return {"order": order, "most_bytes": rng.randrange(348_000, 352_500, 500), "points": rng.choice([0.8, 0.9, 1.0])}
 
 
 def network(order: list[int], stretch: tuple[int, int, float] | None = None) -> onnx.ModelProto:
@@ -105,10 +105,13 @@ def check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     running = opened(model, CONVS, criteria)
     if running is None:
         return criteria
-    has_uint8_activations(model, running, criteria)
+    if not has_uint8_activations(model, running, criteria) or not _is_accurate(
+        model, p, 1500, rng, criteria, lambda: _accuracy_cause(model)
+    ):
+        return criteria
     size = len(model.SerializeToString())
-    criteria.add(f"the file has at most {p['most_bytes']:,} bytes", size <= p["most_bytes"], _size_cause(model, size))
-    _is_accurate(model, p, 1500, rng, criteria, _accuracy_cause)
+    what = f"the file has at most {p['most_bytes']:,} bytes"
+    criteria.add(what, size <= p["most_bytes"], lambda: f"It has {size:,}. {_size_cause(model)}")
     return criteria
 
 
@@ -127,25 +130,22 @@ def opened(
     try:
         running = optimized(model)
     except CourseError as error:
-        criteria.add("ONNX Runtime loads the model", False, str(error))
+        criteria.require("ONNX Runtime loads the model", False, str(error))
         return None
-    criteria.add("ONNX Runtime loads the model", True, "")
     weights = _int8_weights(running.graph)
     small = {
         t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY
     }  # such as one that cuts windows out
     beside = sum("Conv" in n.op_type and not small & set(n.input[1:2]) for n in running.graph.node) - len(weights)
     numbers = _numbers(running.graph, weights)
-    hint = _float_cause(model, len(weights), least)
-    if len(weights) >= least:
-        hint = (
-            f"{len(weights)} do, but beside them the graph that runs holds {beside} other convolutions and {numbers:,} "
-            f"other numbers: the network itself must run in int8."
-        )
-    criteria.add(
+    hint = (
+        f"{len(weights)} do, but beside them the graph that runs holds {beside} other convolutions and {numbers:,} "
+        f"other numbers: the network itself must run in int8."
+    )
+    criteria.require(
         f"{'all' if least == CONVS else f'at least {least} of'} {CONVS} convolutions run in int8",
         len(weights) >= least and beside <= CONVS - least and numbers <= _FEW + (CONVS - least) * _LARGEST,
-        hint,
+        hint if len(weights) >= least else lambda: _float_cause(model, len(weights), least),
     )
     return running if weights else None
 
@@ -176,7 +176,7 @@ def _numbers(graph: onnx.GraphProto, without: set[str]) -> int:
 def has_uint8_activations(model: onnx.ModelProto, running: onnx.ModelProto, criteria: Criteria) -> bool:
     """Add: no activation is int8, neither in the model as handed in nor in the graph that runs."""
     signed = max(_signed_activations(model), _signed_activations(running))
-    return criteria.add(
+    return criteria.require(
         "activations are uint8",
         not signed,
         f"{signed} tensors are int8. x86 has no fast kernels for that: activation_type=QuantType.QUInt8.",
@@ -205,16 +205,21 @@ def _float_cause(model: onnx.ModelProto, count: int, least: int) -> str:
     return before + "The others stay in float: is there a list in nodes_to_exclude, or op_types_to_quantize?"
 
 
-def _size_cause(model: onnx.ModelProto, size: int) -> str:
-    text = f"It has {size:,}. "
+def _size_cause(model: onnx.ModelProto) -> str:
     large = [t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and math.prod(t.dims) > 1000]
     if large:
-        return text + f"{large[0]} is stored as float, and takes four times as many bytes: is it in nodes_to_exclude?"
+        return f"{large[0]} is stored as float, and takes four times as many bytes: is it in nodes_to_exclude?"
+    wide = [t.name for t in model.graph.initializer if t.data_type == TensorProto.INT32 and math.prod(t.dims) > 1000]
+    if wide:
+        return f"{wide[0]} is stored in 32 bits, and takes four times as many bytes as int8."
+    notes = sum(len(v.SerializeToString()) for v in model.graph.value_info)
+    notes += len(model.doc_string) + sum(m.ByteSize() for m in model.metadata_props)
+    notes += sum(len(n.doc_string) + sum(m.ByteSize() for m in n.metadata_props) for n in model.graph.node)
+    if notes > 5000:
+        return f"{notes:,} of them are notes and shapes of tensors: del model.graph.value_info[:] and save again."
     if "DequantizeLinear" in quantized_operators(model) and not _qlinear(model):
-        return text + "Each Q/DQ pair takes room: the format QOperator is smaller."
-    if len(model.graph.value_info) > 5:
-        return text + "It describes the shapes of all tensors: del model.graph.value_info[:] and save again."
-    return text + "Compare the bytes of weights, scales and nodes, as in the lesson."
+        return "Each Q/DQ pair takes room: with longer names, more of it. Start from the model that was handed out."
+    return "Compare the bytes of weights, scales and nodes, as in the lesson."
 
 
 def _qlinear(model: onnx.ModelProto) -> bool:
@@ -239,34 +244,43 @@ def _accuracy_cause(model: onnx.ModelProto) -> str:
 
 
 def _is_accurate(
-    model: onnx.ModelProto,
-    p: Params,
-    count: int,
-    rng: Random,
-    criteria: Criteria,
-    cause: Callable[[onnx.ModelProto], str],
-) -> None:
+    model: onnx.ModelProto, p: Params, count: int, rng: Random, criteria: Criteria, cause: Callable[[], str]
+) -> bool:
     """Add: it loses at most p["points"] points. cause: what to say of a model that loses more."""
     what = f"it loses at most {p['points']} points of accuracy on {count:,} test images"
     pictures, wanted = _unseen(count, rng)
     try:
-        logits = run(session_for(model), {"image": pictures})["logits"]
+        logits = _answers(model, pictures)
     except CourseError as error:
-        criteria.add(what, False, str(error))
-        return
+        return criteria.add(what, False, str(error))
     if logits.shape != (count, 10):
         hint = f"For {count} pictures the logits have shape {list(logits.shape)}, expected {[count, 10]}."
-        criteria.add(what, False, hint)
-        return
-    clean = run(session_for(network(p["order"])), {"image": pictures})["logits"]
-    names = np.array(p["order"])
-    right, best = (100 * float((names[values.argmax(1)] == wanted).mean()) for values in (logits, clean))
-    usual = 100 * float((logits.argmax(1) == wanted).mean())
-    hint = f"It is right for {right:.1f} %, the float model for {best:.1f} %. "
-    if right < best - p["points"]:
-        unmoved = usual > right + 20
-        hint += "It answers in the usual order of classes: start from your own model." if unmoved else cause(model)
-    criteria.add(what, right >= best - p["points"], hint)
+        return criteria.add(what, False, hint)
+    names, clean = np.array(p["order"]), network(p["order"])
+    right = names[logits.argmax(1)] == wanted
+
+    def best(of: np.ndarray) -> np.ndarray:
+        return names[_answers(clean, pictures[of]).argmax(1)] == wanted[of]
+
+    # The float model is first asked for what this one has wrong: more than that it cannot have lost.
+    lost = 100 * int(best(~right).sum()) / count if not right.all() else 0.0
+    if lost > p["points"]:
+        lost -= 100 * int((~best(right)).sum()) / count if right.any() else 0
+    usual = float((logits.argmax(1) == wanted).mean())
+
+    def hint() -> str:
+        unmoved = usual > right.mean() + 0.2
+        said = "It answers in the usual order of classes: start from your own model." if unmoved else cause()
+        return f"It is right for {right.mean():.1%}, the float model for {right.mean() + lost / 100:.1%}. {said}"
+
+    return criteria.add(what, lost <= p["points"] and bool(np.isfinite(logits).all()), hint)
+
+
+def _answers(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
+    """In small batches: their tensors stay in the processor's cache."""
+    session = session_for(model)
+    parts = [run(session, {"image": pictures[at : at + 50]})["logits"] for at in range(0, len(pictures), 50)]
+    return np.concatenate(parts) if all(part.ndim == 2 for part in parts) else parts[0]
 
 
 def _unseen(count: int, rng: Random) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +313,7 @@ def check_rescue(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
     if running is None:
         return criteria
 
-    def cause(model: onnx.ModelProto) -> str:
+    def cause() -> str:
         return _wide_cause(model, running) or _accuracy_cause(model)
 
     _is_accurate(model, p, 1000, rng, criteria, cause)

@@ -130,13 +130,27 @@ def photographs(p: Params, split: str, count: int, rng: np.random.Generator) -> 
     light = images[chosen].astype(np.float64) / 255
     white = rng.random(len(light)) < 0.5
     light[white] = 1 - (light[white][:, :, ::-1] if p["mirrored"] else light[white])
-    torn = rng.random(len(light)) < 0.1  # along the edges that the decision does not look at
-    lines = light.swapaxes(1, 2) if p["edge"] == "rows" else light  # a view: rows of `lines` are the other edges
-    lines[np.ix_(torn, [0, _SIDE - 1])] = ~white[torn][:, None, None]
+    _tear(light, white, p, rng)
     photos = np.rint(_CAMERAS[p["operator"]](light, p, rng).clip(0, 1) * 255).astype(np.uint8)
     clear = np.abs(edges(p, photos) - p["threshold"]) > 0.03
     places = np.argsort(p["order"])
     return photos[clear][:count], places[labels[chosen]][clear][:count]
+
+
+def _tear(light: np.ndarray, white: np.ndarray, p: Params, rng: np.random.Generator) -> None:
+    """Spoil the edges of some photographs, in place: a decision that looks elsewhere, or at half of its edge, shows.
+
+    Neither black nor white quite, or a repair would take it for dead pixels and heal it.
+    """
+    across = light.swapaxes(1, 2)  # a view, as the next two are
+    decides, others = (light, across) if p["edge"] == "rows" else (across, light)
+    kind = rng.random(len(light))
+    torn, half = kind < 0.1, (kind >= 0.1) & (kind < 0.35)
+    others[np.ix_(torn, [0, _SIDE - 1])] = np.where(white[torn], 0.03, 0.97)[:, None, None]
+    # One line says the opposite, and both together are still a tenth on the right side.
+    opposite = 2 * p["threshold"] - np.where(white, 0.8, 0.2)
+    line = rng.choice([0, _SIDE - 1], len(light))
+    decides[half, line[half]] = opposite[half, None]
 
 
 def _foggy(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
@@ -168,6 +182,8 @@ FAULTS = {
     "always negative": "Every photograph is turned into its negative: the decision is frozen.",
     "one for all": "One decision is made for the whole batch: the answer depends on who else is in it.",
     "other edge": "The decision looks at the wrong part of the photograph: rows are dimension 1, columns dimension 2.",
+    "first line": "The decision looks at the first line of the edge alone: it has two, the first and the last.",
+    "last line": "The decision looks at the last line of the edge alone: it has two, the first and the last.",
     "mirror": "Mirroring is wrong: photo.flip(1) turns the columns of one photograph, in a batch they are dimension 2.",
     "rank": "The repaired light is nearly right: the operator picks a neighbour. Does it count from 0 or from 1?",
     "far rank": "The operator of the repair picks the wrong one of the sorted values.",
@@ -214,7 +230,8 @@ def built(p: Params, fault: str = "") -> onnx.ModelProto:
     if fault != "not repaired":
         light = _REPAIRS[p["operator"]](graph, light, p, fault)
     axis = _EDGES[p["edge"]][1]
-    edge = graph.add("Gather", [light, [0, 27]], "edge", axis=3 - axis if fault == "other edge" else axis)
+    lines = {"first line": [0], "last line": [27]}.get(fault, [0, 27])
+    edge = graph.add("Gather", [light, lines], "edge", axis=3 - axis if fault == "other edge" else axis)
     axes = [0, 1, 2] if fault == "one for all" else [1, 2]
     mean = graph.add("ReduceMean", [edge], "edge_mean", axes=axes, keepdims=1)
     limit = {"always as it is": 9.0, "always negative": -9.0}.get(fault, p["threshold"])

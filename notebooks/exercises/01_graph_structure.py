@@ -71,7 +71,7 @@ cu.show(cu.given("1.2"), height=380)
 # | `nodes` | how many nodes the graph has |
 # | `ops` | a dict: operator → how many of them |
 # | `parameters` | how many values all initializers hold together; count only initializers that some node reads |
-# | `unused` | the names of the initializers that no node reads, sorted |
+# | `unused` | a list: the names of the initializers that no node reads |
 #
 # > **Hint** All of it is in `model.graph`. Viewers may hide an initializer that nobody reads.
 
@@ -86,7 +86,7 @@ answer = {
     "nodes": len(graph.node),
     "ops": {op: ops.count(op) for op in ops},
     "parameters": sum(int(np.prod(t.dims)) for t in graph.initializer if t.name in read),
-    "unused": sorted(t.name for t in graph.initializer if t.name not in read),
+    "unused": [t.name for t in graph.initializer if t.name not in read],
 }
 Path("work/1.2.json").write_text(json.dumps(answer))
 ### END SOLUTION
@@ -178,23 +178,23 @@ onnx.save(model, "work/1.5.onnx")
 cu.check("1.5", "work/1.5.onnx")
 
 # %% [markdown]
-# ## 1.6 Cut a block out of the trained network
+# ## 1.6 Cut blocks out of the trained network
 #
 # `onnx.utils.extract_model` copies the part of a graph between some tensors into a model of its own. Export
-# `fashion_resnet`, find the names, and cut out one residual block: everything behind the ReLU of the block before it,
-# up to and including its own last ReLU.
+# `fashion_resnet`, find the names, and cut out the residual blocks from `first` to `last` (it may be one block only):
 
 # %%
 cu.params("1.6")
 
 # %% [markdown]
 # The blocks follow each other as `stage1.0`, `stage1.1`, `stage2.0`, `stage2.1`, `stage2.2`, `stage2.3`. Each one ends
-# with a sum and a ReLU. Save the block as `work/1.6.onnx`.
+# with a sum and a ReLU. Begin behind the ReLU of the block before `first`, and end with the last ReLU of `last`. Save the
+# model as `work/1.6.onnx`.
 #
 # > **Hint** Look for `Add` in `cu.node_table`: the ReLU behind the n-th `Add` is the end of the n-th block.
 
 # %%
-# Task 1.6: export, find the block's first and last tensor, extract
+# Task 1.6: export, find the first and the last tensor, extract
 import torch
 
 torch.onnx.export(
@@ -210,8 +210,9 @@ nodes = onnx.load("work/1.6_whole.onnx").graph.node
 sums = {node.output[0] for node in nodes if node.op_type == "Add"}
 ends = [node.output[0] for node in nodes if node.op_type == "Relu" and node.input[0] in sums]
 blocks = ["stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3"]
-index = blocks.index(cu.params("1.6")["block"])
-onnx.utils.extract_model("work/1.6_whole.onnx", "work/1.6.onnx", [ends[index - 1]], [ends[index]])
+p = cu.params("1.6")
+first, last = blocks.index(p["first"]), blocks.index(p["last"])
+onnx.utils.extract_model("work/1.6_whole.onnx", "work/1.6.onnx", [ends[first - 1]], [ends[last]])
 ### END SOLUTION
 
 # %%

@@ -75,8 +75,8 @@ onnx.load(cu.given("2.2")).opset_import[0].version
 #
 # | key | value |
 # |---|---|
+# | `versions` | a dict: each operator of the model → the version of it that the model uses now |
 # | `opset` | the lowest opset |
-# | `because` | a list: the operators that forbid a lower one |
 #
 # > **Hint** `onnx.defs.get_schema(operator, opset).since_version` is the version that a model with this opset uses. It is
 # > not the same as the opset that brought the operator.
@@ -87,8 +87,7 @@ model = onnx.load(cu.given("2.2"))
 ### BEGIN SOLUTION
 stated = model.opset_import[0].version
 used = {node.op_type: onnx.defs.get_schema(node.op_type, stated).since_version for node in model.graph.node}
-lowest = max(used.values())
-answer = {"opset": lowest, "because": [operator for operator, version in used.items() if version == lowest]}
+answer = {"versions": used, "opset": max(used.values())}
 with open("work/2.2.json", "w") as file:
     json.dump(answer, file)
 ### END SOLUTION
@@ -220,7 +219,7 @@ cu.check("2.5", "work/2.5.onnx")
 # %% [markdown]
 # ## Hand in
 #
-# This packs your answers into one file. It holds your answers, your id and how many criteria were met, and no code.
+# This packs your answers into one file. It holds your answers, your id and your points, and no code.
 
 # %%
 if Path("work/answers").exists():

@@ -32,8 +32,12 @@ cu.params("3.1")
 
 # %%
 class Gate(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, x):
-        p = cu.params("3.1")
+        p = self.p
         if x.mean() > p["threshold"]:
             return x * p["up"]
         return x * p["down"] + p["shift"]
@@ -41,7 +45,7 @@ class Gate(nn.Module):
 
 # %% [markdown]
 # Export it so that both branches live in the file `work/3.1.onnx`: input `x`, float32 `[batch, 4]` with any number of
-# rows, output `y`. You may write the module anew. Prove to yourself that the file is right on both sides.
+# rows, and one output, float32. You may write the module anew. Prove to yourself that the file is right on both sides.
 #
 # > **Hint** `input_names=["x"], output_names=["y"]`, `dynamic_shapes=({0: Dim.DYNAMIC},)`, and `external_data=False`
 # > for one file. The branches of `torch.cond` are functions; `p` may be used in them.
@@ -74,7 +78,7 @@ torch.onnx.export(
     verbose=False,
 )
 for above in (1.0, -1.0):
-    assert cu.parity(Gate(), "work/3.1.onnx", torch.full((3, 4), p["threshold"] + above)).within
+    assert cu.parity(Gate(p), "work/3.1.onnx", torch.full((3, 4), p["threshold"] + above)).within
 ### END SOLUTION
 
 # %%
@@ -92,8 +96,12 @@ cu.params("3.2")
 
 # %%
 class Reader(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, x):
-        p = cu.params("3.2")
+        p = self.p
         h = torch.zeros_like(x[0])
         for row in x:
             h = torch.tanh(p["a"] * row + p["b"] * h + p["c"])
@@ -101,7 +109,7 @@ class Reader(nn.Module):
 
 
 # %% [markdown]
-# Save it as `work/3.2.onnx`: input `x`, float32 `[length, 3]` with any number of rows from one on, output `y`, float32
+# Save it as `work/3.2.onnx`: input `x`, float32 `[length, 3]` with any number of rows from one on, and one output, float32
 # `[3]`. Any mechanism is fine, as long as the file is right.
 #
 # > **Hint** `from torch._higher_order_ops.scan import scan`, with `dynamic_shapes=({0: Dim.DYNAMIC},)`. Or a scripted
@@ -134,7 +142,7 @@ torch.onnx.export(
     verbose=False,
 )
 for length in (1, 4, 20):
-    assert cu.parity(Reader(), "work/3.2.onnx", torch.randn(length, 3)).within
+    assert cu.parity(Reader(p), "work/3.2.onnx", torch.randn(length, 3)).within
 ### END SOLUTION
 
 # %%
@@ -151,9 +159,11 @@ cu.params("3.3")
 
 
 # %%
+power = float(cu.params("3.3")["power"])
+
+
 @torch.library.custom_op("scroll::hump", mutates_args=())
 def hump(x: torch.Tensor, width: float, height: float) -> torch.Tensor:
-    power = cu.params("3.3")["power"]
     return torch.from_numpy(np.float32(height) / (1 + np.power(x.numpy() / np.float32(width), power)))
 
 
@@ -163,14 +173,17 @@ def _(x, width, height):
 
 
 class Humped(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, x):
-        p = cu.params("3.3")
-        return hump(x, p["width"], p["height"]) + p["slope"] * x
+        return hump(x, self.p["width"], self.p["height"]) + self.p["slope"] * x
 
 
 # %% [markdown]
 # Translate the operator with onnxscript, and export `Humped` as `work/3.3.onnx`: input `x`, float32 `[batch, 4]` with
-# any number of rows, output `y`. Only standard operators may be in the file.
+# any number of rows, and one output. Only standard operators may be in the file, in its functions and branches, too.
 #
 # > **Hint** The operators are `op.Div`, `op.Pow`, `op.Add`, …; `op.Constant(value_float=width)` makes a tensor of a
 # > number. The key in the `custom_translation_table` is `torch.ops.scroll.hump.default`.
@@ -180,7 +193,7 @@ class Humped(nn.Module):
 from onnxscript import FLOAT
 from onnxscript import opset18 as op
 
-power = float(cu.params("3.3")["power"])
+p = cu.params("3.3")
 ### BEGIN SOLUTION
 
 
@@ -190,7 +203,7 @@ def hump_in_onnx(x: FLOAT, width: float, height: float):
 
 
 torch.onnx.export(
-    Humped().eval(),
+    Humped(p).eval(),
     (torch.randn(2, 4),),
     "work/3.3.onnx",
     input_names=["x"],
@@ -200,7 +213,7 @@ torch.onnx.export(
     external_data=False,
     verbose=False,
 )
-assert cu.parity(Humped(), "work/3.3.onnx", torch.randn(5, 4)).within
+assert cu.parity(Humped(p), "work/3.3.onnx", torch.randn(5, 4)).within
 ### END SOLUTION
 
 # %%
@@ -212,15 +225,19 @@ cu.check("3.3", "work/3.3.onnx")
 # A colleague traced this program, with an example that nobody remembers. It has two decisions.
 
 # %%
-{name: value for name, value in cu.params("3.4").items() if name != "path"}
+cu.params("3.4")
 
 
 # %%
 class Router(nn.Module):
     """x: float32 [4]"""
 
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, x):
-        p = cu.params("3.4")
+        p = self.p
         if x[0] > p["first"]:
             x = x * p["factor"]
         if x.max() > p["second"]:
@@ -231,8 +248,10 @@ class Router(nn.Module):
 cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Write
-# `work/3.4.json`, a dict with three keys, each with a list of four numbers between -5 and 5:
+# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Stay
+# near the thresholds: on each of your inputs, `x[0]` is at most 0.05 away from `first`, and the largest number that the second
+# decision sees is at most 0.05 away from `second`. Write `work/3.4.json`, a dict with three keys, each with a list of
+# four numbers between -5 and 5:
 #
 # | key | on this input |
 # |---|---|
@@ -240,8 +259,7 @@ cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 # | `second` | only the second decision differs |
 # | `both` | both differ |
 #
-# > **Hint** The second decision looks at `x` after the first one. Compare with `cu.parity(Router(), cu.given("3.4"),
-# > x)`.
+# > **Hint** The second decision looks at `x` after the first one. Compare with `cu.parity(Router(p), cu.given("3.4"), x)`.
 
 # %%
 # Task 3.4: find three counterexamples
@@ -251,16 +269,20 @@ model = onnx.load(cu.given("3.4"))
 path = ["Mul" in cu.op_histogram(model), "Sub" in cu.op_histogram(model)]
 
 
-def decisions(x):
-    first = x[0] > p["first"]
-    return [first, max(v * p["factor"] if first else v for v in x) > p["second"]]
+def at_the_edges(first, second):
+    """An input on which the two decisions say this."""
+    x0 = p["first"] + (0.02 if first else -0.02)
+    largest = p["second"] + (0.02 if second else -0.02)
+    return [x0, largest / p["factor"] if first else largest, -4.0, -4.0]
 
 
-inputs = [[a, b, -0.1, 0.1] for a in (-4.0, 0.0) for b in (-3.0, 4.0)]
-wanted = {"first": [not path[0], path[1]], "second": [path[0], not path[1]], "both": [not path[0], not path[1]]}
-answer = {key: next(x for x in inputs if decisions(x) == want) for key, want in wanted.items()}
+answer = {
+    "first": at_the_edges(not path[0], path[1]),
+    "second": at_the_edges(path[0], not path[1]),
+    "both": at_the_edges(not path[0], not path[1]),
+}
 for x in answer.values():
-    assert not cu.parity(Router(), model, torch.tensor(x)).within
+    assert not cu.parity(Router(p), model, torch.tensor(x)).within
 with open("work/3.4.json", "w") as file:
     json.dump(answer, file)
 ### END SOLUTION

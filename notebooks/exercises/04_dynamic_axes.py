@@ -22,8 +22,14 @@ import torch
 # %% [markdown]
 # ## 4.1 Any batch
 #
-# Export `cu.fashion_resnet()` so that it takes any number of pictures. Input, output and the free dimension have the
-# names drawn for you. Height and width stay 28.
+# An app has its pictures as flat rows: float32 `[batch, 784]`, 784 numbers from 0 to 255 for each picture, row by row from
+# the top. Write a module that takes them so:
+#
+# 1. divide by 255, subtract `mean`, divide by `std`;
+# 2. give each row the shape 1×28×28;
+# 3. give the pictures to `cu.fashion_resnet()`.
+#
+# Export it for any number of pictures. Input, output and the free dimension have the names drawn for you.
 
 # %%
 cu.params("4.1")
@@ -31,16 +37,29 @@ cu.params("4.1")
 # %% [markdown]
 # Save it as `work/4.1.onnx`, in one file (`external_data=False`).
 #
-# > **Hint** `dynamic_shapes` follows the arguments of `forward`, not the names in the file.
+# > **Hint** `dynamic_shapes` follows the arguments of `forward`, not the names in the file. In a `reshape`, -1 stands for
+# > the size that is left over.
 
 # %%
-# Task 4.1: export with a free batch
+# Task 4.1: write the module, and export it with a free batch
 p = cu.params("4.1")
+
+
 ### BEGIN SOLUTION
+class Flat(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = cu.fashion_resnet()
+
+    def forward(self, x):
+        prepared = (x / 255 - p["mean"]) / p["std"]
+        return self.net(prepared.reshape(-1, 1, 28, 28))
+
+
 with cu.exporter_messages():
     torch.onnx.export(
-        cu.fashion_resnet(),
-        (torch.randn(2, 1, 28, 28),),
+        Flat().eval(),
+        (torch.zeros(2, 784),),
         "work/4.1.onnx",
         input_names=[p["input"]],
         output_names=[p["output"]],
@@ -56,29 +75,30 @@ cu.check("4.1", "work/4.1.onnx")
 # %% [markdown]
 # ## 4.2 Any size
 #
-# Somebody rewrote the last layers of the network. At 28×28 it computes the same as before. At other sizes it fails, or
-# looks at one corner of the picture only.
-
-
-# %%
-class Rewritten(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = cu.fashion_resnet()
-
-    def forward(self, x):
-        maps = self.net.stage2(self.net.stage1(self.net.stem(x)))  # 64 maps, 7×7 for a picture of 28×28
-        pooled = torch.nn.functional.avg_pool2d(maps, 7)
-        return self.net.classifier(pooled.flatten(1))
-
+# Somebody gave the network other last layers: of each of the 64 maps, the mean and the maximum are mixed. At 28×28, where the
+# maps are 7×7, it works. At other sizes it fails.
 
 # %%
 cu.params("4.2")
 
+
+# %%
+class Mixed(torch.nn.Module):
+    def __init__(self, share):
+        super().__init__()
+        self.net, self.share = cu.fashion_resnet(), share
+
+    def forward(self, x):
+        maps = self.net.stage2(self.net.stage1(self.net.stem(x)))
+        mean = torch.nn.functional.avg_pool2d(maps, 7)
+        largest = torch.nn.functional.max_pool2d(maps, 7)
+        mixed = self.share * mean + (1 - self.share) * largest
+        return self.net.classifier(mixed.flatten(1))
+
+
 # %% [markdown]
-# Write a version that takes pictures of any height and width, in any batch, and computes what `cu.fashion_resnet()`
-# computes at that size. Name the three free dimensions as drawn, the input `image`, the output `logits`. Save it as
-# `work/4.2.onnx`.
+# Write a version that takes pictures of any height and width, in any batch: at every size, mean and maximum are taken over all
+# of each map. Name the three free dimensions as drawn, the input `image`, the output `logits`. Save it as `work/4.2.onnx`.
 
 # %%
 # Task 4.2: change the class, and export it with three free dimensions
@@ -86,15 +106,16 @@ p = cu.params("4.2")
 
 
 ### BEGIN SOLUTION
-class AnySize(Rewritten):
+class AnySize(Mixed):
     def forward(self, x):
         maps = self.net.stage2(self.net.stage1(self.net.stem(x)))
-        return self.net.classifier(maps.mean(dim=(2, 3)))
+        mixed = self.share * maps.mean(dim=(2, 3)) + (1 - self.share) * maps.amax(dim=(2, 3))
+        return self.net.classifier(mixed)
 
 
 with cu.exporter_messages():
     torch.onnx.export(
-        AnySize().eval(),
+        AnySize(p["share"]).eval(),
         (torch.randn(2, 1, 28, 28),),
         "work/4.2.onnx",
         input_names=["image"],
@@ -123,7 +144,7 @@ cu.check("4.2", "work/4.2.onnx")
 cu.params("4.3")
 
 # %% [markdown]
-# Save it as `work/4.3.onnx`. Take care of the example: a batch and a length of 2 or more, and not equal to each other.
+# Save it as `work/4.3.onnx`. Take care of the example: a length of 2 or more (lesson 04 says why).
 
 # %%
 # Task 4.3: write the network and export it with linked dimensions
@@ -163,16 +184,16 @@ cu.check("4.3", "work/4.3.onnx")
 class Reader(torch.nn.Module):
     """x float32 [batch, length, 6] → y float32 [batch, 6]."""
 
-    def __init__(self, seed, decay, length):
+    def __init__(self, seed, decay, start, length):
         super().__init__()
         table = np.random.default_rng(seed).normal(0, 1, (48, 6)).astype(np.float32)
         self.register_buffer("table", torch.from_numpy(table))
-        self.decay = decay
+        self.decay, self.start = decay, start
 
     def forward(self, x):
         batch, length = int(x.shape[0]), int(x.shape[1])
         x = x + self.table[:length].reshape(1, length, 6)
-        state = torch.zeros(batch, 6)
+        state = torch.full((batch, 6), self.start)
         for t in range(length):
             state = self.decay * state + x[:, t]
         return state
@@ -193,8 +214,8 @@ cu.probe_sizes("work/4.4_first.onnx", example, reader)
 # Write a version whose file takes any batch (named `batch`) and any length up to 48 (named `length`), with the numbers of
 # the old one. Save it as `work/4.4.onnx`; input `x`, output `y`.
 #
-# > **Hint** Each round of the loop multiplies everything before it by `decay`. How often has the first step been
-# > multiplied at the end? And the last one?
+# > **Hint** Each round of the loop multiplies everything before it by `decay`. How often has the start been multiplied at
+# > the end? And the last step?
 
 
 # %%
@@ -203,8 +224,9 @@ cu.probe_sizes("work/4.4_first.onnx", example, reader)
 class Cured(Reader):
     def forward(self, x):
         x = x + self.table[: x.shape[1]]
-        age = torch.arange(x.shape[1] - 1, -1, -1)
-        return (x * (self.decay**age)[:, None]).sum(1)
+        age = torch.arange(x.shape[1], -1, -1)  # of the start, of the first step, …, of the last one
+        weights = (self.decay**age)[:, None]
+        return (x * weights[1:]).sum(1) + self.start * weights[0]
 
 
 with cu.exporter_messages():
@@ -237,8 +259,9 @@ cu.tensor_table(cu.given("4.5"))
 cu.params("4.5")
 
 # %% [markdown]
-# Put the numbers in place of the names, at the input, at the output, and in every tensor inside. Save the model as
-# `work/4.5.onnx`. It must compute the same, and all tensors inside that have a shape now must have one then.
+# Put the numbers in place of the names, at the input, at the output, and in every tensor inside. One tensor inside has a
+# formula for a size. Save the model as `work/4.5.onnx`. It must compute the same, and all tensors inside that have a shape
+# now must have one then.
 
 # %%
 # Task 4.5: fix all dimensions and save the model as work/4.5.onnx
@@ -261,7 +284,7 @@ cu.check("4.5", "work/4.5.onnx")
 # ## 4.6 Four suspects
 #
 # Four files, exported by four people. All were meant to compute `factor * x.sum(axis=1)` for an `x` of shape
-# `[batch, length, 3]`, and all were exported with the same example length. Which one can you trust?
+# `[batch, length, 3]`, and all were tried out with the same example length. Which one can you trust, and up to which length?
 
 # %%
 cu.given("4.6")
@@ -270,16 +293,21 @@ cu.given("4.6")
 cu.params("4.6")
 
 # %% [markdown]
-# Write `work/4.6.json`, a dict with the keys `a`, `b`, `c`, `d`. Each value is one of
+# Write `work/4.6.json`, a dict with the keys `a`, `b`, `c`, `d`. Each value is a list of a word and a number, such as
+# `["only", 20]`. The word says what the file does at other lengths than the example's, up to 64:
 #
-# | value | other lengths than the example's |
+# | word | other lengths |
 # |---|---|
 # | `"free"` | are taken, and the numbers are right |
 # | `"frozen"` | are refused, and the file says so |
-# | `"only"` | are refused, although the file says any |
-# | `"wrong"` | are taken, but some give wrong numbers |
+# | `"only"` | are refused from some length on, although the file says any |
+# | `"wrong"` | are taken, but from some length on the numbers are wrong |
 #
-# > **Hint** `cu.probe_sizes` can compare with any PyTorch module, also with one that you write.
+# The number is the greatest length, up to 64, at which the file gives the right numbers. The check says how many of the
+# four are right, not which.
+#
+# > **Hint** `cu.probe_sizes(path, example, module, sizes=range(1, 65))` tries these sizes, and compares with any PyTorch
+# > module, also with one that you write.
 
 # %%
 # Task 4.6: probe the four files and write the answer
@@ -292,13 +320,15 @@ class Meant(torch.nn.Module):
         return p["factor"] * x.sum(1)
 
 
-kinds = {"free": "free", "wrong numbers, without an error": "wrong"}
 answer = {}
 for path in paths:
-    probe = cu.probe_sizes(path, torch.randn(2, p["example"], 3), Meant())
+    probe = cu.probe_sizes(path, torch.randn(2, p["example"], 3), Meant(), sizes=range(1, 65))
     length = probe.iloc[1]
-    refused = "frozen" if isinstance(length["the file says"], int) else "only"
-    answer[path.stem[-1]] = kinds.get(length["verdict"], refused)
+    if isinstance(length["the file says"], int):
+        word = "frozen"
+    else:
+        word = "only" if length["refused"] else "wrong" if length["wrong numbers"] else "free"
+    answer[path.stem[-1]] = [word, int(length["works"].split(", ")[-1])]
 Path("work/4.6.json").write_text(json.dumps(answer))
 ### END SOLUTION
 

@@ -42,6 +42,8 @@ cu.node_table(cu.given("5.1"))[["op", "inputs", "outputs"]]
 # | `crossings` | how many connections there are from a node to a node on another provider; each input of a node counts |
 # | `strict_error` | `true` if the session would fail with `session.disable_cpu_ep_fallback`, otherwise `false` |
 #
+# The check says how many nodes are right, not which; the other two answers count once the placement is right.
+#
 # > **Hint** Each node goes to the first provider in the list that takes its operator.
 
 # %%
@@ -79,7 +81,8 @@ cu.check("5.1", "work/5.1.json")
 cu.node_table(cu.given("5.2"))[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The input `x` is float32 `[rows, 3, 6, 6]`, its values do not matter. Copy the profile to `work/5.2.json`.
+# The input `x` is float32 `[rows, 3, 6, 6]`, its values do not matter. Copy the profile to `work/5.2.json`, and
+# change nothing in it: the check compares each event with a run of its own.
 #
 # > **Hint** `getattr(ort.GraphOptimizationLevel, "ORT_ENABLE_BASIC")` turns a name into a level. `end_profiling` returns the
 # > name of the file. It must come after the last run.
@@ -114,8 +117,8 @@ cu.check("5.2", "work/5.2.json")
 # - `threads`: so many threads inside a node, and waiting threads must sleep instead of turning in a busy loop.
 # - `level`: the graph is rewritten as far as this level and no further.
 # - `rows`: every request has exactly this many rows. The input `x` of the model is `[rows, 3, 6, 6]`: fix its free dimension.
-# - `subnormals`: numbers very near to zero are kept as they are, or set to zero. (In a program, this works in the first session of the
-#   process only.)
+# - `subnormals`: numbers very near to zero are kept as they are, or set to zero. In a program, the first session of a
+#   process decides this for all of its sessions; here only the configuration counts.
 # - Memory is not kept between the runs: no arena.
 #
 # Write the configuration as `work/5.3.json`. The check makes a real session of it and runs your model.
@@ -169,6 +172,8 @@ pd.DataFrame(cu.params("5.4")["transcripts"]).T
 # |---|---|
 # | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `unknown option`, `unsupported operators` |
 # | `right_name` | the real name of the provider whose name was wrong |
+#
+# The check says how many causes are right, not which; `right_name` counts once all are.
 #
 # > **Hint** One of the causes occurs twice: a provider may take no node at all, or all but a few.
 

@@ -398,15 +398,17 @@ cu.check("9.9", "work/9.9.onnx")
 # %% [markdown]
 # ## 9.10 quantize_dynamic stops
 #
-# Two linear layers, in the form in which the default exporter writes them. The model runs, and cannot be quantized. Below the
-# complaint stands what the file says about the shapes of its tensors:
+# Two linear layers. A colleague stored the weights turned round, because `Gemm` with `transB=1` reads them so. The model runs,
+# and cannot be quantized. Below the complaint stand the shapes that `value_info` describes, and those of the stored tensors:
 
 # %%
 complaint(quantize_dynamic, cu.given("9.10"), "work/9.10_never.onnx")
 
 # %%
-described = onnx.load(cu.given("9.10")).graph.value_info
-{value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in described}
+graph = onnx.load(cu.given("9.10")).graph
+described = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info}
+stored = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+pd.DataFrame({"value_info": described, "stored": stored})
 
 # %% [markdown]
 # Write the dynamically quantized model, both matrices in 8 bits, as `work/9.10.onnx`.

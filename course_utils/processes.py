@@ -1,0 +1,24 @@
+"""What every process has in common that the course starts: how it finds the package, and how its end is put into words."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def environment() -> dict[str, str]:
+    """For a child that shall find this package, wherever the parent found it."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+
+
+def ending(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,95 @@
+"""Links of the lessons to documentation: enough of them, in one form, to hosts that are known. None is followed."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import jupytext
+import pytest
+from checkout import ROOT
+
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+FEWEST, MOST = 3, 15
+# The projects' own sites. A link is no request, but a reader who follows it asks that host.
+HOSTS = {
+    "developer.android.com",
+    "developer.apple.com",
+    "developer.mozilla.org",
+    "docs.docker.com",
+    "docs.nvidia.com",
+    "docs.openvino.ai",
+    "docs.python.org",
+    "docs.pytorch.org",
+    "docs.ray.io",
+    "fastapi.tiangolo.com",
+    "github.com",
+    "huggingface.co",
+    "jupytext.readthedocs.io",
+    "numpy.org",
+    "onnx.ai",
+    "onnxruntime.ai",
+    "prometheus.io",
+    "protobuf.dev",
+    "scikit-learn.org",
+    "www.w3.org",
+}
+GITHUB_OWNERS = {"lutzroeder", "microsoft", "onnx", "pytorch", "triton-inference-server", "zalandoresearch"}
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")  # [text](address); a picture has a ! before it
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def faults(cells: list[str]) -> list[str]:
+    """What is wrong with the links of a lesson, given its Markdown cells."""
+    # Code may name an address, such as http://127.0.0.1:8000, without being a link; link texts are often code.
+    plain = [CODE.sub("code", cell) for cell in cells]
+    found = [address for cell in plain for address in LINK.findall(cell) if "//" in address]
+    wrong = [f"not https: {address}" for address in found if not address.startswith("https://")]
+    wrong += [f"unknown host: {address}" for address in found if urlsplit(address).hostname not in HOSTS]
+    for address in found:
+        parts = urlsplit(address)
+        if parts.hostname == "github.com" and parts.path.split("/")[1] not in GITHUB_OWNERS:
+            wrong.append(f"not a project's own repository: {address}")
+    bare = [word for cell in plain for word in re.findall(r"\S*https?://\S+", LINK.sub("", cell))]
+    wrong += [f"no Markdown link: {word}" for word in bare]
+    wrong += [f"linked twice: {address}" for address in sorted(set(found)) if found.count(address) > 1]
+    if not FEWEST <= len(found) <= MOST:
+        wrong.append(f"{len(found)} links, not {FEWEST} to {MOST}")
+    return wrong
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_links_to_the_documentation_of_what_it_names(lesson):
+    cells = jupytext.read(lesson, fmt="py:percent").cells
+    assert faults([cell.source for cell in cells if cell.cell_type == "markdown"]) == []
+
+
+GOOD = [
+    "[`Dim`](https://docs.pytorch.org/x.html) and [Conv](https://onnx.ai/onnx/)",
+    "[next](05_x.ipynb), see [the list](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)",
+    "Ask `http://127.0.0.1:8000/health`.\n\n```\ncurl http://127.0.0.1:8000/predict\n```",
+]
+
+
+def test_good_links_pass():
+    assert faults(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[x](http://onnx.ai/y)", "not https: http://onnx.ai/y"),
+        ("[x](https://onnx.ai.example.org/)", "unknown host: https://onnx.ai.example.org/"),
+        ("[x](https://github.com/somebody/fork)", "not a project's own repository: https://github.com/somebody/fork"),
+        ("see https://onnx.ai/z for more", "no Markdown link: https://onnx.ai/z"),
+        ("see <https://onnx.ai/z>", "no Markdown link: <https://onnx.ai/z>"),
+        ("[again](https://onnx.ai/onnx/)", "linked twice: https://onnx.ai/onnx/"),
+    ],
+)
+def test_a_bad_link_is_named(text, fault):
+    assert faults([*GOOD, text]) == [fault]
+
+
+def test_too_few_and_too_many():
+    assert faults(GOOD[:1]) == ["2 links, not 3 to 15"]
+    assert faults([f"[x](https://onnx.ai/{n})" for n in range(16)]) == ["16 links, not 3 to 15"]
