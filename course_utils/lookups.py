@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CourseError
-from .paths import PACKAGE, data_path
+from .paths import data_path
+from .processes import environment
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 # ONNX Runtime sends nothing where one of these says that it is in a build service.
@@ -60,22 +61,21 @@ class Watched:
             return {**json.loads(said), "files": written}
 
 
-def watch_lookups(program: str, environment: Mapping[str, str] | None = None) -> Watched | None:
+def watch_lookups(program: str, variables: Mapping[str, str] | None = None) -> Watched | None:
     """Start a Python program cut off from the network, and see which names it looks up. First used in lesson 05.
 
-    program: its source. environment: variables for it, beside those of this process without `ORT_DISABLE_TELEMETRY` and
+    program: its source. variables: of its environment, beside those of this process without `ORT_DISABLE_TELEMETRY` and
     without those by which ONNX Runtime recognises a build service; its home is empty.
     Returns at once; None, after one sentence, where no program can be cut off. Then it is not run.
     """
     scratch = tempfile.TemporaryDirectory()
     home = Path(scratch.name, "home")
     home.mkdir()
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    inherited = {name: value for name, value in os.environ.items() if name not in {SWITCH, *BUILD_SERVICES}}
+    inherited = {name: value for name, value in environment().items() if name not in {SWITCH, *BUILD_SERVICES}}
     homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME"), str(home))
     request = {
         "program": program,
-        "env": inherited | {"PYTHONPATH": path} | dict(environment or {}) | homes,
+        "env": inherited | dict(variables or {}) | homes,
         "scratch": scratch.name,
     }
     with Path(scratch.name, "errors").open("wb") as errors:
@@ -84,7 +84,7 @@ def watch_lookups(program: str, environment: Mapping[str, str] | None = None) ->
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"},
+            env=environment(),
         )
     child.stdin.write(json.dumps(request).encode())
     child.stdin.close()
@@ -209,8 +209,8 @@ WAYS: dict[str, tuple[str, dict[str, str]]] = {
 def contrast(seconds: float = 40) -> dict[str, dict[str, Any]] | None:
     """What a session asks and writes that lives so long, for each of `WAYS`; all at once. None where it cannot be cut off."""
     runs = {
-        way: watch_lookups(_SESSION.format(first=first, seconds=seconds), environment)
-        for way, (first, environment) in WAYS.items()
+        way: watch_lookups(_SESSION.format(first=first, seconds=seconds), variables)
+        for way, (first, variables) in WAYS.items()
     }
     return None if None in runs.values() else {way: run.result() for way, run in runs.items()}
 
