@@ -868,7 +868,7 @@ if folder:
 
 # %% [markdown]
 # Read the two columns of nodes beside the time. The fused *file* has a seventh of the nodes, but the session removes
-# most of the others from the other file, too. When we wrote this, on two cores, the time was the same within the noise.
+# half of the nodes of the other file by itself. When we wrote this, on two cores, the fused file was not faster.
 # On a CPU with long texts nearly all of it is in large matrix products, and those are the same in both files. On a GPU,
 # where starting each small kernel costs time, the same fusion may count for more; that was not run here. Count nodes to
 # see *whether* a fusion happened. Use a stopwatch to see whether it *matters*.
