@@ -140,7 +140,7 @@ runs["names"] = [sorted({name for _, name in asked}) for asked in runs["lookups"
 runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups"]]
 runs["look-ups"] = runs["lookups"].map(len)
 runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
-print(record["date"], record["versions"]["package"], record["machine"]["system"])
+print(record["date"], "onnxruntime", record["versions"]["onnxruntime"], record["machine"]["system"])
 runs[["look-ups", "first after s", "names", "device id"]]
 
 # %% [markdown]
