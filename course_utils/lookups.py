@@ -228,12 +228,14 @@ def main() -> None:
         names = ", ".join(sorted({name for _, name in run["lookups"]})) or "none"
         print(f"{way}: {len(run['lookups'])} look-ups ({names}), {len(run['files'])} files written")
     if arguments.out:
-        from .ep_experiment import cores, processor, runtime_package
+        import onnxruntime as ort
+
+        from .ep_experiment import cores, processor
 
         record = {
             "date": date.today().isoformat(),
             "machine": {"system": platform.system(), "processor": processor(), "cores": cores()},
-            "versions": {"python": platform.python_version(), "package": runtime_package()},
+            "versions": {"python": platform.python_version(), "onnxruntime": ort.__version__},
             "runs": runs,
         }
         arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -116,7 +116,7 @@ cu.claim(
 # to Microsoft ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)). The course
 # switches it off: `import course_utils` sets a variable of the environment, and ONNX Runtime reads it when it is imported.
 #
-# Does that work? Here is a program that lives for 15 seconds. It runs in a process of its own, without a network. There is
+# Does that work? Here is a program that lives for 12 seconds. It runs in a process of its own, without a network. There is
 # only a name server, which writes down each name it is asked for. (This needs Linux.)
 
 # %%
@@ -125,7 +125,7 @@ import time
 import course_utils
 import onnxruntime as ort
 session = ort.InferenceSession("{file}", providers=["CPUExecutionProvider"])
-time.sleep(15)
+time.sleep(12)
 """
 watched = cu.watch_lookups(program)
 
@@ -140,7 +140,7 @@ runs["names"] = [sorted({name for _, name in asked}) for asked in runs["lookups"
 runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups"]]
 runs["look-ups"] = runs["lookups"].map(len)
 runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
-print(record["date"], record["versions"]["package"], record["machine"]["system"])
+print(record["date"], "onnxruntime", record["versions"]["onnxruntime"], record["machine"]["system"])
 runs[["look-ups", "first after s", "names", "device id"]]
 
 # %% [markdown]

@@ -49,7 +49,7 @@ def test_the_record_is_complete():
 
 def test_the_page_shows_every_figure_and_says_what_was_missed():
     missed = {"what": "a promise", "reach": "≥ 2 ×", "measured": "1 ×", "kept": False}
-    page = measured.page(RECORD | {"promises": [*RECORD["promises"], missed]}, LESSONS)
+    page = measured.page(RECORD | {"promises": [*RECORD["promises"], missed]})
     assert "| a promise | ≥ 2 × | ✗ 1 × |" in page
     assert page.count("| ✗ ") == 1 + sum(not row["kept"] for row in RECORD["promises"])
     assert page.count('class="ratio"') == len(RECORD["ratios"])
@@ -59,7 +59,7 @@ def test_the_page_shows_every_figure_and_says_what_was_missed():
 def test_a_new_kind_of_ratio_needs_a_title():
     row = RECORD["ratios"][0] | {"group": "something new"}
     with pytest.raises(ValueError, match="something new"):
-        measured.page(RECORD | {"ratios": [row]}, LESSONS)
+        measured.page(RECORD | {"ratios": [row]})
 
 
 def test_without_a_book_no_page_is_timed(tmp_path, capsys):

@@ -90,7 +90,7 @@ def claims_that_rest_on_a_record() -> set[str]:
                 read = {call.func.attr for call in ast.walk(node.value) if isinstance(call, ast.Call)
                         and isinstance(call.func, ast.Attribute)}  # fmt: skip
                 made = set.union(*map(names_in, node.targets))
-                if read & {"ep_record", "deployment_record"} or names_in(node.value) & recorded:
+                if read & {"ep_record", "deployment_record", "telemetry_record"} or names_in(node.value) & recorded:
                     recorded |= made
             for id in EVIDENCE.findall(cell.source):
                 call = cell.source[cell.source.index("cu.claim(") :]
