@@ -13,6 +13,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from .vocabulary import Place
 
 STANDARD = ("", "ai.onnx")
+ELSEWHERE = "elsewhere"  # the name of the file that stands in the place of weights
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _DTYPES = {value: name for name, value in TensorProto.DataType.items()}
 
@@ -141,7 +142,7 @@ def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shape
                     tensor.ClearField(name)
                 if keep_shapes:
                     tensor.data_location = onnx.TensorProto.EXTERNAL
-                    tensor.external_data.add(key="location", value="elsewhere")
+                    tensor.external_data.add(key="location", value=ELSEWHERE)
                 else:
                     tensor.dims[:] = [0]
                     tensor.raw_data = b""

@@ -13,11 +13,12 @@ from onnx import NodeProto, TensorProto
 
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
 from .skeleton import Piece
-from .tools import Opinion, ask
+from .tools import Opinion, Verdict, ask, ask_runtime
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
 MOST_NODES = 100_000  # for shape inference
+MOST_WEIGHTS = 8 * 10**9  # bytes that ONNX Runtime may be shown as a hole: they count as its memory
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Patient:
     seconds: float = 60  # for the tools of onnx
     sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
+    loaded: bool | None = None  # what became of it in a trial: ONNX Runtime loaded it, or refused it with these words
+    refusal: str = ""
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
 
     @functools.cached_property
@@ -108,11 +111,34 @@ class Patient:
         if why:
             self.not_checked.append(f"onnx.checker and onnx.shape_inference were not asked, {why}.")
             return None
-        bare, empty = (without_data(self.model, self.pieces, keep_shapes=keep) for keep in (True, False))
-        found = ask(bare.SerializeToString(), empty.SerializeToString(), self.seconds)
+        empty = without_data(self.model, self.pieces)
+        found = ask(self._bare, empty.SerializeToString(), self.seconds)
         if found.problem:
             self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
         return found
+
+    @functools.cached_property
+    def _bare(self) -> bytes:
+        """The model without its long weights, of which the shapes are still told."""
+        return without_data(self.model, self.pieces, keep_shapes=True).SerializeToString()
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """Whether ONNX Runtime takes the model, asked without its long weights; nothing in it is executed."""
+        why = (
+            "because long lists in attributes were left out" if self.cut_lists
+            else "because it has too many nodes" if sum(len(scope.nodes) for scope in self.scopes) > MOST_NODES
+            else "because its weights are too large" if self.weights_bytes > MOST_WEIGHTS
+            else ""
+        )  # fmt: skip
+        if not why:
+            largest = max((expected_bytes(t) or 0 for _, t in self.each_tensor()), default=0)
+            found = ask_runtime(self._bare, largest, self.seconds)
+            if found.loads is not None or found.died:
+                return found
+            why = f"because {plain(found.words, 200)}"
+        self.not_checked.append(f"ONNX Runtime was not asked whether it loads the model, {why}.")
+        return Verdict()
 
     @functools.cached_property
     def inferred(self) -> dict[str, onnx.ValueInfoProto]:

@@ -82,15 +82,17 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
 
 
 def conflict(patient: Patient) -> Iterator[Finding]:
-    """What onnx.shape_inference objects to, when it is strict. A dtype that an operator does not take, no runtime forgives."""
-    if patient.opinion is None or not patient.opinion.strict:
+    """What onnx.shape_inference objects to, when it is strict. Of all that, a runtime forgives shapes that are out of date."""
+    if patient.opinion is None or not patient.opinion.strict or not patient.sound:
         return
     words = plain(" ".join(patient.opinion.strict.split()), None)
     # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
     if not beside and words.count("(op_type:") < 2:
-        what = DTYPE if "has unsupported type" in words else CONFLICT
-        yield finding(what, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
+        what = DTYPE if "has unsupported type" in words or "inconsistent type" in words else CONFLICT
+        mild = what is DTYPE or "existing shape differ" in words
+        text = f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}"
+        yield finding(what, text, level="" if mild else ERROR)
 
 
 def huge(patient: Patient) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import onnx
 
 from . import runtime
+from .dtypes import differing
 from .parts import STANDARD, Scope, attribute, domain, dtype_name, is_op
 from .patient import Patient
 from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
@@ -178,6 +179,8 @@ def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code,
     types = _types(patient, scope, node)
     if _runs(name, op, since, version, types):
         return None
+    if differing(patient, scope, node):
+        return None  # `dtypes` says so
     known = [t.removeprefix("tensor(").removesuffix(")") for t in types if t]
     dtypes = f" with inputs of {', '.join(known)}" if known and _runs(name, op, since, version, ()) else ""
     return KERNEL, f"{plain(op)} as of opset {since}{dtypes}."

@@ -35,6 +35,7 @@ MODULES = (
     "outside",
     "names",
     "structure",
+    "dtypes",
     "versions",
     "training",
     "loops",
@@ -113,7 +114,7 @@ class Place:
 class Finding:
     """One thing that was found in one model. cause: what was seen. where: the first places. count: of all places.
 
-    advice: the cure, where it is another one than that of the code.
+    advice: the cure, where it is another one than that of the code. level: the severity, where it is another one.
     """
 
     code: Code
@@ -121,6 +122,7 @@ class Finding:
     where: tuple[Place, ...] = ()
     count: int = 0
     advice: str = ""
+    level: str = ""
 
     @property
     def cure(self) -> str:
@@ -128,7 +130,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        return self.code.severity
+        return self.level or self.code.severity
 
     @property
     def places(self) -> str:
@@ -158,10 +160,12 @@ class Finding:
 _PLACES_KEPT = 50
 
 
-def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "") -> Finding:
+def finding(
+    code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "", level: str = ""
+) -> Finding:
     """A finding; of many places the first 50 are kept."""
     places = (where,) if isinstance(where, Place) else tuple(where)
-    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice)
+    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice, level)
 
 
 def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:

@@ -1,0 +1,79 @@
+"""The last word has ONNX Runtime: what it loads has no error that only a refusal would prove, and what it refuses has one.
+
+Without a trial it is asked for the model without its weights (`patient.verdict`); in a trial it has loaded the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from .patient import Patient
+from .vocabulary import ERROR, WARNING, Finding, all_codes, finding, plain
+
+# Errors because ONNX Runtime would refuse the graph.
+OF_THE_GRAPH = {
+    "cycle", "not-sorted", "tensor-undefined", "tensor-written-twice", "output-undefined", "input-type-missing",
+    "node-names-repeat", "recursive-function", "checker-objects", "onnx-tools-die", "ir-too-new", "opset-too-new",
+    "opset-missing", "domain-unknown", "operator-unknown", "attribute-unknown", "operator-not-implemented",
+    "dtypes-differ", "dtype-not-allowed", "shape-conflict",
+}  # fmt: skip
+# Errors because it would refuse the weights, which it sees only in a trial.
+OF_THE_WEIGHTS = {
+    "external-file-missing", "external-file-too-short", "external-entry-damaged", "weights-size-mismatch",
+    "function-name-clash",
+}  # fmt: skip
+# Words of a refusal → the finding that they make an error. It has been found already, or is added.
+_WORDS = (
+    ("same node name", "node-names-repeat"),
+    ("bound to different types", "dtypes-differ"),
+    ("topologically sorted", "not-sorted"),
+    ("ShapeInference", "shape-conflict"),
+    ("TypeInference", "shape-conflict"),
+    ("does not match expected type", "shape-conflict"),
+)
+
+
+def judged(patient: Patient, found: list[Finding]) -> list[Finding]:
+    """The findings, as ONNX Runtime's own answer makes them: milder, harder, or one more."""
+    loads, words, died = patient.loaded, patient.refusal, ""
+    if loads is None:
+        loads, words, died = patient.verdict.loads, patient.verdict.words, patient.verdict.died
+    if loads:
+        disproved = OF_THE_GRAPH | (OF_THE_WEIGHTS if patient.loaded else set())
+        return [_milder(f) if f.severity == ERROR and f.code.id in disproved else f for f in found]
+    explained = any(f.severity == ERROR and f.code.id in OF_THE_GRAPH | OF_THE_WEIGHTS for f in found)
+    if loads is False:
+        return _refused(found, words, explained)
+    if died and not explained:
+        return [*found, finding(_code("runtime-dies"), f"The process ended while loading the model: {died}.")]
+    return found
+
+
+def _milder(f: Finding) -> Finding:
+    if f.code.id == "checker-objects":
+        return replace(f, code=_code("checker-formality"))
+    return replace(f, level=WARNING, cause=f"{f.cause} ONNX Runtime loads the model all the same.")
+
+
+def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]:
+    """One of the findings becomes an error, or gets ONNX Runtime's words; or these words are one more."""
+    said = f"ONNX Runtime says: “{plain(words, 500)}”"
+    known = next((code for part, code in _WORDS if part in words), "runtime-refuses")
+    at = _first(found, lambda f: f.code.id == known)
+    if at is None and explained:
+        at = _first(found, lambda f: f.severity == ERROR and f.code.id in OF_THE_GRAPH | OF_THE_WEIGHTS)
+    if at is None:
+        return [*found, finding(_code(known), said)]
+    old = found[at]
+    quoted = "” " in f"{old.cause} " and "says: “" in old.cause
+    cause = old.cause if quoted else f"{old.cause} {said}"
+    return [*found[:at], replace(old, cause=cause, level="" if old.code.severity == ERROR else ERROR), *found[at + 1 :]]
+
+
+def _first(found: Iterable[Finding], fits: object) -> int | None:
+    return next((i for i, f in enumerate(found) if fits(f)), None)
+
+
+def _code(name: str) -> object:
+    return next(c for c in all_codes() if c.id == name)
