@@ -19,6 +19,14 @@ NAN = code(
     "Weights are NaN or infinite",
     "Look at the training (too large a step, a division by zero) or at the conversion to float16, whose largest number is 65504.",
 )
+SUBNORMAL = code(
+    "subnormal-numbers",
+    WARNING,
+    "05",
+    "Numbers are so small that a processor computes with them slowly",
+    "Set what died in training to zero, and export again. Or let the session take such numbers for 0: session.set_denormal_as_zero, "
+    "which works in the first session of a process only.",
+)
 FLOAT64 = code(
     "float64",
     WARNING,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .patient import Patient
-from .vocabulary import ERROR, WARNING, Finding, all_codes, finding, plain
+from .vocabulary import ERROR, WARNING, Finding, all_codes, finding, plain, spoken
 
 # Errors because ONNX Runtime would refuse the graph.
 OF_THE_GRAPH = {
@@ -58,7 +58,7 @@ def _milder(f: Finding) -> Finding:
 
 def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]:
     """One of the findings becomes an error, or gets ONNX Runtime's words; or these words are one more."""
-    said = f"ONNX Runtime says: “{plain(words, 500)}”"
+    said = f"ONNX Runtime says: “{plain(spoken(words), 500)}”"
     known = next((code for part, code in _WORDS if part in words), "runtime-refuses")
     at = _first(found, lambda f: f.code.id == known)
     if at is None and explained:
@@ -67,7 +67,7 @@ def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]
         return [*found, finding(_code(known), said)]
     old = found[at]
     quoted = "” " in f"{old.cause} " and "says: “" in old.cause
-    cause = old.cause if quoted else f"{old.cause} {said}"
+    cause = old.cause if quoted else f"{old.cause}{'' if old.cause.endswith(('.', '”')) else '.'} {said}"
     return [*found[:at], replace(old, cause=cause, level="" if old.code.severity == ERROR else ERROR), *found[at + 1 :]]
 
 

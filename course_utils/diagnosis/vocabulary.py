@@ -48,7 +48,12 @@ MODULES = (
 )
 _LONGEST_NAME = 80
 _PLACES_SHOWN = 3
-_SOURCE = re.compile(r": ?\S*onnxruntime\S*\.(?:h|cc):\d+ .*?(?:\)|<lambda\(\)>) (?=[A-Z])")
+# Where in ONNX Runtime's own source a message was made: with a path there is a declaration behind it, and perhaps a condition;
+# without one, the name of a function.
+_FILE = r"[\w+-]+\.(?:h|hpp|cc|cpp|cu|cuh|inc):\d+ "
+_DECLARATION = r"[^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?(?:::<lambda\([^()]*\)>)? "
+_SOURCE = re.compile(rf"(?:\S*[/\\]{_FILE}{_DECLARATION}(?:[^.]{{1,300}}(?:\.[^.]{{1,300}})*? was false\. (?=\S))?|\b{_FILE}\w+ )")
+_LOADING = re.compile(r"Load model from .*? failed: ?")
 _codes: dict[str, Code] = {}
 
 
@@ -177,12 +182,12 @@ def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def spoken(words: str, folder: str | os.PathLike[str]) -> str:
+def spoken(words: str, folder: str | os.PathLike[str] = "") -> str:
     """What ONNX Runtime said, on one line, without names of folders and without the place in its own source text."""
     text = " ".join(words.split())
-    for place in {os.path.realpath(folder), os.fspath(folder)}:
+    for place in {os.path.realpath(folder), os.fspath(folder)} if folder else ():
         text = text.replace(place + os.sep, "").replace(place, "")
-    return _SOURCE.sub(": … ", text)
+    return " ".join(_LOADING.sub("", _SOURCE.sub(" ", text)).split())
 
 
 def listed(items: Iterable[object], most: int = 4) -> str:
