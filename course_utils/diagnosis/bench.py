@@ -97,7 +97,11 @@ def main() -> None:
         else:
             with_shapes, empty = parts
             say(out, "checker", objection(onnx.checker.check_model, empty))
-            say(out, "strict", objection(onnx.shape_inference.infer_shapes, with_shapes, check_type=True, strict_mode=True))
+            say(
+                out,
+                "strict",
+                objection(onnx.shape_inference.infer_shapes, with_shapes, check_type=True, strict_mode=True),
+            )
             found, words = inferred(with_shapes)
             say(out, "inferred", words, found)
         say(out, "end")

@@ -17,7 +17,7 @@ from .reading import read
 from .report import Report
 from .structure import checker
 from .trial import trial
-from .verdict import judged
+from .verdict import judged, without_consequences
 from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
 
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
@@ -67,7 +67,7 @@ def doctor(
         else:
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)
-    found = judged(patient, found)
+    found = without_consequences(judged(patient, found))
     found.sort(key=lambda f: _EVERY[f.severity])  # stable: within a severity the order of the checks
     return Report(
         os.path.basename(name), _facts(patient), tuple(found), tuple(patient.not_checked), time.perf_counter() - start

@@ -10,6 +10,7 @@ import onnx
 from .names import before
 from .parts import Scope, count_of, domain, expected_bytes, is_op
 from .patient import Patient
+from .tools import Opinion
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, nodes, plain
 
 NO_TYPE = code(
@@ -118,7 +119,11 @@ def tidy(patient: Patient) -> Iterator[Finding]:
         # ONNX Runtime takes Constants out of the graph before it looks at the names.
         given = Counter(node.name for node in scope.nodes if node.name and not is_op(node, "Constant"))
         repeated = {n for n, c in given.items() if c > 1}
-        names += [scope.place(i) for i, node in enumerate(scope.nodes) if node.name in repeated and not is_op(node, "Constant")]
+        names += [
+            scope.place(i)
+            for i, node in enumerate(scope.nodes)
+            if node.name in repeated and not is_op(node, "Constant")
+        ]
         unused += [(scope, t) for name, t in scope.initializers.items() if not scope.is_read(name)]
         if patient.model.ir_version >= 4 and not scope.is_function:
             # A single number or a short list is an input with a default value, as it should be.
@@ -180,8 +185,13 @@ def checker(patient: Patient) -> Iterator[Finding]:
         yield finding(DIE, f"{opinion.during}: {opinion.died}.")
     elif opinion.checker:
         words = plain(" ".join(opinion.checker.split("==> Context")[0].split()), None)[:400]
-        formal = any(start in words for start in _FORMAL)
-        yield finding(FORMALITY if formal else CHECKER, f"onnx.checker says: {words}")
+        yield finding(CHECKER if objects(opinion) else FORMALITY, f"onnx.checker says: {words}")
+
+
+def objects(opinion: Opinion) -> bool:
+    """Whether the checker objects to more than a formal point."""
+    words = " ".join(opinion.checker.split("==> Context")[0].split())
+    return bool(words) and not any(start in words for start in _FORMAL)
 
 
 CHECKS = (types, tidy, recursion)

@@ -142,7 +142,9 @@ def _stopped(
     elif ended == "time":
         yield finding(LIMITS, f"It was still {stage} after {seconds:g} seconds.", place)
     elif "memory" in events and "ran" in events:
-        patient.not_checked.append(f"It ran. Not all sizes were tried: {amount(memory)} of memory are too little for it.")
+        patient.not_checked.append(
+            f"It ran. Not all sizes were tried: {amount(memory)} of memory are too little for it."
+        )
     elif "memory" in events or (ended != "exit status 0" and "end" not in events and memory < 2 * taken):
         text = f"It did not get along with {amount(memory)} of memory while {stage}."
         if memory < 2 * taken:
@@ -150,7 +152,9 @@ def _stopped(
         yield finding(LIMITS, text, place)
     elif "start" not in events or ended == "exit status 1":  # an error of Python's, not of the runtime
         why = events.get("absent", {}).get("why", ended)
-        patient.not_checked.append(f"The model was not run: the process for it did not do its work ({plain(why, 200)}).")
+        patient.not_checked.append(
+            f"The model was not run: the process for it did not do its work ({plain(why, 200)})."
+        )
     elif "refused" not in events and "end" not in events:
         yield finding(DIES, f"The process ended while {stage} the model: {ended}.", place)
 
@@ -197,7 +201,9 @@ def _failure(patient: Patient, e: dict[str, Any], place: Place) -> Iterator[Find
     if e["certain"]:
         yield finding(FAILS, f"It says: “{why}”", _node_of(patient, e["why"]) or place)
     elif e["by_values"] or not e["tried"]:
-        patient.not_checked.append(f"It loads. It was not run to the end, as fitting inputs could not be made up: {why}")
+        patient.not_checked.append(
+            f"It loads. It was not run to the end, as fitting inputs could not be made up: {why}"
+        )
     else:
         tried = "; ".join(f"{plain(name)!r} = {listed(sizes, 8)}" for name, sizes in list(e["tried"].items())[:4])
         yield finding(SIZE, f"No size that was tried runs ({tried}). It says: “{why}”", _node_of(patient, e["why"]))
@@ -229,7 +235,11 @@ def hints(patient: Patient) -> list[int]:
     sizes: Counter[int] = Counter()
     for _, tensor in patient.each_tensor():
         sizes.update(tensor.dims)
-        if tensor.data_type == TensorProto.INT64 and 0 < count_of(tensor.dims) <= 16 and tensor.raw_data not in patient.pieces:
+        if (
+            tensor.data_type == TensorProto.INT64
+            and 0 < count_of(tensor.dims) <= 16
+            and tensor.raw_data not in patient.pieces
+        ):
             with contextlib.suppress(Exception):  # damaged data, or in another file
                 shapes.update(onnx.numpy_helper.to_array(tensor).ravel().tolist())
     usable = [n for n in (*sorted(shapes), *sorted(sizes)) if 1 < n <= 1024]

@@ -27,6 +27,7 @@ OF_THE_WEIGHTS = {
 _WORDS = (
     ("same node name", "node-names-repeat"),
     ("bound to different types", "dtypes-differ"),
+    ("Could not find an implementation", "operator-not-implemented"),
     ("topologically sorted", "not-sorted"),
     ("ShapeInference", "shape-conflict"),
     ("TypeInference", "shape-conflict"),
@@ -48,6 +49,12 @@ def judged(patient: Patient, found: list[Finding]) -> list[Finding]:
     if died and not explained:
         return [*found, finding(_code("runtime-dies"), f"The process ended while loading the model: {died}.")]
     return found
+
+
+def without_consequences(found: list[Finding]) -> list[Finding]:
+    """What a run says of a cause that has been found already."""
+    ids = {f.code.id for f in found}
+    return [f for f in found if not (f.code.id == "run-fails" and "scale-length-wrong" in ids)]
 
 
 def _milder(f: Finding) -> Finding:

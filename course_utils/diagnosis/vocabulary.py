@@ -52,7 +52,9 @@ _PLACES_SHOWN = 3
 # without one, the name of a function.
 _FILE = r"[\w+-]+\.(?:h|hpp|cc|cpp|cu|cuh|inc):\d+ "
 _DECLARATION = r"[^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?(?:::<lambda\([^()]*\)>)? "
-_SOURCE = re.compile(rf"(?:\S*[/\\]{_FILE}{_DECLARATION}(?:[^.]{{1,300}}(?:\.[^.]{{1,300}})*? was false\. (?=\S))?|\b{_FILE}\w+ )")
+_SOURCE = re.compile(
+    rf"(?:\S*[/\\]{_FILE}{_DECLARATION}(?:[^.]{{1,300}}(?:\.[^.]{{1,300}})*? was false\. (?=\S))?|\b{_FILE}\w+ )"
+)
 _LOADING = re.compile(r"Load model from .*? failed: ?")
 _codes: dict[str, Code] = {}
 
@@ -165,9 +167,7 @@ class Finding:
 _PLACES_KEPT = 50
 
 
-def finding(
-    code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "", level: str = ""
-) -> Finding:
+def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "", level: str = "") -> Finding:
     """A finding; of many places the first 50 are kept."""
     places = (where,) if isinstance(where, Place) else tuple(where)
     return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice, level)
