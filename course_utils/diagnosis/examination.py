@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
+from . import runtime
 from .parts import domain, dtype_name, expected_bytes, input_values
 from .patient import Patient
 from .reading import read
@@ -87,6 +88,9 @@ def _check_options(
         raise CourseError(
             "doctor() was given a provider without run=True: where nodes go is known when a session is created."
         )
+    meant = runtime.provider_meant(provider) if provider is not None else ""
+    if meant:
+        raise CourseError(f"There is no execution provider {provider!r}: write {meant!r}, as ONNX Runtime spells it.")
 
 
 def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> list[Finding]:

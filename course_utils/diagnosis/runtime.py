@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -51,6 +53,33 @@ def newest(domain: str) -> int:
 @functools.cache
 def newest_ir() -> int:
     return next((v for v in range(onnx.IR_VERSION + 4, 0, -1) if not refusal(v, "", _newest_opset())), 0)
+
+
+def provider_meant(name: str) -> str:
+    """How ONNX Runtime spells the provider that a name stands for, such as `cuda`; empty where it is right, or like none."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return ""
+    known = onnxruntime.get_all_providers()
+    if name in known or not isinstance(name, str):
+        return ""
+    short = {p.removesuffix(_PROVIDER).lower(): p for p in known}
+    given = re.sub(r"[^a-z0-9]", "", re.sub(r"(exec\w*|provider|ep)$", "", name.lower().strip()))
+    near = difflib.get_close_matches(_ALSO.get(given, given), short, n=1, cutoff=0.75)
+    return short[near[0]] if near else ""
+
+
+_PROVIDER = "ExecutionProvider"
+_ALSO = {
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "trt": "tensorrt",
+    "directml": "dml",
+    "amd": "migraphx",
+    "rocm": "migraphx",
+    "onednn": "dnnl",
+}
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def _outcome(patient: Patient, said: list[dict[str, Any]], place: Place) -> Iter
         names = listed(repr(plain(name)) for name in events["not-probed"]["names"])
         patient.not_checked.append(f"It ran with one size of {names}. Whether others run, too, was not found out.")
     if inside.get("slow"):
-        name, maker, share = max(inside["slow"], key=lambda item: item[2])
+        name, _, share = max(inside["slow"], key=lambda item: item[2])
         text = (
             f"In a run with made-up inputs, {share:.0%} of the numbers in {plain(name)!r} are, other than zero, smaller than the "
             f"smallest in usual form. So in {count(len(inside['slow']), 'tensor')}."

@@ -5,11 +5,11 @@ Without a trial it is asked for the model without its weights (`patient.verdict`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .patient import Patient
-from .vocabulary import ERROR, WARNING, Finding, all_codes, finding, plain, spoken
+from .vocabulary import ERROR, WARNING, Code, Finding, all_codes, finding, plain, spoken
 
 # Errors because ONNX Runtime would refuse the graph.
 OF_THE_GRAPH = {
@@ -71,16 +71,21 @@ def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]
     if at is None and explained:
         at = _first(found, lambda f: f.severity == ERROR and f.code.id in OF_THE_GRAPH | OF_THE_WEIGHTS)
     if at is None:
-        return [*found, finding(_code(known), said)]
+        return [*found, finding(_code(known), said, level=_hard(_code(known)))]
     old = found[at]
     quoted = "” " in f"{old.cause} " and "says: “" in old.cause
     cause = old.cause if quoted else f"{old.cause}{'' if old.cause.endswith(('.', '”')) else '.'} {said}"
-    return [*found[:at], replace(old, cause=cause, level="" if old.code.severity == ERROR else ERROR), *found[at + 1 :]]
+    return [*found[:at], replace(old, cause=cause, level=_hard(old.code)), *found[at + 1 :]]
 
 
-def _first(found: Iterable[Finding], fits: object) -> int | None:
+def _hard(code: Code) -> str:
+    """The level that makes a finding with this code an error."""
+    return "" if code.severity == ERROR else ERROR
+
+
+def _first(found: Iterable[Finding], fits: Callable[[Finding], bool]) -> int | None:
     return next((i for i, f in enumerate(found) if fits(f)), None)
 
 
-def _code(name: str) -> object:
+def _code(name: str) -> Code:
     return next(c for c in all_codes() if c.id == name)

@@ -177,10 +177,8 @@ def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code,
     if odd:
         return ATTRIBUTE, odd
     types = _types(patient, scope, node)
-    if _runs(name, op, since, version, types):
+    if _runs(name, op, since, version, types) or differing(patient, scope, node):  # `dtypes` says so
         return None
-    if differing(patient, scope, node):
-        return None  # `dtypes` says so
     known = [t.removeprefix("tensor(").removesuffix(")") for t in types if t]
     dtypes = f" with inputs of {', '.join(known)}" if known and _runs(name, op, since, version, ()) else ""
     return KERNEL, f"{plain(op)} as of opset {since}{dtypes}."
