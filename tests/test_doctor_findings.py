@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from doctor_models import (
+    by_channel,
     chain,
     convolution,
     external,
     found,
     int8_weights,
+    joined_scores,
     linear,
     named_function,
     parsed,
@@ -154,6 +156,13 @@ def old_format(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 9
 
 
+LINEAR = "g (float[N, 16] x) => (float[N, 16] y) { y = MatMul(x, w) }"
+
+
+def added(dtype: type) -> onnx.ModelProto:
+    return parsed("g (float[N, 4] x) => (float[N, 4] y) { y = Add(x, c) }", {"c": np.ones(4, dtype)})
+
+
 # code → (a model that has it, a near-twin that has not)
 PAIRS: dict[str, tuple[Maker, Maker]] = {
     "cycle": (changed(two_nodes, lambda m: m.graph.node[0].input.__setitem__(0, "y")), two_nodes),
@@ -197,6 +206,10 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
         lambda: parsed("g (double[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
         lambda: parsed("g (float[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
     ),
+    "dtypes-differ": (lambda: added(np.float64), lambda: added(np.float32)),
+    "subnormal-numbers": (lambda: parsed(LINEAR, {"w": weights(16, 16, scale=1e-40)}), lambda: parsed(LINEAR, {"w": weights(16, 16, scale=1e-30)})),
+    "scale-length-wrong": (lambda: by_channel(1), lambda: by_channel(0)),
+    "scores-lost": (lambda: joined_scores(together=True), lambda: joined_scores(together=False)),
     "tensor-huge": (lambda: filled(2**20, 2**20), lambda: filled(2**10, 2**10)),
     "weights-size-mismatch": (changed(linear, lambda m: m.graph.initializer[0].dims.append(7)), linear),
     "weights-not-finite": (changed(linear, lambda m: nan_at(m, np.nan)), changed(linear, lambda m: nan_at(m, 1e30))),
@@ -242,7 +255,7 @@ ELSEWHERE = {
     "empty-file", "not-onnx", "truncated", "damaged", "over-2gb", "too-complex", "external-file-missing",
     "external-file-too-short", "external-path-outside", "external-entry-damaged", "external-file-stale",
     "runtime-refuses", "runtime-dies", "over-limits", "run-fails", "outputs-nan", "outputs-change", "batch-not-free",
-    "provider-missing", "fallback", "opset-not-as-requested", "onnx-tools-die",
+    "provider-missing", "fallback", "opset-not-as-requested", "onnx-tools-die", "size-not-free", "output-shape-differs",
 }  # fmt: skip
 
 
@@ -439,7 +452,8 @@ def test_tools_that_die(monkeypatch):
         patched.setattr(patient, "ask", lambda *given: died)
         report = cu.doctor(linear())
     assert report.codes == ["onnx-tools-die"]
-    assert report.findings[0].cause == "onnx.shape_inference: signal SIGSEGV."
+    assert report.findings[0].cause.startswith("onnx.shape_inference: signal SIGSEGV.")
+    assert report.findings[0].severity == "warning", "ONNX Runtime lives, and loads it"
     bench = tools._Bench.current()
     bench.child.kill()
     bench.child.wait()
@@ -499,10 +513,12 @@ def silent_runtime(monkeypatch):
 
 
 def test_a_runtime_that_tells_nothing(silent_runtime):
-    """Operators of the standard are known from onnx, and implementations are not judged."""
+    """Operators of the standard are known from onnx; whether there is an implementation, loading tells."""
     assert found(PAIRS["operator-unknown"][0]()) == ["operator-unknown"]
     assert found(PAIRS["domain-unknown"][0]()) == ["domain-unknown"]
-    assert found(PAIRS["operator-not-implemented"][0]()) == []
+    report = cu.doctor(PAIRS["operator-not-implemented"][0]())
+    assert report.codes == ["operator-not-implemented"]
+    assert report.findings[0].cause.startswith("ONNX Runtime says:")
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
     for model in (linear(), convolution(), quantized(int8_weights()), contrib):
         assert found(model) == []

@@ -98,7 +98,7 @@ class Shapes:
         yield sized(1, 640)
 
     def feed(self, sizes: Sizes, kind: str) -> dict[str, np.ndarray]:
-        """Arrays of these sizes. kind: "normal" gives normal numbers and zeros, "uniform" numbers from 0.1 to 1 and ones."""
+        """Arrays of these sizes. kind: "normal" gives normal numbers, zeros and False, "uniform" numbers from 0.1 to 1, ones and True."""
         rng, made = np.random.default_rng(0), {}
         for value in self.inputs:
             shape = [size_of(d, sizes) for d in self.of(value)]
@@ -113,7 +113,7 @@ class Shapes:
                 numbers = rng.standard_normal(shape) if kind == "normal" else rng.uniform(0.1, 1, shape)
                 made[value.name] = np.asarray(numbers, _NUMPY[inner])
             else:
-                made[value.name] = np.full(shape, int(kind != "normal" or inner == "bool"), _NUMPY[inner])
+                made[value.name] = np.full(shape, int(kind != "normal"), _NUMPY[inner])
         return made
 
 

@@ -103,7 +103,7 @@ class Patient:
         """What the tools of onnx say of the model without its long weights. None where they were not asked."""
         count = sum(len(scope.nodes) for scope in self.scopes)
         why = (
-            "because of the errors" if not self.sound  # they mean nothing then; and some errors end the process
+            "because of what was found" if not self.sound  # they mean nothing then; and some errors end the process
             else "because long lists in attributes were left out" if self.cut_lists
             else f"because {count:,} nodes are too many" if count > MOST_NODES
             else ""

@@ -80,8 +80,11 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
         return
     if any(dims and number in (dims if axes else dims[:1]) for dims in map(shape_of, graph.output)):
         at = [axes.get(name, 0) for name in several]
-        where = f"axis {' and '.join(map(str, sorted(set(at))))}" if any(at) else "the first dimension"
-        text = f"{listed(several)}: {where} is {number}. Another number of examples is an error."
+        inputs = listed(
+            f"{plain(name)} (axis {axis})" if any(at) else name for name, axis in zip(several, at, strict=True)
+        )
+        where = "the size of the batch" if any(at) else "the first dimension"
+        text = f"{inputs}: {where} is {number}. Another number of examples is an error."
         free = ", ".join(f"{{{axis}: 'batch'}}" for axis in at[:4]) + (
             "," if len(at) == 1 else ", …" if len(at) > 4 else ""
         )
@@ -92,7 +95,7 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
 # Operators whose result has the axes of their first input that is no weight.
 _SAME_AXES = (
     "Identity", "Cast", "Dropout", "Add", "Sub", "Mul", "Div", "MatMul", "Relu", "LeakyRelu", "Elu", "Gelu", "Erf", "Tanh", "Sigmoid",
-    "Clip", "Sqrt", "Exp", "Log", "LayerNormalization", "Softmax", "Neg", "Pow", "Where",
+    "Clip", "Slice", "Split", "Sqrt", "Exp", "Log", "LayerNormalization", "Softmax", "Neg", "Pow", "Where",
 )  # fmt: skip
 
 

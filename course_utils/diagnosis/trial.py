@@ -175,12 +175,13 @@ def _outcome(patient: Patient, said: list[dict[str, Any]], place: Place) -> Iter
     if outputs.get("same") is False and not any(node.op_type in _RANDOM for *_, node in patient.each_node()):
         yield finding(CHANGES, "Two runs with one made-up input differed.", place)
     frozen = [line for line in said if line["event"] == "frozen"]
-    for e in frozen:
-        text = (
-            f"{plain(e['name'])!r} = {e['runs']} runs, and {listed(e['fails'])} "
-            f"{'does' if len(e['fails']) == 1 else 'do'} not. It says: “{plain(e['why'], 300)}”"
-        )
-        yield finding(BATCH if e["batch"] else SIZE, text, _node_of(patient, e["why"]))
+    for what in (BATCH, SIZE):
+        alike = [e for e in frozen if e["batch"] is (what is BATCH)]
+        if alike:
+            runs = " and ".join(f"{plain(e['name'])!r} = {e['runs']}" for e in alike[:4])
+            fails = "; ".join(f"{plain(e['name'])!r} = {listed(e['fails'])}" for e in alike[:4])
+            text = f"It runs with {runs}, and not with {fails}. It says: “{plain(alike[0]['why'], 300)}”"
+            yield finding(what, text, _node_of(patient, alike[0]["why"]))
     if not frozen:
         yield from _shapes(events.get("shapes"))
     if "not-probed" in events:
