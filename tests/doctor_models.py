@@ -26,6 +26,11 @@ def parsed(
     return model
 
 
+def texts(*bodies: str, stored: Mapping[str, np.ndarray] | None = None) -> list[onnx.ModelProto]:
+    """y = body(x), for each body; x has a free batch and four numbers."""
+    return [parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {body} }}", stored) for body in bodies]
+
+
 def linear(size: int = 4, batch: str = "N", dtype: str = "float", **numbers: object) -> onnx.ModelProto:
     """y = x · w: the healthy model that most others are made from."""
     w = weights(size, size).astype(np.float64 if dtype == "double" else np.float32)

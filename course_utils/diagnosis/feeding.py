@@ -21,8 +21,9 @@ _NUMPY = {
 _FLOATS = ("float", "double", "float16")
 _LARGEST = 64 * 2**20  # elements of one made-up input
 _USUAL = (16, 32, 64, 224)
+_RARER = (*range(3, 16), 28, 96, 112, 128, 160, 192, 256, 299, 320, 384, 416, 448, 512, 640)
 _BATCHES = (1, 2, 3, 4, 8, 16, 32, 64)
-_MOST = 64  # combinations of sizes that are tried
+_MOST = 96  # combinations of sizes that are tried
 
 Sizes = dict[str, int]
 
@@ -87,15 +88,15 @@ class Shapes:
             yield from (sized(n, n) for n in (*_BATCHES, *hints))
             return
         yield from (sized(1, n) for n in _USUAL)
-        if len(self.other) > 1:  # a cache that is empty
-            yield from (sized(1, 16, **{name: 0}) for name in self.other)
+        if len(self.other) > 1:  # a cache that is empty; caches stand behind what they are for
+            yield from (sized(1, 16, **{name: 0}) for name in reversed(self.other))
         yield from (sized(1, n) for n in hints)
         yield from (sized(n, n) for n in (1, 2, 16, *hints))
         yield from (sized(n, 16) for n in (2, 3, 4))
         if len(self.other) == 2:
             pairs = product(hints[:6], repeat=2)
             yield from (sized(1, 1, **dict(zip(self.other, pair, strict=True))) for pair in pairs)
-        yield sized(1, 640)
+        yield from (sized(1, n) for n in _RARER)
 
     def feed(self, sizes: Sizes, kind: str) -> dict[str, np.ndarray]:
         """Arrays of these sizes. kind: "normal" gives normal numbers, zeros and False, "uniform" numbers from 0.1 to 1, ones and True."""

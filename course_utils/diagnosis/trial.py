@@ -242,7 +242,8 @@ def hints(patient: Patient) -> list[int]:
             and tensor.raw_data not in patient.pieces
         ):
             with contextlib.suppress(Exception):  # damaged data, or in another file
-                shapes.update(onnx.numpy_helper.to_array(tensor).ravel().tolist())
+                values = onnx.numpy_helper.to_array(tensor).ravel().tolist()
+                shapes.update([*values, sum(values)])  # the sum: of the pieces of a Split
     usable = [n for n in (*sorted(shapes), *sorted(sizes)) if 1 < n <= 1024]
     return list(dict.fromkeys(usable))[:_HINTS]
 

@@ -22,7 +22,7 @@ from .vocabulary import spoken
 _SHARE = 0.5  # of the time that is allowed, for trying sizes
 _NO_SPACE = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory", "failed to map segment")
 _DEEP = 256 * 2**20  # bytes: of larger files the tensors inside are not looked at
-_LEAST = 64  # numbers: fewer tell nothing
+_LEAST = 8  # numbers: fewer tell nothing
 _MANY = 0.1  # of a tensor's numbers
 # Operators that compute; what others give on was computed before.
 _COMPUTE = (
