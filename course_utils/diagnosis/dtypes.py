@@ -39,7 +39,7 @@ def _letters(scope: Scope, node: NodeProto) -> list[str]:
     version, where = scope.version(node), domain(node)
     try:
         formal = onnx.defs.get_schema(node.op_type, version or 1, where).inputs
-    except onnx.defs.SchemaError:  # not of the standard
+    except (onnx.defs.SchemaError, TypeError):  # not of the standard; or a name that is no text
         known = [s for s in runtime.schemas().get((where, node.op_type), []) if s.since <= (version or 0)]
         return list(known[-1].inputs) if known else []
     letters = [p.type_str if p.is_homogeneous else "" for p in formal]

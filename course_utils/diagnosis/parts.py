@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -123,9 +123,15 @@ def constant(node: NodeProto) -> TensorProto | None:
     return onnx.numpy_helper.from_array(np.asarray(kinds[a.name], wanted))
 
 
-def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shapes: bool = False) -> onnx.ModelProto:
+def without_data(
+    model: onnx.ModelProto,
+    pieces: Container[bytes],
+    *,
+    keep_shapes: bool = False,
+    small: Callable[[TensorProto], bytes | None] = lambda tensor: None,
+) -> onnx.ModelProto:
     """A copy for the tools of onnx: tensors whose data is not at hand become empty ones, or keep their shape and say
-    that their data is elsewhere."""
+    that their data is elsewhere. small: the data of a tensor that lies in another file and is put in; None to leave it out."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     waiting = [copy.graph, *copy.functions]
@@ -137,7 +143,12 @@ def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shape
                 tensors += ([a.t] if a.HasField("t") else []) + list(a.tensors)
                 waiting += ([a.g] if a.HasField("g") else []) + list(a.graphs)
         for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in pieces:
+            data = small(tensor) if tensor.data_location == onnx.TensorProto.EXTERNAL else None
+            if data is not None:
+                for name in ("external_data", "data_location"):
+                    tensor.ClearField(name)
+                tensor.raw_data = data
+            elif tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in pieces:
                 for name in ("external_data", "data_location", "raw_data"):
                     tensor.ClearField(name)
                 if keep_shapes:

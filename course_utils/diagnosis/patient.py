@@ -12,11 +12,12 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
-from .skeleton import Piece
+from .skeleton import KEPT, Piece
 from .tools import Opinion, Verdict, ask, ask_runtime
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
+_MAY_BE_SHAPES = (TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT)
 MOST_NODES = 100_000  # for shape inference
 MOST_WEIGHTS = 8 * 10**9  # bytes that ONNX Runtime may be shown as a hole: they count as its memory
 
@@ -119,8 +120,23 @@ class Patient:
 
     @functools.cached_property
     def _bare(self) -> bytes:
-        """The model without its long weights, of which the shapes are still told."""
-        return without_data(self.model, self.pieces, keep_shapes=True).SerializeToString()
+        """The model without its long weights, of which the shapes are still told. Short ones are put in: they may be shapes."""
+        bare = without_data(self.model, self.pieces, keep_shapes=True, small=self._short)
+        return bare.SerializeToString()
+
+    @property
+    def _shapes_missing(self) -> bool:
+        outside = (t for _, t in self.each_tensor() if t.data_location == TensorProto.EXTERNAL)
+        short = (t for t in outside if 0 < (expected_bytes(t) or 0) < KEPT and t.data_type in _MAY_BE_SHAPES)
+        return any(self._short(t) is None for t in short)
+
+    def _short(self, tensor: TensorProto) -> bytes | None:
+        """The data of a short tensor in another file, where it is to be had."""
+        from .weights import chunks, source
+
+        if (expected_bytes(tensor) or KEPT) >= KEPT:
+            return None
+        return b"".join(chunks(self, tensor)) if source(self, tensor) is not None else None
 
     @functools.cached_property
     def verdict(self) -> Verdict:
@@ -129,6 +145,7 @@ class Patient:
             "because long lists in attributes were left out" if self.cut_lists
             else "because it has too many nodes" if sum(len(scope.nodes) for scope in self.scopes) > MOST_NODES
             else "because its weights are too large" if self.weights_bytes > MOST_WEIGHTS
+            else "because shapes may be among the data in other files" if self._shapes_missing
             else ""
         )  # fmt: skip
         if not why:
