@@ -37,8 +37,8 @@ def doctor(
     """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 09.
 
     model: the path of an .onnx file, its bytes, or a ModelProto. Nothing in it is executed, and no file outside its
-    folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs, in a process of its
-    own that may take `memory_mb` (by default 4 GB and three times the weights).
+    folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs of several sizes, in a
+    process of its own that may take `memory_mb` (by default 4 GB and three times the weights).
     seconds: the longest time of that run, and of the tools of onnx, which also work in another process.
     requested_opset: what the exporter was asked for; the file does not say it.
     provider: with run=True, also tell which nodes it would not take.
@@ -68,7 +68,11 @@ def doctor(
         else:
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)
-    found = without_consequences(judged(patient, found))
+    try:
+        found = without_consequences(judged(patient, found))
+    except Exception as error:  # as with the checks: a model can be odd in ways that nobody thought of
+        why = f"{type(error).__name__}: {plain(str(error), 200)}"
+        patient.not_checked.append(f"The check whether ONNX Runtime loads the model stopped: {why}")
     found.sort(key=lambda f: _EVERY[f.severity])  # stable: within a severity the order of the checks
     return Report(
         os.path.basename(name), _facts(patient), tuple(found), tuple(patient.not_checked), time.perf_counter() - start

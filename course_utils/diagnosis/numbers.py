@@ -24,7 +24,7 @@ SUBNORMAL = code(
     "subnormal-numbers",
     WARNING,
     "05",
-    "Numbers are so small that a processor computes with them slowly",
+    "Numbers are so small that many processors compute with them slowly",
     "Set what died in training to zero, and export again. Or let the session take such numbers for 0: session.set_denormal_as_zero, "
     "which works in the first session of a process only.",
 )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = {
-    ERROR: "The model does not load in this runtime, breaks a rule of the standard, or what it computes is broken.",
-    WARNING: "It runs, but slower, larger or otherwise than intended: worth a change in most cases.",
+    ERROR: "The model does not load in this runtime, or what it computes is broken.",
+    WARNING: "It runs, but slower, larger or otherwise than intended, or not elsewhere: worth a change in most cases.",
     NOTE: "It may be meant so. Know it before you ship the model.",
 }
 LESSONS = {
