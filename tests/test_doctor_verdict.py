@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -66,6 +70,7 @@ REFUSED = {
 LOADED = {
     "names that differ": (lambda: texts("a = Relu(x)  y = Tanh(a)")[0], []),
     "Constants of one name": (lambda: named(texts(CONSTANTS)[0]), []),
+    "a Constant and a node of one name": (lambda: named(texts("a = Constant<value_float = 1.0>()  y = Add(x, a)")[0]), []),
     "sizes that fit": (lambda: texts("y = MatMul(x, w)", stored={"w": weights(4, 4)})[0], []),
     "a note of another size": (lambda: outdated(size=5), []),
     "a note that is right": (outdated, []),
@@ -205,6 +210,59 @@ def test_without_the_runtime_nobody_is_acquitted(monkeypatch):
     monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "signal SIGSEGV", "signal SIGSEGV"))
     assert [f.code.id for f in cu.doctor(linear()).errors] == ["runtime-dies"]
     assert [f.code.id for f in cu.doctor(unsorted).errors] == ["not-sorted"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "severities"),
+    [
+        ("two nodes of one name", ["error"]), ("a Constant and a node of one name", []), ("Constants of one name", []),
+        ("sizes of a MatMul", ["error"]), ("dtype of an output", ["error"]), ("an output of another size", ["warning"]),
+    ],
+)  # fmt: skip
+def test_the_doctor_s_own_judgement(kind, severities, monkeypatch):
+    """What it says where the runtime does not answer."""
+    from course_utils.diagnosis import patient, tools
+
+    monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "it is busy"))
+    report = cu.doctor({**REFUSED, **LOADED}[kind][0]())
+    assert [f.severity for f in report.findings] == severities, report
+
+
+def test_a_warning_that_the_runtime_confirms_is_an_error():
+    from course_utils.diagnosis.reading import read
+
+    codes = {c.id: c for c in all_codes()}
+    patient = read(linear())
+    patient.loaded, patient.refusal = False, "Node (n) [ShapeInferenceError] Incompatible dimensions"
+    mild = finding(codes["shape-conflict"], "Shapes differ.")
+    assert mild.severity == "warning"
+    (after,) = verdict.judged(patient, [mild])
+    assert after.severity == "error"
+    assert after.cause.endswith(
+        "Shapes differ. ONNX Runtime says: “Node (n) [ShapeInferenceError] Incompatible dimensions”"
+    )
+    (again,) = verdict.judged(patient, [after])
+    assert again.cause == after.cause, "quoted once"
+    both = verdict.judged(patient, [finding(codes["float64"], "It is.")])
+    assert [(f.code.id, f.severity) for f in both] == [("float64", "warning"), ("shape-conflict", "error")]
+    patient.refusal = "Something new"
+    named = verdict.judged(patient, [finding(codes["cycle"], "A circle.")])
+    assert [f.code.id for f in named] == ["cycle"], "one cause, one finding"
+    assert [f.code.id for f in verdict.judged(patient, [])] == ["runtime-refuses"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+def test_nothing_is_executed_for_the_verdict():
+    """ConstantOfShape of 2 GB: what optimises a graph would work it out."""
+    from course_utils.diagnosis import tools
+
+    model = parsed(
+        "g (float x) => (float y) { a = ConstantOfShape(n)  m = ReduceMax<keepdims = 0>(a)  y = Add(m, x) }",
+        {"n": np.array([500_000_000])},
+    )
+    assert found(model) == []
+    status = Path(f"/proc/{tools._Bench.current().child.pid}/status").read_text()
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 1_000_000
 
 
 def test_a_run_that_went_well_disproves():
