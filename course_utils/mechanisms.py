@@ -18,7 +18,7 @@ from .errors import CourseError
 from .exporter import exporter_messages
 from .graphs import attribute_text
 from .onnx_files import as_model
-from .parity_gate import as_numpy, difference, tensors_in, untouched
+from .parity_gate import as_numpy, copied, difference, tensors_in, untouched
 from .widget_style import INK
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _eval_numbers(module: Any, args: tuple[Any, ...]) -> list[np.ndarray]:
     module.eval()
     try:
         with untouched(module):
-            return [as_numpy(t) for t in tensors_in(module(*args))]
+            return [as_numpy(t) for t in tensors_in(module(*copied(args)))]
     finally:
         for part, training in modes:
             part.training = training

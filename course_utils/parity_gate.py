@@ -89,7 +89,7 @@ def parity(
     feed = {name: as_numpy(value) for name, value in zip(names, inputs, strict=True)}
     got = list(run(session, feed).values())
     with untouched(torch_model):
-        want = [as_numpy(t) for t in tensors_in(torch_model(*inputs))]
+        want = [as_numpy(t) for t in tensors_in(torch_model(*copied(inputs)))]
     if len(want) != len(got):
         raise CourseError(f"The PyTorch model returns {len(want)} tensors, the ONNX model {len(got)}.")
     worst_abs = worst_rel = 0.0
@@ -116,16 +116,37 @@ def parity(
 
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Run a model without a trace: no gradients, the random state kept, and BatchNorm's running statistics put back."""
+    """Run a model without a trace: no gradients, the random state kept, and what the run changed in it put back.
+
+    That is BatchNorm's running statistics, and whatever a module keeps from call to call in a buffer or an attribute.
+    """
     import torch
 
-    buffers = [(b, b.clone()) for b in model.buffers()] if isinstance(model, torch.nn.Module) else []
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    attributes = [(m.__dict__, {k: v for k, v in m.__dict__.items() if k != "_buffers"}) for m in modules]
+    tensors = [v for _, kept in attributes for v in kept.values() if isinstance(v, torch.Tensor)]
+    buffers = [(m._buffers, dict(m._buffers)) for m in modules]
+    tensors += [b for _, kept in buffers for b in kept.values() if b is not None]
+    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for now, kept in (*attributes, *buffers):
+                for name in set(now) - set(kept) - {"_buffers"}:
+                    del now[name]
+                now.update(kept)
+            for tensor, value in before:
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+def copied(inputs: Any) -> Any:
+    """The same tuples, lists and dicts with copies of their tensors: some models change what they are given."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -175,8 +196,9 @@ def _torch_tensors(
                     seen.setdefault((values.dtype, values.size), []).append(values)
             return result
 
+    given = copied(inputs)
     with untouched(model), Recorder():
-        model(*inputs)
+        model(*given)
     return seen
 
 
