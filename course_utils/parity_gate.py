@@ -81,8 +81,7 @@ def parity(
                 f"parity() was given a {type(value).__name__} as input, it expects torch tensors: "
                 f"torch.from_numpy(…) makes one of a NumPy array."
             )
-    proto = as_model(onnx_model)
-    session = session_for(proto)
+    session = session_for(onnx_model)
     names = [i.name for i in session.get_inputs()]
     if len(names) != len(inputs):
         raise CourseError(f"The ONNX model has {len(names)} inputs {names}, and parity() was given {len(inputs)}.")
@@ -108,7 +107,7 @@ def parity(
     ]
     if not wrong:
         return Parity(worst_abs, worst_rel, atol, rtol, within=True)
-    node, before = _first_divergent(torch_model, inputs, proto, feed, wrong, atol, rtol)
+    node, before = _first_divergent(torch_model, inputs, as_model(onnx_model), feed, wrong, atol, rtol)
     return Parity(
         worst_abs, worst_rel, atol, rtol, within=False, first_divergent_node=node, last_agreeing_tensor=before
     )

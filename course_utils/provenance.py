@@ -16,7 +16,7 @@ import onnx
 
 from .errors import CourseError
 from .onnx_files import Model, as_model
-from .running import run_all
+from .running import open_session, run_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +45,12 @@ def optimized(model: Model, level: str = "all") -> onnx.ModelProto:
 
     if level not in LEVELS:
         raise CourseError(f"There is no level {level!r}. ONNX Runtime has: {', '.join(LEVELS)}.")
-    data = as_model(model).SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
         options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         options.log_severity_level = 4  # it warns that the file fits this machine; ours lives for a moment only
-        try:
-            ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exception classes derive from Exception alone
-            raise CourseError(f"ONNX Runtime does not load this model: {str(error).strip().splitlines()[0]}") from None
+        open_session(model, options, ["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
 
 
