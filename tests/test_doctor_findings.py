@@ -240,7 +240,7 @@ def test_from_a_file_it_is_the_same(code, folder):
 # Findings that need a file, or a process: their tests are in the other files.
 ELSEWHERE = {
     "empty-file", "not-onnx", "truncated", "damaged", "over-2gb", "too-complex", "external-file-missing",
-    "external-file-too-short", "external-path-outside", "external-entry-damaged", "external-file-stale",
+    "external-file-too-short", "external-file-foreign", "extra-bytes", "external-path-outside", "external-entry-damaged", "external-file-stale",
     "runtime-refuses", "runtime-dies", "over-limits", "run-fails", "outputs-nan", "outputs-change", "batch-not-free",
     "provider-missing", "fallback", "opset-not-as-requested", "onnx-tools-die",
 }  # fmt: skip

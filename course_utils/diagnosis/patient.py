@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto
 
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
 from .skeleton import Piece
-from .tools import Opinion, ask
+from .tools import STARTING, Opinion, ask
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
@@ -33,6 +33,7 @@ class Patient:
     seconds: float = 60  # for the tools of onnx
     sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)  # what went wrong in the examination, not in the model
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
 
     @functools.cached_property
@@ -110,6 +111,9 @@ class Patient:
             return None
         bare, empty = (without_data(self.model, self.pieces, keep_shapes=keep) for keep in (True, False))
         found = ask(bare.SerializeToString(), empty.SerializeToString(), self.seconds)
+        if found.died and found.during == STARTING:
+            self.unfinished.append(f"The tools of onnx did not start: {plain(found.died)}.")
+            return None
         if found.problem:
             self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
         return found

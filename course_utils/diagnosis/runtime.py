@@ -13,6 +13,7 @@ import onnx
 
 from ..opsets import _probe, why_not_loaded
 from .tools import environment
+from .vocabulary import plain
 
 
 @functools.cache
@@ -20,6 +21,20 @@ def version() -> str:
     import onnxruntime
 
     return onnxruntime.__version__
+
+
+@functools.cache
+def absent() -> str:
+    """Why ONNX Runtime cannot be asked, in one sentence; empty where it can."""
+    try:
+        version()
+    except (ImportError, OSError) as error:  # not installed, or one of its libraries is missing
+        why = plain(" ".join(str(error).split()), 200)
+        return (
+            f"ONNX Runtime cannot be loaded here ({why}), so the model was not compared with what it takes, and not run: "
+            f"install the package onnxruntime, and examine the model again."
+        )
+    return ""
 
 
 @functools.cache

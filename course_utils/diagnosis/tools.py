@@ -32,8 +32,9 @@ class Opinion:
     during: str = ""
 
 
+STARTING = "starting"
 _AT_WORK = {
-    "": "starting",
+    "": STARTING,
     "start": "onnx.checker",
     "checker": "onnx.shape_inference",
     "strict": "onnx.shape_inference",
