@@ -16,9 +16,9 @@ from .parts import domain, dtype_name, expected_bytes, input_values
 from .patient import Patient
 from .reading import read
 from .report import Report
-from .structure import checker
+from .structure import CHECKER, FORMALITY, checker
 from .trial import trial
-from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
+from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, finding, listed, plain
 
 _ASKS_RUNTIME = ("versions",)  # modules whose checks need ONNX Runtime
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
@@ -72,14 +72,39 @@ def doctor(
             patient.not_checked.append(f"The model was not run, because of {unsafe[0]}.")
         elif not runtime.absent():
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
-            found += _made(lambda p: trial(p, seconds, memory, provider), patient)
+            tried = _made(lambda p: trial(p, seconds, memory, provider), patient)
             patient.unfinished += [text for text in patient.not_checked if text.startswith("The model was not run")]
+            if not patient.unfinished and not any(f.code.id in _NOT_LOADED for f in tried):
+                found = _without_disproved(found, patient)
+            found += tried
     found.sort(key=lambda f: _EVERY[f.severity])  # stable: within a severity the order of the checks
     left_out = tuple(dict.fromkeys([*patient.unfinished, *patient.not_checked]))
     seconds_taken = time.perf_counter() - start
     return Report(
         os.path.basename(name), _facts(patient), tuple(found), left_out, seconds_taken, tuple(patient.unfinished)
     )
+
+
+# What a run can find that leaves open whether the model was loaded; and errors that say that it cannot be loaded.
+_NOT_LOADED = ("runtime-refuses", "runtime-dies", "over-limits", "provider-missing")
+_OF_LOADING = (
+    "cycle", "tensor-undefined", "tensor-written-twice", "output-undefined", "input-type-missing", "ir-too-new", "opset-too-new",
+    "opset-missing", "domain-unknown", "operator-unknown", "attribute-unknown", "operator-not-implemented",
+    "function-name-clash", "dtype-not-allowed", "onnx-tools-die", "recursive-function",
+)  # fmt: skip
+
+
+def _without_disproved(found: list[Finding], patient: Patient) -> list[Finding]:
+    """The findings that stand although ONNX Runtime loaded the model: it has the last word on what it loads."""
+    kept = []
+    for f in found:
+        if f.code is CHECKER:  # true of the file, and no error to this runtime
+            kept.append(finding(FORMALITY, f.cause, f.where))
+        elif f.code.id in _OF_LOADING:
+            patient.not_checked.append(f"ONNX Runtime loaded the model, so this was no finding: {f.cause}")
+        else:
+            kept.append(f)
+    return kept
 
 
 def _check_options(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,22 @@ def constant(node: NodeProto) -> TensorProto | None:
     return onnx.numpy_helper.from_array(np.asarray(kinds[a.name], wanted))
 
 
-def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shapes: bool = False) -> onnx.ModelProto:
+ELSEWHERE = "com.microsoft"
+
+
+def without_data(
+    model: onnx.ModelProto,
+    pieces: Container[bytes],
+    *,
+    keep_shapes: bool = False,
+    unknown: Callable[[NodeProto], bool] = lambda node: False,
+) -> onnx.ModelProto:
     """A copy for the tools of onnx: tensors whose data is not at hand become empty ones, or keep their shape and say
-    that their data is elsewhere."""
+    that their data is elsewhere.
+
+    unknown: standard operators that the tools do not know, and the runtime does; they are put into a domain of its own,
+    where the tools pass over them, so that they look at the rest.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     waiting = [copy.graph, *copy.functions]
@@ -132,6 +145,8 @@ def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shape
         graph = waiting.pop()
         tensors = list(graph.initializer) if isinstance(graph, onnx.GraphProto) else []
         for node in graph.node:
+            if node.domain in STANDARD and unknown(node):
+                node.domain = ELSEWHERE
             for a in node.attribute:
                 tensors += ([a.t] if a.HasField("t") else []) + list(a.tensors)
                 waiting += ([a.g] if a.HasField("g") else []) + list(a.graphs)
@@ -145,6 +160,9 @@ def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shape
                 else:
                     tensor.dims[:] = [0]
                     tensor.raw_data = b""
+    for body in (copy, *copy.functions):
+        if not any(opset.domain == ELSEWHERE for opset in body.opset_import):
+            body.opset_import.add(domain=ELSEWHERE, version=1)
     return copy
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
+from . import runtime
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
 from .skeleton import Piece
 from .tools import STARTING, Opinion, ask
@@ -109,7 +110,10 @@ class Patient:
         if why:
             self.not_checked.append(f"onnx.checker and onnx.shape_inference were not asked, {why}.")
             return None
-        bare, empty = (without_data(self.model, self.pieces, keep_shapes=keep) for keep in (True, False))
+        bare, empty = (
+            without_data(self.model, self.pieces, keep_shapes=keep, unknown=self.only_in_runtime)
+            for keep in (True, False)
+        )
         found = ask(bare.SerializeToString(), empty.SerializeToString(), self.seconds)
         if found.died and found.during == STARTING:
             self.unfinished.append(f"The tools of onnx did not start: {plain(found.died)}.")
@@ -117,6 +121,20 @@ class Patient:
         if found.problem:
             self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
         return found
+
+    def only_in_runtime(self, node: NodeProto) -> bool:
+        """Whether the opset of the file has this standard operator for ONNX Runtime, and not for the onnx package.
+
+        So it is with operators that ONNX Runtime adds (SimplifiedLayerNormalization), has in older opsets
+        (LayerNormalization), or has in opsets that are newer than the package.
+        """
+        version = self.opsets.get("", 1)
+        try:
+            onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:
+            inforce = [s for s in runtime.schemas().get(("", node.op_type), ()) if s.since <= version]
+            return bool(inforce) and not inforce[-1].withdrawn
+        return False
 
     @functools.cached_property
     def inferred(self) -> dict[str, onnx.ValueInfoProto]:

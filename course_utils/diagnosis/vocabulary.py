@@ -36,6 +36,7 @@ MODULES = (
     "names",
     "structure",
     "versions",
+    "hardware",
     "training",
     "loops",
     "shapes",
