@@ -98,6 +98,12 @@ def transposes(back: str) -> onnx.ModelProto:
     )
 
 
+def row(steps: list[str], x: str = "float[N, 2, 3]") -> onnx.ModelProto:
+    """y = the steps, one after the other, such as `Relu` or `Cast<to = 11>`."""
+    body = "  ".join(f"t{i + 1} = {step}(t{i})" for i, step in enumerate(steps))
+    return parsed(f"g ({x} t0) => ({x} t{len(steps)}) {{ {body} }}")
+
+
 def casts(through: int) -> onnx.ModelProto:
     return parsed(f"g (float[N] x) => (float[N] y) {{ a = Cast<to = {through}>(x)  b = Cast<to = 1>(a)  y = Relu(b) }}")
 
@@ -204,6 +210,7 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "weights-stored-twice": (lambda: copies(True), lambda: copies(False)),
     "batchnorm-not-folded": (lambda: convolution(batchnorm=True), convolution),
     "pairs-that-cancel": (lambda: transposes("[0, 2, 1]"), lambda: transposes("[2, 0, 1]")),
+    "nodes-without-effect": (lambda: row(["Identity"] * 3), lambda: row(["Identity", "Relu", "Identity", "Identity"])),
     "scale-impossible": (lambda: quantized(int8_weights(), x_scale=0.0), lambda: quantized(int8_weights())),
     "scale-not-calibrated": (
         lambda: quantized(int8_weights(), y_scale=1.0),
@@ -506,3 +513,94 @@ def test_a_runtime_that_tells_nothing(silent_runtime):
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
     for model in (linear(), convolution(), quantized(int8_weights()), contrib):
         assert found(model) == []
+
+
+THERE_AND_BACK = {
+    "casts": (["Cast<to = 11>", "Cast<to = 1>"], 30),
+    "casts of whole numbers": (["Cast<to = 7>", "Cast<to = 6>"], 8),
+    "transposes": (["Transpose<perm = [0, 2, 1]>"] * 2, 10),
+    "transposes of all axes": (["Transpose"] * 2, 7),
+}
+
+
+@pytest.mark.parametrize("kind", THERE_AND_BACK)
+def test_there_and_back_again_is_no_loop(kind):
+    """Pairs, each counted once; the types within the chain are those that were inferred."""
+    pair, times = THERE_AND_BACK[kind]
+    model = row(pair * times, "int32[N, 2, 3]" if "whole" in kind else "float[N, 2, 3]")
+    report = cu.doctor(model)
+    assert report.codes == ["pairs-that-cancel"]
+    assert report.findings[0].cause.startswith(f"{times} pairs of nodes")
+    odd = cu.doctor(row([*pair, pair[0]], "int32[N, 2, 3]" if "whole" in kind else "float[N, 2, 3]"))
+    (finding,) = (f for f in odd.findings if f.code.id == "pairs-that-cancel")
+    assert finding.cause.startswith("1 pair of nodes")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [["Relu"], ["Tanh"], ["Relu", "Cast<to = 10>", "Cast<to = 1>"], ["Softmax"], ["Clip"], ["Neg", "Transpose<perm = [1, 0, 2]>"]],
+    ids=lambda step: step[0],
+)  # fmt: skip
+def test_one_function_again_and_again_is_no_loop(step):
+    assert "loop-unrolled" not in found(row(step * 40))
+
+
+def test_data_that_is_only_moved_is_no_loop():
+    """Of two inputs each: a shape, and the scale of a quantization."""
+    stored = {"a": np.array([0, 6]), "b": np.array([0, 2, 3]), "s": np.float32(0.1), "z": np.uint8(0)}
+    body = "".join(f"a{i} = Reshape(y{i}, a)  y{i + 1} = Reshape(a{i}, b)  " for i in range(12))
+    assert "loop-unrolled" not in found(parsed(f"g (float[N, 2, 3] y0) => (float[N, 2, 3] y12) {{ {body} }}", stored))
+    body = "".join(f"a{i} = QuantizeLinear(y{i}, s, z)  y{i + 1} = DequantizeLinear(a{i}, s, z)  " for i in range(12))
+    arrays = {k: np.asarray(v) for k, v in stored.items()}
+    assert "loop-unrolled" not in found(parsed(f"g (float[N] y0) => (float[N] y12) {{ {body} }}", arrays))
+    body = "".join(f"y{i + 1} = Mul(y{i}, s)  " for i in range(12))
+    assert "loop-unrolled" in found(parsed(f"g (float[N] y0) => (float[N] y12) {{ {body} }}", arrays))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_layers_of_equal_weights_are_no_loop(dynamo, shared, folder):
+    """An untrained encoder's layers are copies, and exporters store their weights once. One layer called again is a loop."""
+    import copy
+
+    import torch
+    from torch import nn
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.dense = nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.tanh(self.dense(self.norm(x)))
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            first = Layer()
+            self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(5))])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i in range(6):
+                x = self.layers[0 if shared else i](x)
+            return x
+
+    with cu.exporter_messages():
+        torch.onnx.export(Encoder().eval(), (torch.randn(2, 4),), "m.onnx", dynamo=dynamo, external_data=False)
+    assert ("loop-unrolled" in found("m.onnx")) == shared
+
+
+def test_chains_of_nodes_that_do_nothing():
+    """Of several kinds, and only where they stand in a row; a Dropout in training does something."""
+    for steps in (
+        ["Identity", "Cast<to = 1>", "Transpose<perm = [0, 1, 2]>"],
+        ["Dropout", "Identity", "Dropout", "Identity"],
+    ):
+        report = cu.doctor(row(["Relu", *steps, "Tanh"]))
+        assert report.codes == ["nodes-without-effect"]
+        assert report.findings[0].cause.startswith(f"{len(steps)} nodes,")
+    assert found(row(["Identity"] * 2)) == []
+    assert found(row(["Identity", "Transpose<perm = [0, 2, 1]>", "Identity"], "float[N, 2, 2]")) == []
+    assert found(row(["Identity", "Cast<to = 10>", "Cast<to = 1>", "Identity"])) == []
+    names_for_weights = "a = Identity(w)  b = Identity(w)  c = Identity(w)  d = Add(x, a)  e = Add(d, b)  y = Add(e, c)"
+    assert found(parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {names_for_weights} }}", {"w": weights(4)})) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Container, Iterator
 from typing import Any
@@ -47,6 +48,12 @@ class Scope:
     def place(self, index: int) -> Place:
         node = self.nodes[index]
         return Place("node", node.name or next(iter(node.output), "") or node.op_type, index, self.label)
+
+    @functools.cached_property
+    def declared(self) -> dict[str, int]:
+        """Name → dtype of the tensors for which this graph itself tells it."""
+        values = () if self.is_function else (*self.body.input, *self.body.value_info)
+        return {v.name: v.type.tensor_type.elem_type for v in values}
 
     def version(self, node: NodeProto) -> int | None:
         """The opset version that counts for a node; None where its domain is not imported."""

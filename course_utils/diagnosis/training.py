@@ -31,7 +31,7 @@ def training(patient: Patient) -> Iterator[Finding]:
     dropout, norm = [], []
     for scope, index, node in patient.each_node():
         version = scope.version(node) or 1
-        if is_op(node, "Dropout") and _drops(patient, scope, node, version):
+        if is_op(node, "Dropout") and drops(patient, scope, node, version):
             dropout.append(scope.place(index))
         elif is_op(node, "BatchNormalization") and normalises_by_batch(node, version):
             norm.append(scope.place(index))
@@ -46,7 +46,8 @@ def training(patient: Patient) -> Iterator[Finding]:
         yield finding(BATCHNORM, text, norm)
 
 
-def _drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> bool:
+def drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> bool:
+    """Whether a Dropout sets values to zero at random."""
     if version < 7:  # is_test was an attribute, and 0 by default
         return not attribute(node, "is_test", 0) and attribute(node, "ratio", 0.5) > 0
     if version < 12 or len(node.input) < 3:  # 7 to 11 know no training; later ones do by their third input
