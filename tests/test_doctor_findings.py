@@ -84,6 +84,28 @@ def batchnorm(training: int) -> onnx.ModelProto:
     )
 
 
+def own_statistics(axes: str, more: str = "", opset: int = 21) -> onnx.ModelProto:
+    """BatchNormalization of x, with the mean and the variance of `axes` of it; `more` goes before, and may replace them."""
+    stored = {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.ones(3, np.float32), "a": np.array([0, 2])}
+    out = "y, m2, v2, m3, v3" if opset < 14 else "y"
+    mean = f"ReduceMean<keepdims = 0, axes = {axes}>(x)" if opset < 18 else "ReduceMean<keepdims = 0>(x, a)"
+    square = f"ReduceMean<keepdims = 0, axes = {axes}>(q)" if opset < 18 else "ReduceMean<keepdims = 0>(q, a)"
+    return parsed(
+        f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {more or f'q = Mul(x, x)  mean = {mean}  var = {square}'}  "
+        f"{out} = BatchNormalization(x, s, b, mean, var) }}",
+        {
+            k: v
+            for k, v in stored.items()
+            if k in "sb" or f"({k}" in more or f", {k})" in more or (k == "a" and opset >= 18 and not more)
+        },
+        opset=opset,
+    )
+
+
+# Mean and variance that are computed, but not from the data: from weights, and from a shape.
+FROM_WEIGHTS = "mean = Neg(m)  var = Exp(v)"
+
+
 def copies(alike: bool) -> onnx.ModelProto:
     w = weights(200, 200)
     return parsed(
@@ -192,6 +214,7 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "function-name-clash": (lambda: named_function("Add"), lambda: named_function("Relu")),
     "dropout-in-training": (lambda: dropout("training"), lambda: dropout("inference")),
     "batchnorm-in-training": (lambda: batchnorm(1), lambda: batchnorm(0)),
+    "batchnorm-without-statistics": (lambda: own_statistics("[0, 2]"), lambda: own_statistics("", FROM_WEIGHTS)),
     "loop-unrolled": (lambda: chain(12), lambda: chain(12, shared=False)),
     "batch-fixed": (lambda: linear(batch="1"), linear),
     "shape-unknown": (lambda: reshape_by("K"), lambda: reshape_by("2")),
@@ -604,3 +627,34 @@ def test_chains_of_nodes_that_do_nothing():
     assert found(row(["Identity", "Cast<to = 10>", "Cast<to = 1>", "Identity"])) == []
     names_for_weights = "a = Identity(w)  b = Identity(w)  c = Identity(w)  d = Add(x, a)  e = Add(d, b)  y = Add(e, c)"
     assert found(parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {names_for_weights} }}", {"w": weights(4)})) == []
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17, 21])
+def test_statistics_of_the_batch_in_every_opset(opset):
+    """In older ones, too, where the training mode shows in the number of outputs: eval() would be the wrong cure."""
+    report = cu.doctor(own_statistics("[0, 2]", opset=opset))
+    assert report.codes == ["batchnorm-without-statistics"]
+    assert "track_running_stats" in report.findings[0].cure
+    from_shape = "h = Shape(x)  f = Cast<to = 1>(h)  t = ReduceMax<keepdims = 1>(f)  mean = Mul(m, t)  var = Add(v, t)"
+    assert "batchnorm-without-statistics" not in found(own_statistics("", from_shape, opset=17))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_layer_without_running_statistics(dynamo, tracked, folder):
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=tracked)).eval()
+    with cu.exporter_messages():  # the older exporter does it for a fixed batch alone
+        torch.onnx.export(model, (torch.randn(2, 1, 6, 6),), "m.onnx", dynamo=dynamo, external_data=False)
+    codes = set(found("m.onnx")) - {"paths-of-a-machine", "batchnorm-not-folded", "batch-fixed"}
+    assert codes == (set() if tracked else {"batchnorm-without-statistics"})
+
+
+def test_instance_normalization_has_its_own_mean():
+    model = parsed(
+        "g (float[N, 3, 4] x) => (float[N, 3, 4] y) { y = InstanceNormalization(x, s, b) }",
+        {"s": weights(3), "b": weights(3)},
+    )
+    assert found(model) == []
