@@ -162,7 +162,11 @@ class _Run:
                 known.update(node.output)
         self.values: Tensors = {**feed, **computed}
         self.varying = [name for name in self.values if name not in known]
-        self.packed = {o for n in self.nodes if n.domain == _BLOCKED and n.op_type != "ReorderOutput" for o in n.output}
+        self.packed: set[str] = set()
+        for node in self.nodes:  # between blocked nodes, what works element by element takes the blocks as they are
+            blocked = node.domain == _BLOCKED or not self.packed.isdisjoint(node.input)
+            if blocked and node.op_type != "ReorderOutput":
+                self.packed.update(filter(None, node.output))
         self.producer = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
 
     def idle(self) -> set[int]:
