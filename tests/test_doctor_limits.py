@@ -68,3 +68,16 @@ def test_providers_that_nobody_knows_are_left_alone():
 )  # fmt: skip
 def test_words_without_places_in_the_source(said, read):
     assert spoken(said) == read
+
+
+@pytest.mark.parametrize(("memory", "code"), [(200, "over-limits"), (4000, "runtime-dies")])
+def test_a_process_that_dies_near_its_limit(memory, code):
+    """Compiled code does not always say that it got no memory. What the worker says before, of a process of 165 MB."""
+    from course_utils.diagnosis import trial
+    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.vocabulary import Place
+
+    events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
+    place = Place("file", "m.onnx")
+    (found_,) = trial._stopped(read(linear()), events, "signal SIGSEGV", place, 60, memory * 10**6)
+    assert found_.code.id == code

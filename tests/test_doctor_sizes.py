@@ -95,6 +95,14 @@ def test_no_size_that_was_tried_runs():
     assert "'L' = 16, 32, 64" in report.findings[0].cause
 
 
+def test_words_that_tell_no_sizes_prove_nothing():
+    """The same words for all sizes, as they name none: that is no sign that no size fits."""
+    model = parsed("g (float[1, L, 4] x) => (float[1, ?, 4] y) { y = Expand(x, k) }", {"k": np.array([1, 2300, 4])})
+    report = cu.doctor(model, run=True)
+    assert report.codes == ["size-not-free"]
+    assert "invalid expand shape" in report.findings[0].cause
+
+
 def broken(body: str, stored: Mapping[str, np.ndarray], inputs: str = "float[N, 6] x") -> onnx.ModelProto:
     return parsed(f"g ({inputs}) => (float[?, ?] y) {{ {body} }}", stored)
 

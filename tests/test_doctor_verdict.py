@@ -176,7 +176,9 @@ def test_errors_are_those_of_the_runtime_whatever_was_changed(seed, folder):
 
 def test_the_lists_of_the_verdict_are_codes():
     known = {c.id for c in all_codes()}
-    assert known >= verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS | {code for _, code in verdict._WORDS}
+    assert known >= verdict.OF_THE_RUNTIME | verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS | {
+        code for _, code in verdict._WORDS
+    }
 
 
 def test_the_verdict_without_weights_is_that_with_weights(folder):
@@ -275,7 +277,7 @@ def test_a_run_that_went_well_disproves():
     made = {name: finding(codes[name], "It is so.") for name in codes if codes[name].severity == "error"}
     patient.loaded = True
     after = {f.code.id: f.severity for f in judged(patient, list(made.values()))}
-    for name in verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS:
+    for name in verdict.OF_THE_RUNTIME | verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS:
         assert after.get(name, "note") != "error"
     assert all(after[name] == "error" for name in OF_NUMBERS | {"run-fails", "external-path-outside"})
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import onnx
 
-from .parts import ELSEWHERE
+from .parts import HOLE
 
 MOST_MEMORY = 12 * 10**9  # bytes
 
@@ -66,7 +66,7 @@ def verdict(data: bytes, largest: int) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="doctor-", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(data)
-        with Path(folder, ELSEWHERE).open("wb") as hole:
+        with Path(folder, HOLE).open("wb") as hole:
             hole.truncate(largest)
         try:
             ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -21,6 +21,7 @@ from .trial import trial
 from .verdict import judged, without_consequences
 from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
 
+_ASKS_RUNTIME = ("versions",)  # modules whose checks need ONNX Runtime
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
 
 
@@ -44,7 +45,8 @@ def doctor(
     provider: with run=True, also tell which nodes it would not take.
     budget_mb: how much of the weights is read in the search for NaN and for copies; what is left out is named.
 
-    A file that is no healthy model gives a report with an error in it. Raises CourseError where there is nothing to
+    A file that is no healthy model gives a report with an error in it. Where a tool for the examination is missing, or a
+    check stopped, the report's `unfinished` says so: that is no finding about the model. Raises CourseError where there is nothing to
     examine: no such file, a folder, another type.
     """
     start = time.perf_counter()
@@ -55,7 +57,11 @@ def doctor(
         return Report(os.path.basename(name), {}, (patient,), (), time.perf_counter() - start)
     patient.requested_opset, patient.budget, patient.seconds = requested_opset, budget_mb * 10**6, max(seconds, 1)
     found: list[Finding] = []
+    if runtime.absent():
+        patient.unfinished.append(runtime.absent())
     for module in MODULES:
+        if module in _ASKS_RUNTIME and runtime.absent():
+            continue
         for check in getattr(importlib.import_module(f"{__package__}.{module}"), "CHECKS", ()):
             found += _made(check, patient)
             patient.sound = not any(f.severity == ERROR for f in found)
@@ -65,17 +71,20 @@ def doctor(
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
         if unsafe:
             patient.not_checked.append(f"The model was not run, because of {unsafe[0]}.")
-        else:
+        elif not runtime.absent():
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)
+            patient.unfinished += [text for text in patient.not_checked if text.startswith("The model was not run")]
     try:
         found = without_consequences(judged(patient, found))
     except Exception as error:  # as with the checks: a model can be odd in ways that nobody thought of
         why = f"{type(error).__name__}: {plain(str(error), 200)}"
-        patient.not_checked.append(f"The check whether ONNX Runtime loads the model stopped: {why}")
+        patient.unfinished.append(f"The check whether ONNX Runtime loads the model stopped: {why}")
     found.sort(key=lambda f: _EVERY[f.severity])  # stable: within a severity the order of the checks
+    left_out = tuple(dict.fromkeys([*patient.unfinished, *patient.not_checked]))
+    seconds_taken = time.perf_counter() - start
     return Report(
-        os.path.basename(name), _facts(patient), tuple(found), tuple(patient.not_checked), time.perf_counter() - start
+        os.path.basename(name), _facts(patient), tuple(found), left_out, seconds_taken, tuple(patient.unfinished)
     )
 
 
@@ -105,7 +114,9 @@ def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> li
             found.append(item)  # one by one, so that those before an error stay
     except Exception as error:
         what = getattr(check, "__name__", "a check").replace("_", " ")
-        patient.not_checked.append(f"The check “{what}” stopped: {type(error).__name__}: {plain(str(error), 200)}")
+        text = f"The check “{what}” stopped: {type(error).__name__}: {plain(str(error), 200)}"
+        patient.not_checked.append(text)
+        patient.unfinished.append(text)
     return found
 
 

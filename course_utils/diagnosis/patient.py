@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
+from . import runtime
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
 from .skeleton import KEPT, Piece
-from .tools import Opinion, Verdict, ask, ask_runtime
+from .tools import STARTING, Opinion, Verdict, ask, ask_runtime
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
@@ -37,6 +38,7 @@ class Patient:
     not_checked: list[str] = field(default_factory=list)
     loaded: bool | None = None  # what became of it in a trial: ONNX Runtime loaded it, or refused it with these words
     refusal: str = ""
+    unfinished: list[str] = field(default_factory=list)  # what went wrong in the examination, not in the model
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
 
     @functools.cached_property
@@ -112,16 +114,32 @@ class Patient:
         if why:
             self.not_checked.append(f"onnx.checker and onnx.shape_inference were not asked, {why}.")
             return None
-        empty = without_data(self.model, self.pieces)
-        found = ask(self._bare, empty.SerializeToString(), self.seconds)
+        bare, empty = (self._bare(keep, unknown=self.only_in_runtime) for keep in (True, False))
+        found = ask(bare, empty, self.seconds)
+        if found.died and found.during == STARTING:
+            self.unfinished.append(f"The tools of onnx did not start: {plain(found.died)}.")
+            return None
         if found.problem:
             self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
         return found
 
-    @functools.cached_property
-    def _bare(self) -> bytes:
-        """The model without its long weights, of which the shapes are still told. Short ones are put in: they may be shapes."""
-        bare = without_data(self.model, self.pieces, keep_shapes=True, small=self._short)
+    def only_in_runtime(self, node: NodeProto) -> bool:
+        """Whether the opset of the file has this standard operator for ONNX Runtime, and not for the onnx package.
+
+        So it is with operators that ONNX Runtime adds (SimplifiedLayerNormalization), has in older opsets
+        (LayerNormalization), or has in opsets that are newer than the package.
+        """
+        version = self.opsets.get("", 1)
+        try:
+            onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:
+            inforce = [s for s in runtime.schemas().get(("", node.op_type), ()) if s.since <= version]
+            return bool(inforce) and not inforce[-1].withdrawn
+        return False
+
+    def _bare(self, keep_shapes: bool, **how: Callable[[NodeProto], bool]) -> bytes:
+        """The model without its long weights, whose shapes are still told. Short ones are put in: they may be shapes."""
+        bare = without_data(self.model, self.pieces, keep_shapes=keep_shapes, small=self._short, **how)
         return bare.SerializeToString()
 
     @property
@@ -141,6 +159,8 @@ class Patient:
     @functools.cached_property
     def verdict(self) -> Verdict:
         """Whether ONNX Runtime takes the model, asked without its long weights; nothing in it is executed."""
+        if runtime.absent():
+            return Verdict()
         why = (
             "because long lists in attributes were left out" if self.cut_lists
             else "because it has too many nodes" if sum(len(scope.nodes) for scope in self.scopes) > MOST_NODES
@@ -150,7 +170,7 @@ class Patient:
         )  # fmt: skip
         if not why:
             largest = max((expected_bytes(t) or 0 for _, t in self.each_tensor()), default=0)
-            found = ask_runtime(self._bare, largest, self.seconds)
+            found = ask_runtime(self._bare(True), largest, self.seconds)
             if found.loads is not None or found.died:
                 return found
             why = f"because {plain(found.words, 200)}"

@@ -191,9 +191,10 @@ def scores(patient: Patient) -> Iterator[Finding]:
             found.append((scope.place(index), float(scale.ravel()[0])))
     if found:
         place, scale = found[0]
+        kept = int(1 / scale + 0.5) + 1
         text = (
             f"{place} rounds to multiples of {scale:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
-            f"between 0 and 1. Of these it tells {int(1 / scale + 0.5) + 1} apart."
+            f"between 0 and 1: {count(kept, 'number')} can be told apart afterwards."
         )
         yield finding(SCORES, text, [p for p, _ in found])
 

@@ -83,6 +83,8 @@ _FORMAL = (
     "Field 'type' of",
     "Field 'elem_type' of",
     "in initializer but not in graph input",
+    "Field 'name' of 'graph'",
+    "duplicate keys in metadata_props",
 )
 
 

@@ -46,8 +46,9 @@ class Verdict:
     died: str = ""
 
 
+STARTING = "starting"
 _AT_WORK = {
-    "": "starting",
+    "": STARTING,
     "start": "onnx.checker",
     "checker": "onnx.shape_inference",
     "strict": "onnx.shape_inference",

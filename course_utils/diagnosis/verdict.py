@@ -11,16 +11,19 @@ from dataclasses import replace
 from .patient import Patient
 from .vocabulary import ERROR, WARNING, Code, Finding, all_codes, finding, plain, spoken
 
-# Errors because ONNX Runtime would refuse the graph.
+# Errors because ONNX Runtime would refuse the graph. These tell what it knows, and are wrong where it loads the model …
+OF_THE_RUNTIME = {
+    "ir-too-new", "opset-too-new", "domain-unknown", "operator-unknown", "attribute-unknown", "operator-not-implemented",
+    "dtypes-differ", "dtype-not-allowed",
+}  # fmt: skip
+# … and these tell what the standard demands, which is true of the file all the same.
 OF_THE_GRAPH = {
     "cycle", "not-sorted", "tensor-undefined", "tensor-written-twice", "output-undefined", "input-type-missing",
-    "node-names-repeat", "recursive-function", "checker-objects", "onnx-tools-die", "ir-too-new", "opset-too-new",
-    "opset-missing", "domain-unknown", "operator-unknown", "attribute-unknown", "operator-not-implemented",
-    "dtypes-differ", "dtype-not-allowed", "shape-conflict",
+    "node-names-repeat", "recursive-function", "checker-objects", "onnx-tools-die", "opset-missing", "shape-conflict",
 }  # fmt: skip
 # Errors because it would refuse the weights, which it sees only in a trial.
 OF_THE_WEIGHTS = {
-    "external-file-missing", "external-file-too-short", "external-entry-damaged", "weights-size-mismatch",
+    "external-file-missing", "external-file-foreign", "external-file-too-short", "external-entry-damaged", "weights-size-mismatch",
     "function-name-clash",
 }  # fmt: skip
 # Words of a refusal → the finding that they make an error. It has been found already, or is added.
@@ -41,9 +44,11 @@ def judged(patient: Patient, found: list[Finding]) -> list[Finding]:
     if loads is None:
         loads, words, died = patient.verdict.loads, patient.verdict.words, patient.verdict.died
     if loads:
-        disproved = OF_THE_GRAPH | (OF_THE_WEIGHTS if patient.loaded else set())
-        return [_milder(f) if f.severity == ERROR and f.code.id in disproved else f for f in found]
-    explained = any(f.severity == ERROR and f.code.id in OF_THE_GRAPH | OF_THE_WEIGHTS for f in found)
+        return _without_disproved(patient, found)
+    if patient.loaded is None and any(f.code.id == "made-for-one-provider" for f in found):
+        return found  # the CPU, which was asked, refuses it
+    refusable = OF_THE_RUNTIME | OF_THE_GRAPH | OF_THE_WEIGHTS
+    explained = any(f.severity == ERROR and f.code.id in refusable for f in found)
     if loads is False:
         return _refused(found, words, explained)
     if died and not explained:
@@ -57,10 +62,20 @@ def without_consequences(found: list[Finding]) -> list[Finding]:
     return [f for f in found if not (f.code.id == "run-fails" and "scale-length-wrong" in ids)]
 
 
-def _milder(f: Finding) -> Finding:
-    if f.code.id == "checker-objects":
-        return replace(f, code=_code("checker-formality"))
-    return replace(f, level=WARNING, cause=f"{f.cause} ONNX Runtime loads the model all the same.")
+def _without_disproved(patient: Patient, found: list[Finding]) -> list[Finding]:
+    """The findings of a model that was loaded: no error stays that only a refusal would prove."""
+    milder = OF_THE_GRAPH | (OF_THE_WEIGHTS if patient.loaded else set())
+    kept = []
+    for f in found:
+        if f.code.id in OF_THE_RUNTIME:
+            patient.not_checked.append(f"ONNX Runtime loads the model, so this was no finding: {f.cause}")
+        elif f.code.id == "checker-objects":
+            kept.append(replace(f, code=_code("checker-formality")))
+        elif f.severity == ERROR and f.code.id in milder:
+            kept.append(replace(f, level=WARNING, cause=f"{f.cause} ONNX Runtime loads the model all the same."))
+        else:
+            kept.append(f)
+    return kept
 
 
 def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]:
@@ -69,7 +84,9 @@ def _refused(found: list[Finding], words: str, explained: bool) -> list[Finding]
     known = next((code for part, code in _WORDS if part in words), "runtime-refuses")
     at = _first(found, lambda f: f.code.id == known)
     if at is None and explained:
-        at = _first(found, lambda f: f.severity == ERROR and f.code.id in OF_THE_GRAPH | OF_THE_WEIGHTS)
+        at = _first(
+            found, lambda f: f.severity == ERROR and f.code.id in OF_THE_RUNTIME | OF_THE_GRAPH | OF_THE_WEIGHTS
+        )
     if at is None:
         return [*found, finding(_code(known), said, level=_hard(_code(known)))]
     old = found[at]

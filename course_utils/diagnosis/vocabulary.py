@@ -37,6 +37,7 @@ MODULES = (
     "structure",
     "dtypes",
     "versions",
+    "hardware",
     "training",
     "loops",
     "shapes",
