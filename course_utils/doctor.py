@@ -1,23 +1,28 @@
 """The doctor's command line: `python -m course_utils.doctor model.onnx`. In Python it is `cu.doctor(path)`.
 
 Exit status: 0 without errors (warnings and notes may be there), 1 where a model has an error, 2 for wrong use: an
-unknown option, no such file, a folder in place of a file.
+unknown option, no such file, a folder in place of a file. 3 where no error was found, and a part of the examination could
+not be made, as ONNX Runtime is not installed: that is no clean bill.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from .diagnosis import doctor
 from .errors import CourseError
 
-EXIT = "exit status: 0 no errors, 1 a model has an error, 2 wrong use (no such file, unknown option)"
+EXIT = (
+    "exit status: 0 no errors, 1 a model has an error, 2 wrong use (no such file, unknown option), 3 no errors, but a part "
+    "of the examination could not be made (a package is missing)"
+)
+WRONG_USE, INCOMPLETE = 2, 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,16 +54,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show ✗ shows a question mark in its place
             stream.reconfigure(errors="replace")
-    if given.codes:
-        return _print_codes(given.json)
-    if not given.model:
+    if not given.model and not given.codes:
         p.error("give the path of an .onnx file")
+    try:
+        from .diagnosis import doctor
+    except ImportError as error:
+        print(
+            f"doctor: nothing was examined, as a package is missing ({error}): install onnx and numpy.", file=sys.stderr
+        )
+        return INCOMPLETE
+    return _print_codes(given.json) if given.codes else _examine(doctor, given)
+
+
+@contextlib.contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """A reader that has seen enough, as `head` does, is no error."""
+    try:
+        yield
+        sys.stdout.flush()  # here, where it is noticed that nobody reads, and not at the end of the process
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _examine(doctor: Callable[..., Any], given: argparse.Namespace) -> int:
     options = {
         "run": given.run, "provider": given.provider, "requested_opset": given.requested_opset,
         "budget_mb": given.budget_mb, "seconds": given.seconds, "memory_mb": given.memory_mb,
     }  # fmt: skip
     reports, complaints = [], []
-    try:
+    with _reader_may_go():
         for path in given.model:
             try:
                 reports.append(doctor(path, **options))
@@ -71,24 +95,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(reports[-1], end="\n\n" if len(given.model) > 1 else "\n", flush=True)
         if given.json and reports:
             shown: Any = [r.as_dict() for r in reports]
-            print(json.dumps(shown if len(given.model) > 1 else shown[0], indent=2, ensure_ascii=False), flush=True)
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 2 if complaints else int(any(r.errors for r in reports))
+            print(json.dumps(shown if len(given.model) > 1 else shown[0], indent=2, ensure_ascii=False))
+    if complaints:
+        return WRONG_USE
+    if any(r.errors for r in reports):
+        return 1
+    return INCOMPLETE if any(r.unfinished for r in reports) else 0
 
 
 def _print_codes(as_json: bool) -> int:
     from .diagnosis.vocabulary import all_codes
 
-    if as_json:
-        rows = [
-            {"code": c.id, "severity": c.severity, "title": c.title, "cure": c.cure, "lesson": c.lesson_name}
-            for c in all_codes()
-        ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        for c in all_codes():
-            print(f"{c.id:26} {c.severity:8} {c.title} ({c.lesson_name})")
+    with _reader_may_go():
+        if as_json:
+            rows = [
+                {"code": c.id, "severity": c.severity, "title": c.title, "cure": c.cure, "lesson": c.lesson_name}
+                for c in all_codes()
+            ]
+            print(json.dumps(rows, indent=2, ensure_ascii=False))
+        else:
+            for c in all_codes():
+                print(f"{c.id:26} {c.severity:8} {c.title} ({c.lesson_name})")
     return 0
 
 
@@ -96,6 +123,8 @@ class _Callable(ModuleType):
     """Importing a submodule binds its name in the package, here over the function `cu.doctor`. So it can be called, too."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        from .diagnosis import doctor
+
         return doctor(*args, **options)
 
 

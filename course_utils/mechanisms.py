@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from .errors import CourseError
 from .exporter import exporter_messages
 from .graphs import attribute_text
 from .onnx_files import as_model
-from .parity_gate import as_numpy, difference, tensors_in, untouched
+from .parity_gate import as_numpy, copied, difference, tensors_in, untouched
 from .widget_style import INK
 
 if TYPE_CHECKING:
@@ -111,7 +113,8 @@ def try_export(
 
 
 def reason(error: BaseException) -> str:
-    """The class of an error and its first telling line, without advice, colours and paths of this machine.
+    """The class of an error, its first telling line, and the line of the module's own code where it arose, where that is
+    known; without advice, colours and paths of this machine.
 
     The default exporter wraps the error that matters into one that says in which step it happened: both classes are named.
     """
@@ -124,11 +127,49 @@ def reason(error: BaseException) -> str:
     if inner := re.search(r"got (\w+)\([\"'](.+?)[\"']\)", found):  # torch.compile packs the error of an operator
         names.append(inner[1])
         found = inner[2]
+    if _SCRIPT in found and (last := re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)", found, re.MULTILINE)):
+        names.append(last[-1][0])  # TorchScript puts the error that matters last
+        found = last[-1][1]
     lines = [line.strip() for line in found.strip().splitlines() if line.strip()]
     first = lines[0] if lines else "no message"
     if first.endswith(":") and len(lines) > 1 and not lines[1].startswith("File "):
         first += " " + lines[1].removeprefix("- ")
-    return f"{' ← '.join(names)}: {_without_paths(first).rstrip(':')[:_LONGEST]}"
+    names = [name for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
+    return f"{' ← '.join(names)}: {_without_paths(first).rstrip(':')[:_LONGEST]}{_origin(error, text)}"
+
+
+_SCRIPT = "operation failed in the TorchScript interpreter"
+# Code that is not the student's: packages, the standard library, and the helpers of the course.
+_LIBRARIES = ("site-packages", "dist-packages", sysconfig.get_paths()["stdlib"], str(Path(__file__).parent), "<")
+
+
+def _origin(error: BaseException, text: str) -> str:
+    """` (net.py, line 5: if x.sum() > 0:)`: the last line outside the libraries that the error's text names, or that was
+    called by a library on the way to the error. Empty where there is none."""
+    named = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in \S+)?\n\s*(.*)', text)
+    places = [(path, int(line), code) for path, line, code in named if not any(part in path for part in _LIBRARIES)]
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    for raised in chain if not places else ():
+        within = False
+        for frame in traceback.extract_tb(raised.__traceback__):
+            library = any(part in frame.filename for part in _LIBRARIES)
+            within |= library and str(Path(__file__).parent) not in frame.filename
+            if within and not library:
+                places.append((frame.filename, frame.lineno or 0, frame.line or ""))
+    if not places:
+        return ""
+    if marked := re.findall(
+        r"^\s*(.*)\n\s*~+ <--- HERE", text, re.MULTILINE
+    ):  # TorchScript shows the lines before, too
+        places[-1] = (*places[-1][:2], marked[-1])
+    path, line, code = places[-1]
+    file = f"line {line} of a cell" if "ipykernel_" in path else f"{Path(path).name}, line {line}"
+    return f" ({file}{f': {code.strip()[:_LONGEST_LINE]}' if code.strip() else ''})"
+
+
+_LONGEST_LINE = 100
 
 
 def _without_paths(text: str) -> str:
@@ -183,7 +224,7 @@ def _eval_numbers(module: Any, args: tuple[Any, ...]) -> list[np.ndarray]:
     module.eval()
     try:
         with untouched(module):
-            return [as_numpy(t) for t in tensors_in(module(*args))]
+            return [as_numpy(t) for t in tensors_in(module(*copied(args)))]
     finally:
         for part, training in modes:
             part.training = training

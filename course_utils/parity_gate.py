@@ -81,15 +81,20 @@ def parity(
                 f"parity() was given a {type(value).__name__} as input, it expects torch tensors: "
                 f"torch.from_numpy(…) makes one of a NumPy array."
             )
-    proto = as_model(onnx_model)
-    session = session_for(proto)
+    session = session_for(onnx_model)
     names = [i.name for i in session.get_inputs()]
     if len(names) != len(inputs):
         raise CourseError(f"The ONNX model has {len(names)} inputs {names}, and parity() was given {len(inputs)}.")
     feed = {name: as_numpy(value) for name, value in zip(names, inputs, strict=True)}
     got = list(run(session, feed).values())
     with untouched(torch_model):
-        want = [as_numpy(t) for t in tensors_in(torch_model(*inputs))]
+        try:
+            want = [as_numpy(t) for t in tensors_in(torch_model(*copied(inputs)))]
+        except Exception as error:  # whatever a module raises
+            raise CourseError(
+                f"The PyTorch model, a {type(torch_model).__name__}, does not take the inputs that the ONNX model takes: "
+                f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+            ) from error
     if len(want) != len(got):
         raise CourseError(f"The PyTorch model returns {len(want)} tensors, the ONNX model {len(got)}.")
     worst_abs = worst_rel = 0.0
@@ -108,7 +113,7 @@ def parity(
     ]
     if not wrong:
         return Parity(worst_abs, worst_rel, atol, rtol, within=True)
-    node, before = _first_divergent(torch_model, inputs, proto, feed, wrong, atol, rtol)
+    node, before = _first_divergent(torch_model, inputs, as_model(onnx_model), feed, wrong, atol, rtol)
     return Parity(
         worst_abs, worst_rel, atol, rtol, within=False, first_divergent_node=node, last_agreeing_tensor=before
     )
@@ -116,16 +121,37 @@ def parity(
 
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Run a model without a trace: no gradients, the random state kept, and BatchNorm's running statistics put back."""
+    """Run a model without a trace: no gradients, the random state kept, and what the run changed in it put back.
+
+    That is BatchNorm's running statistics, and whatever a module keeps from call to call in a buffer or an attribute.
+    """
     import torch
 
-    buffers = [(b, b.clone()) for b in model.buffers()] if isinstance(model, torch.nn.Module) else []
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    attributes = [(m.__dict__, {k: v for k, v in m.__dict__.items() if k != "_buffers"}) for m in modules]
+    tensors = [v for _, kept in attributes for v in kept.values() if isinstance(v, torch.Tensor)]
+    buffers = [(m._buffers, dict(m._buffers)) for m in modules]
+    tensors += [b for _, kept in buffers for b in kept.values() if b is not None]
+    before = [(tensor, tensor.detach().clone()) for tensor in tensors]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for now, kept in (*attributes, *buffers):
+                for name in set(now) - set(kept) - {"_buffers"}:
+                    del now[name]
+                now.update(kept)
+            for tensor, value in before:
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+def copied(inputs: Any) -> Any:
+    """The same tuples, lists and dicts with copies of their tensors: some models change what they are given."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -175,8 +201,9 @@ def _torch_tensors(
                     seen.setdefault((values.dtype, values.size), []).append(values)
             return result
 
+    given = copied(inputs)
     with untouched(model), Recorder():
-        model(*inputs)
+        model(*given)
     return seen
 
 
@@ -192,9 +219,12 @@ def _first_divergent(
     """Walk back from the wrong outputs over tensors that PyTorch never produced; the earliest node met is the answer.
 
     Tensors made of weights and of shapes alone are passed over: PyTorch keeps shapes as Python numbers, and arranges
-    its weights in its own way, so that it never has such a tensor. The node that uses them is judged by its result.
+    its weights in its own way, so that it never has such a tensor. So are whole numbers that were only put into another
+    form, as the indices of ScatterND are. The node that uses them is judged by its result.
     """
     known = _torch_tensors(torch_model, inputs)
+    for value in feed.values():
+        known.setdefault((value.dtype, value.size), []).append(value.reshape(-1))
     inside = run_all(proto, feed)
     agrees = {
         name: any(_close(value.reshape(-1), other, atol, rtol) for other in known.get((value.dtype, value.size), []))
@@ -204,20 +234,33 @@ def _first_divergent(
     apart = _not_from_data(proto.graph)
     agrees |= dict.fromkeys(apart, True)
     makers = {name: index for index, node in enumerate(proto.graph.node) for name in node.output}
-    wrong: set[int] = set()
     # A wrong output can agree by value with some other tensor, so these always start the walk.
     todo = [makers[name] for name in wrong_outputs if name in makers]
+    wrong, seen, starts = set(), set(), set(todo)
     while todo:
         index = todo.pop()
-        if index in wrong:
+        if index in seen:
             continue
-        wrong.add(index)
+        seen.add(index)
+        if index in starts or not _another_form(proto.graph.node[index], inside):
+            wrong.add(index)
         todo += [makers[n] for n in proto.graph.node[index].input if n in makers and not agrees.get(n, True)]
     if not wrong:
         return None, None
     node = proto.graph.node[min(wrong)]
     before = [name for name in node.input if agrees.get(name) and name not in apart]
     return f"{node.name or node.output[0]} ({node.op_type})", before[-1] if before else None
+
+
+_FORMS = (
+    "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Expand", "Tile", "Concat", "Cast", "Transpose", "Identity", "Where", "Slice",
+)  # fmt: skip
+
+
+def _another_form(node: onnx.NodeProto, inside: dict[str, np.ndarray]) -> bool:
+    """Whether a node only puts whole numbers, such as indices, into another form: PyTorch has no tensor for that."""
+    value = inside.get(node.output[0])
+    return node.op_type in _FORMS and isinstance(value, np.ndarray) and value.dtype.kind in "iu"
 
 
 def _not_from_data(graph: onnx.GraphProto) -> set[str]:

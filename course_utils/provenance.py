@@ -16,7 +16,7 @@ import onnx
 
 from .errors import CourseError
 from .onnx_files import Model, as_model
-from .running import run_all
+from .running import open_session, run_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +45,12 @@ def optimized(model: Model, level: str = "all") -> onnx.ModelProto:
 
     if level not in LEVELS:
         raise CourseError(f"There is no level {level!r}. ONNX Runtime has: {', '.join(LEVELS)}.")
-    data = as_model(model).SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
         options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
         options.log_severity_level = 4  # it warns that the file fits this machine; ours lives for a moment only
-        try:
-            ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exception classes derive from Exception alone
-            raise CourseError(f"ONNX Runtime does not load this model: {str(error).strip().splitlines()[0]}") from None
+        open_session(model, options, ["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
 
 
@@ -166,7 +162,11 @@ class _Run:
                 known.update(node.output)
         self.values: Tensors = {**feed, **computed}
         self.varying = [name for name in self.values if name not in known]
-        self.packed = {o for n in self.nodes if n.domain == _BLOCKED and n.op_type != "ReorderOutput" for o in n.output}
+        self.packed: set[str] = set()
+        for node in self.nodes:  # between blocked nodes, what works element by element takes the blocks as they are
+            blocked = node.domain == _BLOCKED or not self.packed.isdisjoint(node.input)
+            if blocked and node.op_type != "ReorderOutput":
+                self.packed.update(filter(None, node.output))
         self.producer = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
 
     def idle(self) -> set[int]:

@@ -77,7 +77,7 @@ class Calibration(CalibrationDataReader):
                 "will meet."
             )
         first = {name: value[:batch] if isinstance(value, np.ndarray) else value for name, value in data.items()}
-        check_feed(session_for(as_model(model)), first)
+        check_feed(session_for(model), first)
         for name, value in data.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 bad = ~np.isfinite(value).reshape(self._size, -1).all(1)

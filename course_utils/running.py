@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from .errors import CourseError
-from .onnx_files import Model, as_model
+from .onnx_files import LIMIT, Model, as_model, check_file, existing
 
 SECONDS = 20  # what is run here takes milliseconds: more than this is a loop without an end
 
@@ -57,11 +60,71 @@ def session_for(model: Model, *, optimize: bool = True) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source = as_model(model)
-    try:
-        return ort.InferenceSession(source.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes derive from Exception alone
-        raise CourseError(f"ONNX Runtime does not load this model: {str(error).strip().splitlines()[0]}") from None
+    return open_session(model, options, ["CPUExecutionProvider"])
+
+
+def open_session(model: Model, options: ort.SessionOptions, providers: list, **more: object) -> ort.InferenceSession:
+    """An InferenceSession of a path, of bytes or of a ModelProto. A path is handed to ONNX Runtime as a path: so it finds
+    weights in other files itself, and neither they nor the model are held twice.
+
+    Raises CourseError with one sentence for what is no model, and with ONNX Runtime's reason when it refuses the model.
+    """
+    with _source(model) as source:
+        try:
+            return ort.InferenceSession(source, options, providers=providers, **more)
+        except Exception as error:  # its exception classes derive from Exception alone
+            words = runtime_words(error)
+    if not isinstance(model, onnx.ModelProto | bytes):
+        check_file(Path(model))  # a damaged file, or weights that are missing, in a better sentence
+    raise RefusedError(f"ONNX Runtime does not load this model: {words}", words)
+
+
+class RefusedError(CourseError):
+    """ONNX Runtime does not load a model. words: what it says."""
+
+    def __init__(self, sentence: str, words: str) -> None:
+        super().__init__(sentence)
+        self.words = words
+
+
+@contextmanager
+def _source(model: Model) -> Iterator[str | bytes]:
+    """What ONNX Runtime is given for a model: a path, or its bytes."""
+    if not isinstance(model, onnx.ModelProto | bytes):
+        yield str(existing(model))
+        return
+    proto = as_model(model)
+    if isinstance(model, bytes) or _stored_bytes(proto) < LIMIT - _MARGIN:
+        yield model if isinstance(model, bytes) else proto.SerializeToString()
+        return
+    with tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True) as folder:  # more than protobuf takes
+        copy, path = onnx.ModelProto(), str(Path(folder, "model.onnx"))
+        copy.CopyFrom(proto)
+        onnx.save_model(copy, path, save_as_external_data=True, location="weights.bin")
+        del copy
+        yield path
+
+
+_MARGIN = 2**24  # bytes for all that is no weight
+
+
+def _stored_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of the weights in a ModelProto; its own ByteSize() has no answer beyond 2 GB."""
+    return sum(len(tensor.raw_data) + 4 * len(tensor.float_data) for tensor in proto.graph.initializer)
+
+
+# A place in ONNX Runtime's own source: file, line, and the function with or without its types.
+_SOURCE_PLACE = re.compile(
+    r"(?:/\S*/)?\w+\.(?:cc|h|hpp|cu):\d+ (?:\w+ (?=[A-Z'])|.*?<lambda\(.*?\)> |.*?\)(?: const)?(?: \[with .*?\])? (?=\S))"
+)
+
+
+def runtime_words(error: Exception | str) -> str:
+    """What ONNX Runtime said, in one line: whole, but without the error's number, folders, and places in its source."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?", "", text)
+    text = re.sub(r"(?:[A-Za-z]:)?(?:[\\/][\w.@+-]+)+[\\/](?=[\w.-])", "", _SOURCE_PLACE.sub(" ", text))
+    return " ".join(text.split()) or type(error).__name__
 
 
 def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -> None:
@@ -121,7 +184,7 @@ def run(
             if _stopped is not None:
                 _stopped.append(late)
             raise late from None
-        raise CourseError(f"ONNX Runtime stopped in the run: {str(error).strip().splitlines()[0]}") from None
+        raise CourseError(f"ONNX Runtime stopped in the run: {runtime_words(error)}") from None
     finally:
         alarm.cancel()
     return dict(zip(names, values, strict=True))
@@ -129,11 +192,13 @@ def run(
 
 def run_all(model: Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every tensor that the top-level nodes compute, in the order of the nodes, by ONNX Runtime without optimisation."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(as_model(model))
-    graph = proto.graph
-    check_feed(session_for(proto, optimize=False), feed)  # on the model as given: the names in errors are the student's
-    names = [name for node in graph.node for name in node.output if name]
-    del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return run(session_for(proto, optimize=False), feed)
+    proto = as_model(model)
+    if proto is model:  # the student's own; one that was read here may be changed
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model)
+    names = [name for node in proto.graph.node for name in node.output if name]
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = session_for(proto, optimize=False)
+    del proto  # it is as large as the session
+    return run(session, feed)

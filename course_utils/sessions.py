@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import CourseError
-from .onnx_files import Model, as_model
+from .onnx_files import Model
 from .paths import PACKAGE, data_path
+from .running import RefusedError, open_session, runtime_words
 from .widget_style import INK
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def session_log(model: str | os.PathLike[str], times: int = 5) -> pd.DataFrame:
     )
     if child.returncode:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-        raise CourseError(f"No session could be created from {Path(model).name!r}: {last}")
+        words = runtime_words(re.sub(r"^[\w.]+: ", "", last))  # the class of the error tells nothing
+        raise CourseError(f"No session could be created from {Path(model).name!r}: {words}")
     rows, creation, start = [], 0, 0.0
     for line in re.sub(r"\x1b\[[0-9;]*m", "", child.stderr).splitlines():
         found = _LINE.search(line)
@@ -85,6 +87,11 @@ def strict_session(model: Model, provider: str, options: Mapping[str, Any] | Non
     import onnxruntime as ort
 
     known, available = ort.get_all_providers(), ort.get_available_providers()
+    if provider not in available and provider in _registered():
+        raise CourseError(
+            f"{provider!r} is a plug-in that is registered in this process, and a plug-in is asked for by its devices, not by "
+            f"its name: use SessionOptions.add_provider_for_devices with the entries of onnxruntime.get_ep_devices()."
+        )
     if provider not in known:
         lower = {name.lower(): name for name in known}
         near = difflib.get_close_matches(str(provider).lower(), lower, n=1, cutoff=0.7)
@@ -105,12 +112,20 @@ def strict_session(model: Model, provider: str, options: Mapping[str, Any] | Non
         strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     asked = [(provider, {key: str(value) for key, value in (options or {}).items()})]
     try:
-        return ort.InferenceSession(as_model(model).SerializeToString(), strict, providers=asked, enable_fallback=0)
-    except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
-        words = " ".join(str(error).split()).rpartition(" : ")[2].rpartition(") ")[2]
+        return open_session(model, strict, asked, enable_fallback=0)
+    except RefusedError as error:
+        words = error.words
     if "explicitly disabled" in words:
-        words = "nodes would run on the CPU, because the provider does not take them or its device is not there"
-    raise CourseError(f"No session on {provider!r} alone: {words}.")
+        words = "nodes would run on the CPU, because the provider does not take them or its device is not there."
+    raise CourseError(f"No session on {provider!r} alone: {words.rstrip('.')}.")
+
+
+def _registered() -> set[str]:
+    """The providers that have a device in this process; plug-ins are among them once their library is registered."""
+    import onnxruntime as ort
+
+    devices = getattr(ort, "get_ep_devices", None)
+    return {device.ep_name for device in devices()} if devices else set()
 
 
 def _list(names: Iterable[str]) -> str:

@@ -26,6 +26,11 @@ def parsed(
     return model
 
 
+def texts(*bodies: str, stored: Mapping[str, np.ndarray] | None = None) -> list[onnx.ModelProto]:
+    """y = body(x), for each body; x has a free batch and four numbers."""
+    return [parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {body} }}", stored) for body in bodies]
+
+
 def linear(size: int = 4, batch: str = "N", dtype: str = "float", **numbers: object) -> onnx.ModelProto:
     """y = x · w: the healthy model that most others are made from."""
     w = weights(size, size).astype(np.float64 if dtype == "double" else np.float32)
@@ -56,6 +61,33 @@ def quantized(
         f"g (float[N, {w.shape[1]}, 8, 8] x) => (float[N, {len(w)}, 6, 6] y) {{ xq = QuantizeLinear(x, xs, z) "
         f"xd = DequantizeLinear(xq, xs, z)  wd = DequantizeLinear {axis} (w, ws, wz)  c = Conv(xd, wd)  {rest} }}",
         {k: np.asarray(v) for k, v in stored.items()},
+    )
+
+
+def by_channel(axis: int) -> onnx.ModelProto:
+    """y = x · w with int8 weights, and a scale for each of the six rows of w, which is right on axis 0."""
+    stored = {
+        "w": RNG.integers(-127, 127, (6, 4)).astype(np.int8),
+        "s": np.full(6, 0.01, np.float32),
+        "z": np.zeros(6, np.int8),
+    }
+    return parsed(
+        f"g (float[N, 6] x) => (float[N, 4] y) {{ d = DequantizeLinear<axis = {axis}>(w, s, z)  y = MatMul(x, d) }}",
+        stored,
+    )
+
+
+def joined_scores(*, together: bool, head: str = "p = Sigmoid(s)", scale: float = 2.5) -> onnx.ModelProto:
+    """A detector's head: boxes in pixels and scores, quantized together or each with a scale of its own."""
+    one = "c = Concat<axis = 1>(b, p)  q = QuantizeLinear(c, os, z)  y = DequantizeLinear(q, os, z)"
+    two = (
+        "bq = QuantizeLinear(b, os, z)  bd = DequantizeLinear(bq, os, z)  pq = QuantizeLinear(p, ps, z)  "
+        "pd = DequantizeLinear(pq, ps, z)  y = Concat<axis = 1>(bd, pd)"
+    )
+    stored = {"os": np.float32(scale), "ps": np.float32(1 / 255), "z": np.uint8(0)}
+    return parsed(
+        f"g (float[N, 4, 10] b, float[N, 6, 10] s) => (float[N, 10, 10] y) {{ {head}  {one if together else two} }}",
+        {k: np.asarray(v) for k, v in stored.items() if together is False or k != "ps"},
     )
 
 

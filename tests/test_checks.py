@@ -143,7 +143,7 @@ def test_unreadable_json(data, what, ada):
 
 
 def test_unreadable_model(ada):
-    Path("mine.onnx").write_bytes(b"PK no model")
+    Path("mine.onnx").write_bytes(b"PK\x03\x04 no model")
     assert "'mine.onnx' is not an ONNX model: it looks like a zip" in str(cu.check("1.2", "mine.onnx"))
 
 

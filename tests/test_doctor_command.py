@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import onnx
 import pytest
+from checkout import ROOT
 from doctor_models import chain, external, linear, parsed
 
 import course_utils as cu
@@ -107,7 +111,7 @@ def test_json(command, models):
     report = json.loads(out)
     assert status == 1
     assert report.keys() == {
-        "format", "course_utils", "file", "facts", "counts", "findings", "not_examined", "seconds",
+        "format", "course_utils", "file", "facts", "counts", "findings", "not_examined", "complete", "seconds",
     }  # fmt: skip
     assert (report["format"], report["file"]) == (1, "sick.onnx")
     assert report["counts"] == {"error": 1, "warning": 1, "note": 1}
@@ -217,3 +221,112 @@ def test_nothing_is_left_behind(models):
     for name in ("sick.onnx", "well.onnx", "outside.onnx"):
         cu.doctor(name, run=True)
     assert {p.name: p.read_bytes() for p in models.iterdir()} == before
+
+
+@pytest.mark.parametrize("arguments", [["--codes"], ["--codes", "--json"], ["sick.onnx"], ["sick.onnx", "--json"]])
+def test_a_reader_that_has_seen_enough(arguments, models):
+    """`| head`: no traceback, and the status says what was found all the same."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "course_utils.doctor", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=models, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    assert child.wait() == int("sick.onnx" in arguments)
+
+
+@pytest.fixture(scope="module")
+def interpreter_without(tmp_path_factory):
+    """A function that makes an environment of its own: an interpreter with all packages of this one, but for some."""
+    import sysconfig
+    import venv
+
+    def make(*left_out: str) -> dict[str, str]:
+        folder = tmp_path_factory.mktemp("environment")
+        venv.create(folder / "venv", with_pip=False)
+        (folder / "packages").mkdir()
+        for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+            if re.split(r"[-.]", entry.name)[0] not in left_out:
+                (folder / "packages" / entry.name).symlink_to(entry)
+        python = folder / "venv" / "bin" / "python"
+        return {"python": str(python), "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'packages'}"}
+
+    return make
+
+
+def examined(environment: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [environment["python"], "-m", "course_utils.doctor", *arguments], capture_output=True, text=True, check=False,
+        cwd=folder, env={**os.environ, "PYTHONPATH": environment["PYTHONPATH"], "COLUMNS": "1000"}, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_without_onnxruntime_nothing_found_is_no_clean_bill(interpreter_without, models):
+    """In an interpreter that has no ONNX Runtime: no finding about the model, and a status of its own."""
+    bare = interpreter_without("onnxruntime")
+    assert subprocess.run(
+        [bare["python"], "-c", "import onnxruntime"], env={**os.environ, "PYTHONPATH": bare["PYTHONPATH"]}, capture_output=True, check=False,
+    ).returncode  # fmt: skip
+    for arguments in (["well.onnx"], ["well.onnx", "--run"]):
+        done = examined(bare, models, *arguments)
+        assert (done.returncode, done.stderr) == (3, "")
+        assert done.stdout.startswith("well.onnx: nothing found, and the examination is not complete\n")
+        assert (
+            done.stdout.count("ONNX Runtime cannot be loaded here (No module named 'onnxruntime'), so the model") == 1
+        )
+        assert "✗" not in done.stdout
+        assert "stopped" not in done.stdout
+    report = json.loads(examined(bare, models, "well.onnx", "--json").stdout)
+    assert (report["complete"], report["findings"]) == (False, [])
+    broken = models / "broken.onnx"
+    broken.write_bytes(b"Entry not found")
+    done = examined(bare, models, "broken.onnx")
+    assert done.returncode == 1, "what is no model needs no runtime"
+    assert "not complete" not in done.stdout
+    assert examined(bare, models, "warned.onnx").returncode == 3
+    assert examined(interpreter_without(), models, "well.onnx", "--run").returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("package", ["onnx", "numpy"])
+def test_without_onnx_nothing_is_examined(package, interpreter_without, models):
+    done = examined(interpreter_without(package), models, "well.onnx")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("doctor: nothing was examined, as a package is missing (No module named ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_runtime_whose_libraries_do_not_load(models, folder):
+    """As on a system that is too old for it: an ImportError of another kind."""
+    (folder / "onnxruntime.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
+    here = {"python": sys.executable, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    done = examined(here, models, "well.onnx", "--run")
+    assert done.returncode == 3
+    assert "ONNX Runtime cannot be loaded here (libcudart.so.13: cannot open" in done.stdout
+
+
+def test_a_check_that_stops_is_no_clean_bill(command, models, monkeypatch):
+    from course_utils.diagnosis import loops
+
+    def unrolled(patient: object) -> list:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(loops, "CHECKS", (unrolled,))
+    status, out, err = command("well.onnx")
+    assert (status, err) == (3, "")
+    assert "not complete" in out
+    assert "The check “unrolled” stopped: ZeroDivisionError: of all things" in out
+    assert command("sick.onnx")[0] == 1
+
+
+def test_a_run_that_was_asked_for_and_not_made_is_no_clean_bill(command, models):
+    """Nothing can be said where its weights are missing; a limit of what was looked at is no such thing."""
+    model = linear(600)
+    external(model)
+    report = cu.doctor(model, run=True)
+    assert not report.errors
+    assert "The model was not run" in report.unfinished[0]
+    assert "not complete" in repr(report)
+    onnx.save(linear(600), "large.onnx")
+    assert command("large.onnx", "--budget-mb", "1")[0] == 0

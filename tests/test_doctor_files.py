@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 
 import course_utils as cu
 from course_utils.diagnosis import skeleton
-from course_utils.diagnosis.foreign import recognise
+from course_utils.file_formats import recognise
 
 WHOLE = linear(64).SerializeToString()
 HTML = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>"

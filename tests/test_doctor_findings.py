@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from doctor_models import (
+    by_channel,
     chain,
     convolution,
     external,
     found,
     int8_weights,
+    joined_scores,
     linear,
     named_function,
     parsed,
@@ -84,6 +86,28 @@ def batchnorm(training: int) -> onnx.ModelProto:
     )
 
 
+def own_statistics(axes: str, more: str = "", opset: int = 21) -> onnx.ModelProto:
+    """BatchNormalization of x, with the mean and the variance of `axes` of it; `more` goes before, and may replace them."""
+    stored = {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.ones(3, np.float32), "a": np.array([0, 2])}
+    out = "y, m2, v2, m3, v3" if opset < 14 else "y"
+    mean = f"ReduceMean<keepdims = 0, axes = {axes}>(x)" if opset < 18 else "ReduceMean<keepdims = 0>(x, a)"
+    square = f"ReduceMean<keepdims = 0, axes = {axes}>(q)" if opset < 18 else "ReduceMean<keepdims = 0>(q, a)"
+    return parsed(
+        f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {more or f'q = Mul(x, x)  mean = {mean}  var = {square}'}  "
+        f"{out} = BatchNormalization(x, s, b, mean, var) }}",
+        {
+            k: v
+            for k, v in stored.items()
+            if k in "sb" or f"({k}" in more or f", {k})" in more or (k == "a" and opset >= 18 and not more)
+        },
+        opset=opset,
+    )
+
+
+# Mean and variance that are computed, but not from the data: from weights, and from a shape.
+FROM_WEIGHTS = "mean = Neg(m)  var = Exp(v)"
+
+
 def copies(alike: bool) -> onnx.ModelProto:
     w = weights(200, 200)
     return parsed(
@@ -96,6 +120,12 @@ def transposes(back: str) -> onnx.ModelProto:
     return parsed(
         f"g (float[N, 2, 3] x) => (float[?, ?, ?] y) {{ a = Transpose<perm = [0, 2, 1]>(x)  b = Transpose<perm = {back}>(a)  y = Relu(b) }}"
     )
+
+
+def row(steps: list[str], x: str = "float[N, 2, 3]") -> onnx.ModelProto:
+    """y = the steps, one after the other, such as `Relu` or `Cast<to = 11>`."""
+    body = "  ".join(f"t{i + 1} = {step}(t{i})" for i, step in enumerate(steps))
+    return parsed(f"g ({x} t0) => ({x} t{len(steps)}) {{ {body} }}")
 
 
 def casts(through: int) -> onnx.ModelProto:
@@ -154,6 +184,13 @@ def old_format(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 9
 
 
+LINEAR = "g (float[N, 16] x) => (float[N, 16] y) { y = MatMul(x, w) }"
+
+
+def added(dtype: type) -> onnx.ModelProto:
+    return parsed("g (float[N, 4] x) => (float[N, 4] y) { y = Add(x, c) }", {"c": np.ones(4, dtype)})
+
+
 # code → (a model that has it, a near-twin that has not)
 PAIRS: dict[str, tuple[Maker, Maker]] = {
     "cycle": (changed(two_nodes, lambda m: m.graph.node[0].input.__setitem__(0, "y")), two_nodes),
@@ -186,6 +223,7 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "function-name-clash": (lambda: named_function("Add"), lambda: named_function("Relu")),
     "dropout-in-training": (lambda: dropout("training"), lambda: dropout("inference")),
     "batchnorm-in-training": (lambda: batchnorm(1), lambda: batchnorm(0)),
+    "batchnorm-without-statistics": (lambda: own_statistics("[0, 2]"), lambda: own_statistics("", FROM_WEIGHTS)),
     "loop-unrolled": (lambda: chain(12), lambda: chain(12, shared=False)),
     "batch-fixed": (lambda: linear(batch="1"), linear),
     "shape-unknown": (lambda: reshape_by("K"), lambda: reshape_by("2")),
@@ -197,6 +235,10 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
         lambda: parsed("g (double[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
         lambda: parsed("g (float[N] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [0]>(x) }", more=', "ai.onnx.ml": 1'),
     ),
+    "dtypes-differ": (lambda: added(np.float64), lambda: added(np.float32)),
+    "subnormal-numbers": (lambda: parsed(LINEAR, {"w": weights(16, 16, scale=1e-40)}), lambda: parsed(LINEAR, {"w": weights(16, 16, scale=1e-30)})),
+    "scale-length-wrong": (lambda: by_channel(1), lambda: by_channel(0)),
+    "scores-lost": (lambda: joined_scores(together=True), lambda: joined_scores(together=False)),
     "tensor-huge": (lambda: filled(2**20, 2**20), lambda: filled(2**10, 2**10)),
     "weights-size-mismatch": (changed(linear, lambda m: m.graph.initializer[0].dims.append(7)), linear),
     "weights-not-finite": (changed(linear, lambda m: nan_at(m, np.nan)), changed(linear, lambda m: nan_at(m, 1e30))),
@@ -204,6 +246,7 @@ PAIRS: dict[str, tuple[Maker, Maker]] = {
     "weights-stored-twice": (lambda: copies(True), lambda: copies(False)),
     "batchnorm-not-folded": (lambda: convolution(batchnorm=True), convolution),
     "pairs-that-cancel": (lambda: transposes("[0, 2, 1]"), lambda: transposes("[2, 0, 1]")),
+    "nodes-without-effect": (lambda: row(["Identity"] * 3), lambda: row(["Identity", "Relu", "Identity", "Identity"])),
     "scale-impossible": (lambda: quantized(int8_weights(), x_scale=0.0), lambda: quantized(int8_weights())),
     "scale-not-calibrated": (
         lambda: quantized(int8_weights(), y_scale=1.0),
@@ -240,9 +283,10 @@ def test_from_a_file_it_is_the_same(code, folder):
 # Findings that need a file, or a process: their tests are in the other files.
 ELSEWHERE = {
     "empty-file", "not-onnx", "truncated", "damaged", "over-2gb", "too-complex", "external-file-missing",
-    "external-file-too-short", "external-path-outside", "external-entry-damaged", "external-file-stale",
+    "external-file-too-short", "external-file-foreign", "extra-bytes", "external-path-outside", "external-entry-damaged", "external-file-stale",
     "runtime-refuses", "runtime-dies", "over-limits", "run-fails", "outputs-nan", "outputs-change", "batch-not-free",
-    "provider-missing", "fallback", "opset-not-as-requested", "onnx-tools-die",
+    "provider-missing", "fallback", "made-for-one-processor", "made-for-one-provider", "opset-not-as-requested", "onnx-tools-die",
+    "size-not-free", "output-shape-differs",
 }  # fmt: skip
 
 
@@ -439,7 +483,8 @@ def test_tools_that_die(monkeypatch):
         patched.setattr(patient, "ask", lambda *given: died)
         report = cu.doctor(linear())
     assert report.codes == ["onnx-tools-die"]
-    assert report.findings[0].cause == "onnx.shape_inference: signal SIGSEGV."
+    assert report.findings[0].cause.startswith("onnx.shape_inference: signal SIGSEGV.")
+    assert report.findings[0].severity == "warning", "ONNX Runtime lives, and loads it"
     bench = tools._Bench.current()
     bench.child.kill()
     bench.child.wait()
@@ -499,10 +544,134 @@ def silent_runtime(monkeypatch):
 
 
 def test_a_runtime_that_tells_nothing(silent_runtime):
-    """Operators of the standard are known from onnx, and implementations are not judged."""
+    """Operators of the standard are known from onnx; whether there is an implementation, loading tells."""
     assert found(PAIRS["operator-unknown"][0]()) == ["operator-unknown"]
     assert found(PAIRS["domain-unknown"][0]()) == ["domain-unknown"]
-    assert found(PAIRS["operator-not-implemented"][0]()) == []
+    report = cu.doctor(PAIRS["operator-not-implemented"][0]())
+    assert report.codes == ["operator-not-implemented"]
+    assert report.findings[0].cause.startswith("ONNX Runtime says:")
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
     for model in (linear(), convolution(), quantized(int8_weights()), contrib):
         assert found(model) == []
+
+
+THERE_AND_BACK = {
+    "casts": (["Cast<to = 11>", "Cast<to = 1>"], 30),
+    "casts of whole numbers": (["Cast<to = 7>", "Cast<to = 6>"], 8),
+    "transposes": (["Transpose<perm = [0, 2, 1]>"] * 2, 10),
+    "transposes of all axes": (["Transpose"] * 2, 7),
+}
+
+
+@pytest.mark.parametrize("kind", THERE_AND_BACK)
+def test_there_and_back_again_is_no_loop(kind):
+    """Pairs, each counted once; the types within the chain are those that were inferred."""
+    pair, times = THERE_AND_BACK[kind]
+    model = row(pair * times, "int32[N, 2, 3]" if "whole" in kind else "float[N, 2, 3]")
+    report = cu.doctor(model)
+    assert report.codes == ["pairs-that-cancel"]
+    assert report.findings[0].cause.startswith(f"{times} pairs of nodes")
+    odd = cu.doctor(row([*pair, pair[0]], "int32[N, 2, 3]" if "whole" in kind else "float[N, 2, 3]"))
+    (finding,) = (f for f in odd.findings if f.code.id == "pairs-that-cancel")
+    assert finding.cause.startswith("1 pair of nodes")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [["Relu"], ["Tanh"], ["Relu", "Cast<to = 10>", "Cast<to = 1>"], ["Softmax"], ["Clip"], ["Neg", "Transpose<perm = [1, 0, 2]>"]],
+    ids=lambda step: step[0],
+)  # fmt: skip
+def test_one_function_again_and_again_is_no_loop(step):
+    assert "loop-unrolled" not in found(row(step * 40))
+
+
+def test_data_that_is_only_moved_is_no_loop():
+    """Of two inputs each: a shape, and the scale of a quantization."""
+    stored = {"a": np.array([0, 6]), "b": np.array([0, 2, 3]), "s": np.float32(0.1), "z": np.uint8(0)}
+    body = "".join(f"a{i} = Reshape(y{i}, a)  y{i + 1} = Reshape(a{i}, b)  " for i in range(12))
+    assert "loop-unrolled" not in found(parsed(f"g (float[N, 2, 3] y0) => (float[N, 2, 3] y12) {{ {body} }}", stored))
+    body = "".join(f"a{i} = QuantizeLinear(y{i}, s, z)  y{i + 1} = DequantizeLinear(a{i}, s, z)  " for i in range(12))
+    arrays = {k: np.asarray(v) for k, v in stored.items()}
+    assert "loop-unrolled" not in found(parsed(f"g (float[N] y0) => (float[N] y12) {{ {body} }}", arrays))
+    body = "".join(f"y{i + 1} = Mul(y{i}, s)  " for i in range(12))
+    assert "loop-unrolled" in found(parsed(f"g (float[N] y0) => (float[N] y12) {{ {body} }}", arrays))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_layers_of_equal_weights_are_no_loop(dynamo, shared, folder):
+    """An untrained encoder's layers are copies, and exporters store their weights once. One layer called again is a loop."""
+    import copy
+
+    import torch
+    from torch import nn
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.dense = nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.tanh(self.dense(self.norm(x)))
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            first = Layer()
+            self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(5))])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i in range(6):
+                x = self.layers[0 if shared else i](x)
+            return x
+
+    with cu.exporter_messages():
+        torch.onnx.export(Encoder().eval(), (torch.randn(2, 4),), "m.onnx", dynamo=dynamo, external_data=False)
+    assert ("loop-unrolled" in found("m.onnx")) == shared
+
+
+def test_chains_of_nodes_that_do_nothing():
+    """Of several kinds, and only where they stand in a row; a Dropout in training does something."""
+    for steps in (
+        ["Identity", "Cast<to = 1>", "Transpose<perm = [0, 1, 2]>"],
+        ["Dropout", "Identity", "Dropout", "Identity"],
+    ):
+        report = cu.doctor(row(["Relu", *steps, "Tanh"]))
+        assert report.codes == ["nodes-without-effect"]
+        assert report.findings[0].cause.startswith(f"{len(steps)} nodes,")
+    assert found(row(["Identity"] * 2)) == []
+    assert found(row(["Identity", "Transpose<perm = [0, 2, 1]>", "Identity"], "float[N, 2, 2]")) == []
+    assert found(row(["Identity", "Cast<to = 10>", "Cast<to = 1>", "Identity"])) == []
+    names_for_weights = "a = Identity(w)  b = Identity(w)  c = Identity(w)  d = Add(x, a)  e = Add(d, b)  y = Add(e, c)"
+    assert found(parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {names_for_weights} }}", {"w": weights(4)})) == []
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17, 21])
+def test_statistics_of_the_batch_in_every_opset(opset):
+    """In older ones, too, where the training mode shows in the number of outputs: eval() would be the wrong cure."""
+    report = cu.doctor(own_statistics("[0, 2]", opset=opset))
+    assert report.codes == ["batchnorm-without-statistics"]
+    assert "track_running_stats" in report.findings[0].cure
+    from_shape = "h = Shape(x)  f = Cast<to = 1>(h)  t = ReduceMax<keepdims = 1>(f)  mean = Mul(m, t)  var = Add(v, t)"
+    assert "batchnorm-without-statistics" not in found(own_statistics("", from_shape, opset=17))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_layer_without_running_statistics(dynamo, tracked, folder):
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=tracked)).eval()
+    with cu.exporter_messages():  # the older exporter does it for a fixed batch alone
+        torch.onnx.export(model, (torch.randn(2, 1, 6, 6),), "m.onnx", dynamo=dynamo, external_data=False)
+    codes = set(found("m.onnx")) - {"paths-of-a-machine", "batchnorm-not-folded", "batch-fixed"}
+    assert codes == (set() if tracked else {"batchnorm-without-statistics"})
+
+
+def test_instance_normalization_has_its_own_mean():
+    model = parsed(
+        "g (float[N, 3, 4] x) => (float[N, 3, 4] y) { y = InstanceNormalization(x, s, b) }",
+        {"s": weights(3), "b": weights(3)},
+    )
+    assert found(model) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from doctor_models import external, found, linear, named_function, parsed, weights
+from doctor_models import external, found, linear, named_function, parsed
 
 import course_utils as cu
 from course_utils.diagnosis import trial
@@ -28,17 +28,17 @@ def test_without_run_nothing_is_started(monkeypatch):
 
 
 def test_refusal_is_quoted(folder):
-    """A language that no machine has: the file does not tell that. The folder of the model is nobody's business."""
+    """A language that no machine has: ONNX Runtime tells, with or without a run. The folder of the model is nobody's business."""
     said = parsed(
         'g (string[N] x) => (string[N] y) { y = StringNormalizer<case_change_action = "LOWER", locale = "xx_YY">(x) }'
     )
-    assert "runtime-refuses" not in found(said)
     onnx.save(said, "m.onnx")
-    report = cu.doctor("m.onnx", run=True)
-    assert report.codes == ["runtime-refuses"]
-    cause = report.errors[0].cause
-    assert "xx_YY" in cause
-    assert not any(text in cause for text in (str(folder), "string_normalizer.cc"))
+    for run in (False, True):
+        report = cu.doctor("m.onnx", run=run)
+        assert report.codes == ["runtime-refuses"]
+        cause = report.errors[0].cause
+        assert "xx_YY" in cause
+        assert not any(text in cause for text in (str(folder), "string_normalizer.cc", "model.onnx", "doctor-"))
     (folder / "m.onnx").write_bytes(linear(opset=99).SerializeToString())
     assert str(folder) not in cu.doctor("m.onnx", run=True).to_json()
 
@@ -46,7 +46,7 @@ def test_refusal_is_quoted(folder):
 def test_the_runtime_dies_and_the_doctor_lives():
     """A function named Add with one input ends the process of onnxruntime 1.31.1; where it is mended, nothing is said of it."""
     codes = found(named_function("Add"), run=True)
-    assert codes in (["function-name-clash", "runtime-dies"], ["function-name-clash"])
+    assert codes in (["function-name-clash", "runtime-dies"], [])
     assert found(named_function("Relu"), run=True) == []
 
 
@@ -81,18 +81,11 @@ def test_frozen_shapes_that_do_not_run():
 
 
 def test_inputs_that_cannot_be_made_up():
-    """Any length, and the graph wants 7: that is no finding, and it is said."""
-    model = parsed("g (float[N, K] x) => (float[N, 7] y) { y = Add(x, w)  }", {"w": weights(5, 7)})
-    report = cu.doctor(model, run=True)
-    assert not report.errors
-    assert parsed("g (float[?] x) => (float[7] y) { y = Add(x, w) }", {"w": weights(7)})
-    model = parsed(
-        "g (float[K, 7] x) => (float[3, 7] y) { s = Reshape(x, k)  y = Add(s, w) }",
-        {"k": np.array([3, 7]), "w": weights(7)},
-    )
+    """A map: that is no finding, and it is said."""
+    model = parsed("g (seq(float[N]) x, int64 i) => (float[N] y) { y = SequenceAt(x, i) }")
     report = cu.doctor(model, run=True)
     assert report.codes == []
-    assert "fitting inputs could not be made up" in report.not_checked[-1]
+    assert "which cannot be made up" in report.not_checked[-1]
 
 
 def test_nan_from_usual_inputs():

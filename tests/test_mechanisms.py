@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+from pathlib import Path
 
 import onnx
 import pytest
@@ -204,3 +206,31 @@ def test_graph_is_escaped():
     graph = onnx.parser.parse_graph("g (float[1] x) => (float[1] y) { y = Relu(x) }")
     graph.input[0].name = graph.node[0].input[0] = "<b>"
     assert "<b>" not in graph_html(graph).replace("<b>g", "").replace("<b>graph", "").replace("<b>Relu", "")
+
+
+class Refused(torch.nn.Module):
+    """Takes inputs of 7 columns only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, 7)  # the line that is named
+
+
+def scripted(module, args, file, **how):
+    torch.onnx.export(torch.jit.script(module), args, file, dynamo=False, **how)
+
+
+@pytest.mark.parametrize("export", [torch.onnx.export, functools.partial(torch.onnx.export, dynamo=False), scripted])
+def test_the_line_of_the_cause_is_named(export, folder) -> None:
+    """By its file's name and number, with its text; the exporter's own lines and folders are not."""
+    error = cu.try_export(export, Refused(), (torch.ones(2, 4),), "m.onnx", {"x": (torch.ones(2, 7),)}).error
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    number = 1 + next(i for i, line in enumerate(lines) if "# the line that is named" in line)
+    assert "RuntimeError: shape '[-1, 7]' is invalid for input of size 8 (" in error
+    assert f"({Path(__file__).name}, line {number}: return x.reshape(-1, 7)" in error
+    assert str(Path(__file__).parent) not in error
+
+
+def test_a_line_of_a_cell_has_no_file() -> None:
+    text = RuntimeError('bad\n  File "/tmp/ipykernel_17/4711.py", line 2, in forward\n    x = y\n')
+    assert reason(text) == "RuntimeError: bad (line 2 of a cell: x = y)"
+    assert reason(RuntimeError("bad")) == "RuntimeError: bad"

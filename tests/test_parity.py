@@ -217,3 +217,62 @@ def _module(function) -> nn.Module:
             return function(*inputs)
 
     return Module()
+
+
+class Written(nn.Module):
+    """Writes rows, or single numbers, at given places; in the third way at a place that it computes."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+
+    def forward(self, x: torch.Tensor, i: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        if self.way == "rows":
+            return torch.relu(y.index_put((i,), v + 1))
+        if self.way == "numbers":
+            return torch.relu(y.index_put((i, i), v[:, 0] + 1))
+        return torch.relu(y.index_put(((x.sum(1).argmax() + 0 * i[:1]),), v[:1] + 1))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("way", ["rows", "numbers", "computed"])
+def test_the_form_of_indices_is_not_blamed(dynamo, way, tmp_path):
+    """PyTorch keeps its indices in a form of its own: a ScatterND that writes wrongly is the first wrong node."""
+    module, given = Written(way), (torch.rand(5, 5), torch.tensor([1, 3]), torch.rand(2, 5))
+    path = tmp_path / "m.onnx"
+    with cu.exporter_messages():
+        torch.onnx.export(module, given, path, dynamo=dynamo, external_data=False, opset_version=18)
+    made = onnx.load(path)
+    assert cu.parity(module, made, given).within
+    (scatter,) = (node for node in made.graph.node if node.op_type == "ScatterND")
+    for attribute in [a for a in scatter.attribute if a.name == "reduction"]:
+        scatter.attribute.remove(attribute)
+    scatter.attribute.append(helper.make_attribute("reduction", "add"))
+    found = cu.parity(module, made, given)
+    assert found.first_divergent_node == f"{scatter.name or scatter.output[0]} (ScatterND)"
+    assert found.last_agreeing_tensor
+
+
+def test_wrong_indices_are_found_behind_their_form():
+    """The node that computes them is to blame, not the ones that shape them, and not the one that reads with them."""
+
+    class Picks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[x.sum(1).argmax()] * 2
+
+    def made(op: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+            g (float[5, 4] x) => (float[4] y) <int64[1] a = {{1}}, int64[1] one = {{-1}}, float two = {{2.0}}> {{
+                s = ReduceSum<keepdims = 0>(x, a)  i = {op}<axis = 0, keepdims = 1>(s)  j = Reshape(i, one)
+                g = Gather<axis = 0>(x, j)  h = Squeeze(g)  y = Mul(h, two) }}""")
+
+    x = torch.arange(20.0).reshape(5, 4) ** 1.5
+    assert cu.parity(Picks(), made("ArgMax"), x).within
+    assert cu.parity(Picks(), made("ArgMin"), x).first_divergent_node == "i (ArgMin)"
+
+
+def test_inputs_that_the_module_does_not_take():
+    square_root = graph([helper.make_node("Sqrt", ["x"], ["y"])], {"x": FLOAT3}, {"y": FLOAT3})
+    with pytest.raises(cu.CourseError, match=r"a Linear, does not take the inputs .*: RuntimeError: "):
+        cu.parity(nn.Linear(7, 7), square_root, torch.ones(3))

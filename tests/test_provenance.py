@@ -190,3 +190,32 @@ def test_a_frame_escapes_names_and_has_no_fixed_ink() -> None:
     assert "&lt;b&gt;" in page
     assert "<i>" not in page
     assert not re.search(r"[^-]color:\s*(black|#000)", page)
+
+
+ACTIVATIONS = {
+    "silu": ("s = Sigmoid (c) a = Mul (c, s)", "com.microsoft::QuickGelu", "Sigmoid + Mul"),
+    "gelu": ("a = Gelu (c)", "Gelu", "Gelu"),
+    "tanh": ("a = Tanh (c)", "Tanh", "Tanh"),
+}
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@pytest.mark.parametrize("channels", [4, 16])
+def test_activations_between_blocked_layers(kind: str, channels: int) -> None:
+    """They compute on channels in blocks, and are no operators of the blocked domain. No tensor there is of unknown origin."""
+    body, new, old = ACTIVATIONS[kind]
+    before = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 20]>
+        g (float[2, 3, 8, 8] x) => (float[2, {channels}, 8, 8] y) {{
+            c = Conv {CONV} (x, k) {body} y = Conv {CONV} (a, l) }}""")
+    draw = np.random.default_rng(2)
+    for name, shape in {"k": (channels, 3, 3, 3), "l": (channels, channels, 3, 3)}.items():
+        before.graph.initializer.append(numpy_helper.from_array(draw.normal(size=shape).astype(np.float32), name))
+    after = cu.optimized(before, "all")
+    table = cu.origins(before, after, FEED)
+    assert "unknown" not in set(table["what"])
+    fused = [n for n in after.graph.node if n.domain == "com.microsoft.nchwc"]
+    activations = table[table["node"] == new]
+    if any(n.op_type == "Conv" for n in fused) and len(
+        activations
+    ):  # else it was fused into the convolution, or nothing is blocked
+        assert list(activations["from"]) == [old]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -85,6 +86,72 @@ def test_dimensions_of_the_same_name_change_together() -> None:
     assert list(table["verdict"]) == ["free", "free"]
 
 
+def unnamed(inputs: str, body: str) -> ModelProto:
+    return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+        g ({inputs}) => (float[?, ?] y) {{ {body} }}""")
+
+
+@pytest.mark.parametrize("dims", [("?", "?"), ("x_batch", "m_batch")])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_sizes_that_only_change_together(dims: tuple[str, str], rows: int) -> None:
+    """Two inputs of one batch, under no name or under two: the older exporter writes two where it is given numbers of axes."""
+    both = unnamed(f"float[{dims[0]}, 4] x, float[{dims[1]}, 4] m", "y = Concat<axis = 1>(x, m)")
+    table = cu.probe_sizes(both, (torch.randn(rows, 4), torch.randn(rows, 4)))
+    assert list(table["dimension"]) == ["x[0], m[0]", "x[1]", "m[1]"]
+    assert table["verdict"][0] == "free"
+
+
+def test_sizes_that_change_together_within_one_input() -> None:
+    square = unnamed("float[?, ?] x", "t = Transpose(x)  y = Concat<axis = 0>(x, t)")
+    table = cu.probe_sizes(square, torch.randn(4, 4))
+    assert list(table["dimension"]) == ["x[0], x[1]"]
+    assert table["verdict"][0] == "free"
+
+
+def test_sizes_that_change_alone_stay_alone() -> None:
+    apart = unnamed("float[?, ?] x, float[?, ?] m", "a = ReduceSum<keepdims = 1>(m)  y = Add(x, a)")
+    table = cu.probe_sizes(apart, (torch.randn(3, 3), torch.randn(3, 3)))
+    assert list(table["dimension"]) == ["x[0]", "x[1]", "m[0]", "m[1]"]
+    assert set(table["verdict"]) == {"free"}
+
+
+class Counting(nn.Module):
+    """Keeps things from call to call in every way that a module has, and changes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("seen", None)
+        self.last = torch.zeros(1)
+        self.total = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls = self.calls + 1
+        self.seen = x.detach().clone()
+        self.last += 1
+        self.total += 1
+        y = self.norm(x) * 0 + x
+        x.zero_()
+        return y
+
+
+def test_the_module_and_the_inputs_stay_as_they_are(folder: Path) -> None:
+    module, x = Counting().train(), torch.randn(5, 4)
+    state, given = {k: v.clone() for k, v in module.state_dict().items()}, x.clone()
+    same = model("y = Identity(x)", x="batch, 4")
+    assert verdicts(same, x, module) == ["free", "takes 4 only, as in PyTorch"]
+    assert cu.parity(module, same, x).within
+    trial = cu.try_export(lambda m, a, f: onnx.save(same, f), module, (x,), "same.onnx", {"x": (x,)})
+    assert trial.verdict == "right", trial
+    assert torch.equal(x, given)
+    assert module.training
+    assert module.norm.training
+    assert module.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert (module.total, module.seen, module.last.item()) == (0, None, 0)
+
+
 def test_sizes_of_ones_own() -> None:
     assert cu.probe_sizes(DOUBLE, X, sizes=[3, 100])["works"][1] == "3, 8, 100"
 
@@ -138,6 +205,91 @@ def test_a_frozen_batch_is_one_clear_sentence() -> None:
 def test_bad_batches(feed: dict, batch: int, sentence: str) -> None:
     with pytest.raises(cu.CourseError, match=sentence):
         cu.run_in_batches(DOUBLE, feed, batch)
+
+
+def recurrent(steps: str = "T", batch: str = "N") -> ModelProto:
+    """A GRU that takes the batch first, as `nn.GRU(batch_first=True)`; all its states have the batch on axis 2, the last on 1."""
+    rng = np.random.default_rng(0)
+    made = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+        g (float[{batch}, {steps}, 3] x) => (float[a, b, c, 4] states, float[d, e, 4] last, float[{batch}, f] flat) {{
+            t = Transpose<perm = [1, 0, 2]>(x)  states, last = GRU<hidden_size = 4>(t, w, r)
+            flat = Flatten<axis = 1>(x) }}""")
+    weights = {"w": rng.normal(size=(1, 12, 3)), "r": rng.normal(size=(1, 12, 4))}
+    made.graph.initializer.extend(onnx.numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items())
+    return made
+
+
+def only(made: ModelProto, name: str) -> ModelProto:
+    """The model with one of its outputs."""
+    kept = [output for output in made.graph.output if output.name == name]
+    del made.graph.output[:]
+    made.graph.output.extend(kept)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("output", "count", "length", "batch"),
+    [
+        ("states", 8, 5, 4),
+        ("states", 8, 4, 4),  # as many steps as examples in a part, by chance
+        ("states", 12, 4, 4),
+        ("last", 8, 5, 4),
+        ("last", 8, 5, 1),  # one row for one example, by chance
+        ("last", 3, 5, 64),
+    ],
+)
+def test_examples_that_are_not_on_axis_0_are_not_joined(output: str, count: int, length: int, batch: int) -> None:
+    x = np.random.default_rng(1).normal(size=(count, length, 3)).astype(np.float32)
+    with pytest.raises(
+        cu.CourseError, match=rf"output '{output}' has the shape .* examples: .* along axis 0"
+    ) as caught:
+        cu.run_in_batches(only(recurrent(), output), {"x": x}, batch)
+    assert "\n" not in str(caught.value)
+    assert np.array_equal(cu.run_in_batches(only(recurrent(), "flat"), {"x": x}, batch)["flat"], x.reshape(count, -1))
+
+
+@pytest.mark.parametrize(
+    ("body", "y", "words"),
+    [
+        ("y = ReduceSum<keepdims = 0>(x)", "", r"output 'y' has the shape \[\] for 2 examples"),
+        ("y = ReduceSum<keepdims = 1>(x)", "1, 1, 1", r"output 'y' has the shape \[1, 1, 1\] for 2 examples"),
+        ("y = Relu(x)", "a, b, c", None),
+        ("y = SequenceConstruct(x)", "seq", r"output 'y' is a list and no tensor"),
+        ("m = ReduceMax<keepdims = 0>(x)  n = Cast<to = 7>(m)  o = Reshape(n, one)  s = Shape(x)  "
+         "b = Slice(s, zero, one)  e = Concat<axis = 0>(b, o)  y = ConstantOfShape(e)", "a, b",
+         r"output 'y' differ in the shape of an example, such as \[1\] and \[3\]"),
+    ],
+)  # fmt: skip
+def test_outputs_that_cannot_be_joined(body: str, y: str, words: str | None) -> None:
+    kind = "seq(float[b, c, d])" if y == "seq" else f"float[{y}]" if y else "float"
+    made = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+        g (float[batch, length, 4] x) => ({kind} y) <int64[1] one = {{1}}, int64[1] zero = {{0}}> {{ {body} }}""")
+    x = np.zeros((4, 8, 4), np.float32)
+    x[:2], x[2:] = 1, 3
+    if words is None:
+        assert cu.run_in_batches(made, {"x": x}, 2)["y"].shape == (4, 8, 4)
+        return
+    with pytest.raises(cu.CourseError, match=words):
+        cu.run_in_batches(made, {"x": x}, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            "float[N, 4] x, float[1, N, 4] state",
+            r"input 'state' has the shape \[1, 'N', 4\]: its axis 0 has the fixed size 1",
+        ),
+        ("float[N, 4] x, float threshold", "input 'threshold' is a single number"),
+        ("float[8, N, 4] x", r"input 'x' has the shape \[8, 'N', 4\]: its axis 0 has the fixed size 8"),
+    ],
+)
+def test_an_axis_that_is_no_batch_is_not_called_one(inputs: str, words: str) -> None:
+    made = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+        g ({inputs}) => (float[M, 4] y) {{ y = Identity(x) }}""")
+    with pytest.raises(cu.CourseError, match=words) as caught:
+        cu.run_in_batches(made, {"x": np.zeros((8, 4), np.float32)})
+    assert "batch is frozen" not in str(caught.value)
 
 
 def test_written_shapes_leave_weights_out() -> None:

@@ -1,18 +1,22 @@
-"""The tools of the onnx package, in a process of their own. Started by `tools`, never imported by it.
+"""The tools of the onnx package, and ONNX Runtime, in a process of their own. Started by `tools`, never imported by it.
 
-onnx.checker and onnx.shape_inference are compiled code, made for models that mean well: on others they can crash or never
-come back. Here they may. Reads models (eight bytes of length, then the model) from the standard input until it ends, and
-answers each with lines of JSON, one per tool, at once: what was said before the process died still counts.
+They are compiled code, made for models that mean well: on others they can crash or never come back. Here they may. Reads
+questions from the standard input until it ends: a line of JSON, and the model behind it. Answers each with lines of JSON,
+at once: what was said before the process died still counts.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import onnx
+
+from .parts import HOLE
 
 MOST_MEMORY = 12 * 10**9  # bytes
 
@@ -44,6 +48,36 @@ def inferred(data: bytes) -> tuple[bytes, str]:
     return graph.SerializeToString(), ""
 
 
+def verdict(data: bytes, largest: int) -> tuple[str, str]:
+    """Whether ONNX Runtime takes a model without its weights: ("loads" or "refuses", its words); "unknown" if it is not here.
+
+    Its optimisation, which computes what is constant, is switched off: no node is executed. In the place of the weights is
+    one file that is all hole, as long as the largest of them.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        return "unknown", str(error)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # it would read all the weights
+    with tempfile.TemporaryDirectory(prefix="doctor-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(data)
+        with Path(folder, HOLE).open("wb") as hole:
+            hole.truncate(largest)
+        try:
+            ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except MemoryError:
+            return "unknown", "it takes too much memory"
+        except Exception as error:
+            words = str(error).replace(f"{folder}/", "")
+            return ("unknown", "it takes too much memory") if "bad_alloc" in words else ("refuses", words)
+    return "loads", ""
+
+
 def main() -> None:
     try:
         import resource
@@ -54,13 +88,22 @@ def main() -> None:
         pass
     given, out = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a print of some library must not get among the answers
-    while len(head := given.read(16)) == 16:
-        with_shapes, empty = (given.read(int.from_bytes(part, "little")) for part in (head[:8], head[8:]))
+    while line := given.readline():
+        question = json.loads(line)
+        parts = [given.read(size) for size in question["sizes"]]
         say(out, "start")
-        say(out, "checker", objection(onnx.checker.check_model, empty))
-        say(out, "strict", objection(onnx.shape_inference.infer_shapes, with_shapes, check_type=True, strict_mode=True))
-        found, words = inferred(with_shapes)
-        say(out, "inferred", words, found)
+        if question["whom"] == "runtime":
+            say(out, *verdict(parts[0], question["largest"]))
+        else:
+            with_shapes, empty = parts
+            say(out, "checker", objection(onnx.checker.check_model, empty))
+            say(
+                out,
+                "strict",
+                objection(onnx.shape_inference.infer_shapes, with_shapes, check_type=True, strict_mode=True),
+            )
+            found, words = inferred(with_shapes)
+            say(out, "inferred", words, found)
         say(out, "end")
 
 

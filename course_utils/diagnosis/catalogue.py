@@ -12,6 +12,11 @@ import onnxruntime  # noqa: F401 - loads the libraries that the module below nee
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 
+def _usual(types: list[str]) -> str:
+    """One of the types that may stand for a letter."""
+    return next((t for t in ("tensor(float)", "tensor(uint8)") if t in types), next(iter(types), ""))
+
+
 def main() -> None:
     schemas = [
         {
@@ -20,6 +25,7 @@ def main() -> None:
             "since": s.since_version,
             "withdrawn": bool(s.deprecated),
             "inputs": [p.typeStr for p in s.inputs],
+            "types": {c.type_param_str: _usual(c.allowed_type_strs) for c in s.type_constraints},
             "attributes": list(s.attributes),
         }
         for s in state.get_all_operator_schema()

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
+from . import runtime
 from .parts import domain, dtype_name, expected_bytes, input_values
 from .patient import Patient
 from .reading import read
 from .report import Report
 from .structure import checker
 from .trial import trial
+from .verdict import judged, without_consequences
 from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
 
+_ASKS_RUNTIME = ("versions",)  # modules whose checks need ONNX Runtime
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
 
 
@@ -35,14 +38,15 @@ def doctor(
     """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 09.
 
     model: the path of an .onnx file, its bytes, or a ModelProto. Nothing in it is executed, and no file outside its
-    folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs, in a process of its
-    own that may take `memory_mb` (by default 4 GB and three times the weights).
+    folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs of several sizes, in a
+    process of its own that may take `memory_mb` (by default 4 GB and three times the weights).
     seconds: the longest time of that run, and of the tools of onnx, which also work in another process.
     requested_opset: what the exporter was asked for; the file does not say it.
     provider: with run=True, also tell which nodes it would not take.
     budget_mb: how much of the weights is read in the search for NaN and for copies; what is left out is named.
 
-    A file that is no healthy model gives a report with an error in it. Raises CourseError where there is nothing to
+    A file that is no healthy model gives a report with an error in it. Where a tool for the examination is missing, or a
+    check stopped, the report's `unfinished` says so: that is no finding about the model. Raises CourseError where there is nothing to
     examine: no such file, a folder, another type.
     """
     start = time.perf_counter()
@@ -53,7 +57,11 @@ def doctor(
         return Report(os.path.basename(name), {}, (patient,), (), time.perf_counter() - start)
     patient.requested_opset, patient.budget, patient.seconds = requested_opset, budget_mb * 10**6, max(seconds, 1)
     found: list[Finding] = []
+    if runtime.absent():
+        patient.unfinished.append(runtime.absent())
     for module in MODULES:
+        if module in _ASKS_RUNTIME and runtime.absent():
+            continue
         for check in getattr(importlib.import_module(f"{__package__}.{module}"), "CHECKS", ()):
             found += _made(check, patient)
             patient.sound = not any(f.severity == ERROR for f in found)
@@ -63,12 +71,20 @@ def doctor(
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
         if unsafe:
             patient.not_checked.append(f"The model was not run, because of {unsafe[0]}.")
-        else:
+        elif not runtime.absent():
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)
+            patient.unfinished += [text for text in patient.not_checked if text.startswith("The model was not run")]
+    try:
+        found = without_consequences(judged(patient, found))
+    except Exception as error:  # as with the checks: a model can be odd in ways that nobody thought of
+        why = f"{type(error).__name__}: {plain(str(error), 200)}"
+        patient.unfinished.append(f"The check whether ONNX Runtime loads the model stopped: {why}")
     found.sort(key=lambda f: _EVERY[f.severity])  # stable: within a severity the order of the checks
+    left_out = tuple(dict.fromkeys([*patient.unfinished, *patient.not_checked]))
+    seconds_taken = time.perf_counter() - start
     return Report(
-        os.path.basename(name), _facts(patient), tuple(found), tuple(patient.not_checked), time.perf_counter() - start
+        os.path.basename(name), _facts(patient), tuple(found), left_out, seconds_taken, tuple(patient.unfinished)
     )
 
 
@@ -85,6 +101,9 @@ def _check_options(
         raise CourseError(
             "doctor() was given a provider without run=True: where nodes go is known when a session is created."
         )
+    meant = runtime.provider_meant(provider) if provider is not None else ""
+    if meant:
+        raise CourseError(f"There is no execution provider {provider!r}: write {meant!r}, as ONNX Runtime spells it.")
 
 
 def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> list[Finding]:
@@ -95,7 +114,9 @@ def _made(check: Callable[[Patient], Iterable[Finding]], patient: Patient) -> li
             found.append(item)  # one by one, so that those before an error stay
     except Exception as error:
         what = getattr(check, "__name__", "a check").replace("_", " ")
-        patient.not_checked.append(f"The check “{what}” stopped: {type(error).__name__}: {plain(str(error), 200)}")
+        text = f"The check “{what}” stopped: {type(error).__name__}: {plain(str(error), 200)}"
+        patient.not_checked.append(text)
+        patient.unfinished.append(text)
     return found
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
 from .parts import Scope, attribute, is_op
 from .patient import Patient
-from .training import normalises_by_batch
-from .vocabulary import NOTE, Finding, code, count, finding
+from .training import drops, normalises_by_batch
+from .vocabulary import NOTE, Finding, code, count, finding, nodes
 
 BATCHNORM = code(
     "batchnorm-not-folded",
@@ -26,6 +25,14 @@ PAIRS = code(
     "Neighbouring nodes undo each other",
     "ONNX Runtime removes most of them while loading. For other runtimes, simplify the file with onnxslim or onnxsim.",
 )
+IDLE = code(
+    "nodes-without-effect",
+    NOTE,
+    "06",
+    "Nodes pass on what they are given",
+    "ONNX Runtime removes them while loading. For other runtimes, simplify the file with onnxslim or onnxsim.",
+)
+_LEAST_IDLE = 3  # nodes in a row
 # dtype → dtypes that hold every value of it
 _WIDER = {
     TensorProto.FLOAT16: {TensorProto.FLOAT, TensorProto.DOUBLE},
@@ -65,13 +72,11 @@ def unfused(patient: Patient) -> Iterator[Finding]:
 
 
 def cancelling(patient: Patient) -> Iterator[Finding]:
-    types = {
-        v.name: v.type.tensor_type.elem_type for v in (*patient.model.graph.input, *patient.model.graph.value_info)
-    }
     found = []
     for scope in patient.scopes:
+        used: set[int] = set()  # of three in a row, the middle one is in one pair
         for index, node in enumerate(scope.nodes):
-            if not is_op(node, "Transpose", "Cast") or not node.output or not node.input:
+            if index in used or not is_op(node, "Transpose", "Cast") or not node.output or not node.input:
                 continue
             after = _only_reader(scope, node.output[0])
             if after is None or not is_op(scope.nodes[after], node.op_type):
@@ -80,11 +85,12 @@ def cancelling(patient: Patient) -> Iterator[Finding]:
                 attribute(n, "perm" if node.op_type == "Transpose" else "to") for n in (node, scope.nodes[after])
             )
             if node.op_type == "Transpose":
-                undone = bool(first) and bool(second) and len(first) == len(second) and _identity(first, second)
+                undone = first == second is None or _undoes(first or [], second or [])
             else:
-                before = types.get(node.input[0], 0) if not scope.label else 0
+                before = _dtype(patient, scope, node.input[0])
                 undone = second == before and first in _WIDER.get(before, ())
             if undone:
+                used.add(after)
                 found.append(scope.place(index))
     if found:
         yield finding(
@@ -92,11 +98,45 @@ def cancelling(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _identity(first: list[int], second: list[int]) -> bool:
+def _dtype(patient: Patient, scope: Scope, name: str) -> int:
+    """The dtype of a tensor; 0 where it is not known."""
+    return scope.declared.get(name) or (0 if scope.label else patient.tensor_types.get(name, 0))
+
+
+def idle(patient: Patient) -> Iterator[Finding]:
+    """Chains of nodes that pass their input on. One alone is common: an output that is an input, a name for a weight."""
+    found = []
+    for scope in patient.scopes:
+        passes = [bool(n.input) and bool(n.output) and _passes_on(patient, scope, n) for n in scope.nodes]
+        for index, node in enumerate(scope.nodes):
+            before = scope.producer.get(node.input[0]) if node.input else None
+            if not passes[index] or (before is not None and passes[before]):
+                continue  # no beginning of a chain
+            chain = [index]
+            while (after := _only_reader(scope, scope.nodes[chain[-1]].output[0])) is not None and passes[after]:
+                chain.append(after)
+            if len(chain) >= _LEAST_IDLE:
+                found += [scope.place(i) for i in chain]
+    if found:
+        yield finding(IDLE, f"{nodes(len(found))}, one behind the other, give what they are given.", found)
+
+
+def _passes_on(patient: Patient, scope: Scope, node: NodeProto) -> bool:
+    if is_op(node, "Transpose"):
+        perm = attribute(node, "perm") or [0]
+        return len(perm) > 1 and list(perm) == list(range(len(perm)))
+    if is_op(node, "Cast"):
+        return attribute(node, "to") == _dtype(patient, scope, node.input[0])
+    if is_op(node, "Dropout"):
+        return not drops(patient, scope, node, scope.version(node) or 1)
+    return is_op(node, "Identity")
+
+
+def _undoes(first: list[int], second: list[int]) -> bool:
     try:
-        return bool(np.array_equal(np.asarray(first)[np.asarray(second)], np.arange(len(first))))
+        return len(first) == len(second) > 0 and [first[i] for i in second] == list(range(len(first)))
     except IndexError:
         return False
 
 
-CHECKS = (unfused, cancelling)
+CHECKS = (unfused, cancelling, idle)

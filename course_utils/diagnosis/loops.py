@@ -4,12 +4,15 @@ How they are found: each node of the main graph gets a number for what it does: 
 stored tensors it reads. Two layers of a network have weights of their own, so their numbers differ. The steps of a loop
 read the same weights, or none, so their numbers repeat, in the order of the file, with a period: the length of one step.
 Whole numbers of one element, such as the index of a step, count as equal. What repeats at least four times is a loop if
-each step also reads a result of the step before: branches side by side, as the heads of a detector, are none.
+each step also reads a result of the step before: branches side by side, as the heads of a detector, are none. And a step
+computes: a chain that only moves or converts its data, or applies one function again and again, is none. Nor are layers
+that happen to have the same weights, as those of an untrained encoder: exporters name the module that a node comes from.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,6 +33,13 @@ UNROLLED = code(
 LEAST_STEPS = 4
 LEAST_NODES = 12  # in all steps together: four of the same in a row can be a chain, such as of MaxPool
 LONGEST_STEP = 400  # nodes
+_LONGEST_NAME = 2000  # characters that are looked at
+# Operators of several inputs that compute nothing from them: they move or convert data, or cut it off.
+_MOVES = {
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Pad", "Slice", "Split", "Concat", "Gather",
+    "GatherElements", "GatherND", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear", "Clip", "Dropout", "Resize",
+    "Upsample", "Trilu", "ConstantOfShape", "Range", "SequenceAt", "SequenceInsert", "SequenceConstruct", "ReverseSequence",
+}  # fmt: skip
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -49,11 +59,37 @@ def unrolled(patient: Patient) -> Iterator[Finding]:
                 continue  # two steps are a period, too
             if not _is_loop(scope, index[start:end], period, dict(zip(index, does.tolist(), strict=True))):
                 continue
+            first, second = index[start : start + period], index[start + period : start + 2 * period]
+            if not any(map(_computes, (scope.nodes[i] for i in first))) or _other_modules(scope, first, second):
+                continue
             taken[start:end] = True
             ops = [scope.nodes[i].op_type for i in index[start : start + period]]
-            first = ", ".join(ops[:6]) + (" …" if period > 6 else "")
-            text = f"{steps} steps of {nodes(period)} each ({first}), which read the same weights, or none."
+            shown = ", ".join(ops[:6]) + (" …" if period > 6 else "")
+            text = f"{steps} steps of {nodes(period)} each ({shown}), which read the same weights, or none."
             yield finding(UNROLLED, text, [scope.place(i) for i in index[start:end]])
+
+
+def _computes(node: NodeProto) -> bool:
+    """Whether a node makes something new of several tensors: a sum, a product, a layer."""
+    return len([name for name in node.input if name]) > 1 and not is_op(node, *_MOVES)
+
+
+def _other_modules(scope: Scope, first: list[int], second: list[int]) -> bool:
+    """Whether most nodes of one step come from other modules than their partners in the next step."""
+    pairs = [(_module(scope.nodes[i]), _module(scope.nodes[j])) for i, j in zip(first, second, strict=True)]
+    return sum(a != b for a, b in pairs) > len(pairs) // 2
+
+
+def _module(node: NodeProto) -> str:
+    """The module that a node comes from, as the exporters of PyTorch write it; empty where nothing tells.
+
+    The default one lists the modules and then the operator: ['', 'layers.0', 'layers.0.norm', 'add_3']. In the names of the
+    older one, `/layers.0/norm/Add`, each further call of one module has a number more: `/layers.0/norm_1/Add`.
+    """
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            return str(re.findall(r"'([^']*)'", str(entry.value)[:_LONGEST_NAME])[:-1])
+    return re.sub(r"_\d+(?=/)", "", str(node.name)[:_LONGEST_NAME]).rpartition("/")[0]
 
 
 def _does(patient: Patient, scope: Scope, node: NodeProto) -> bytes:

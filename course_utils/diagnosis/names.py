@@ -22,8 +22,8 @@ UNSORTED = code(
     ERROR,
     "01",
     "A node stands before one whose result it reads",
-    "Sort the nodes so that producers come first. ONNX Runtime does so itself; onnx.checker and others refuse the file, as lesson "
-    "01 shows.",
+    "Sort the nodes so that producers come first. ONNX Runtime does so itself in the main graph, not in one inside a node; "
+    "onnx.checker and others refuse the file, as lesson 01 shows.",
 )
 UNDEFINED = code(
     "tensor-undefined",

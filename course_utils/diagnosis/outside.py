@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx import TensorProto
 
+from ..file_formats import HEAD, recognise_weights
 from .locations import OUTSIDE, locate
 from .parts import dtype_name, expected_bytes
 from .patient import Patient
@@ -26,6 +27,13 @@ SHORT = code(
     "01",
     "A file with weights is too short",
     "Copy it again from where the model was exported: it was cut short, or belongs to another version of the model.",
+)
+FOREIGN = code(
+    "external-file-foreign",
+    ERROR,
+    "01",
+    "Something else stands in place of a file with weights",
+    "Copy it again from where the model was exported.",
 )
 ESCAPES = code(
     "external-path-outside",
@@ -113,6 +121,9 @@ def _of_file(name: str, file: _File) -> Iterator[Finding]:
     if file.size is None:
         text = f"{name!r} is not in the model's folder. It holds {count(len(file.places), 'tensor')}, and has at least {amount(file.end)}."
         yield finding(MISSING, text, file.places)
+    elif known := _other_format(file):
+        text = f"{name!r} has {amount(file.size)}, and looks like {known[0]}."
+        yield finding(FOREIGN, text, file.places, known[1])
     elif file.beyond:
         text = f"{name!r} has {amount(file.size)} ({file.size:,}), and the model's weights in it reach to byte {file.end:,}."
         yield finding(SHORT, text, file.beyond)
@@ -121,6 +132,14 @@ def _of_file(name: str, file: _File) -> Iterator[Finding]:
         if file.size - used > 2**20 and used < file.size // 2:
             text = f"{name!r} has {amount(file.size)}, and this model uses {amount(used)} of it."
             yield finding(STALE, text, Place("file", name))
+
+
+def _other_format(file: _File) -> tuple[str, str] | None:
+    try:
+        with file.path.open("rb") as stream:
+            return recognise_weights(stream.read(HEAD), too_short=bool(file.beyond))
+    except OSError:
+        return None
 
 
 def sizes(patient: Patient) -> Iterator[Finding]:

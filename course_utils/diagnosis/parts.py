@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from onnx import GraphProto, NodeProto, TensorProto
 from .vocabulary import Place
 
 STANDARD = ("", "ai.onnx")
+HOLE = "elsewhere"  # the name of the file that stands in the place of weights
+ELSEWHERE = "com.microsoft"  # a domain in which the tools of onnx know no operator
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 _DTYPES = {value: name for name, value in TensorProto.DataType.items()}
 
@@ -47,6 +50,12 @@ class Scope:
     def place(self, index: int) -> Place:
         node = self.nodes[index]
         return Place("node", node.name or next(iter(node.output), "") or node.op_type, index, self.label)
+
+    @functools.cached_property
+    def declared(self) -> dict[str, int]:
+        """Name → dtype of the tensors for which this graph itself tells it."""
+        values = () if self.is_function else (*self.body.input, *self.body.value_info)
+        return {v.name: v.type.tensor_type.elem_type for v in values}
 
     def version(self, node: NodeProto) -> int | None:
         """The opset version that counts for a node; None where its domain is not imported."""
@@ -122,30 +131,55 @@ def constant(node: NodeProto) -> TensorProto | None:
     return onnx.numpy_helper.from_array(np.asarray(kinds[a.name], wanted))
 
 
-def without_data(model: onnx.ModelProto, pieces: Container[bytes], *, keep_shapes: bool = False) -> onnx.ModelProto:
+def without_data(
+    model: onnx.ModelProto,
+    pieces: Container[bytes],
+    *,
+    keep_shapes: bool = False,
+    small: Callable[[TensorProto], bytes | None] = lambda tensor: None,
+    unknown: Callable[[NodeProto], bool] = lambda node: False,
+) -> onnx.ModelProto:
     """A copy for the tools of onnx: tensors whose data is not at hand become empty ones, or keep their shape and say
-    that their data is elsewhere."""
+    that their data is elsewhere.
+
+    small: the data of a tensor that lies in another file and is put in; None to leave it out. unknown: standard operators
+    that the tools do not know, and the runtime does; they are put into a domain of its own, where the tools pass over them,
+    so that they look at the rest.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    waiting = [copy.graph, *copy.functions]
+    waiting, renamed = [copy.graph, *copy.functions], False
     while waiting:
         graph = waiting.pop()
         tensors = list(graph.initializer) if isinstance(graph, onnx.GraphProto) else []
         for node in graph.node:
+            if node.domain in STANDARD and unknown(node):
+                node.domain, renamed = ELSEWHERE, True
             for a in node.attribute:
                 tensors += ([a.t] if a.HasField("t") else []) + list(a.tensors)
                 waiting += ([a.g] if a.HasField("g") else []) + list(a.graphs)
         for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in pieces:
-                for name in ("external_data", "data_location", "raw_data"):
-                    tensor.ClearField(name)
-                if keep_shapes:
-                    tensor.data_location = onnx.TensorProto.EXTERNAL
-                    tensor.external_data.add(key="location", value="elsewhere")
-                else:
-                    tensor.dims[:] = [0]
-                    tensor.raw_data = b""
+            data = small(tensor) if tensor.data_location == onnx.TensorProto.EXTERNAL else None
+            if data is not None or tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.raw_data in pieces:
+                _replace(tensor, data, keep_shapes)
+    for body in (copy, *copy.functions) if renamed else ():
+        if not any(opset.domain == ELSEWHERE for opset in body.opset_import):
+            body.opset_import.add(domain=ELSEWHERE, version=1)
     return copy
+
+
+def _replace(tensor: TensorProto, data: bytes | None, keep_shape: bool) -> None:
+    """Put other data in the place of a tensor's own: this, or a hole of the same shape, or none at all."""
+    for name in ("external_data", "data_location", "raw_data"):
+        tensor.ClearField(name)
+    if data is not None:
+        tensor.raw_data = data
+    elif keep_shape:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=HOLE)
+    else:
+        tensor.dims[:] = [0]
+        tensor.raw_data = b""
 
 
 def input_values(graph: GraphProto, ir_version: int) -> list[onnx.ValueInfoProto]:

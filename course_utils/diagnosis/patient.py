@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +11,16 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
+from . import runtime
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
-from .skeleton import Piece
-from .tools import Opinion, ask
+from .skeleton import KEPT, Piece
+from .tools import STARTING, Opinion, Verdict, ask, ask_runtime
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
+_MAY_BE_SHAPES = (TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT)
 MOST_NODES = 100_000  # for shape inference
+MOST_WEIGHTS = 8 * 10**9  # bytes that ONNX Runtime may be shown as a hole: they count as its memory
 
 
 @dataclass
@@ -33,6 +36,9 @@ class Patient:
     seconds: float = 60  # for the tools of onnx
     sound: bool = True  # no error was found so far
     not_checked: list[str] = field(default_factory=list)
+    loaded: bool | None = None  # what became of it in a trial: ONNX Runtime loaded it, or refused it with these words
+    refusal: str = ""
+    unfinished: list[str] = field(default_factory=list)  # what went wrong in the examination, not in the model
     budget: int = 512 * 2**20  # bytes of weights that may be looked at
 
     @functools.cached_property
@@ -100,7 +106,7 @@ class Patient:
         """What the tools of onnx say of the model without its long weights. None where they were not asked."""
         count = sum(len(scope.nodes) for scope in self.scopes)
         why = (
-            "because of the errors" if not self.sound  # they mean nothing then; and some errors end the process
+            "because of what was found" if not self.sound  # they mean nothing then; and some errors end the process
             else "because long lists in attributes were left out" if self.cut_lists
             else f"because {count:,} nodes are too many" if count > MOST_NODES
             else ""
@@ -108,11 +114,68 @@ class Patient:
         if why:
             self.not_checked.append(f"onnx.checker and onnx.shape_inference were not asked, {why}.")
             return None
-        bare, empty = (without_data(self.model, self.pieces, keep_shapes=keep) for keep in (True, False))
-        found = ask(bare.SerializeToString(), empty.SerializeToString(), self.seconds)
+        bare, empty = (self._bare(keep, unknown=self.only_in_runtime) for keep in (True, False))
+        found = ask(bare, empty, self.seconds)
+        if found.died and found.during == STARTING:
+            self.unfinished.append(f"The tools of onnx did not start: {plain(found.died)}.")
+            return None
         if found.problem:
             self.not_checked.append(f"Shapes were not worked out: {plain(found.problem, 200)}")
         return found
+
+    def only_in_runtime(self, node: NodeProto) -> bool:
+        """Whether the opset of the file has this standard operator for ONNX Runtime, and not for the onnx package.
+
+        So it is with operators that ONNX Runtime adds (SimplifiedLayerNormalization), has in older opsets
+        (LayerNormalization), or has in opsets that are newer than the package.
+        """
+        version = self.opsets.get("", 1)
+        try:
+            onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:
+            inforce = [s for s in runtime.schemas().get(("", node.op_type), ()) if s.since <= version]
+            return bool(inforce) and not inforce[-1].withdrawn
+        return False
+
+    def _bare(self, keep_shapes: bool, **how: Callable[[NodeProto], bool]) -> bytes:
+        """The model without its long weights, whose shapes are still told. Short ones are put in: they may be shapes."""
+        bare = without_data(self.model, self.pieces, keep_shapes=keep_shapes, small=self._short, **how)
+        return bare.SerializeToString()
+
+    @property
+    def _shapes_missing(self) -> bool:
+        outside = (t for _, t in self.each_tensor() if t.data_location == TensorProto.EXTERNAL)
+        short = (t for t in outside if 0 < (expected_bytes(t) or 0) < KEPT and t.data_type in _MAY_BE_SHAPES)
+        return any(self._short(t) is None for t in short)
+
+    def _short(self, tensor: TensorProto) -> bytes | None:
+        """The data of a short tensor in another file, where it is to be had."""
+        from .weights import chunks, source
+
+        if (expected_bytes(tensor) or KEPT) >= KEPT:
+            return None
+        return b"".join(chunks(self, tensor)) if source(self, tensor) is not None else None
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """Whether ONNX Runtime takes the model, asked without its long weights; nothing in it is executed."""
+        if runtime.absent():
+            return Verdict()
+        why = (
+            "because long lists in attributes were left out" if self.cut_lists
+            else "because it has too many nodes" if sum(len(scope.nodes) for scope in self.scopes) > MOST_NODES
+            else "because its weights are too large" if self.weights_bytes > MOST_WEIGHTS
+            else "because shapes may be among the data in other files" if self._shapes_missing
+            else ""
+        )  # fmt: skip
+        if not why:
+            largest = max((expected_bytes(t) or 0 for _, t in self.each_tensor()), default=0)
+            found = ask_runtime(self._bare(True), largest, self.seconds)
+            if found.loads is not None or found.died:
+                return found
+            why = f"because {plain(found.words, 200)}"
+        self.not_checked.append(f"ONNX Runtime was not asked whether it loads the model, {why}.")
+        return Verdict()
 
     @functools.cached_property
     def inferred(self) -> dict[str, onnx.ValueInfoProto]:

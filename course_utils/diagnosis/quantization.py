@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from .parts import Scope, attribute, is_op
+from .parts import Scope, attribute, count_of, domain, is_op
 from .patient import Patient
+from .shapes import shape_of
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, nodes, plain
 from .weights import array
 
@@ -54,10 +55,42 @@ HALF = code(
     "Convolutions have quantized inputs, and compute in float32",
     "ONNX Runtime needs a QuantizeLinear behind the node, too: quantize the output, or take the node out of the quantization.",
 )
+LENGTH = code(
+    "scale-length-wrong",
+    ERROR,
+    "07",
+    "A list of scales is not as long as the axis that it belongs to",
+    "Set the node's axis to the one that has a scale for each of its channels, or quantize again with per_channel=True.",
+)
+SCORES = code(
+    "scores-lost",
+    WARNING,
+    "07",
+    "Probabilities are quantized with a scale that is much too large for them",
+    "Quantize what is joined apart, each with a scale of its own: name the Concat in nodes_to_exclude, or return boxes and scores as "
+    "two outputs.",
+)
 _SCALES = {
     "QuantizeLinear": (1,), "DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6),
 }  # fmt: skip
 _INT8 = (TensorProto.INT8, TensorProto.UINT8)
+_PROBABILITY = ("Sigmoid", "HardSigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax")
+# (domain, operator) → which input it quantizes, and which one is the scale of the result.
+_QUANTIZES = {
+    ("", "QuantizeLinear"): (0, 1), ("com.microsoft", "QuantizeLinear"): (0, 1), ("com.microsoft", "QLinearConcat"): (2, 0),
+    ("com.microsoft", "QLinearSigmoid"): (0, 3), ("com.microsoft", "QLinearSoftmax"): (0, 3),
+}  # fmt: skip
+_KEEPS = (
+    "Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Expand", "ReduceMax",
+    "TopK", "MaxPool", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
+_COARSE = 0.25
+# (domain, operator) → which inputs are the weight, what tells whether it has several scales, its zero point; and its axis of channels.
+_INTEGER = {
+    ("", "QLinearConv"): (3, 4, 5, 0), ("", "QLinearMatMul"): (3, 4, 5, -1), ("com.microsoft", "QGemm"): (3, 4, 5, -1),
+    ("", "MatMulInteger"): (1, 3, 3, -1), ("", "ConvInteger"): (1, 3, 3, 0),
+    ("com.microsoft", "DynamicQuantizeMatMul"): (1, 2, 3, -1), ("com.microsoft", "MatMulIntegerToFloat"): (1, 3, 5, -1),
+}  # fmt: skip
 _FEW = 4  # levels on each side of zero
 _PASSES = (
     "Relu",
@@ -83,10 +116,102 @@ def scales(patient: Patient) -> Iterator[Finding]:
             if value is None or value.dtype.kind != "f":
                 continue
             bad = ~np.isfinite(value) | (value <= 0)
-            if bad.any():
+            if bad.any() and not (node.op_type == "DequantizeLinear" and _all_zero(patient, scope, node, value)):
                 wrong.append((scope.place(index), float(value[bad].ravel()[0]) if value.ndim else float(value)))
     if wrong:
         yield finding(SCALE, f"Scale {wrong[0][1]:g} at {wrong[0][0]}.", [place for place, _ in wrong])
+
+
+def _all_zero(patient: Patient, scope: Scope, node: NodeProto, scale: np.ndarray) -> bool:
+    """Whether a scale is zero, if not positive, where all that it scales is zero, too: a channel that was pruned."""
+    tensor = patient.stored(scope, node.input[0])
+    stored = None if tensor is None else array(patient, tensor)
+    if stored is None or scale.ndim > 1 or not np.isfinite(scale).all() or (scale < 0).any():
+        return False
+    if scale.size == 1:
+        return not stored.astype(np.int64).any()
+    axis = attribute(node, "axis", 1)
+    if not -stored.ndim <= axis < stored.ndim or stored.shape[axis] != scale.size:
+        return False
+    return not np.moveaxis(stored.astype(np.int64), axis, 0)[scale == 0].any()
+
+
+def lengths(patient: Patient) -> Iterator[Finding]:
+    """A scale for each channel: there must be as many as channels, and as many zero points."""
+    found = []
+    for scope, index, node in patient.each_node():
+        if (
+            not is_op(node, "QuantizeLinear", "DequantizeLinear")
+            or len(node.input) < 2
+            or attribute(node, "block_size", 0)
+        ):
+            continue
+        scale, zero = (patient.stored(scope, name) for name in (*node.input[1:3], "")[:2])
+        if scale is None or len(scale.dims) != 1 or scale.dims[0] < 2 or (scope.version(node) or 13) < 13:
+            continue
+        says = f"{scale.dims[0]} scales"
+        if zero is not None and list(zero.dims) != list(scale.dims):
+            found.append((scope.place(index), f"{says}, and zero points of the shape {list(zero.dims)}"))
+            continue
+        dims, axis = _dims(patient, scope, node.input[0]), attribute(node, "axis", 1)
+        size = dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None
+        if isinstance(size, int) and size != scale.dims[0]:
+            fits = [i for i, d in enumerate(dims) if d == scale.dims[0]]
+            hint = f"; axis {fits[0]} has so many" if len(fits) == 1 else ""
+            found.append((scope.place(index), f"{says} for axis {axis}, which has {size}{hint}"))
+    if found:
+        yield finding(LENGTH, f"{found[0][1].capitalize()}.", [place for place, _ in found])
+
+
+def _dims(patient: Patient, scope: Scope, name: str) -> list[int | str | None] | None:
+    tensor = patient.stored(scope, name)
+    if tensor is not None:
+        return list(tensor.dims)
+    known = patient.inferred.get(name) if not scope.label else None
+    return shape_of(known) if known is not None else None
+
+
+def scores(patient: Patient) -> Iterator[Finding]:
+    """Numbers between 0 and 1, quantized in steps that leave four of them or fewer: boxes in pixels need such a scale."""
+    found = []
+    for scope, index, node in patient.each_node():
+        kind = _QUANTIZES.get((domain(node), node.op_type))
+        if kind is None or len(node.input) <= max(kind):
+            continue
+        read, scaled_by = kind
+        scale = patient.value(scope, node.input[scaled_by])
+        zero = patient.value(scope, node.input[scaled_by + 1]) if len(node.input) > scaled_by + 1 else None
+        if scale is None or scale.size != 1 or not float(scale.ravel()[0]) > _COARSE:
+            continue
+        if float(scale.ravel()[0]) == 1 and (zero is None or not zero.any()) and is_op(node, "QuantizeLinear"):
+            continue  # `uncalibrated` says so
+        names = node.input[read::3] if node.op_type == "QLinearConcat" else node.input[read : read + 1]
+        own = node.op_type in _PROBABILITY
+        if own or any(_probability(scope, name) for name in names):
+            found.append((scope.place(index), float(scale.ravel()[0])))
+    if found:
+        place, scale = found[0]
+        kept = int(1 / scale + 0.5) + 1
+        text = (
+            f"{place} rounds to multiples of {scale:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
+            f"between 0 and 1: {count(kept, 'number')} can be told apart afterwards."
+        )
+        yield finding(SCORES, text, [p for p, _ in found])
+
+
+def _probability(scope: Scope, name: str, left: int = 12) -> bool:
+    """Whether a tensor is, wholly or in part, the result of a Sigmoid or Softmax."""
+    index = scope.producer.get(name)
+    if index is None or not left:
+        return False
+    node = scope.nodes[index]
+    if node.op_type in _PROBABILITY:
+        return True
+    if is_op(node, "Mul"):  # the confidence in an object times that in its class
+        return all(_probability(scope, n, left - 1) for n in node.input)
+    if is_op(node, "Concat") or node.op_type == "QLinearConcat":
+        return any(_probability(scope, n, left - 1) for n in node.input)
+    return is_op(node, *_KEEPS) and _probability(scope, node.input[0], left - 1)
 
 
 def uncalibrated(patient: Patient) -> Iterator[Finding]:
@@ -114,7 +239,7 @@ def uncalibrated(patient: Patient) -> Iterator[Finding]:
 def levels(patient: Patient) -> Iterator[Finding]:
     """int8 weights: how much of the range do they use, and how many stand at its very end?"""
     few, cut, seen = [], [], set()
-    for scope, node, position, axis, per_tensor in _quantized_weights(patient):
+    for scope, node, position, axis, per_tensor, zero_name in _quantized_weights(patient):
         tensor = patient.stored(scope, node.input[position])
         if tensor is None or tensor.data_type not in _INT8 or len(tensor.dims) < 2 or id(tensor) in seen:
             continue
@@ -122,16 +247,17 @@ def levels(patient: Patient) -> Iterator[Finding]:
         value = array(patient, tensor)
         if value is None or value.size < 256:
             continue
-        zero = patient.value(scope, node.input[position + 2]) if len(node.input) > position + 2 else None
+        zero = patient.value(scope, zero_name)
         zero = float(np.median(zero)) if zero is not None and zero.size else 0.0
         by_channel = (
             np.moveaxis(value, axis % value.ndim, 0).reshape(value.shape[axis % value.ndim], -1).astype(np.int16)
         )
         widest = np.abs(by_channel - zero).max(axis=1)
-        used = widest[widest > 0]  # channels of zeros were pruned, not collapsed
+        used = widest[widest > 0]  # channels of zeros may have been pruned, but hardly all but one or two
         place = Place("tensor", tensor.name, None, scope.label)
-        if per_tensor and len(used) > 3 and np.median(used) <= _FEW:
-            few.append((place, float(np.median(used))))
+        lost = len(widest) > 3 and (widest > _FEW).sum() <= max(1, len(widest) // 8)
+        if per_tensor and (lost or (len(used) > 3 and np.median(used) <= _FEW)):
+            few.append((place, float(np.median(widest if lost else used))))
         low, high = (-128, 127) if tensor.data_type == TensorProto.INT8 else (0, 255)
         ends = (by_channel >= high) | (by_channel <= (-127 if low else 0))
         # The largest weight of each scale stands at the end, as it should, and its equals on the other side.
@@ -150,19 +276,33 @@ def levels(patient: Patient) -> Iterator[Finding]:
         yield finding(SATURATED, text, [place for place, _ in cut])
 
 
-def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, NodeProto, int, int, bool]]:
-    """(scope, node, position of the weight, axis of its channels, whether one scale stands for all)."""
+def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, NodeProto, int, int, bool, str]]:
+    """(scope, node, position of the weight, axis of its channels, whether one scale stands for all, name of the zero point)."""
     for scope, _, node in patient.each_node():
-        if is_op(node, "DequantizeLinear") and len(node.input) > 1:
-            reader = next((scope.nodes[i] for i in scope.readers.get(next(iter(node.output), ""), ())), None)
-            axis = 0 if reader is not None and is_op(reader, "Conv") else -1
-            scale = patient.value(scope, node.input[1])
-            single = scale is not None and scale.size == 1
-            yield scope, node, 0, axis if single else attribute(node, "axis", 1), single
-        elif is_op(node, "QLinearConv", "QLinearMatMul") and len(node.input) > 5:
-            scale = patient.value(scope, node.input[4])
-            axis = 0 if node.op_type == "QLinearConv" else -1
-            yield scope, node, 3, axis, scale is not None and scale.size == 1
+        given = [*node.input, *[""] * 9]
+        if is_op(node, "DequantizeLinear"):
+            scale = patient.stored(scope, given[1])
+            single = scale is not None and count_of(scale.dims) == 1
+            axis = _channels(scope, next(iter(node.output), "")) if single else attribute(node, "axis", 1)
+            yield scope, node, 0, axis, single, given[2]
+        elif (known := _INTEGER.get((domain(node), node.op_type))) is not None:
+            weight, judged_by, zero, axis = known
+            if attribute(node, "transB", 0):
+                axis = 0
+            by = patient.stored(scope, given[judged_by])
+            yield scope, node, weight, axis, by is not None and count_of(by.dims) == 1, given[zero]
+
+
+def _channels(scope: Scope, name: str) -> int:
+    """The axis of the channels of a weight, by the node that reads it."""
+    reader = next((scope.nodes[i] for i in scope.readers.get(name, ())), None)
+    if reader is None:
+        return -1
+    if is_op(reader, "Transpose") and reader.output:  # between a weight as PyTorch has it and a MatMul
+        return -1 - _channels(scope, reader.output[0]) if _channels(scope, reader.output[0]) < 0 else -1
+    if is_op(reader, "Conv") or (is_op(reader, "Gemm") and attribute(reader, "transB", 0)):
+        return 0
+    return 1 if is_op(reader, "ConvTranspose") else -1
 
 
 def dynamic_conv(patient: Patient) -> Iterator[Finding]:
@@ -206,4 +346,4 @@ def _meets_quantize(scope: Scope, name: str) -> bool:
     return False
 
 
-CHECKS = (scales, uncalibrated, levels, dynamic_conv, incomplete)
+CHECKS = (scales, lengths, uncalibrated, scores, levels, dynamic_conv, incomplete)

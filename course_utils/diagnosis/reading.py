@@ -9,13 +9,11 @@ from pathlib import Path
 import onnx
 
 from ..errors import CourseError
-from ..onnx_files import _missing
-from .foreign import HEAD, recognise
+from ..file_formats import Fault, explain
+from ..onnx_files import LIMIT, missing
 from .patient import Patient
-from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, fields, read_skeleton
+from .skeleton import DEEPEST, MalformedError, TooComplexError, depth, read_skeleton
 from .vocabulary import ERROR, Finding, Place, amount, code, finding
-
-LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
 
 EMPTY = code("empty-file", ERROR, "01", "The file is empty", "Export, download or copy the model again.")
 FOREIGN = code("not-onnx", ERROR, "01", "This is another kind of file", "Give the path of an ONNX model.")
@@ -25,6 +23,13 @@ TRUNCATED = code(
     "01",
     "The end of the file is missing",
     "Export, download or copy it again, and compare the sizes.",
+)
+EXTRA = code(
+    "extra-bytes",
+    ERROR,
+    "01",
+    "The file holds more than the model",
+    "Keep the bytes of the model alone, or download or copy the file again.",
 )
 DAMAGED = code("damaged", ERROR, "01", "The file cannot be read as a model", "Export, download or copy it again.")
 TOO_LARGE = code(
@@ -63,7 +68,7 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Patient | 
             there = f"In it there are: {', '.join(inside)}." if inside else "There is no .onnx file in it."
             raise CourseError(f"{str(path)!r} is a folder: give the path of an .onnx file. {there}")
         if not path.exists():
-            raise CourseError(_missing(path).replace(" Run the cell that writes it first.", " Check its name."))
+            raise CourseError(f"{missing(path)} Check its name.")
         if not path.is_file():
             raise CourseError(f"{str(path)!r} is no ordinary file: give the path of an .onnx file.")
         if path.stat().st_size == 0:
@@ -101,28 +106,28 @@ def _from(view: memoryview, path: Path | None, place: Place) -> Patient | Findin
 
 def _headless(view: memoryview, model: onnx.ModelProto, place: Place) -> Finding:
     """It reads like a protobuf message, as some short texts do, and has no graph."""
-    known = recognise(bytes(view[:HEAD]))
-    if known:
-        return _foreign(known, len(view), place)
+    fault = explain(view)
+    if fault.kind in _FAULTS:
+        return _of_fault(fault, len(view), place)
     if model.ir_version or model.opset_import:
         return finding(TRUNCATED, f"It has {amount(len(view))} and a header, and no graph behind it.", place)
     return finding(DAMAGED, f"Its {amount(len(view))} hold no graph, so it is no model.", place)
 
 
-def _foreign(known: tuple[str, str], size: int, place: Place) -> Finding:
-    what, cure = known
-    return finding(FOREIGN, f"It has {amount(size)}, and looks like {what}.", place, cure)
+_FAULTS = {"foreign": FOREIGN, "truncated": TRUNCATED, "extra": EXTRA}
+
+
+def _of_fault(fault: Fault, size: int, place: Place) -> Finding:
+    if fault.kind == "foreign":
+        return finding(FOREIGN, f"It has {amount(size)}, and looks like {fault.what}.", place, fault.cure)
+    text = f"It has {size:,} bytes; {fault.what}."
+    return finding(_FAULTS[fault.kind], text, place, fault.cure if fault.kind == "extra" else "")
 
 
 def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
-    size = len(view)
-    known = recognise(bytes(view[:HEAD]))
-    if known:
-        return _foreign(known, size, place)
-    end = _declared_end(view)
-    if end > size and view[0] in _FIRST:
-        text = f"It has {amount(size)} ({size:,}), and a part of it says that it ends at byte {end:,}."
-        return finding(TRUNCATED, text, place)
+    size, fault = len(view), explain(view)
+    if fault.kind in _FAULTS:
+        return _of_fault(fault, size, place)
     try:
         levels = 0 if isinstance(error, MalformedError) else depth(view)
     except MalformedError:
@@ -134,17 +139,3 @@ def _unreadable(view: memoryview, place: Place, error: Exception) -> Finding:
         return finding(TOO_COMPLEX, text, place)
     reason = f": {error}" if isinstance(error, MalformedError) else ""
     return finding(DAMAGED, f"Its {amount(size)} are not in the format of ONNX{reason}.", place)
-
-
-# How a model can begin: with ir_version, a text, the graph, the opsets, or a note.
-_FIRST = (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
-
-
-def _declared_end(view: memoryview) -> int:
-    """Where the last part of the file ends, by its own words; 0 where no part reaches beyond the end."""
-    try:
-        for _ in fields(view, 0, len(view)):
-            pass
-    except MalformedError as error:
-        return error.end or 0
-    return 0

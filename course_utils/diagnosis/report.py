@@ -21,13 +21,18 @@ _WELL = "#009E73"
 
 @dataclass(frozen=True)
 class Report:
-    """What `doctor()` found. file: its name. facts: what kind of model it is. not_checked: what was left out, and why."""
+    """What `doctor()` found. file: its name. facts: what kind of model it is.
+
+    not_checked: what was left out, and why. unfinished: the part of it in which the examination itself failed, for example
+    as a tool is not installed; then a report without findings is no clean bill.
+    """
 
     file: str
     facts: dict[str, str]
     findings: tuple[Finding, ...]
     not_checked: tuple[str, ...] = ()
     seconds: float = 0.0
+    unfinished: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -41,7 +46,8 @@ class Report:
     def headline(self) -> str:
         counts = {s: sum(f.severity == s for f in self.findings) for s in SEVERITIES}
         parts = [f"{n} {s}{'s' * (n > 1)}" for s, n in counts.items() if n]
-        return f"{plain(self.file)}: {', '.join(parts) or 'nothing found'}"
+        found = ", ".join(parts) or "nothing found"
+        return f"{plain(self.file)}: {found}{', and the examination is not complete' if self.unfinished else ''}"
 
     def __repr__(self) -> str:
         width = max(60, min(110, shutil.get_terminal_size((100, 24)).columns))
@@ -61,7 +67,8 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        colour = next((_COLOURS[s] for s in SEVERITIES if any(f.severity == s for f in self.findings)), _WELL)
+        colour = next((_COLOURS[s] for s in SEVERITIES if any(f.severity == s for f in self.findings)), "")
+        colour = colour or (_COLOURS[WARNING] if self.unfinished else _WELL)
         facts = " · ".join(f"{html.escape(k)} <b>{html.escape(v)}</b>" for k, v in self.facts.items())
         left = "".join(f"<li>{html.escape(text)}</li>" for text in self.not_checked)
         more = (
@@ -87,11 +94,12 @@ class Report:
             "counts": {s: sum(f.severity == s for f in self.findings) for s in SEVERITIES},
             "findings": [f.as_dict() for f in self.findings],
             "not_examined": list(self.not_checked),
+            "complete": not self.unfinished,
             "seconds": round(self.seconds, 3),
         }
 
     def to_json(self) -> str:
-        """The report as JSON: format (1), file, facts, counts by severity, findings, not_examined, seconds."""
+        """The report as JSON: format (1), file, facts, counts by severity, findings, not_examined, complete, seconds."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
 
 

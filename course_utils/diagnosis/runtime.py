@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx
 
 from ..opsets import _probe, why_not_loaded
 from .tools import environment
+from .vocabulary import plain
 
 
 @functools.cache
@@ -20,6 +24,20 @@ def version() -> str:
     import onnxruntime
 
     return onnxruntime.__version__
+
+
+@functools.cache
+def absent() -> str:
+    """Why ONNX Runtime cannot be asked, in one sentence; empty where it can."""
+    try:
+        version()
+    except (ImportError, OSError) as error:  # not installed, or one of its libraries is missing
+        why = plain(" ".join(str(error).split()), 200)
+        return (
+            f"ONNX Runtime cannot be loaded here ({why}), so the model was not compared with what it takes, and not run: "
+            f"install the package onnxruntime, and examine the model again."
+        )
+    return ""
 
 
 @functools.cache
@@ -53,11 +71,38 @@ def newest_ir() -> int:
     return next((v for v in range(onnx.IR_VERSION + 4, 0, -1) if not refusal(v, "", _newest_opset())), 0)
 
 
+def provider_meant(name: str) -> str:
+    """How ONNX Runtime spells the provider that a name stands for, such as `cuda`; empty where it is right, or like none."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return ""
+    known = onnxruntime.get_all_providers()
+    if name in known or not isinstance(name, str):
+        return ""
+    short = {p.removesuffix(_PROVIDER).lower(): p for p in known}
+    given = re.sub(r"[^a-z0-9]", "", re.sub(r"(exec\w*|provider|ep)$", "", name.lower().strip()))
+    near = difflib.get_close_matches(_ALSO.get(given, given), short, n=1, cutoff=0.75)
+    return short[near[0]] if near else ""
+
+
+_PROVIDER = "ExecutionProvider"
+_ALSO = {
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "trt": "tensorrt",
+    "directml": "dml",
+    "amd": "migraphx",
+    "rocm": "migraphx",
+    "onednn": "dnnl",
+}
+
+
 @dataclass(frozen=True)
 class Schema:
     """One definition of an operator. inputs: the letter that stands for the type of each input, such as T.
 
-    attributes: their names.
+    attributes: their names. types: letter → a type that it may be.
     """
 
     domain: str
@@ -66,6 +111,7 @@ class Schema:
     withdrawn: bool
     inputs: tuple[str, ...]
     attributes: frozenset[str]
+    types: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -169,3 +215,25 @@ def _takes(kernel: Kernel, schema: Schema | None, types: tuple[str, ...]) -> boo
         ):
             return False
     return True
+
+
+_WAIT = 30  # seconds for all questions together: each takes milliseconds
+
+
+def asked(models: Sequence[bytes]) -> list[str | None]:
+    """Why ONNX Runtime refuses each of these small models, in its own words: "" where it loads one, None where it did not
+    say, as its process ended before."""
+    if not models:
+        return []
+    command = [sys.executable, "-m", f"{__package__}.question"]
+    data = b"".join(len(model).to_bytes(8, "little") + model for model in models)
+    try:
+        said = subprocess.run(
+            command, input=data, capture_output=True, env=environment(), timeout=_WAIT, check=False
+        ).stdout
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+    except OSError:
+        said = b""
+    answers: list[str | None] = [json.loads(line) for line in said.splitlines() if line.endswith(b'"')]
+    return [*answers, *[None] * (len(models) - len(answers))]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import onnx
 from onnx import ValueInfoProto
 
-from .parts import STANDARD, expected_bytes, input_values, is_op
+from .parts import STANDARD, attribute, expected_bytes, input_values, is_op
 from .patient import Patient
+from .structure import objects
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, finding, listed, plain
 
 BATCH = code(
@@ -50,7 +51,7 @@ _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"
 _HUGE = 256 * 2**30  # bytes
 
 
-def _dims(value: ValueInfoProto) -> list[int | str | None] | None:
+def shape_of(value: ValueInfoProto) -> list[int | str | None] | None:
     """Sizes as the file has them: a number, a name, or None; None for no shape at all, or no tensor."""
     kind = value.type.WhichOneof("value")
     if kind not in ("tensor_type", "sparse_tensor_type"):
@@ -62,7 +63,7 @@ def _dims(value: ValueInfoProto) -> list[int | str | None] | None:
 
 
 def fixed_batch(patient: Patient) -> Iterator[Finding]:
-    """The same number stands first in every input that has several dimensions, and in an output: that is the batch.
+    """One number stands in every input that has several dimensions where the batch is, and in an output: it is fixed.
 
     Only for models that learnt something: a formula of fixed size has no batch.
     """
@@ -71,32 +72,90 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
         is_op(node, *_WITH_WEIGHTS) and any(patient.stored(scope, name) is not None for name in node.input)
         for scope, _, node in patient.each_node()
     )
-    shapes = {v.name: _dims(v) for v in input_values(graph, patient.model.ir_version)}
+    axes = _batch_axes(patient)
+    shapes = {v.name: shape_of(v) for v in input_values(graph, patient.model.ir_version)}
     several = {name: dims for name, dims in shapes.items() if dims is not None and len(dims) > 1}
-    first = {dims[0] for dims in several.values()}
-    if not learnt or len(first) != 1 or not isinstance(number := first.pop(), int) or number < 1:
+    sizes = {dims[axes.get(name, 0) % len(dims)] for name, dims in several.items()}
+    if not learnt or len(sizes) != 1 or not isinstance(number := sizes.pop(), int) or number < 1:
         return
-    if any(dims and dims[0] == number for dims in map(_dims, graph.output)):
-        text = f"{listed(several)}: the first dimension is {number}. Another number of examples is an error."
-        yield finding(BATCH, text, [Place("input", name) for name in several])
+    if any(dims and number in (dims if axes else dims[:1]) for dims in map(shape_of, graph.output)):
+        at = [axes.get(name, 0) for name in several]
+        inputs = listed(
+            f"{plain(name)} (axis {axis})" if any(at) else name for name, axis in zip(several, at, strict=True)
+        )
+        where = "the size of the batch" if any(at) else "the first dimension"
+        text = f"{inputs}: {where} is {number}. Another number of examples is an error."
+        free = ", ".join(f"{{{axis}: 'batch'}}" for axis in at[:4]) + (
+            "," if len(at) == 1 else ", …" if len(at) > 4 else ""
+        )
+        advice = BATCH.cure.replace("{0: 'batch'},", free) if any(at) else ""
+        yield finding(BATCH, text, [Place("input", name) for name in several], advice)
+
+
+# Operators whose result has the axes of their first input that is no weight.
+_SAME_AXES = (
+    "Identity", "Cast", "Dropout", "Add", "Sub", "Mul", "Div", "MatMul", "Relu", "LeakyRelu", "Elu", "Gelu", "Erf", "Tanh", "Sigmoid",
+    "Clip", "Slice", "Split", "Sqrt", "Exp", "Log", "LayerNormalization", "Softmax", "Neg", "Pow", "Where",
+)  # fmt: skip
+
+
+def _batch_axes(patient: Patient) -> dict[str, int]:
+    """Input → the axis of the batch, where a recurrent layer tells it: time stands first there, and the batch second."""
+    found: dict[str, int] = {}
+    for node in patient.main.nodes:
+        if is_op(node, "LSTM", "GRU", "RNN") and not attribute(node, "layout", 0):
+            for name in (*node.input[:1], *node.input[5:7]):  # the sequence, and the first states
+                came = _came_from(patient, name, 1)
+                if came is not None:
+                    found.setdefault(*came)
+    return found
+
+
+def _came_from(patient: Patient, name: str, axis: int) -> tuple[str, int] | None:
+    """(input of the model, which of its axes) that an axis of a tensor is; None where this cannot be followed."""
+    scope = patient.main
+    for _ in range(64):
+        if name not in scope.producer:
+            return (name, axis) if name in scope.inputs else None
+        node = scope.nodes[scope.producer[name]]
+        if is_op(node, "Transpose"):
+            perm = attribute(node, "perm")
+            if not perm or not 0 <= axis < len(perm):
+                return None
+            axis, name = perm[axis], node.input[0]
+        elif (
+            is_op(node, "Gather")
+            and patient.stored(scope, node.input[0]) is not None
+            and not attribute(node, "axis", 0)
+        ):
+            name = node.input[1]  # an embedding
+        elif is_op(node, "LSTM", "GRU", "RNN"):
+            return None  # the layer below has told it
+        elif is_op(node, *_SAME_AXES):
+            name = next((n for n in node.input if n and patient.stored(scope, n) is None), "")
+        else:
+            return None
+    return None
 
 
 def conflict(patient: Patient) -> Iterator[Finding]:
-    """What onnx.shape_inference objects to, when it is strict. A dtype that an operator does not take, no runtime forgives."""
-    if patient.opinion is None or not patient.opinion.strict:
-        return
+    """What onnx.shape_inference objects to, when it is strict. Of all that, a runtime forgives shapes that are out of date."""
+    if patient.opinion is None or not patient.opinion.strict or not patient.sound or objects(patient.opinion):
+        return  # not asked, no objection, or one that follows from another
     words = plain(" ".join(patient.opinion.strict.split()), None)
     # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
     if not beside and words.count("(op_type:") < 2:
-        what = DTYPE if "has unsupported type" in words else CONFLICT
-        yield finding(what, f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}")
+        what = DTYPE if "has unsupported type" in words or "inconsistent type" in words else CONFLICT
+        mild = what is DTYPE or "existing shape differ" in words
+        text = f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}"
+        yield finding(what, text, level="" if mild else ERROR)
 
 
 def huge(patient: Patient) -> Iterator[Finding]:
     found = []
     for name, value in patient.inferred.items():
-        dims = _dims(value)
+        dims = shape_of(value)
         if dims and all(isinstance(d, int) and d >= 0 for d in dims):
             tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type or 1, dims=dims)
             size = expected_bytes(tensor)
@@ -117,13 +176,14 @@ def unknown(patient: Patient) -> Iterator[Finding]:
     has = {
         name
         for name, value in patient.inferred.items()
-        if value.type.WhichOneof("value") != "tensor_type" or _dims(value) is not None
+        if value.type.WhichOneof("value") != "tensor_type" or shape_of(value) is not None
     }
     has |= {*scope.initializers, *scope.sparse, ""}
     lost = [
         index
         for index, node in enumerate(scope.nodes)
         if node.domain in STANDARD
+        and not patient.only_in_runtime(node)  # of its own operators ONNX Runtime knows the shapes
         and has.issuperset(node.input)
         and any(name not in has and scope.is_read(name) for name in node.output)
     ]

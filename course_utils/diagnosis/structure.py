@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import onnx
 
 from .names import before
-from .parts import Scope, count_of, domain, expected_bytes
+from .parts import Scope, count_of, domain, expected_bytes, is_op
 from .patient import Patient
+from .tools import Opinion
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, nodes, plain
 
 NO_TYPE = code(
@@ -22,10 +23,10 @@ NO_TYPE = code(
 )
 SAME_NAME = code(
     "node-names-repeat",
-    NOTE,
+    ERROR,
     "01",
     "Nodes share a name",
-    "Give each node a name of its own: profiles, quantization and debugging tools tell nodes apart by it.",
+    "Give each node a name of its own, or none: ONNX Runtime refuses names that repeat, except for Constants.",
 )
 DEAD = code(
     "dead-nodes",
@@ -82,6 +83,8 @@ _FORMAL = (
     "Field 'type' of",
     "Field 'elem_type' of",
     "in initializer but not in graph input",
+    "Field 'name' of 'graph'",
+    "duplicate keys in metadata_props",
 )
 
 
@@ -115,8 +118,14 @@ def tidy(patient: Patient) -> Iterator[Finding]:
     for scope in patient.scopes:
         live = _live(scope)
         dead += [scope.place(i) for i in range(len(scope.nodes)) if i not in live]
-        repeated = {n for n, c in Counter(node.name for node in scope.nodes if node.name).items() if c > 1}
-        names += [scope.place(i) for i, node in enumerate(scope.nodes) if node.name in repeated]
+        # ONNX Runtime takes Constants out of the graph before it looks at the names.
+        given = Counter(node.name for node in scope.nodes if node.name and not is_op(node, "Constant"))
+        repeated = {n for n, c in given.items() if c > 1}
+        names += [
+            scope.place(i)
+            for i, node in enumerate(scope.nodes)
+            if node.name in repeated and not is_op(node, "Constant")
+        ]
         unused += [(scope, t) for name, t in scope.initializers.items() if not scope.is_read(name)]
         if patient.model.ir_version >= 4 and not scope.is_function:
             # A single number or a short list is an input with a default value, as it should be.
@@ -128,9 +137,8 @@ def tidy(patient: Patient) -> Iterator[Finding]:
     if dead:
         yield finding(DEAD, f"The results of {nodes(len(dead))} reach no output.", dead)
     if names:
-        yield finding(
-            SAME_NAME, f"Not unique: the names of {nodes(len(names))}, such as {plain(names[0].name)!r}.", names
-        )
+        text = f"Not unique: the names of {nodes(len(names))}, such as {plain(names[0].name)!r}."
+        yield finding(SAME_NAME, text, names)
     wasted = sum(expected_bytes(t) or 0 for _, t in unused)
     if wasted > 4096 and wasted > patient.weights_bytes // 50:
         text = f"{count(len(unused), 'tensor')} of {amount(wasted)}; the weights have {amount(patient.weights_bytes)} in all."
@@ -179,8 +187,13 @@ def checker(patient: Patient) -> Iterator[Finding]:
         yield finding(DIE, f"{opinion.during}: {opinion.died}.")
     elif opinion.checker:
         words = plain(" ".join(opinion.checker.split("==> Context")[0].split()), None)[:400]
-        formal = any(start in words for start in _FORMAL)
-        yield finding(FORMALITY if formal else CHECKER, f"onnx.checker says: {words}")
+        yield finding(CHECKER if objects(opinion) else FORMALITY, f"onnx.checker says: {words}")
+
+
+def objects(opinion: Opinion) -> bool:
+    """Whether the checker objects to more than a formal point."""
+    words = " ".join(opinion.checker.split("==> Context")[0].split())
+    return bool(words) and not any(start in words for start in _FORMAL)
 
 
 CHECKS = (types, tidy, recursion)

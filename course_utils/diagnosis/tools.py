@@ -1,4 +1,5 @@
-"""Asking the tools of the onnx package, which live in another process (`bench`): one that is kept for the next question."""
+"""Asking the tools of the onnx package, and ONNX Runtime, which live in another process (`bench`): one that is kept for the
+next question."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,11 +34,25 @@ class Opinion:
     during: str = ""
 
 
+@dataclass
+class Verdict:
+    """What ONNX Runtime says to the model without its weights. loads: None where it was not asked, or did not answer.
+
+    words: its refusal, or why there is no answer. died: how its process ended.
+    """
+
+    loads: bool | None = None
+    words: str = ""
+    died: str = ""
+
+
+STARTING = "starting"
 _AT_WORK = {
-    "": "starting",
+    "": STARTING,
     "start": "onnx.checker",
     "checker": "onnx.shape_inference",
     "strict": "onnx.shape_inference",
+    "inferred": "onnx.shape_inference",
 }
 
 
@@ -45,6 +61,21 @@ def ask(with_shapes: bytes, empty: bytes, seconds: float) -> Opinion:
     with _lock:
         bench = _Bench.current()
         return bench.ask(with_shapes, empty, seconds)
+
+
+def ask_runtime(with_shapes: bytes, largest: int, seconds: float) -> Verdict:
+    """Whether ONNX Runtime takes the model. largest: bytes of the largest tensor whose data is elsewhere."""
+    found = Verdict()
+    with _lock:
+        for head, _ in _Bench.current().answers({"whom": "runtime", "largest": largest}, [with_shapes], seconds):
+            if head["event"] in ("loads", "refuses"):
+                found.loads, found.words = head["event"] == "loads", head["words"]
+            elif head["event"] == "unknown":
+                found.words = head["words"]
+            elif head["event"] in ("died", "silent"):
+                found.words = head["words"]
+                found.died = head["words"] if head["event"] == "died" else ""
+    return found
 
 
 _lock = threading.Lock()
@@ -82,31 +113,41 @@ class _Bench:
             pass
         self.said.put(None)
 
-    def ask(self, with_shapes: bytes, empty: bytes, seconds: float) -> Opinion:
-        opinion, last = Opinion(), ""
+    def answers(self, question: dict, parts: list[bytes], seconds: float) -> Iterator[tuple[dict, bytes]]:
+        """What the process says, line by line; "died" or "silent" where it stopped before the end."""
+        line = json.dumps(question | {"sizes": [len(part) for part in parts]}).encode() + b"\n"
         try:
-            for data in (*(len(d).to_bytes(8, "little") for d in (with_shapes, empty)), with_shapes, empty):
+            for data in (line, *parts):
                 self.child.stdin.write(data)
             self.child.stdin.flush()
         except OSError:  # it ended while it read
             self.stop()
-        while last != "end":
+        while True:
             try:
                 answer = self.said.get(timeout=seconds)
             except queue.Empty:
                 self.stop()
-                opinion.died, opinion.during = f"no answer within {seconds:g} seconds", _AT_WORK[last]
-                return opinion
+                yield {"event": "silent", "words": f"no answer within {seconds:g} seconds"}, b""
+                return
             if answer is None:
-                opinion.died, opinion.during = ending(self.child.wait()), _AT_WORK[last]
-                return opinion
-            head, data = answer
-            last = head["event"]
-            if last == "inferred":
-                opinion.problem = head["words"]
+                yield {"event": "died", "words": ending(self.child.wait())}, b""
+                return
+            if answer[0]["event"] == "end":
+                return
+            yield answer
+
+    def ask(self, with_shapes: bytes, empty: bytes, seconds: float) -> Opinion:
+        opinion, last = Opinion(), ""
+        for head, data in self.answers({"whom": "tools"}, [with_shapes, empty], seconds):
+            event, words = head["event"], head["words"]
+            if event in ("died", "silent"):
+                opinion.died, opinion.during = words, _AT_WORK[last]
+            elif event == "inferred":
+                opinion.problem = words
                 opinion.inferred.ParseFromString(data)
-            elif last in ("checker", "strict"):
-                setattr(opinion, last, head["words"])
+            elif event in ("checker", "strict"):
+                setattr(opinion, event, words)
+            last = event
         return opinion
 
     def stop(self) -> None:

@@ -25,14 +25,24 @@ BATCHNORM = code(
     "BatchNormalization is in training mode",
     "Call model.eval() before the export, and export again.",
 )
+STATISTICS = code(
+    "batchnorm-without-statistics",
+    WARNING,
+    "03",
+    "BatchNormalization has no running statistics",
+    "model.eval() changes nothing here. Build the layer with track_running_stats=True, train it, call model.eval(), and export "
+    "again. If results are meant to depend on the batch, leave it.",
+)
 
 
 def training(patient: Patient) -> Iterator[Finding]:
-    dropout, norm = [], []
+    dropout, norm, without = [], [], []
     for scope, index, node in patient.each_node():
         version = scope.version(node) or 1
-        if is_op(node, "Dropout") and _drops(patient, scope, node, version):
+        if is_op(node, "Dropout") and drops(patient, scope, node, version):
             dropout.append(scope.place(index))
+        elif is_op(node, "BatchNormalization") and _from_the_data(patient, scope, node):
+            without.append(scope.place(index))
         elif is_op(node, "BatchNormalization") and normalises_by_batch(node, version):
             norm.append(scope.place(index))
     if dropout:
@@ -44,9 +54,39 @@ def training(patient: Patient) -> Iterator[Finding]:
     if norm:
         text = f"Mean and variance come from the batch that is fed, in {nodes(len(norm))}: a result depends on its neighbours."
         yield finding(BATCHNORM, text, norm)
+    if without:
+        text = (
+            f"Nodes before it compute mean and variance of the data that is fed, for {nodes(len(without))}: a result depends on "
+            f"its neighbours in the batch. So a layer with track_running_stats=False is exported."
+        )
+        yield finding(STATISTICS, text, without)
 
 
-def _drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> bool:
+def _from_the_data(patient: Patient, scope: Scope, node: NodeProto) -> bool:
+    """Whether mean or variance are computed from what the node itself is fed."""
+    if len(node.input) < 5 or any(patient.stored(scope, name) is not None for name in node.input[3:5]):
+        return False
+    data = _sources(patient, scope, node.input[0])
+    return any(data & _sources(patient, scope, name) for name in node.input[3:5] if name in scope.producer)
+
+
+def _sources(patient: Patient, scope: Scope, name: str) -> set[str]:
+    """The tensors of one graph that the values of a tensor depend on, itself included; no weights, and not what only gives
+    its shape."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if not name or name in found or name in scope.initializers or patient.stored(scope, name) is not None:
+            continue
+        found.add(name)
+        if name in scope.producer and not is_op(scope.nodes[scope.producer[name]], "Shape", "Size"):
+            waiting += scope.nodes[scope.producer[name]].input
+    return found
+
+
+def drops(patient: Patient, scope: Scope, node: NodeProto, version: int) -> bool:
+    """Whether a Dropout sets values to zero at random."""
     if version < 7:  # is_test was an attribute, and 0 by default
         return not attribute(node, "is_test", 0) and attribute(node, "ratio", 0.5) > 0
     if version < 12 or len(node.input) < 3:  # 7 to 11 know no training; later ones do by their third input

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import onnx
 
 from . import runtime
+from .alone import alone
+from .dtypes import differing
+from .hardware import COMPILED
 from .parts import STANDARD, Scope, attribute, domain, dtype_name, is_op
 from .patient import Patient
 from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
@@ -138,11 +141,20 @@ def operators(patient: Patient) -> Iterator[Finding]:
     if any(d in runtime.domains() and v > runtime.newest(d) for d, v in patient.opsets.items()):
         return  # said already; what a newer opset holds is not known here
     found: dict[tuple[Code, str], list[tuple[Place, str]]] = defaultdict(list)
+    doubtful: dict[tuple[Code, str], tuple[list[tuple[Place, str]], bytes]] = {}
     for scope, index, node in patient.each_node():
         if (domain(node), node.op_type) not in patient.functions:
-            what = _judged(patient, scope, node)
-            if what is not None:
-                found[what].append((scope.place(index), plain(node.op_type)))
+            what, certain = _judged(patient, scope, node)
+            place = scope.place(index), plain(node.op_type)
+            if what is not None and certain:
+                found[what].append(place)
+            elif what is not None:
+                doubtful.setdefault(what, ([], alone(patient, scope, node)))[0].append(place)
+    answers = runtime.asked([model for _, model in doubtful.values()])
+    for (what, (places, _)), words in zip(doubtful.items(), answers, strict=True):
+        # No answer: what the runtime's own list says of an attribute still counts; of implementations it does not tell all.
+        if any(said in words for said in _REFUSALS[what[0]]) if words is not None else what[0] is ATTRIBUTE:
+            found[what] = places
     for (what, detail), items in found.items():
         places = [place for place, _ in items]
         if what is NONE:
@@ -156,31 +168,73 @@ def operators(patient: Patient) -> Iterator[Finding]:
         if details:
             rest = f" And {len(details) - 3} more." if len(details) > 3 else ""
             places = [place for items in details.values() for place, _ in items]
-            yield finding(what, " ".join(list(details)[:3]) + rest, places)
+            advice = _OTHER_PROVIDER if what is KERNEL and all(_elsewhere(detail) for detail in details) else ""
+            yield finding(what, " ".join(list(details)[:3]) + rest, places, advice)
 
 
-def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[Code, str] | None:
-    """What is wrong with a node's operator, if anything, and the words for it."""
+# What ONNX Runtime says where a doubt is justified.
+_REFUSALS = {
+    KERNEL: ("Could not find an implementation", "InsertedPrecisionFreeCast"),
+    ATTRIBUTE: ("Unrecognized attribute",),
+}
+_OTHER_PROVIDER = (
+    "The operator is made for other execution providers, such as CUDA: run the model there, or take the file from before it "
+    "was optimised for one."
+)
+
+
+def _elsewhere(detail: str) -> bool:
+    return detail.endswith(_NOT_HERE)
+
+
+_NOT_HERE = "has no implementation for the CPU."
+
+
+def _judged(patient: Patient, scope: Scope, node: onnx.NodeProto) -> tuple[tuple[Code, str] | None, bool]:
+    """What is wrong with a node's operator, if anything, and the words for it; and whether that is certain.
+
+    What the runtime lists of itself is not all: some operators take any attribute, and of some it does not tell that they
+    are made of others. Then it has to be asked.
+    """
     name, op = domain(node), node.op_type
     version = scope.version(node)
     if version is None and patient.model.ir_version < _OLDEST_IR_WITH_OPSETS and name == "":
         version = 1
     if version is None:
-        return NONE, plain(name) or "ai.onnx"
+        return (NONE, plain(name) or "ai.onnx"), True
     if name not in runtime.domains():
-        return DOMAIN, plain(name)
+        return (DOMAIN, plain(name)), True
     reason, since = _reason(name, op, version)
     if reason:
-        return OPERATOR, f"{plain(op)}: {reason}"
+        return (OPERATOR, f"{plain(op)}: {reason}"), True
     odd = _odd_attribute(name, op, since, node)
     if odd:
-        return ATTRIBUTE, odd
-    types = _types(patient, scope, node)
+        return (ATTRIBUTE, odd), False
+    if differing(patient, scope, node):
+        return None, True  # `dtypes` says so
+    return _without_kernel(name, op, since, version, _types(patient, scope, node))
+
+
+def _without_kernel(
+    name: str, op: str, since: int, version: int, types: tuple[str, ...]
+) -> tuple[tuple[Code, str] | None, bool]:
+    """The same for an operator that is known: where the CPU does not implement it."""
     if _runs(name, op, since, version, types):
-        return None
+        return None, True
     known = [t.removeprefix("tensor(").removesuffix(")") for t in types if t]
-    dtypes = f" with inputs of {', '.join(known)}" if known and _runs(name, op, since, version, ()) else ""
-    return KERNEL, f"{plain(op)} as of opset {since}{dtypes}."
+    fed = f" with inputs of {', '.join(known)}" if known else ""
+    if _defined_by_onnx(name, op, version) is None:
+        fed = fed if (name, op) in runtime.kernels() else ""
+        return (KERNEL, f"{plain(op)} of {name or 'ai.onnx'}{fed} {_NOT_HERE}"), False
+    fed = fed if _runs(name, op, since, version, ()) else ""
+    return (KERNEL, f"{plain(op)} as of opset {since}{fed}."), True
+
+
+def _defined_by_onnx(name: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
+    try:
+        return onnx.defs.get_schema(op_type, version, name)
+    except onnx.defs.SchemaError:
+        return None
 
 
 def _reason(name: str, op_type: str, version: int) -> tuple[str, int]:
@@ -243,13 +297,10 @@ def _runs(name: str, op_type: str, since: int, version: int, types: tuple[str, .
     """Whether there is an implementation, or the operator is defined by others, which ONNX Runtime puts in its place."""
     if runtime.implemented(name, op_type, since, types) or (name == "" and op_type == "Constant"):
         return True
-    if name not in ("", "ai.onnx.ml"):
-        return True  # what contrib operators are made of is not told
-    try:
-        schema = onnx.defs.get_schema(op_type, version, name)
-    except onnx.defs.SchemaError:
-        return True
-    return schema.has_function or schema.has_context_dependent_function
+    if op_type == COMPILED and name == "com.microsoft":
+        return True  # made for one provider, which `hardware` says
+    schema = _defined_by_onnx(name, op_type, version)
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
 def clashes(patient: Patient) -> Iterator[Finding]:

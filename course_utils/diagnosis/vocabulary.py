@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = {
-    ERROR: "The model does not load in this runtime, breaks a rule of the standard, or what it computes is broken.",
-    WARNING: "It runs, but slower, larger or otherwise than intended: worth a change in most cases.",
+    ERROR: "The model does not load in this runtime, or what it computes is broken.",
+    WARNING: "It runs, but slower, larger or otherwise than intended, or not elsewhere: worth a change in most cases.",
     NOTE: "It may be meant so. Know it before you ship the model.",
 }
 LESSONS = {
@@ -35,7 +35,9 @@ MODULES = (
     "outside",
     "names",
     "structure",
+    "dtypes",
     "versions",
+    "hardware",
     "training",
     "loops",
     "shapes",
@@ -47,7 +49,14 @@ MODULES = (
 )
 _LONGEST_NAME = 80
 _PLACES_SHOWN = 3
-_SOURCE = re.compile(r": ?\S*onnxruntime\S*\.(?:h|cc):\d+ .*?(?:\)|<lambda\(\)>) (?=[A-Z])")
+# Where in ONNX Runtime's own source a message was made: with a path there is a declaration behind it, and perhaps a condition;
+# without one, the name of a function.
+_FILE = r"[\w+-]+\.(?:h|hpp|cc|cpp|cu|cuh|inc):\d+ "
+_DECLARATION = r"[^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?(?:::<lambda\([^()]*\)>)? "
+_SOURCE = re.compile(
+    rf"(?:\S*[/\\]{_FILE}{_DECLARATION}(?:[^.]{{1,300}}(?:\.[^.]{{1,300}})*? was false\. (?=\S))?|\b{_FILE}\w+ )"
+)
+_LOADING = re.compile(r"Load model from .*? failed: ?")
 _codes: dict[str, Code] = {}
 
 
@@ -113,7 +122,7 @@ class Place:
 class Finding:
     """One thing that was found in one model. cause: what was seen. where: the first places. count: of all places.
 
-    advice: the cure, where it is another one than that of the code.
+    advice: the cure, where it is another one than that of the code. level: the severity, where it is another one.
     """
 
     code: Code
@@ -121,6 +130,7 @@ class Finding:
     where: tuple[Place, ...] = ()
     count: int = 0
     advice: str = ""
+    level: str = ""
 
     @property
     def cure(self) -> str:
@@ -128,7 +138,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        return self.code.severity
+        return self.level or self.code.severity
 
     @property
     def places(self) -> str:
@@ -158,10 +168,10 @@ class Finding:
 _PLACES_KEPT = 50
 
 
-def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "") -> Finding:
+def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice: str = "", level: str = "") -> Finding:
     """A finding; of many places the first 50 are kept."""
     places = (where,) if isinstance(where, Place) else tuple(where)
-    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice)
+    return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice, level)
 
 
 def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
@@ -173,12 +183,12 @@ def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def spoken(words: str, folder: str | os.PathLike[str]) -> str:
+def spoken(words: str, folder: str | os.PathLike[str] = "") -> str:
     """What ONNX Runtime said, on one line, without names of folders and without the place in its own source text."""
     text = " ".join(words.split())
-    for place in {os.path.realpath(folder), os.fspath(folder)}:
+    for place in {os.path.realpath(folder), os.fspath(folder)} if folder else ():
         text = text.replace(place + os.sep, "").replace(place, "")
-    return _SOURCE.sub(": … ", text)
+    return " ".join(_LOADING.sub("", _SOURCE.sub(" ", text)).split())
 
 
 def listed(items: Iterable[object], most: int = 4) -> str:

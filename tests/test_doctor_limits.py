@@ -1,0 +1,83 @@
+"""Limits, options, and the words of ONNX Runtime."""
+
+from __future__ import annotations
+
+import pytest
+from doctor_models import found, linear
+
+import course_utils as cu
+from course_utils.diagnosis.runtime import provider_meant
+from course_utils.diagnosis.vocabulary import spoken
+
+# Limits, options, words
+
+
+@pytest.mark.parametrize("megabytes", [1, 10, 100, 150, 170])
+def test_a_limit_that_is_too_low_is_not_the_model_s_fault(megabytes):
+    report = cu.doctor(linear(64), run=True, memory_mb=megabytes)
+    assert report.codes == ["over-limits"]
+    assert not report.errors
+    assert f"{megabytes}.0 MB of memory" in report.findings[0].cause
+    assert "before there is a model" in report.findings[0].cause
+
+
+def test_a_limit_that_is_just_enough():
+    assert found(linear(64), run=True, memory_mb=700) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("cuda", "CUDAExecutionProvider"), ("CUDA", "CUDAExecutionProvider"), ("CUDAExecutionProvder", "CUDAExecutionProvider"),
+     ("cpu", "CPUExecutionProvider"), ("CoreML EP", "CoreMLExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider"),
+     ("xnnpack", "XnnpackExecutionProvider")],
+)  # fmt: skip
+def test_a_provider_that_is_misspelt(given, meant):
+    assert provider_meant(given) == meant
+    assert provider_meant(meant) == ""
+    with pytest.raises(cu.CourseError, match=f"{given!r}: write '{meant}'"):
+        cu.doctor(linear(), run=True, provider=given)
+
+
+def test_providers_that_nobody_knows_are_left_alone():
+    for name in ("NoSuchExecutionProvider", "X", "MyPluginExecutionProvider"):
+        assert provider_meant(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (
+            "Status Message: /onnxruntime_src/onnxruntime/core/providers/cpu/tensor/reshape_helper.h:91 onnxruntime::ReshapeHelper::ReshapeHelper("
+            "const onnxruntime::TensorShape&, onnxruntime::TensorShapeVector&, bool) a == b was false. The tensor cannot be reshaped. {4,7}\n",
+            "Status Message: The tensor cannot be reshaped. {4,7}",
+        ),
+        (
+            "Status Message: /s/core/x.h:583 void onnxruntime::B::Append(ptrdiff_t, ptrdiff_t) axis == 1 || a.b() == c was false. 4 by 6",
+            "Status Message: 4 by 6",
+        ),
+        ("Status Message: concatbase.h:133 PrepareForComputeImpl Non concat axis (0) differs", "Status Message: Non concat axis (0) differs"),
+        ("Load model from /a b/m.onnx failed:Type Error: T", "Type Error: T"),
+        ("Deserialize tensor w failed.tensorprotoutils.cc:1876 GetExtDataFromTensorProto External: w", "Deserialize tensor w failed. External: w"),
+        (
+            "x: /s/x.cc:5 virtual common::Status onnxruntime::X::Compute(OpKernelContext*) const [with T = float] a.size() > 0 was false.",
+            "x: a.size() > 0 was false.",
+        ),
+        ("C:\\s\\core\\y.cc:7 onnxruntime::Z::F(int (*)(int))::<lambda()> Is wrong", "Is wrong"),
+        ("Graph output (y) of v1.2 has 3.5 cc: no place", "Graph output (y) of v1.2 has 3.5 cc: no place"),
+    ],
+)  # fmt: skip
+def test_words_without_places_in_the_source(said, read):
+    assert spoken(said) == read
+
+
+@pytest.mark.parametrize(("memory", "code"), [(200, "over-limits"), (4000, "runtime-dies")])
+def test_a_process_that_dies_near_its_limit(memory, code):
+    """Compiled code does not always say that it got no memory. What the worker says before, of a process of 165 MB."""
+    from course_utils.diagnosis import trial
+    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.vocabulary import Place
+
+    events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
+    place = Place("file", "m.onnx")
+    (found_,) = trial._stopped(read(linear()), events, "signal SIGSEGV", place, 60, memory * 10**6)
+    assert found_.code.id == code

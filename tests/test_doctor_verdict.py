@@ -1,0 +1,330 @@
+"""The doctor and ONNX Runtime: what it refuses is an error, and what it loads is none. Models as people report them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from doctor_models import external, found, linear, parsed, texts, weights
+from onnx import helper
+from test_doctor_files import NO_MODELS
+from test_doctor_findings import PAIRS
+from test_doctor_healthy import errors_of_runtime
+
+import course_utils as cu
+from course_utils.diagnosis import verdict
+from course_utils.diagnosis.vocabulary import all_codes, finding
+
+# Errors of numbers, which no runtime refuses; and of what it would only find in a run.
+OF_NUMBERS = {"weights-not-finite", "scale-impossible", "scale-length-wrong", "tensor-huge"}
+
+
+# What the runtime refuses, and the severities
+
+
+def named(model: onnx.ModelProto, *, inside: bool = False) -> onnx.ModelProto:
+    """The first two nodes get one name; with `inside`, those of the first branch."""
+    graph = model.graph.node[0].attribute[0].g if inside else model.graph
+    for node in graph.node[:2]:
+        node.name = "n"
+    return model
+
+
+BRANCHES = """g (bool c, float[N] x) => (float[N] y) {
+    y = If (c) <then_branch = a () => (float[N] t) { u = Relu(x)  t = Tanh(u) }, else_branch = b () => (float[N] e) { e = Tanh(x) }>
+}"""
+
+
+def names_in_a_function() -> onnx.ModelProto:
+    nodes = [helper.make_node("Relu", ["a"], ["c"], name="n"), helper.make_node("Tanh", ["c"], ["b"], name="n")]
+    function = helper.make_function("my.own", "F", ["a"], ["b"], nodes, [helper.make_opsetid("", 21)])
+    model = parsed("g (float[N] x) => (float[N] y) { y = my.own.F(x) }", more=', "my.own": 1')
+    model.functions.append(function)
+    return model
+
+
+def outdated(*, dtype: int = 1, size: int = 4) -> onnx.ModelProto:
+    """A note of the type of a tensor inside, which may be out of date."""
+    (model,) = texts("a = Relu(x)  y = Tanh(a)")
+    model.graph.value_info.append(helper.make_tensor_value_info("a", dtype, ["N", size]))
+    return model
+
+
+CONSTANTS = "a = Constant<value_float = 1.0>()  b = Constant<value_float = 2.0>()  c = Add(x, a)  y = Add(c, b)"
+REFUSED = {
+    "two nodes of one name": (lambda: named(texts("a = Relu(x)  y = Tanh(a)")[0]), "node-names-repeat"),
+    "two in a branch": (lambda: named(parsed(BRANCHES), inside=True), "node-names-repeat"),
+    "two in a function": (names_in_a_function, "node-names-repeat"),
+    "sizes of a MatMul": (lambda: texts("y = MatMul(x, w)", stored={"w": weights(5, 4)})[0], "shape-conflict"),
+    "sizes of a Gemm": (lambda: texts("y = Gemm(x, w)", stored={"w": weights(5, 4)})[0], "shape-conflict"),
+    "rank of a Conv": (lambda: texts("y = Conv(x, w)", stored={"w": weights(4, 4, 1)})[0], "shape-conflict"),
+    "dtype of an output": (lambda: parsed("g (float[N] x) => (double[N] y) { y = Relu(x) }"), "shape-conflict"),
+    "a note of another dtype": (lambda: outdated(dtype=11), "shape-conflict"),
+    "a branch that is not sorted": (lambda: parsed(BRANCHES.replace("u = Relu(x)  t = Tanh(u)", "t = Tanh(u)  u = Relu(x)")), "not-sorted"),
+    "an input too many": (lambda: texts("y = MatMul(x, w, w)", stored={"w": weights(4, 4)})[0], "checker-objects"),
+}  # fmt: skip
+LOADED = {
+    "names that differ": (lambda: texts("a = Relu(x)  y = Tanh(a)")[0], []),
+    "Constants of one name": (lambda: named(texts(CONSTANTS)[0]), []),
+    "a Constant and a node of one name": (lambda: named(texts("a = Constant<value_float = 1.0>()  y = Add(x, a)")[0]), []),
+    "sizes that fit": (lambda: texts("y = MatMul(x, w)", stored={"w": weights(4, 4)})[0], []),
+    "a note of another size": (lambda: outdated(size=5), []),
+    "a note that is right": (outdated, []),
+    "an output of another size": (lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"), ["shape-conflict"]),
+    "a graph that is not sorted": (lambda: texts("y = Tanh(a)  a = Relu(x)")[0], ["not-sorted"]),
+    "a domain that is not imported": (lambda: texts("y = com.microsoft.Gelu(x)")[0], ["opset-missing"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_the_runtime_refuses_is_one_error(kind):
+    """And its words stand in it, whether it was asked without the weights or with them."""
+    make, code = REFUSED[kind]
+    for run in (False, True):
+        report = cu.doctor(make(), run=run)
+        (error,) = report.errors
+        assert error.code.id == code, (run, report)
+        assert "ONNX Runtime says: “" in error.cause
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_what_the_runtime_loads_is_no_error(kind):
+    make, codes = LOADED[kind]
+    for run in (False, True):
+        report = cu.doctor(make(), run=run)
+        assert not report.errors, report
+        assert [f.code.id for f in report.findings if f.code.id != "output-shape-differs"] == codes
+
+
+def refused(data: bytes, folder) -> bool:
+    (folder / "asked.onnx").write_bytes(data)
+    return bool(errors_of_runtime(folder / "asked.onnx"))
+
+
+def judged(data: bytes, folder) -> None:
+    """The doctor and the runtime say the same."""
+    report = cu.doctor(data)
+    if refused(data, folder):
+        assert report.errors, "refused, and no error"
+    else:
+        assert {f.code.id for f in report.errors} <= OF_NUMBERS, report
+
+
+@pytest.mark.parametrize(
+    "code", sorted(set(PAIRS) - {"function-name-clash"})
+)  # loading that one would end this process
+def test_errors_are_those_of_the_runtime(code, folder):
+    for make in PAIRS[code]:
+        judged(make().SerializeToString(), folder)
+
+
+@pytest.mark.parametrize("kind", [*REFUSED, *LOADED])
+def test_errors_are_those_of_the_runtime_in_the_field(kind, folder):
+    judged({**REFUSED, **LOADED}[kind][0]().SerializeToString(), folder)
+
+
+@pytest.mark.parametrize("kind", sorted(set(NO_MODELS) - {"last byte gone"}))
+def test_what_is_no_model_is_refused_by_both(kind, folder):
+    data = NO_MODELS[kind][0]
+    assert cu.doctor(data).errors
+    assert refused(data, folder)
+
+
+def hurt(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Change one thing somewhere in the graph."""
+    graph = model.graph
+    node = graph.node[rng.integers(len(graph.node))]
+    known = [n for each in graph.node for n in (*each.input, *each.output)] + [t.name for t in graph.initializer]
+    name = known[rng.integers(len(known))]
+    what = rng.integers(9)
+    if what == 0 and node.input:
+        node.input[rng.integers(len(node.input))] = name
+    elif what == 1:
+        node.output[0] = name
+    elif what == 2:
+        node.op_type = str(rng.choice(["Relu", "Add", "MatMul", "Gelu", "Cast", "Concat", "Nope"]))
+    elif what == 3:
+        model.opset_import[0].version = int(rng.choice([1, 7, 11, 13, 17, 20, 99]))
+    elif what == 4 and graph.input:
+        graph.input[0].type.tensor_type.elem_type = int(rng.choice([1, 6, 7, 9, 10, 11]))
+    elif what == 5:
+        node.input.append(name)
+    elif what == 6 and node.input:
+        del node.input[-1]
+    elif what == 7 and node.attribute:
+        node.attribute[0].name = "axis"
+    elif what == 8:
+        node.domain = str(rng.choice(["com.microsoft", "ai.onnx.ml", "nobody"]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_errors_are_those_of_the_runtime_whatever_was_changed(seed, folder):
+    rng, makers = (
+        np.random.default_rng(seed),
+        [m for code, pair in sorted(PAIRS.items()) for m in pair if code != "function-name-clash"],
+    )
+    for _ in range(40):
+        model = makers[rng.integers(len(makers))]()
+        hurt(model, rng)
+        if not any(n.domain and n.op_type in ("Add", "Mul", "Sub", "Div") for n in model.graph.node):
+            judged(model.SerializeToString(), folder)
+
+
+def test_the_lists_of_the_verdict_are_codes():
+    known = {c.id for c in all_codes()}
+    assert known >= verdict.OF_THE_RUNTIME | verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS | {
+        code for _, code in verdict._WORDS
+    }
+
+
+def test_the_verdict_without_weights_is_that_with_weights(folder):
+    """Weights of all places: in the file, in another one, in a Constant. Nothing of them is read for it."""
+    w = weights(200, 200)
+    body = "g (float[N, 200] x) => (float[N, 200] y) {{ {} y = MatMul(x, w) }}"
+    within = parsed(body.format(""), {"w": w})
+    held = parsed(body.format("w = Identity(v) "), {"v": w})
+    held.graph.node[0].CopyFrom(helper.make_node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(w)))
+    del held.graph.initializer[:]
+    beside = parsed(body.format(""), {"w": w})
+    (folder / "w.bin").write_bytes(external(beside))
+    for model in (within, held, beside):
+        onnx.save(model, "m.onnx")
+        assert found("m.onnx") == []
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 199
+        onnx.save(model, "m.onnx")
+        report = cu.doctor("m.onnx")
+        assert [f.code.id for f in report.errors] == ["shape-conflict"]
+
+
+def test_without_the_runtime_nobody_is_acquitted(monkeypatch):
+    """Where it does not answer, the doctor's own judgement stands, and that is said."""
+    from course_utils.diagnosis import patient, tools
+
+    (unsorted,) = texts("y = Tanh(a)  a = Relu(x)")
+    monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "it is not installed"))
+    report = cu.doctor(unsorted)
+    assert [f.severity for f in report.findings] == ["error"]
+    assert "ONNX Runtime was not asked whether it loads the model, because it is not installed." in report.not_checked
+    monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "signal SIGSEGV", "signal SIGSEGV"))
+    assert [f.code.id for f in cu.doctor(linear()).errors] == ["runtime-dies"]
+    assert [f.code.id for f in cu.doctor(unsorted).errors] == ["not-sorted"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "severities"),
+    [
+        ("two nodes of one name", ["error"]), ("a Constant and a node of one name", []), ("Constants of one name", []),
+        ("sizes of a MatMul", ["error"]), ("dtype of an output", ["error"]), ("an output of another size", ["warning"]),
+    ],
+)  # fmt: skip
+def test_the_doctor_s_own_judgement(kind, severities, monkeypatch):
+    """What it says where the runtime does not answer."""
+    from course_utils.diagnosis import patient, tools
+
+    monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "it is busy"))
+    report = cu.doctor({**REFUSED, **LOADED}[kind][0]())
+    assert [f.severity for f in report.findings] == severities, report
+
+
+def test_a_warning_that_the_runtime_confirms_is_an_error():
+    from course_utils.diagnosis.reading import read
+
+    codes = {c.id: c for c in all_codes()}
+    patient = read(linear())
+    patient.loaded, patient.refusal = False, "Node (n) [ShapeInferenceError] Incompatible dimensions"
+    mild = finding(codes["shape-conflict"], "Shapes differ.")
+    assert mild.severity == "warning"
+    (after,) = verdict.judged(patient, [mild])
+    assert after.severity == "error"
+    assert after.cause.endswith(
+        "Shapes differ. ONNX Runtime says: “Node (n) [ShapeInferenceError] Incompatible dimensions”"
+    )
+    (again,) = verdict.judged(patient, [after])
+    assert again.cause == after.cause, "quoted once"
+    both = verdict.judged(patient, [finding(codes["float64"], "It is.")])
+    assert [(f.code.id, f.severity) for f in both] == [("float64", "warning"), ("shape-conflict", "error")]
+    patient.refusal = "Something new"
+    named = verdict.judged(patient, [finding(codes["cycle"], "A circle.")])
+    assert [f.code.id for f in named] == ["cycle"], "one cause, one finding"
+    assert [f.code.id for f in verdict.judged(patient, [])] == ["runtime-refuses"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is read from /proc")
+def test_nothing_is_executed_for_the_verdict():
+    """ConstantOfShape of 2 GB: what optimises a graph would work it out."""
+    from course_utils.diagnosis import tools
+
+    model = parsed(
+        "g (float x) => (float y) { a = ConstantOfShape(n)  m = ReduceMax<keepdims = 0>(a)  y = Add(m, x) }",
+        {"n": np.array([500_000_000])},
+    )
+    assert found(model) == []
+    status = Path(f"/proc/{tools._Bench.current().child.pid}/status").read_text()
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 1_000_000
+
+
+def test_a_run_that_went_well_disproves():
+    """An error that only a refusal would prove is none in a model that was loaded; a wrong number stays one."""
+    from course_utils.diagnosis.examination import judged
+    from course_utils.diagnosis.reading import read
+
+    patient = read(linear())
+    codes = {c.id: c for c in all_codes()}
+    made = {name: finding(codes[name], "It is so.") for name in codes if codes[name].severity == "error"}
+    patient.loaded = True
+    after = {f.code.id: f.severity for f in judged(patient, list(made.values()))}
+    for name in verdict.OF_THE_RUNTIME | verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS:
+        assert after.get(name, "note") != "error"
+    assert all(after[name] == "error" for name in OF_NUMBERS | {"run-fails", "external-path-outside"})
+
+
+# dtypes
+
+
+MIXED = {
+    "Add": ("y = Add(x, c)", np.float64, "float ('x') and double ('c')"),
+    "Div": ("y = Div(x, c)", np.int64, "float ('x') and int64 ('c')"),
+    "MatMul": ("y = MatMul(x, c)", np.float64, "float ('x') and double ('c')"),
+    "Max of three": ("y = Max(x, x, c)", np.float16, "float ('x') and float16 ('c')"),
+    "Concat": ("y = Concat<axis = 0>(x, c)", np.int32, "float ('x') and int32 ('c')"),
+    "Where": ("b = IsNaN(x)  y = Where(b, x, c)", np.int64, "float ('x') and int64 ('c')"),
+    "behind a node": ("a = Relu(x)  y = Mul(c, a)", np.float64, "double ('c') and float ('a')"),
+    "of com.microsoft": ("y = com.microsoft.FusedMatMul(x, c)", np.float64, "float ('x') and double ('c')"),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_two_dtypes_where_one_is_wanted(kind):
+    """One finding, which says to put a Cast; not another provider, and nothing of shapes."""
+    body, dtype, words = MIXED[kind]
+    graph = f"g (float[4, 4] x) => (float[?, 4] y) {{ {body} }}"
+    for run in (False, True):
+        model = parsed(graph, {"c": np.ones((4, 4), dtype)}, more=', "com.microsoft": 1')
+        report = cu.doctor(model, run=run)
+        assert [code for code in report.codes if code != "float64"] == ["dtypes-differ"], report
+        assert words in report.findings[0].cause
+        assert "Put a Cast" in report.findings[0].cure
+        assert "provider" not in report.findings[0].cure
+    assert found(parsed(graph, {"c": np.ones((4, 4), np.float32)}, more=', "com.microsoft": 1'), run=True) == []
+
+
+def test_two_dtypes_in_a_branch():
+    """Types are worked out for the main graph; for the others the runtime's words say the same."""
+    model = parsed(BRANCHES.replace("u = Relu(x)", "u = Cast<to = 11>(x)").replace("t = Tanh(u)", "t = Add(u, x)"))
+    report = cu.doctor(model)
+    assert [f.code.id for f in report.errors] == ["dtypes-differ"]
+    assert "Put a Cast" in report.errors[0].cure
+
+
+def test_inputs_that_may_differ():
+    """An exponent, an index, the values of a loop: their types have names of their own."""
+    assert found(texts("y = Pow(x, k)", stored={"k": np.array(2)})[0]) == []
+    assert found(texts("y = GatherElements<axis = 1>(x, k)", stored={"k": np.zeros((1, 4), np.int64)})[0]) == []
+    loop = """g (float[4] x, int64 n) => (float[4] y) {
+        y, m = Loop(n, , x, n) <body = b (int64 i, bool c, float[4] h, int64 k) => (bool d, float[4] j, int64 l) {
+            d = Identity(c)  j = Tanh(h)  l = Identity(k) }> }"""
+    assert found(parsed(loop)) == []
