@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from ..opsets import _probe, why_not_loaded
-from .tools import environment
+from ..processes import environment
 from .vocabulary import plain
 
 

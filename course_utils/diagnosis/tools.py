@@ -8,15 +8,15 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
+
+from ..processes import ending, environment
 
 
 @dataclass
@@ -158,20 +158,3 @@ class _Bench:
             for pipe in (self.child.stdin, self.child.stdout):
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()
-
-
-def environment() -> dict[str, str]:
-    """For a child that shall find this package, wherever the parent found it."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
-
-
-def ending(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"

@@ -16,10 +16,10 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from ..processes import ending, environment
 from .numbers import SUBNORMAL
 from .parts import count_of
 from .patient import Patient
-from .tools import ending, environment
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, nodes, plain, spoken
 
 REFUSED = code(
