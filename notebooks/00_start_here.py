@@ -2,8 +2,8 @@
 # # 00 · Start here
 #
 # A model that was trained in PyTorch lives in Python. A phone, a browser, a C++ server or a small board does not.
-# [**ONNX**](https://onnx.ai/) (Open Neural Network Exchange) is the common format between them: a file that holds the network as a graph,
-# with its weights.
+# [**ONNX**](https://onnx.ai/) (Open Neural Network Exchange) is the common format between them: a file that holds the
+# network as a graph, with its weights.
 # [**ONNX Runtime**](https://onnxruntime.ai/) is a program that runs such files, on almost anything.
 #
 # After this lesson you will be able to
@@ -17,8 +17,8 @@
 # %% [markdown]
 # ## Set up
 #
-# After a cell that installs the course on Colab, every notebook begins with these two lines. The second one prepares a folder `work/` beside the
-# notebook, fixes the random seeds, and prints what it runs on.
+# After a cell that installs the course on Colab, every notebook begins with these two lines. The second one prepares a
+# folder `work/` beside the notebook, fixes the random seeds, and prints what it runs on.
 
 # %%
 import course_utils as cu
@@ -56,8 +56,9 @@ plt.show()
 # %% [markdown]
 # ## The first export
 #
-# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) wants the model and an example of its input. It writes a file. We name the input and the output,
-# so that we can speak of them later, and say that the first dimension, the batch, may have any size.
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) wants the model and an example of its
+# input. It writes a file. We name the input and the output, so that we can speak of them later, and say that the first
+# dimension, the batch, may have any size.
 
 # %%
 example = torch.randn(2, 1, 28, 28)
@@ -92,8 +93,9 @@ f"{file.stat().st_size / 1e6:.2f} MB"
 cu.quiz("00_start_here", 1)
 
 # %% [markdown]
-# A [**session**](https://onnxruntime.ai/docs/api/python/api_summary.html) loads the file and prepares it; `providers` says
-# what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list of NumPy arrays.
+# A [**session**](https://onnxruntime.ai/docs/api/python/api_summary.html) loads the file and prepares it; `providers`
+# says what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list of NumPy
+# arrays.
 
 # %%
 import onnxruntime as ort
@@ -130,7 +132,8 @@ f"{accuracy:.2%} of {len(labels):,} test images"
 # ## Without PyTorch
 #
 # This course is built on a report, an introduction to ONNX for engineers. It makes about fifty statements; the page
-# *The claims* of the book lists them in our words. We do not repeat them, we **test** them. Here is the first: *an exported model runs where PyTorch is not installed.*
+# *The claims* of the book lists them in our words. We do not repeat them, we **test** them. Here is the first: *an
+# exported model runs where PyTorch is not installed.*
 #
 # To test it, we start a second Python in which `import torch` is forbidden, and let it run the file.
 
@@ -178,8 +181,8 @@ cu.claim(
 # %% [markdown]
 # ## Look inside
 #
-# `cu.show` opens a model in [**Netron**](https://github.com/lutzroeder/netron). Click on a node to see its attributes and weights. Follow the arrows from
-# `image` at the top to `logits` at the bottom.
+# `cu.show` opens a model in [**Netron**](https://github.com/lutzroeder/netron). Click on a node to see its attributes
+# and weights. Follow the arrows from `image` at the top to `logits` at the bottom.
 
 # %%
 cu.show(file)
@@ -205,10 +208,10 @@ histogram.to_frame()
 cu.machine()
 
 # %% [markdown]
-# Look at two rows. **Vector extensions**: 8-bit integers are fast with AVX-VNNI (laptops), AVX512-VNNI or AMX-INT8 (servers),
-# and on Arm with dot product or i8mm (lesson 07).
-# **[Execution providers](https://onnxruntime.ai/docs/execution-providers/)**: `CPUExecutionProvider` is always there. Others
-# come with other packages, for a GPU for example (lesson 05).
+# Look at two rows. **Vector extensions**: 8-bit integers are fast with AVX-VNNI (laptops), AVX512-VNNI or AMX-INT8
+# (servers), and on Arm with dot product or i8mm (lesson 07).
+# **[Execution providers](https://onnxruntime.ai/docs/execution-providers/)**: `CPUExecutionProvider` is always there.
+# Others come with other packages, for a GPU for example (lesson 05).
 
 # %% [markdown]
 # ## An honest stopwatch

@@ -22,7 +22,8 @@ cu.setup()
 # ## Build a model by hand
 #
 # We want one layer of a network: $y = \max(0,\ xW + b)$. In ONNX every arithmetic step is a **node**, with
-# [an operator](https://onnx.ai/onnx/operators/) and with *names* of the tensors that it reads and writes. Nodes are connected by nothing but these names.
+# [an operator](https://onnx.ai/onnx/operators/) and with *names* of the tensors that it reads and writes. Nodes are
+# connected by nothing but these names.
 
 # %%
 from onnx import helper
@@ -88,8 +89,8 @@ cu.show("work/01_tiny.onnx", height=420)
 # %% [markdown]
 # ## Break it, and read what the checker says
 #
-# [`onnx.checker`](https://onnx.ai/onnx/api/checker.html) is the first thing to ask about a file you do not trust. Its messages are short. We make some typical
-# mistakes, one at a time, each on a fresh copy.
+# [`onnx.checker`](https://onnx.ai/onnx/api/checker.html) is the first thing to ask about a file you do not trust. Its
+# messages are short. We make some typical mistakes, one at a time, each on a fresh copy.
 
 
 # %%
@@ -168,8 +169,8 @@ print("check_model:                 ", words_of_checker(promise_three))
 print("check_model(full_check=True):", words_of_checker(promise_three, full_check=True))
 
 # %% [markdown]
-# The plain check looks at names, operators and attributes. Only `full_check=True` also works out all types and shapes and
-# compares them with what the file promises. Use it always.
+# The plain check looks at names, operators and attributes. Only `full_check=True` also works out all types and shapes
+# and compares them with what the file promises. Use it always.
 
 # %%
 assert words_of_checker(promise_three) == "no objection"
@@ -204,7 +205,8 @@ sorted_itself
 
 # %% [markdown]
 # ONNX Runtime sorts the nodes itself and runs the file. The
-# [reference implementation](https://onnx.ai/onnx/api/reference.html) in the `onnx` package goes through the nodes as they stand, and stops at the first one:
+# [reference implementation](https://onnx.ai/onnx/api/reference.html) in the `onnx` package goes through the nodes as
+# they stand, and stops at the first one:
 
 # %%
 from onnx.reference import ReferenceEvaluator
@@ -266,8 +268,8 @@ len(for_real), for_real == for_empty
 # The same steps, in the same order. They are fewer than the nodes of the file, because ONNX Runtime joins some of them
 # before it begins (lesson 06).
 #
-# There is one exception: the operators `If`, `Loop` and `Scan` hold small graphs of their own, and the data decide which
-# one runs, or how often. Here is an `If`:
+# There is one exception: the operators `If`, `Loop` and `Scan` hold small graphs of their own, and the data decide
+# which one runs, or how often. Here is an `If`:
 
 # %%
 choosing = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 18]>
@@ -313,7 +315,8 @@ cu.claim(
 # %% [markdown]
 # ## The parts of a file
 #
-# The whole file is one message, [`ModelProto`](https://onnx.ai/onnx/api/classes.html). It holds a `GraphProto`, which holds lists of the other kinds.
+# The whole file is one message, [`ModelProto`](https://onnx.ai/onnx/api/classes.html). It holds a `GraphProto`, which
+# holds lists of the other kinds.
 
 # %%
 parts = {
@@ -328,8 +331,9 @@ parts = {
 {what: type(part).__name__ for what, part in parts.items()}
 
 # %% [markdown]
-# The header of the model says who wrote it, in which edition. The report names three of its fields: IR version, producer,
-# and **domain**. The last one is for the owner of the model, a name such as `com.example`. The exporter leaves it empty.
+# The header of the model says who wrote it, in which edition. The report names three of its fields: IR version,
+# producer, and **domain**. The last one is for the owner of the model, a name such as `com.example`. The exporter
+# leaves it empty.
 
 # %%
 owned, headless = (
@@ -522,8 +526,8 @@ cu.claim(
 # %% [markdown]
 # ## As text
 #
-# For a small model the [text form](https://onnx.ai/onnx/repo-docs/Syntax.html) is the fastest way to read it, and to write
-# it. `onnx.printer` and `onnx.parser` are opposite directions.
+# For a small model the [text form](https://onnx.ai/onnx/repo-docs/Syntax.html) is the fastest way to read it, and to
+# write it. `onnx.printer` and `onnx.parser` are opposite directions.
 
 # %%
 text = onnx.printer.to_text(model)
@@ -565,8 +569,8 @@ assert np.array_equal(exported.run(None, feed)[0], result)
 assert list(cu.op_histogram("work/01_linear.onnx").index) == ["Gemm", "Relu"]
 
 # %% [markdown]
-# And a convolution? The report says it becomes the operator [`Conv`](https://onnx.ai/onnx/operators/onnx__Conv.html), with
-# its settings as attributes. We choose
+# And a convolution? The report says it becomes the operator [`Conv`](https://onnx.ai/onnx/operators/onnx__Conv.html),
+# with its settings as attributes. We choose
 # settings that cannot be confused:
 
 # %%
@@ -577,8 +581,8 @@ attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 attributes
 
 # %% [markdown]
-# One thing differs. PyTorch pads by one number per axis. ONNX has one for the beginning and one for the end of each axis: first all
-# beginnings, then all ends.
+# One thing differs. PyTorch pads by one number per axis. ONNX has one for the beginning and one for the end of each
+# axis: first all beginnings, then all ends.
 
 # %%
 cu.claim(
@@ -706,8 +710,8 @@ finally:
     data.with_suffix(".away").rename(data)
 
 # %% [markdown]
-# And if the second file is another one? We double all its weights, and write a checksum into the first file that cannot be
-# right. [The standard](https://onnx.ai/onnx/repo-docs/ExternalData.html) has an entry for it.
+# And if the second file is another one? We double all its weights, and write a checksum into the first file that cannot
+# be right. [The standard](https://onnx.ai/onnx/repo-docs/ExternalData.html) has an entry for it.
 
 # %%
 file, feed_one = "work/01_external/model.onnx", {"image": pictures[:1]}
@@ -724,15 +728,17 @@ assert not np.allclose(before, after, rtol=0.1)
 f"largest logit {before.max():.1f} before, {after.max():.1f} after"
 
 # %% [markdown]
-# Other numbers, and no objection: not from the checker, not from `onnx.load`, not from ONNX Runtime. Nobody looks at the
-# checksum. If the two files travel, compare a hash of *both* yourself.
+# Other numbers, and no objection: not from the checker, not from `onnx.load`, not from ONNX Runtime. Nobody looks at
+# the checksum. If the two files travel, compare a hash of *both* yourself.
 #
-# The exporter writes two files by default, for any size. For a model as small as ours, `external_data=False` is simpler.
+# The exporter writes two files by default, for any size. For a model as small as ours, `external_data=False` is
+# simpler.
 
 # %% [markdown]
 # ## What else the file tells
 #
-# A model can carry notes: a version, a licence, the names of the classes. ONNX Runtime hands them out with the model, so a server needs no second file.
+# A model can carry notes: a version, a licence, the names of the classes. ONNX Runtime hands them out with the model,
+# so a server needs no second file.
 
 # %%
 helper.set_model_props(trained, {"classes": ", ".join(cu.CLASS_NAMES), "course": "lesson 01"})
@@ -749,8 +755,8 @@ assert 'File "' in left["pkg.torch.onnx.stack_trace"]
 left["pkg.torch.onnx.name_scopes"], sorted(left)
 
 # %% [markdown]
-# The `stack_trace` holds file names of the machine that made the export. We do not show them here. They are of no use to others, and perhaps not
-# their business. Before you publish a model, take them out:
+# The `stack_trace` holds file names of the machine that made the export. We do not show them here. They are of no use
+# to others, and perhaps not their business. Before you publish a model, take them out:
 
 # %%
 for node in trained.graph.node:
@@ -765,8 +771,8 @@ assert b"stack_trace" in Path("work/01_fashion_resnet.onnx").read_bytes()
 # %% [markdown]
 # ## Functions
 #
-# A model can define operators of its own, as a graph of known ones. A runtime that does not know the new operator can use its
-# definition.
+# A model can define operators of its own, as a graph of known ones. A runtime that does not know the new operator can
+# use its definition.
 
 # %%
 swish = helper.make_function(

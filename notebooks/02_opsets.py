@@ -2,8 +2,8 @@
 # # 02 · Opsets
 #
 # An ONNX model is a text in a language, and the language has a dictionary. A new edition comes with each new minor
-# release of the package `onnx`. The number of the edition is called the **opset**. A reader with an older dictionary does not know the
-# newest words, and some old words have changed their meaning.
+# release of the package `onnx`. The number of the edition is called the **opset**. A reader with an older dictionary
+# does not know the newest words, and some old words have changed their meaning.
 #
 # After this lesson you will be able to
 #
@@ -22,8 +22,8 @@ cu.setup()
 # %% [markdown]
 # ## Two numbers in every file
 #
-# We export our small network almost as in lesson 00 (the batch stays 2), and do not say which opset we want. `cu.exporter_messages` collects what
-# the exporter says on the way. We need that later.
+# We export our small network almost as in lesson 00 (the batch stays 2), and do not say which opset we want.
+# `cu.exporter_messages` collects what the exporter says on the way. We need that later.
 
 # %%
 import onnx
@@ -38,8 +38,8 @@ default = onnx.load("work/02_default.onnx")
 {"IR version": default.ir_version, "opset": {o.domain or "ai.onnx": o.version for o in default.opset_import}}
 
 # %% [markdown]
-# - The [**IR version**](https://onnx.ai/onnx/repo-docs/IR.html) says how the file is built: which fields a graph, a node and
-#   a tensor have. Think of the grammar.
+# - The [**IR version**](https://onnx.ai/onnx/repo-docs/IR.html) says how the file is built: which fields a graph, a
+#   node and a tensor have. Think of the grammar.
 # - The [**opset**](https://onnx.ai/onnx/repo-docs/Versioning.html) says which operators there are and what each of them
 #   means. Think of the dictionary.
 #
@@ -281,9 +281,9 @@ plt.show()
 
 # %% [markdown]
 # ONNX Runtime loads every pair in the blue field. The two limits do not depend on each other: a new opset in an old IR
-# version loads. (Its newest data types may need a newer one.) A dot outside means that this release of `onnx` writes files
-# which your runtime refuses, unless you ask it for less.
-# [A table in its documentation](https://onnxruntime.ai/docs/reference/compatibility.html) says the same for each release.
+# version loads. (Its newest data types may need a newer one.) A dot outside means that this release of `onnx` writes
+# files which your runtime refuses, unless you ask it for less.
+# Its documentation has [a table](https://onnxruntime.ai/docs/reference/compatibility.html) for each release.
 #
 # Inside the blue field there is a second question: does the runtime have a *program* for this version of the operator?
 # ONNX Runtime promises that from opset 7 on. Below, it depends:
@@ -348,10 +348,10 @@ print("written:", own)
 pd.Series(messages, name="the exporter's log").to_frame()
 
 # %% [markdown]
-# No error, and a file. But we asked for 9, and something else stands in it. The default exporter has building blocks for
-# opset 18 and newer. Asked for less, it builds the graph in opset 18 and then tries to convert it. Where that fails, it
-# keeps 18, and says so in the log. A program that runs by itself reads no log. (Not asked at all, it took 20 in our first
-# file.)
+# No error, and a file. But we asked for 9, and something else stands in it. The default exporter has building blocks
+# for opset 18 and newer. Asked for less, it builds the graph in opset 18 and then tries to convert it. Where that
+# fails, it keeps 18, and says so in the log. A program that runs by itself reads no log. (Not asked at all, it took 20
+# in our first file.)
 
 # %%
 cu.claim(
@@ -416,8 +416,8 @@ cu.claim(
 )
 
 # %% [markdown]
-# The error is the harmless case: the bilinear file is written without an error, and its numbers are wrong. The operator of
-# opset 9, `Upsample`, cannot say where the points of the picture lie. `Resize` of opset 11 can.
+# The error is the harmless case: the bilinear file is written without an error, and its numbers are wrong. The operator
+# of opset 9, `Upsample`, cannot say where the points of the picture lie. `Resize` of opset 11 can.
 #
 # How often do you get another opset than you asked for? We try three, for three tiny networks.
 
@@ -437,11 +437,11 @@ assert (table.loc[20] == 20).all()
 table
 
 # %% [markdown]
-# From 18 on you get what you ask for, as far as the installed packages know it. Below, it depends on the operators. There is only one safe habit: after an
-# export, **read the opset from the file** and compare.
+# From 18 on you get what you ask for, as far as the installed packages know it. Below, it depends on the operators.
+# There is only one safe habit: after an export, **read the opset from the file** and compare.
 #
-# The report says that `opset_version` *must* be given. Our first file of this lesson was made without. We make another one
-# with the older exporter.
+# The report says that `opset_version` *must* be given. Our first file of this lesson was made without. We make another
+# one with the older exporter.
 
 # %%
 with cu.exporter_messages():
@@ -479,8 +479,8 @@ cu.claim(
 #
 # ## Move a model to another opset
 #
-# What if you have only the file? [`onnx.version_converter`](https://onnx.ai/onnx/api/version_converter.html) rewrites the
-# nodes. We give it a small model in opset 11: a sum, a difference, and a softmax.
+# What if you have only the file? [`onnx.version_converter`](https://onnx.ai/onnx/api/version_converter.html) rewrites
+# the nodes. We give it a small model in opset 11: a sum, a difference, and a softmax.
 
 # %%
 from onnx import version_converter
@@ -506,7 +506,8 @@ import numpy as np
 
 
 def run(model, x):
-    session = ort.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+    """Run a model with the usual settings: a warning would be shown."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
@@ -584,9 +585,9 @@ assert refusal(version_converter.convert_version(default, 17)) is not None
 pd.Series(down, name="what happened").rename_axis(["file", "to opset"]).to_frame()
 
 # %% [markdown]
-# *No adapter* means: nobody has written the rule that leads back. The line for opset 17 is worse. The converter returned
-# a model and no error, but the model is broken: `ReduceMean` kept an attribute that opset 17 does not have. The checker
-# objects, and ONNX Runtime would refuse it, too. That is
+# *No adapter* means: nobody has written the rule that leads back. The line for opset 17 is worse. The converter
+# returned a model and no error, but the model is broken: `ReduceMean` kept an attribute that opset 17 does not have.
+# The checker objects, and ONNX Runtime would refuse it, too. That is
 # also why the exporter could not give us the average in opset 17 above.
 
 # %%
@@ -608,7 +609,8 @@ cu.claim(
 # ## Other dictionaries
 #
 # `ai.onnx` is one domain among several. A model names an opset for **each** domain that its nodes use
-# ([all operators of the standard](https://onnx.ai/onnx/operators/), [those of ONNX Runtime](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)):
+# ([all operators of the standard](https://onnx.ai/onnx/operators/), [those of ONNX
+# Runtime](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)):
 #
 # | domain | what it holds | whose |
 # |---|---|---|
@@ -617,8 +619,8 @@ cu.claim(
 # | `com.microsoft` | faster and fused operators | ONNX Runtime only |
 # | your own | what you like | you |
 #
-# Trees come from other frameworks. The report says that a model of *any supported framework* can be written as ONNX. We try
-# a forest of [scikit-learn](https://scikit-learn.org/stable/), through its converter
+# Trees come from other frameworks. The report says that a model of *any supported framework* can be written as ONNX. We
+# try a forest of [scikit-learn](https://scikit-learn.org/stable/), through its converter
 # [skl2onnx](https://onnx.ai/sklearn-onnx/). Where that package is not installed, the claim says so.
 
 # %%
@@ -672,7 +674,8 @@ pd.DataFrame(
 # The checker insists on the name of the domain. ONNX Runtime is generous here; another program may not be. So name it.
 #
 # Your own domain needs no program in C++, as long as you can say your operator in standard ones: the model carries a
-# **function** (lesson 01). ONNX Runtime puts its body in place of the node. But be careful with the converter, once more:
+# **function** (lesson 01). ONNX Runtime puts its body in place of the node. But be careful with the converter, once
+# more:
 
 # %%
 own_word = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17, "school": 1]>

@@ -46,9 +46,9 @@ def by_scripting(module, args, file, **how):
 MECHANISMS = {"default": by_default, "traced": by_tracing, "scripted": by_scripting}
 
 # %% [markdown]
-# What does each mechanism show to the model? Whenever Python runs its `forward`, this module notes down what it is given,
-# and whether that can answer a question about its numbers. (`is_scripting` hides the note from the third mechanism, which
-# could not read it.)
+# What does each mechanism show to the model? Whenever Python runs its `forward`, this module notes down what it is
+# given, and whether that can answer a question about its numbers. (`is_scripting` hides the note from the third
+# mechanism, which could not read it.)
 
 # %%
 notes = []
@@ -85,8 +85,8 @@ pd.DataFrame(heard).T.fillna("")
 # - **default**: Python runs `forward` once, with a *fake* tensor. It has a shape and a dtype, and no numbers: the
 #   question is an error.
 # - **traced**: Python runs `forward` once, with your real example, and every tensor operation is written down.
-# - **scripted**: Python does not run it at all. [`torch.jit.script`](https://docs.pytorch.org/docs/stable/jit.html) reads the
-#   *source text* and compiles it.
+# - **scripted**: Python does not run it at all. [`torch.jit.script`](https://docs.pytorch.org/docs/stable/jit.html)
+#   reads the *source text* and compiles it.
 #
 # For the third one, this is the compiled program:
 
@@ -132,8 +132,8 @@ print("dynamo =", signature.parameters["dynamo"].default)
 print(messages[0].partition(". Learn more")[0])
 
 # %% [markdown]
-# The default exporter needs one more package, [`onnxscript`](https://github.com/microsoft/onnxscript). What if it is missing?
-# In a new Python process we make its import fail:
+# The default exporter needs one more package, [`onnxscript`](https://github.com/microsoft/onnxscript). What if it is
+# missing? In a new Python process we make its import fail:
 
 # %%
 import subprocess
@@ -262,8 +262,8 @@ show(trials["if"])
 # %% [markdown]
 # Three mechanisms, three results.
 #
-# - The **default** exporter refuses. The fake tensor has no sum that could be compared with zero, and the error says so:
-#   it *could not guard on a data-dependent expression*.
+# - The **default** exporter refuses. The fake tensor has no sum that could be compared with zero, and the error says
+#   so: it *could not guard on a data-dependent expression*.
 # - **Tracing** writes a file. The file is wrong for every input of the other kind, and nothing stops you from using it.
 # - **Scripting** keeps both branches.
 #
@@ -292,8 +292,8 @@ cu.claim(
 )
 
 # %% [markdown]
-# And what does a decision look like in ONNX? The operator is [`If`](https://onnx.ai/onnx/operators/onnx__If.html). It carries
-# two graphs as attributes:
+# And what does a decision look like in ONNX? The operator is [`If`](https://onnx.ai/onnx/operators/onnx__If.html). It
+# carries two graphs as attributes:
 
 # %%
 print(onnx.printer.to_text(trials["if"]["scripted"].model.graph))
@@ -381,8 +381,8 @@ show(asking)
 # - With `Dim.AUTO` the file promises a free length, and computes five steps. Nine rows run, and give wrong numbers.
 # - Only `Dim.DYNAMIC`, a name such as `"length"`, or `dynamic_axes` (as above) insist: the export fails.
 #
-# The Python loop runs while the exporter looks on, so it is unrolled, as in tracing. A network without such a loop keeps
-# its `Dim`: [lesson 04](04_dynamic_axes.ipynb) shows when.
+# The Python loop runs while the exporter looks on, so it is unrolled, as in tracing. A network without such a loop
+# keeps its `Dim`: [lesson 04](04_dynamic_axes.ipynb) shows when.
 
 # %% [markdown]
 # ## Lists and dicts
@@ -640,8 +640,8 @@ pd.DataFrame({name: {model: str(row[name]) for model, row in trials.items()} for
 
 # %% [markdown]
 # *Refuses*: no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers. The first two
-# cost you time, but you notice them. The third one you do not notice. Scripting looks best here, but PyTorch will remove it.
-# The rest of the lesson rewrites the models for the default exporter; then we count.
+# cost you time, but you notice them. The third one you do not notice. Scripting looks best here, but PyTorch will
+# remove it. The rest of the lesson rewrites the models for the default exporter; then we count.
 #
 # ## Play
 #
@@ -676,8 +676,9 @@ show(chosen)
 #
 # ## A living branch: torch.cond
 #
-# What if one side is expensive, or must not run? [`torch.cond`](https://docs.pytorch.org/docs/stable/generated/torch.cond.html) takes the
-# condition, a function for each branch, and their arguments, and only one of the two runs.
+# What if one side is expensive, or must not run?
+# [`torch.cond`](https://docs.pytorch.org/docs/stable/generated/torch.cond.html) takes the condition, a function for
+# each branch, and their arguments, and only one of the two runs.
 
 
 # %%
@@ -781,9 +782,10 @@ assert [trial.verdict for trial in loops.values()] == ["right", "refuses", "righ
 show(loops).assign(operator=living_loop)
 
 # %% [markdown]
-# Here is what we found: `scan` exports, as ONNX's [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html). `while_loop`
-# exports, as [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html), for counting and for a condition on data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number.
-# `index_select` keeps it a tensor.
+# Here is what we found: `scan` exports, as ONNX's [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html).
+# `while_loop` exports, as [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html), for counting and for a condition on
+# data. Only the index `x[i]` does not: the body must not turn a tensor into a Python number. `index_select` keeps it a
+# tensor.
 #
 # So the default exporter has both: decisions and loops. It is the one that the report knows under an older name,
 # `torch.onnx.dynamo_export`, as something to come.
@@ -809,8 +811,8 @@ cu.claim(
 # ## An operator that nobody knows
 #
 # Suppose your model uses a function that PyTorch does not have, from a NumPy library.
-# [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of it. `register_fake` tells
-# the shape of its result, for tensors without numbers.
+# [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of it.
+# `register_fake` tells the shape of its result, for tensors without numbers.
 
 # %%
 import numpy as np
@@ -1036,8 +1038,8 @@ cu.claim(
 # | reliable | medium (silent errors) | high | high |
 # | recommended for | vision and text, simple logic | complex logic, production | the future |
 #
-# Here is the same table, filled in by what ran in this lesson. What the report calls *dynamo* is our *default*. Two rows
-# need runs that we have not made yet: `scan`, and code without types, in each of the three mechanisms.
+# Here is the same table, filled in by what ran in this lesson. What the report calls *dynamo* is our *default*. Two
+# rows need runs that we have not made yet: `scan`, and code without types, in each of the three mechanisms.
 
 # %%
 any_rows = {"five rows (the example)": (five,), "nine rows": (nine,)}
@@ -1066,9 +1068,9 @@ rows = {
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# As they stand, scripting is right on most models. That does not recommend it: PyTorch warns that it will go. So we count
-# once more, with a fourth bar: the default exporter, and each model with its cure. The `if` becomes `torch.where`, the loop
-# `scan`, the list one tensor with a free axis, and nobody forgets `eval()`.
+# As they stand, scripting is right on most models. That does not recommend it: PyTorch warns that it will go. So we
+# count once more, with a fourth bar: the default exporter, and each model with its cure. The `if` becomes
+# `torch.where`, the loop `scan`, the list one tensor with a free axis, and nobody forgets `eval()`.
 
 
 # %%
@@ -1145,18 +1147,20 @@ cu.claim(
 # | a list of any length | one tensor with a free axis |
 # | an operator that the exporter does not know | `custom_translation_table` |
 #
-# `dynamo=False` is left for two cases: the runtime needs an opset below 18 ([lesson 02](02_opsets.ipynb)), or the default
-# exporter fails on a model that you may not change. Then test every branch and every size.
+# `dynamo=False` is left for two cases: the runtime needs an opset below 18 ([lesson 02](02_opsets.ipynb)), or the
+# default exporter fails on a model that you may not change. Then test every branch and every size.
 
 # %% [markdown]
 # ## Recap
 #
-# - The default exporter runs your code with fake tensors. Tracing runs it with your example. Scripting reads the source.
+# - The default exporter runs your code with fake tensors. Tracing runs it with your example. Scripting reads the
+#   source.
 # - Tracing keeps one branch and one length, and the file does not tell. The default exporter refuses most such models.
 # - It can be wrong, too: `Dim.AUTO` with a Python loop, a forgotten `eval()`.
-# - A branch becomes `torch.where`. Where only one side may run, `torch.cond` gives `If`; `scan` gives `Scan`, `while_loop`
-#   gives `Loop`.
-# - An unknown operator is translated with onnxscript, in `custom_translation_table`. `report=True` says which step failed.
+# - A branch becomes `torch.where`. Where only one side may run, `torch.cond` gives `If`; `scan` gives `Scan`,
+#   `while_loop` gives `Loop`.
+# - An unknown operator is translated with onnxscript, in `custom_translation_table`. `report=True` says which step
+#   failed.
 # - After every export: parity, on inputs that differ in what matters.
 #
 # **Next:** the [exercises of this lesson](exercises/03_tracing_vs_scripting.ipynb). After them,

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 04 · Dynamic axes
 #
-# An exporter looks at one example. Unless you say otherwise, it writes every number of the example's shape into the file
-# as a fixed size. This lesson is about the argument that makes a dimension free, and about finding out whether it really
-# became free.
+# An exporter looks at one example. Unless you say otherwise, it writes every number of the example's shape into the
+# file as a fixed size. This lesson is about the argument that makes a dimension free, and about finding out whether it
+# really became free.
 #
 # After this lesson you will be able to
 #
@@ -113,8 +113,8 @@ except cu.CourseError as error:
 # %% [markdown]
 # ## The report's listing
 #
-# The report's cure is the argument `dynamic_axes`. Here is its listing as it is printed there; only the file lies in our
-# folder. `model` is a ResNet-18. We keep the warnings, to read them below.
+# The report's cure is the argument `dynamic_axes`. Here is its listing as it is printed there; only the file lies in
+# our folder. `model` is a ResNet-18. We keep the warnings, to read them below.
 
 # %%
 import warnings
@@ -151,8 +151,8 @@ print(written := cu.written_shapes("work/04_resnet_dynamic.onnx"))
 pd.DataFrame(said, columns=["kind", "message"])
 
 # %% [markdown]
-# It works, with two messages and two files. Python hides a `DeprecationWarning` from inside a library, so on your screen
-# you see only the first message. The files belong together (lesson 01).
+# It works, with two messages and two files. Python hides a `DeprecationWarning` from inside a library, so on your
+# screen you see only the first message. The files belong together (lesson 01).
 
 # %%
 gates = [cu.parity(model, files[0], torch.randn(n, 3, 224, 224)) for n in (1, 3)]
@@ -182,7 +182,7 @@ cu.claim(
 # | result | the label in place of the number, for any size | the same |
 # | a misspelled key | the older exporter (`dynamo=False`) writes a frozen file, the default one raises an error | an error |
 #
-# We try every line of it, on our small network. First, three axes at once by `dynamic_shapes`:
+# We try it. First, three axes at once by `dynamic_shapes`:
 
 # %%
 pair = torch.randn(2, 1, 28, 28)
@@ -192,10 +192,22 @@ with cu.exporter_messages():
 cu.written_shapes("work/04_free.onnx")
 
 # %% [markdown]
-# Now the same wish in other ways, and with a misspelled key:
+# Now the same wish in other ways, and with a misspelled key, on a network of three layers:
+
 
 # %%
-old = {"dynamo": False}
+class Small(torch.nn.Module):
+    """Pictures float32 [batch, 1, height, width] → ten numbers each."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(1, 4, 3), torch.nn.Linear(4, 10)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+small, old = Small().eval(), {"dynamo": False}
 tries = {
     "older exporter, dynamic_axes": {**old, "dynamic_axes": {"image": three, "logits": {0: "batch"}}},
     "default, dynamic_axes": {**how, "dynamic_axes": {"image": three, "logits": {0: "batch"}}},
@@ -208,7 +220,7 @@ outcome = {}
 for title, options in tries.items():
     with cu.exporter_messages():
         try:
-            torch.onnx.export(fashion_resnet, (pair,), "work/04_tried.onnx", **names, **options)
+            torch.onnx.export(small, (pair,), "work/04_tried.onnx", **names, **options)
             outcome[title] = cu.written_shapes("work/04_tried.onnx")
         except Exception as error:
             outcome[title] = type(error).__name__
@@ -249,8 +261,8 @@ tensors[tensors["role"] != "initializer"][["tensor", "role", "shape"]].iloc[[0, 
 # %% [markdown]
 # The first table is empty: the same nodes, the same weights. Only descriptions changed. The names even travel through
 # the network: a convolution with stride 2 makes a formula of `height`. In
-# [the file format](https://onnx.ai/onnx/repo-docs/IR.html), a dimension has two fields, of which one is set: `dim_value`
-# or `dim_param`.
+# [the file format](https://onnx.ai/onnx/repo-docs/IR.html), a dimension has two fields, of which one is set:
+# `dim_value` or `dim_param`.
 
 # %%
 import onnx
@@ -307,8 +319,8 @@ cu.claim(
 # %% [markdown]
 # ## Any picture size
 #
-# Height and width are free as well. The network can stand it: convolutions slide over any size, and its pooling averages
-# over whatever is left. A tall and a wide picture against PyTorch, and one of a single pixel:
+# Height and width are free as well. The network can stand it: convolutions slide over any size, and its pooling
+# averages over whatever is left. A tall and a wide picture against PyTorch, and one of a single pixel:
 
 # %%
 sizes = [(40, 20), (20, 64), (1, 1)]
@@ -405,7 +417,8 @@ print("the graph reads:", read & {"tokens", "mask"})
 cu.parity(attention, "work/04_twins.onnx", (tokens, mask))
 
 # %% [markdown]
-# The exporter took the two inputs for one. Both stand in the file, and one of them has no effect. Use different tensors.
+# The exporter took the two inputs for one. Both stand in the file, and one of them has no effect. Use different
+# tensors.
 #
 # Now the other side. Does ONNX Runtime compare sizes that have the same name? What do you expect?
 
@@ -422,14 +435,14 @@ assert "Got invalid dimensions" not in said["mask 3×8"]
 pd.Series(said, name="tokens 3×9").to_frame()
 
 # %% [markdown]
-# Nothing is checked when the inputs arrive. A number in the file is compared with what you feed; a **name is only a name**.
-# The mask of another length fails deep inside, at the first node that cannot go on, with a much worse message. And the mask with
+# A number in the file is compared with what you feed; a **name is only a name**. The mask of another length fails deep
+# inside, at the first node that cannot go on, with a much worse message. And the mask with
 # another batch runs: the node stretches it. Check such inputs yourself before you call `run`.
 #
 # ## Bounds
 #
-# [`torch.export.Dim`](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export.html) knows a smallest and a largest size. A table of
-# positions, as in many text models, needs that: it has only so many rows.
+# [`torch.export.Dim`](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export.html) knows a smallest and
+# a largest size. A table of positions, as in many text models, needs that: it has only so many rows.
 
 
 # %%
@@ -498,7 +511,8 @@ assert formula == [2, "2*half", 4]
 formula
 
 # %% [markdown]
-# To ONNX Runtime the formula is a name like any other: readers and tools can use it, the run does not calculate with it.
+# To ONNX Runtime the formula is a name like any other: readers and tools can use it, the run does not calculate with
+# it.
 #
 # ## Against your wish
 #
@@ -572,7 +586,8 @@ assert "8" not in table.loc["Dim.AUTO", "it says"]
 {way: len(lines) for way, lines in said.items()}
 
 # %% [markdown]
-# - A label or `Dim.DYNAMIC` is a **promise**: the exporter keeps it, or there is no file, and the error names the dimension.
+# - A label or `Dim.DYNAMIC` is a **promise**: the exporter keeps it, or there is no file, and the error names the
+#   dimension.
 # - `Dim("length")` is a **wish**. The exporter cannot fulfil it, so it writes the number 8, without a word.
 # - `Dim.AUTO` is worse: the file *says* any length.
 #
@@ -580,7 +595,7 @@ assert "8" not in table.loc["Dim.AUTO", "it says"]
 
 # %%
 long = torch.randn(1, 12, 4)
-auto = session_of("work/04_steps_3.onnx")
+auto = ort.InferenceSession("work/04_steps_3.onnx", providers=["CPUExecutionProvider"])  # a warning would be shown
 (got,) = auto.run(None, {"x": long.numpy()})
 compared = {"all 12 steps": Steps()(long), "the first 8 steps": Steps()(long[:, :8])}
 difference = {what: float(np.abs(got - want.numpy()).max()) for what, want in compared.items()}
@@ -588,14 +603,14 @@ assert difference["the first 8 steps"] < 1e-5 < difference["all 12 steps"]
 pd.Series(difference, name="largest difference from PyTorch over").to_frame()
 
 # %% [markdown]
-# The file ignores the last four steps, without an error and without a warning. Such exports are **over-specialised**: what
-# was true of the example has become a part of the graph. So we need a method to find them.
+# The file ignores the last four steps, without an error and without a warning. Such exports are **over-specialised**:
+# what was true of the example has become a part of the graph. So we need a method to find them.
 #
 # ## A method
 #
 # **1. Compare what you asked for with what is written.** One line: `cu.written_shapes(file)`. It finds the number 8.
-# It cannot find the lie of `Dim.AUTO`. For that, look at the exporter's own notes: `torch.onnx.export` returns a program,
-# and the program knows the range of each symbol.
+# It cannot find the lie of `Dim.AUTO`. For that, look at the exporter's own notes: `torch.onnx.export` returns a
+# program, and the program knows the range of each symbol.
 
 # %%
 notes = programs["Dim.AUTO"].exported_program.range_constraints
@@ -604,8 +619,8 @@ assert "VR[8, 8]" in notes.values()
 notes
 
 # %% [markdown]
-# `VR` is a *value range*, `int_oo` is infinity. A range from 8 to 8 is no freedom at all. But usually you get a file from
-# somebody else, without the program.
+# `VR` is a *value range*, `int_oo` is infinity. A range from 8 to 8 is no freedom at all. But usually you get a file
+# from somebody else, without the program.
 #
 # **2. Probe.** Try several sizes in each dimension: smaller, larger, 1. Compare every result with PyTorch.
 # `cu.probe_sizes` does that for any model.
@@ -622,22 +637,22 @@ probe
 # The batch is free, the length is not. The third line is in order: PyTorch would take other widths here, but nobody
 # asked for that.
 #
-# **3. Ask for the reason.** With `Dim` the exporter hides it. With labels it raises an error, and the error's `__cause__`
-# names the dimension. We kept it above:
+# **3. Ask for the reason.** With `Dim` the exporter hides it. With labels it raises an error, and the error's
+# `__cause__` names the dimension. We kept it above:
 
 # %%
 assert "static shape of 8 for dimension inputs['x'].shape[1]" in reasons['"length"']
 print(reasons['"length"'])
 
 # %% [markdown]
-# *Tracing inferred a static shape of 8*: something in the code made a fixed number of the length. Ask the exporter itself.
-# `torch.export.export` gives reasons as well, but it runs under other settings. It objects even to a batch of one picture,
-# which `torch.onnx.export` frees (see below):
+# *Tracing inferred a static shape of 8*: something in the code made a fixed number of the length. Ask the exporter
+# itself. `torch.export.export` gives reasons as well, but it runs under other settings. It objects even to a batch of
+# one picture, which `torch.onnx.export` frees (see below):
 
 # %%
 one_picture = torch.randn(1, 1, 28, 28)
 try:
-    torch.export.export(fashion_resnet, (one_picture,), dynamic_shapes=({0: Dim("batch")},))
+    torch.export.export(small, (one_picture,), dynamic_shapes=({0: Dim("batch")},))
     other_settings = None
 except Exception as error:
     other_settings = str(error)
@@ -672,8 +687,8 @@ cured
 # ## When is a `Dim` kept?
 #
 # Later lessons free a batch with `Dim("batch")`. When may they? We run the method over more networks, with a `Dim` and
-# with a label. Three new ones: the first uses sizes as Python numbers, the other two decide by the size. And we give some
-# networks an example with a size of 1, or with equal sizes.
+# with a label. Three new ones: the first uses sizes as Python numbers, the other two decide by the size. And we give
+# some networks an example with a size of 1, or with equal sizes.
 
 
 # %%
@@ -694,7 +709,7 @@ class Threshold(torch.nn.Module):
 
 # %%
 examples = {
-    "fashion_resnet, one picture": (fashion_resnet, (one_picture,)),
+    "Small, one picture": (small, (one_picture,)),
     "Attention, 3 × 3": (attention, (torch.randint(0, 50, (3, 3)), torch.ones(3, 3, dtype=torch.int64))),
     "Attention, 2 × 1": (attention, (torch.randint(0, 50, (2, 1)), torch.ones(2, 1, dtype=torch.int64))),
     "AsNumber, 2 × 8": (AsNumber(), (x,)),
@@ -732,7 +747,8 @@ assert kept.loc["Threshold, 2 × 8"].str.contains("wrong numbers").all()
 kept
 
 # %% [markdown]
-# `Threshold` gives wrong numbers, with a label as well. Does the exporter know? We ask its program for the ranges once more:
+# `Threshold` gives wrong numbers, with a label as well. Does the exporter know? We ask its program for the ranges once
+# more:
 
 # %%
 with cu.exporter_messages():
@@ -742,16 +758,18 @@ assert "VR[7, int_oo]" in ranges
 ranges
 
 # %% [markdown]
-# - A `Dim` is **kept** where the code treats every size alike: the convolutional network, and the attention. One picture
-#   is enough, and equal sizes do no harm.
+# - A `Dim` is **kept** where the code treats every size alike: the convolutional network, and the attention. One
+#   picture is enough, and equal sizes do no harm.
 # - It is **dropped without a word** where the code makes a number of the size, and in the attention for an example of
 #   length 1. Take lengths of 2 or more.
-# - A label is never dropped here. It even frees `AsNumber`, and it refuses `Compare`. From a length of 1 it makes a file
-#   that is right at every length, but that declares an output of length 1.
-# - `Threshold` is the dangerous one: its file takes every length, and for short ones it gives the wrong branch. The exporter
-#   knows that the branch holds from 7 on. The file has no place for it, and only probing *with numbers to compare* finds it.
+# - A label is never dropped here. It even frees `AsNumber`, and it refuses `Compare`. From a length of 1 it makes a
+#   file that is right at every length, but that declares an output of length 1.
+# - `Threshold` is the dangerous one: its file takes every length, and for short ones it gives the wrong branch. The
+#   exporter knows that the branch holds from 7 on. The file has no place for it, and only probing *with numbers to
+# compare* finds it.
 #
-# So `Dim("batch")` is fine for a network such as ours, if you read the shape from the file afterwards. Labels are safer.
+# So `Dim("batch")` is fine for a network such as ours, if you read the shape from the file afterwards. Labels are
+# safer.
 #
 # ## Sequences: recurrent networks
 #
@@ -802,15 +820,15 @@ assert (lstm["verdict"] == "free").all() and cu.op_histogram("work/04_lstm.onnx"
 lstm
 
 # %% [markdown]
-# The first file is right: an `LSTM` node, every batch, every length. The second call is the same and gives no file (in
-# PyTorch 2.13): an earlier export of an LSTM in the process spoils the later ones. With `Dim("length")` you would get a
-# frozen file in place of the error. So export each recurrent network in **a fresh process**, with labels, and probe.
+# The first file is right: an `LSTM` node, every batch, every length. The second call is the same, and in PyTorch 2.13
+# it gives no file: the first export in the process spoils the next one. So export each recurrent network in **a fresh
+# process**, with labels, and probe.
 #
 # ## Make it static again
 #
 # Some targets want it: many accelerators in phones take graphs with known sizes only. ONNX Runtime brings
-# [two functions](https://onnxruntime.ai/docs/tutorials/mobile/helpers/make-dynamic-shape-fixed.html) that put a number in
-# place of a name, everywhere.
+# [two functions](https://onnxruntime.ai/docs/tutorials/mobile/helpers/make-dynamic-shape-fixed.html) that put a number
+# in place of a name, everywhere.
 
 # %%
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
@@ -850,8 +868,8 @@ assert cu.parity(fashion_resnet, again, torch.randn(1, 1, 28, 28)).within
 
 # %% [markdown]
 # ONNX Runtime comes with
-# [a checker for phones](https://onnxruntime.ai/docs/tutorials/mobile/helpers/model-usability-checker.html). It counts the
-# nodes that Android's NNAPI would take:
+# [a checker for phones](https://onnxruntime.ai/docs/tutorials/mobile/helpers/model-usability-checker.html). It counts
+# the nodes that Android's NNAPI would take:
 
 # %%
 from onnxruntime.tools.mobile_helpers.usability_checker import check_nnapi_partitions
@@ -898,8 +916,7 @@ def nodes_that_run(file):
 known = {"free": {"batch": 1, "height": 28, "width": 28}, "weighted": {"batch": 1, "length": 8}}
 data = {"free": zeros(1, 1, 28, 28), "weighted": zeros(1, 8, 4)}
 for width in (32, 512):
-    layer = torch.nn.TransformerEncoderLayer(width, 4, 4 * width, batch_first=True)
-    transformer = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    transformer = torch.nn.TransformerEncoderLayer(width, 4, 4 * width, batch_first=True).eval()
     name, steps = f"transformer_{width}", ({0: "batch", 1: "length"},)
     with cu.exporter_messages():
         torch.onnx.export(transformer, (torch.randn(2, 8, width),), f"work/04_{name}.onnx", dynamic_shapes=steps, **how)
@@ -926,8 +943,8 @@ counts.rename(index=titles)
 
 # %% [markdown]
 # Nothing changes for the convolutional network: no node of it asks for a size. In `Weighted` the nodes that make the
-# weights from the length are gone, folded into a constant. The transformer loses as many nodes at either width. Does that
-# show on the clock? One thread, batch 1.
+# weights from the length are gone, folded into a constant. The transformer loses as many nodes at either width. Does
+# that show on the clock? One thread, batch 1.
 
 # %%
 options = ort.SessionOptions()
@@ -951,10 +968,9 @@ ax.set_xlabel("time with free sizes ÷ time with fixed sizes (1: no cost)")
 plt.show()
 
 # %% [markdown]
-# Each extra node costs a little time, the same in a narrow and in a wide model. In a tiny model that is a large part of the
-# run. In the wide transformer the products of matrices take nearly all of it, so little is left to see. And this is a CPU:
-# a provider that compiles the graph for known sizes may have to compile anew for each new size. Measure it where your
-# model will run.
+# Each extra node costs a little time, in a narrow and in a wide model. In the wide transformer the other nodes take
+# longer, so the extra ones are a smaller part of the run. And this is a CPU: a provider that compiles the graph for
+# known sizes may have to compile anew for each new size. Measure it where your model will run.
 #
 # ## Play
 #

@@ -12,13 +12,14 @@ import onnx
 import onnx.utils
 import pytest
 import torch
-from answers import accepted, criteria, damaged, failed, given, hints, params
+from answers import accepted, criteria, damaged, failed, given, hints, nearly, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import course_utils as cu
-from course_utils.exercises import ch01
+from course_utils.exercises import ch01, task
 from course_utils.exercises.examine import result
 from course_utils.exercises.fashion_reference import BLOCKS, blocks, network
+from course_utils.points import task_points
 
 # 1.1
 
@@ -427,6 +428,14 @@ def test_an_answer_that_is_no_object(answer: object) -> None:
     assert "write a dict with exactly those keys" in failed("1.2", answer)
 
 
+def test_no_formula_passes_by_luck() -> None:
+    """Numbers that are a little off are seen, whatever was drawn and wherever f is flat."""
+    for who in map(str, range(60)):
+        p = params("1.1", who)
+        for name in "abc":
+            failed("1.1", formula(who, **{name: p[name] * 1.05}), who)
+
+
 @pytest.mark.parametrize("odd", [None, True, float("nan"), 10**400, -1, [[]], {"Relu": {}}, "12"], ids=repr)
 def test_odd_counts_get_a_hint_and_no_points(odd: object) -> None:
     found = criteria("1.2", dict.fromkeys(counts(), odd))
@@ -491,3 +500,11 @@ def test_every_student_can_cut() -> None:
     assert len(drawn) == 15
     assert {first for first, _ in drawn} == set(ch01.BLOCKS[1:])
     accepted("1.6", from_the_weights("grace"), "grace")
+
+
+@pytest.mark.parametrize("task_id", ["1.1", "1.6"])
+def test_one_percent_off_is_wrong(task_id: str) -> None:
+    """And the hint blames nothing that is in order."""
+    found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
+    assert task_points(task(task_id), found)[0] == 0
+    assert hints(found).startswith("The largest difference")

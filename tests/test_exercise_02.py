@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from answers import STUDENTS, criteria, damaged, failed, given, params
+from answers import STUDENTS, criteria, damaged, failed, given, hints, nearly, params
 from onnx import helper, numpy_helper, version_converter
 
 import course_utils as cu
-from course_utils.exercises import model_heads
+from course_utils.exercises import model_heads, task
 from course_utils.opsets import editions_of
+from course_utils.points import task_points
 
 # Right answers, made with onnx alone: the checks read histories with the course's own helper.
 
@@ -65,6 +66,12 @@ def of_one_newcomer(value: Any) -> dict[str, Any]:
 def a_changed_newcomer() -> dict[str, Any]:
     name = next(n for n in params("2.1")["newcomers"] if len(versions(n)) > 1)
     return history("introduced", lambda found: {**found, name: versions(name)[-1]})
+
+
+def another_version(step: int) -> dict[str, Any]:
+    """moved is the version of the operator before or after the right one."""
+    known = versions(params("2.1")["moved"]["operator"])
+    return history("moved", lambda v: known[known.index(v) + step])
 
 
 def right_lowest(who: str) -> dict[str, Any]:
@@ -168,6 +175,10 @@ def other_attribute(model: onnx.ModelProto) -> None:
     model.graph.node[1].attribute[0].i = 0
 
 
+def other_name(model: onnx.ModelProto) -> None:
+    model.graph.node[0].name = "another"
+
+
 def other_operator(model: onnx.ModelProto) -> None:
     model.graph.node[1].op_type = "LogSoftmax"
 
@@ -266,9 +277,9 @@ WRONG = {
         "one too many": (lambda who: history("versions", lambda v: sorted([*v, 3])), r"In opset 3 .* not changed"),
         "newest first": (lambda who: history("versions", lambda v: v[::-1]), r"oldest first"),
         "one twice": (lambda who: history("versions", lambda v: [v[0], *v]), r"each version once"),
-        "before it moved": (lambda who: history("moved", lambda v: v - 1), r"still an attribute"),
-        "after it moved": (lambda who: history("moved", lambda v: v + 1), r"for a while"),
-        "long before": (lambda who: history("moved", lambda v: -3), r"In opset -3 there is no"),
+        "before it moved": (lambda who: another_version(-1), r"still an attribute"),
+        "after it moved": (lambda who: another_version(1), r"for a while"),
+        "long before": (lambda who: history("moved", lambda v: -3), r"In opset -3 nothing happened"),
         "text": (lambda who: history("moved", str), r"not a whole number"),
     },
     "2.2": {
@@ -308,6 +319,7 @@ WRONG = {
         "the opset in its place": (lambda who: ir(other_opset), r"The opset was not the trouble"),
         "an attribute": (lambda who: ir(other_attribute), r"The graph was changed at Softmax"),
         "an operator": (lambda who: ir(other_operator), r"The graph was changed at LogSoftmax"),
+        "a name": (lambda who: ir(other_name), r"The graph was changed"),
         "a weight": (lambda who: ir(nan_in_bias), r"'bias' has other values"),
         "one weight more": (lambda who: ir(one_weight_more), r"There are more weights"),
         "another output": (lambda who: ir(other_output), r"the given ones are"),
@@ -399,3 +411,11 @@ def test_every_device_can_be_pleased() -> None:
 def test_standard_nodes_do_not_change_up_to_the_horizon() -> None:
     for operator in [*model_heads._STANDARD.split(), "Mul"]:
         assert all(e.opset <= 17 or e.opset > model_heads.HORIZON for e in editions_of(operator))
+
+
+@pytest.mark.parametrize("task_id", ["2.3"])
+def test_one_percent_off_is_wrong(task_id: str) -> None:
+    """And the hint blames nothing that is in order."""
+    found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
+    assert task_points(task(task_id), found)[0] == 0
+    assert hints(found).startswith("The largest difference")

@@ -11,13 +11,14 @@ import numpy as np
 import onnx
 import onnxscript
 import pytest
-from answers import STUDENTS, criteria, damaged, failed, given, params
+from answers import STUDENTS, criteria, damaged, failed, given, hints, nearly, params
 from onnx import numpy_helper
 from onnxscript import FLOAT, opset18
 
 from course_utils import running
 from course_utils.assessing import assessed
 from course_utils.exercises import task, traced_router
+from course_utils.points import task_points
 from course_utils.running import OutOfTimeError
 
 HEAD = '<ir_version: 10, opset_import: ["": 18]>'
@@ -578,7 +579,7 @@ def test_no_gate_passes_by_luck(who: str) -> None:
         failed("3.1", gate(p, mean=f"{row}  m = Gather<axis = 0>(r, zero)"), who)
     for operator in ("ReduceMin", "ReduceMax", "ReduceSum", "ReduceL1", "ReduceSumSquare"):
         failed("3.1", gate(p, mean=f"m = {operator}<keepdims = 0>(x)"), who)
-    for value in (0.0, -p["threshold"]):
+    for value in (0.0, -p["threshold"], p["threshold"] - 0.05, p["threshold"] + 0.05):
         failed("3.1", gate({**p, "threshold": value}), who)
 
 
@@ -654,3 +655,11 @@ def test_long_loop_written_out_beside_a_loop_that_does_nothing() -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
     found = criteria("3.2", model)
     assert [c.what for c in found if not c.passed] == ["right with many rows"], "short ones are right"
+
+
+@pytest.mark.parametrize("task_id", ["3.1", "3.2", "3.3", "3.5"])
+def test_one_percent_off_is_wrong(task_id: str) -> None:
+    """And the hint blames nothing that is in order."""
+    found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
+    assert task_points(task(task_id), found)[0] == 0
+    assert hints(found).startswith("The largest difference")

@@ -10,7 +10,7 @@ import onnx
 import onnx.shape_inference
 import pytest
 import torch
-from answers import STUDENTS, accepted, criteria, damaged, failed, given, given_files, params
+from answers import STUDENTS, accepted, criteria, damaged, failed, given, given_files, hints, nearly, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
 from torch import nn
@@ -18,6 +18,7 @@ from torch.export import Dim
 
 import course_utils as cu
 from course_utils.exercises import Params, fashion_reference, suspects, task
+from course_utils.points import task_points
 
 HEAD = '<ir_version: 10, opset_import: ["": 18]>'
 Dims = list[str | int]
@@ -613,3 +614,11 @@ def test_the_usual_slips_are_named_for_every_student(who: str) -> None:
     assert "in one round too few" in failed(
         "4.4", reader(who, WEIGHTED.replace("nf = Cast<to = 1>(n)", "nf = Cast<to = 1>(last)")), who
     )
+
+
+@pytest.mark.parametrize("task_id", ["4.1", "4.2", "4.3", "4.4", "4.5"])
+def test_one_percent_off_is_wrong(task_id: str) -> None:
+    """And the hint blames nothing that is in order."""
+    found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
+    assert task_points(task(task_id), found)[0] == 0
+    assert hints(found).startswith(("The largest difference", "Only sizes"))

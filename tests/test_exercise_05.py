@@ -472,6 +472,14 @@ def test_runs_of_two_sizes() -> None:
     assert "Its first dimension was" in failed("5.2", events)
 
 
+def test_one_run_less_or_events_at_another_time(tmp_path: Path) -> None:
+    assert "events model_run" in failed("5.2", profile(tmp_path, runs=params("5.2")["runs"] - 1))
+    for change in ({"ts": 10**9}, {"dur": 10**9}, {"ts": 0, "dur": 1}):
+        events = profile(tmp_path)
+        next(e for e in events if e["cat"] == "Node").update(change)
+        assert "outside of each model_run" in failed("5.2", events), change
+
+
 def test_damaged_events_do_not_break_the_check(tmp_path: Path) -> None:
     events = profile(tmp_path)
     for event in events:
@@ -624,6 +632,26 @@ WRONG_STEPS = [
 def test_wrong_formula_is_named(awkward: str, steps: str, hint: str) -> None:
     who = student_with(awkward)
     assert hint in failed("5.5", rewritten(who, steps), who)
+
+
+def test_numbers_that_are_only_near() -> None:
+    who = student_with("HardSwish")
+    model = rewritten(who)
+    next(t for t in model.graph.initializer if t.name == "sixth").CopyFrom(
+        numpy_helper.from_array(np.float32(0.167), "sixth")
+    )
+    assert "largest difference" in failed("5.5", model, who)
+
+
+def test_a_slip_in_one_of_both() -> None:
+    who = student_with("Softsign")
+    right, wrong = rewritten(who), rewritten(who, "a = Abs x; y = Div x a", only=1)
+    first = [n for n in right.graph.node if n.name.startswith("activate_1") or n.output[0] == "a1"]
+    at = next(i for i, n in enumerate(wrong.graph.node) if n.name == "activate_1")
+    nodes = [*wrong.graph.node[:at], *first, *wrong.graph.node[at + 1 :]]
+    del wrong.graph.node[:]
+    wrong.graph.node.extend(nodes)
+    assert "In the second of both: The 1 is missing" in failed("5.5", wrong, who)
 
 
 @pytest.mark.parametrize("who", STUDENTS)

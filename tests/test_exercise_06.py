@@ -344,6 +344,16 @@ def test_one_layer_folded_is_worth_a_third() -> None:
     assert task_points(task("6.1"), found) == (1, 3)
 
 
+def test_a_thousandth_of_a_weight_is_too_much() -> None:
+    model = folded()
+    for tensor in model.graph.initializer:
+        if tensor.name == "two.kernel":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.0005), tensor.name))
+    found = criteria("6.1", model)
+    assert [c.what for c in found if not c.passed] == ["the result is the same to 1e-5"]
+    assert task_points(task("6.1"), found) == (2, 3)
+
+
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
 def test_no_level_folds_both(level: str) -> None:
     assert failed("6.1", cu.optimized(handed_out("6.1")[0], level))
@@ -522,6 +532,45 @@ def test_attention_that_only_stands_beside_the_old_nodes() -> None:
     model.graph.node.append(helper.make_node("Mul", ["copy_y", "nothing"], ["zeros"]))
     model.graph.node.append(helper.make_node("Add", ["old_y", "zeros"], ["y"]))
     assert "old pattern is still there beside it" in failed("6.5", model)
+
+
+def test_attention_beside_a_softmax_in_other_words() -> None:
+    """As above, but the old nodes hold no Softmax: exponentials, divided by their sum."""
+    model, copy = attention(), attention()
+    at = next(i for i, n in enumerate(model.graph.node) if n.op_type == "Softmax")
+    model.graph.node.remove(model.graph.node[at])
+    axis = numpy_helper.from_array(np.array([-1]), "last_axis")
+    steps = [
+        helper.make_node("ReduceMax", ["masked"], ["most"], axes=[-1], keepdims=1),
+        helper.make_node("Sub", ["masked", "most"], ["below"]),
+        helper.make_node("Exp", ["below"], ["raised"]),
+        helper.make_node("ReduceSum", ["raised", "last_axis"], ["sum"], keepdims=1),
+        helper.make_node("Div", ["raised", "sum"], ["shares"]),
+    ]
+    for number, step in enumerate(steps):
+        model.graph.node.insert(at + number, step)
+    model.graph.initializer.append(axis)
+    for node in model.graph.node:
+        node.output[:] = ["old_y" if name == "y" else name for name in node.output]
+    made = {name for node in copy.graph.node for name in node.output}
+    for node in copy.graph.node:
+        node.input[:] = [f"copy_{name}" if name in made else name for name in node.input]
+        node.output[:] = [f"copy_{name}" for name in node.output]
+        node.name = f"copy_{node.name}"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "nothing"))
+    model.graph.node.extend(copy.graph.node)
+    model.graph.node.append(helper.make_node("Mul", ["copy_y", "nothing"], ["zeros"]))
+    model.graph.node.append(helper.make_node("Add", ["old_y", "zeros"], ["y"]))
+    assert "old pattern is still there beside it" in failed("6.5", model)
+
+
+def test_weights_of_another_shape_stop_the_optimiser() -> None:
+    model = attention()
+    for tensor in model.graph.initializer:
+        if tensor.name == "query.bias":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:1].copy(), tensor.name))
+    assert not any("can be examined" in c.what for c in criteria("6.5", model))
+    failed("6.5", model)
 
 
 def test_attention_after_the_optimiser() -> None:

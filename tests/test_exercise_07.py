@@ -390,6 +390,20 @@ def test_bytes_that_are_not_needed() -> None:
     assert "old is stored as float" in failed("7.2", model)
 
 
+def test_the_limits_are_those_of_the_parameters() -> None:
+    model, p = static(given("7.2")), params("7.2")
+
+    def passed(**other: Any) -> list[bool]:
+        found = int8_network.check_small(ModelProto.FromString(model.SerializeToString()), p | other, Random(3))
+        return [c.passed for c in found if not c.condition]
+
+    size = len(model.SerializeToString())
+    assert passed() == [True, True]
+    assert passed(points=-3) == [False]
+    assert passed(most_bytes=size) == [True, True]
+    assert passed(most_bytes=size - 1) == [True, False]
+
+
 def test_the_float_model_is_asked_only_where_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is that of all pictures, though the float model sees few of them when the answer is right."""
     seen = []
@@ -533,6 +547,12 @@ def test_wrong_parts_of_a_reader(values: dict[str, Any], cause: str) -> None:
     answer = readers()
     letter = next(k for k, kind in drawn()["cases"].items() if kind not in ("raw", "one broken"))
     assert cause in failed("7.4", answer | {letter: answer[letter] | values})
+
+
+def test_largest_number_that_is_only_near() -> None:
+    answer = readers()
+    for letter, entry in answer.items():
+        assert failed("7.4", answer | {letter: entry | {"largest": entry["largest"] * 1.004 + 0.001}})
 
 
 def test_largest_number_of_another_integer() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -396,6 +397,19 @@ def settings_with_full_batches(who: str) -> dict[str, Any]:
 @pytest.mark.parametrize("who", [str(n) for n in range(12)])
 def test_settings(who: str) -> None:
     accepted("8.4", settings_for(who), who)
+
+
+def test_settings_at_the_edge_and_an_outcome_that_is_only_near() -> None:
+    p, right = params("8.4"), settings_for("ada")
+
+    def passed(answer: dict[str, Any], **other: Any) -> list[bool]:
+        return [c.passed for c in server_limits.check_settings(answer, p | other, Random(3)) if not c.condition]
+
+    assert passed(right) == [True, True]
+    assert passed(right, p99_ms=0.8 * right["p99_ms"]) == [False, True]
+    assert passed(right, busy=right["busy"] - 0.05) == [True, False]
+    assert passed(right | {"p99_ms": 1.02 * right["p99_ms"]}) == []
+    assert passed(right | {"busy": right["busy"] + 0.01}) == []
 
 
 @pytest.mark.parametrize("who", STUDENTS)

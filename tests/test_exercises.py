@@ -66,7 +66,7 @@ def test_student_version_runs_up_to_its_gaps(name, tmp_path, monkeypatch):
     assert {source for source, error in failed if error == "NotImplementedError"} == set(answers)
     for cell in book.cells:
         if CHECK.search(cell.source):
-            assert ": not checked. There is no file" in str(cell.outputs), (
+            assert ": not checked yet. There is no file" in str(cell.outputs), (
                 "a check before its answer says what to do first"
             )
 

@@ -207,6 +207,9 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
         logger.propagate = False
     try:
         done = optimizer.optimize_by_fusion(copy, "bert", num_heads=p["heads"], hidden_size=p["hidden"]).model
+    except Exception as error:  # it asserts what it expects of shapes, and raises whatever else
+        words = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        return f"The optimiser stops at it ({words}): are the weights of query, key and value as they were?"
     finally:
         for logger, (level, propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(listener)
@@ -214,12 +217,9 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
             logger.propagate = propagate
     left = op_histogram(done)
     if left.get("com.microsoft::Attention", 0) == 1:
-        beside = int(left.get("Softmax", 0))
-        return (
-            ""
-            if not beside
-            else f"There is an Attention, but the old pattern is still there beside it: {beside} Softmax."
-        )
+        beside = {"Softmax": left.get("Softmax", 0), "MatMul": left.get("MatMul", 0) - 1}  # one behind the Attention
+        more = ", ".join(f"{count} {op}" for op, count in beside.items() if count > 0)
+        return f"There is an Attention, but the old pattern is still there beside it: {more}." if more else ""
     said = next((words.split(": ")[-1] for words in heard if "failed to match" in words), "")
     if not said:
         return "It finds nothing that looks like attention: start again from the given model."

@@ -131,9 +131,10 @@ def _moved_hint(operator: str, name: str, got: object) -> str:
     editions = editions_of(operator)
     if not _is_number(got):
         return f"{got!r} is not a whole number such as 13."
+    # The direction is said of the operator's versions only: else the number would be found without looking it up.
+    if got not in [edition.opset for edition in editions]:
+        return f"In opset {got} nothing happened to {operator}: see cu.operator_history({operator!r})."
     right = next(edition.opset for edition in editions if name in edition.inputs)
-    if got < editions[0].opset:
-        return f"In opset {got} there is no {operator} yet."
     if got < right:
         return f"In opset {got} {name!r} is still an attribute: compare the columns inputs and attributes."
     if got > right:

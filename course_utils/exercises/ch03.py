@@ -242,7 +242,8 @@ def _check_hump(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         model,
         {
             "it computes what the PyTorch model computes": [
-                {"x": source.normal(0, 2, (rows, 4)).astype(np.float32)} for rows in (5, 1)
+                {"x": source.normal(0, spread, (rows, 4)).astype(np.float32)}
+                for spread, rows in ((2, 5), (width, 5), (1, 1))
             ]
         },
         _hump(p),

@@ -14,8 +14,9 @@ from onnx import helper
 from . import Criteria, Criterion, Params, Task
 from .examine import wants_keys, whole
 from .handouts import x_to_y
+from .profile_proof import CPU, IR, OPSET, check_profile, draw_profile, layered
 from .provider_fit import check_fit, draw_fit, unfit
-from .session_options import CPU, IR, OPSET, check_configuration, check_profile, draw_limits, draw_profile, layered
+from .session_options import check_configuration, draw_limits
 
 # 5.1: predict the placement
 

@@ -15,7 +15,7 @@ from ..running import run, session_for
 from . import Criteria, Criterion, Params
 from .examine import computes, has_io, is_sound, numpy_source
 from .handouts import x_to_y
-from .session_options import IR, OPSET
+from .profile_proof import IR, OPSET
 
 
 def _softplus(v: np.ndarray) -> np.ndarray:

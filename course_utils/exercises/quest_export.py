@@ -19,7 +19,7 @@ import onnxruntime as ort
 from ..errors import CourseError
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, quest
-from .examine import has_io, is_sound, is_whole, numpy_source, wants_keys
+from .examine import has_io, is_sound, numpy_source, wants_keys, whole
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
 _CLOSE = {"atol": 2e-3, "rtol": 1e-3}
@@ -201,7 +201,7 @@ def check_diagnosis(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     hint = f"Compare argmax of both on all {len(right)} photographs of practice.npz, in one batch."
     if number == int((~np.isclose(right, wrong, **_CLOSE).all(1)).sum()):
         hint = "So many have other scores. Count those whose answer, the largest score, is another."
-    counted = criteria.add("the number of answers that differ", is_whole(number) and number == count, hint)
+    counted = criteria.add("the number of answers that differ", whole(number) == count, hint)
     # Nothing of where the node lies: whoever goes by that finds it without a look at a tensor.
     criteria.add(
         "the first node that is wrong",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import Criteria, Criterion, Params, quest
-from .examine import is_whole, wants_keys
+from .examine import wants_keys, whole
 
 _REQUESTS = "ABCDEFGHIJKL"
 _CONTRACT = {
@@ -82,7 +82,7 @@ def check_server(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     criteria, right = Criteria(), _requests(p)
     if not wants_keys(answer, set(right), criteria):
         return criteria
-    odd = [key for key, got in answer.items() if not isinstance(got, dict) or not is_whole(got.get("status"))]
+    odd = [key for key, got in answer.items() if not isinstance(got, dict) or whole(got.get("status")) is None]
     if not criteria.require(
         "each request has a status",
         not odd,
@@ -115,7 +115,7 @@ def _status_cause(said: int, status: int) -> str:
 
 
 def _label_cause(said: Any, labels: list[int], p: Params) -> str:
-    if not isinstance(said, list) or len(said) != len(labels) or not all(map(is_whole, said)):
+    if not isinstance(said, list) or len(said) != len(labels) or None in map(whole, said):
         return f"Write a list with one whole number for each of the {len(labels)} photographs."
     if said == [p["order"][i] for i in labels]:
         return "These are the classes of Fashion-MNIST: the label is the position of the largest score."

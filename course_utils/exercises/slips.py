@@ -37,7 +37,7 @@ def outcomes(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Outcome]:
             found.append(Outcome(feed, next(iter(run(session, feed).values()))))
         except OutOfTimeError:
             raise
-        except CourseError as error:
+        except (CourseError, UnicodeError) as error:  # a damaged name is no text
             found.append(Outcome(feed, None, str(error)))
     return found
 
@@ -55,8 +55,8 @@ def compare(
 ) -> bool:
     """Add one goal for each case (what it says → inputs): the model's first output is what `right` computes from them.
 
-    slips: sentence → what an answer with that mistake computes. The first that agrees with the model on every input that
-    it ran on is the hint. otherwise: the hint when none agrees. Both are computed only for an answer that is wrong.
+    slips: sentence → what an answer with that mistake computes. One that agrees with the model on every input that it ran
+    on is the hint. otherwise: the hint when none agrees. Both are computed only for an answer that is wrong.
     Returns whether all goals are met. Raises OutOfTimeError when a run does not come to its end.
     """
     found = {what: outcomes(model, feeds) for what, feeds in cases.items()}
@@ -75,10 +75,9 @@ def compare(
 
 
 def slip_made(ran: Sequence[Outcome], slips: Mapping[str, Calculation], atol: float = 1e-4, rtol: float = 1e-3) -> str:
-    """The first slip that gives what the model gave, every time; empty when none does."""
-    return next(
-        (text for text, slip in slips.items() if all(same(o.got, slip(o.feed), atol, rtol, nan=True) for o in ran)), ""
-    )
+    """The slip that gives what the model gave, every time; several where they cannot be told apart; empty when none does."""
+    fit = [text for text, slip in slips.items() if all(same(o.got, slip(o.feed), atol, rtol, nan=True) for o in ran)]
+    return " Or: ".join(fit[:2])
 
 
 def same(

@@ -1,4 +1,4 @@
-"""Task 4.6: four files that promise any length. How far each keeps its word is found by running it, not by guessing."""
+"""Task 4.6: four files for sequences of any length. Up to which length each is right is found by running it."""
 
 from __future__ import annotations
 

@@ -248,9 +248,9 @@ class Router(nn.Module):
 cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Mistakes live
-# at the edges, so go there: on each of your inputs, `x[0]` is at most 0.05 away from `first`, and the largest number that the
-# second decision sees is at most 0.05 away from `second`. Write `work/3.4.json`, a dict with three keys, each with a list of
+# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Stay
+# near the thresholds: on each of your inputs, `x[0]` is at most 0.05 away from `first`, and the largest number that the second
+# decision sees is at most 0.05 away from `second`. Write `work/3.4.json`, a dict with three keys, each with a list of
 # four numbers between -5 and 5:
 #
 # | key | on this input |

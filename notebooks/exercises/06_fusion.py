@@ -182,6 +182,8 @@ cu.node_table(after)[["op", "inputs", "outputs"]]
 # | `from` | a dict: each tensor that a node of the optimised model writes → a list of names of the original nodes in that node |
 # | `gone` | a list of names of the original nodes that are in none: they changed nothing, or computed from constants alone |
 #
+# The check says how many are right, not which.
+#
 # > **Hint** You can do it by thinking. Or let values speak: both models take float32 `[1, 4, 8, 8]`.
 
 # %%

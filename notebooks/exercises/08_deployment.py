@@ -218,7 +218,8 @@ cu.check("8.3", "work/8.3.onnx")
 # - `spans`: how many milliseconds one run takes, for some batch sizes,
 # - `per_second`: how many requests arrive, one picture each,
 # - `p99_ms`: 99 of 100 requests must be answered within this time,
-# - `busy`: the model may run for at most this part of the time, because the machine does other work, too.
+# - `busy`: the model may run for at most this part of the time, because the machine does other work, too,
+# - `seed`: it draws the requests of your simulation.
 
 # %%
 cu.params("8.4")
