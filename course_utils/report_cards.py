@@ -185,7 +185,7 @@ def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fract
     rows = [row(_title(n), group, by_chapter[n], _bar(by_chapter[n])) for n, group in groups.items()]
     whole = row("The course", [o for group in groups.values() for o in group], score)
     return (
-        '<h2>Lessons</h2>\n<table class="lessons">\n<caption>Points are counted in the tasks handed in.</caption>\n'
+        '<h2>Lessons</h2>\n<table class="lessons">\n<caption>A task that was not handed in has no points. A lesson’s share is the mean over its tasks.</caption>\n'
         '<thead><tr><th scope="col">Lesson</th><th scope="col" class="number">Tasks passed</th>'
         '<th scope="col" class="number">Points</th><th scope="col" class="number">Share</th></tr></thead>\n'
         f"<tbody>\n{chr(10).join(rows)}\n</tbody>\n<tfoot>{whole}</tfoot>\n</table>"
