@@ -163,15 +163,22 @@ def hurt(model: onnx.ModelProto, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_errors_are_those_of_the_runtime_whatever_was_changed(seed, folder):
-    rng, makers = (
-        np.random.default_rng(seed),
-        [m for code, pair in sorted(PAIRS.items()) for m in pair if code != "function-name-clash"],
-    )
-    for _ in range(40):
+    # Loading the first would end this process; the runtime would try to work out the second.
+    kept = sorted(set(PAIRS) - {"function-name-clash", "tensor-huge"})
+    rng, makers = np.random.default_rng(seed), [m for code in kept for m in PAIRS[code]]
+    for _ in range(25):
         model = makers[rng.integers(len(makers))]()
         hurt(model, rng)
         if not any(n.domain and n.op_type in ("Add", "Mul", "Sub", "Div") for n in model.graph.node):
             judged(model.SerializeToString(), folder)
+
+
+@pytest.mark.parametrize("op", ["Identity", "Relu"])
+def test_a_node_that_reads_itself_is_no_endless_chain(op):
+    (model,) = texts(f"a = {op}(x)  a = {op}(a)  y = {op}(a)")
+    assert "tensor-written-twice" in found(model)
+    model.graph.node[0].input[0] = "a"
+    assert "tensor-written-twice" in found(model)
 
 
 def test_the_lists_of_the_verdict_are_codes():
