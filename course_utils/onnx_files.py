@@ -93,7 +93,7 @@ def check_file(path: Path) -> None:
     for tensor in proto.graph.initializer:
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
         if tensor.data_location == onnx.TensorProto.EXTERNAL and location:
-            problem = _external_problem(path.parent / location)
+            problem = _external_problem(path, location)
             if problem:
                 raise CourseError(_no_weights(path, [location], problem))
 
@@ -141,18 +141,20 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         names = sorted({e.value for t in proto.graph.initializer for e in t.external_data if e.key == "location"})
-        problem = next(
-            filter(None, (_external_problem(path.parent / name) for name in names)), str(error).splitlines()[0]
-        )
+        problem = next(filter(None, (_external_problem(path, name) for name in names)), str(error).splitlines()[0])
         raise CourseError(_no_weights(path, names, problem)) from None
 
 
-def _external_problem(path: Path) -> str:
-    """What is wrong with a file of weights: it is not there, or stands for another one. Empty where nothing is seen."""
+def _external_problem(model: Path, name: str) -> str:
+    """What is wrong with a file of weights: it is not there, or stands for another one. Empty where nothing is seen, and
+    for a file outside the model's folder, which is never opened."""
     try:
-        with path.open("rb") as stream:
+        file = (model.parent / name).resolve()
+        if not any(file.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent)):
+            return ""
+        with file.open("rb") as stream:
             known = recognise_weights(stream.read(HEAD), too_short=False)
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # a circle of links, a name that no file can have
         return "there is no such file"
     return f"it is {known[0]}: {known[1][0].lower()}{known[1][1:].rstrip('.')}" if known else ""
 

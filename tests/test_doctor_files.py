@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 import course_utils as cu
 from course_utils.diagnosis import skeleton
 from course_utils.file_formats import recognise
+from course_utils.running import session_for
 
 WHOLE = linear(64).SerializeToString()
 HTML = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>"
@@ -359,8 +360,9 @@ def test_large_foreign_file(folder):
 def test_files_that_are_no_ordinary_files(folder):
     os.mkfifo("pipe.onnx")
     for name in ("pipe.onnx", "/dev/zero"):
-        with pytest.raises(cu.CourseError, match="is no ordinary file"):
-            cu.doctor(name)
+        for helper_ in (cu.doctor, cu.op_histogram, session_for):
+            with pytest.raises(cu.CourseError, match="is no ordinary file"):
+                helper_(name)
 
 
 # The peak of this process alone: getrusage would count what the parent had before the fork, too.

@@ -491,6 +491,16 @@ def test_tools_that_die(monkeypatch):
     assert found(linear()) == []
 
 
+def test_tools_that_do_not_start_are_no_finding(monkeypatch):
+    """As where no process can be started: that says nothing about the model, and is no clean bill either."""
+    from course_utils.diagnosis import patient, tools
+
+    monkeypatch.setattr(patient, "ask", lambda *given: tools.Opinion(died="exit status 1", during=tools.STARTING))
+    report = cu.doctor(linear())
+    assert report.codes == []
+    assert report.unfinished == ("The tools of onnx did not start: exit status 1.",)
+
+
 def test_tools_that_never_come_back():
     """An equation that is not ASCII: onnx 1.23 runs in a circle. Where it is mended, it is an error of another kind, or none."""
     model = parsed(

@@ -207,6 +207,17 @@ def test_operators_without_a_kernel_for_the_cpu(kind):
     assert "other execution providers, such as CUDA" in report.errors[0].cure
 
 
+def test_an_operator_of_another_provider_in_float16():
+    """The runtime tries float32 in its place, and says something else when that does not help."""
+    model = parsed(
+        """g (float[2, 4, 8] x, float16[2, 2, 4, 8] h) => (float16[2, 2, 4, 8] y, float16[2, 2, 4, 8] z) {
+        y, z = com.microsoft.GemmaRotaryEmbedding(x, h, h, h, h) }""",
+        more=MICROSOFT,
+    )
+    assert refusal(model)
+    assert "operator-not-implemented" in found(model)
+
+
 def test_a_kernel_for_other_dtypes_alone():
     """QuickGelu has one for float32 and is no function: asked about double, the runtime says so itself."""
     body = "g ({0}[N] x) => ({0}[N] y) {{ y = com.microsoft.QuickGelu(x) }}"

@@ -234,3 +234,10 @@ def test_a_line_of_a_cell_has_no_file() -> None:
     text = RuntimeError('bad\n  File "/tmp/ipykernel_17/4711.py", line 2, in forward\n    x = y\n')
     assert reason(text) == "RuntimeError: bad (line 2 of a cell: x = y)"
     assert reason(RuntimeError("bad")) == "RuntimeError: bad"
+
+
+def test_the_caller_of_a_library_is_not_the_cause() -> None:
+    """This file calls json, and json finds the mistake: no line of ours was called on the way."""
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        json.loads("{")
+    assert Path(__file__).name not in reason(caught.value)

@@ -193,6 +193,28 @@ def test_helpers_name_the_pointer(folder):
                 helper_("m.onnx")
 
 
+@pytest.mark.parametrize("location", ["../secret.bin", "a/../../secret.bin"])
+def test_no_file_outside_is_opened_to_say_what_is_wrong(location, tmp_path, monkeypatch):
+    """A pointer outside the folder would be named, if anybody looked at it."""
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    model = linear(64)
+    external(model, location)
+    onnx.save(model, "m.onnx")
+    (tmp_path / "secret.bin").write_bytes(LFS)
+    for helper_ in (session_for, lambda m: cu.parity(None, m, ()), cu.optimized):
+        with pytest.raises(cu.CourseError) as caught:
+            helper_("m.onnx")
+        assert "Git LFS" not in str(caught.value)
+    (tmp_path / "inside" / "w.bin").symlink_to(tmp_path / "secret.bin")
+    model = linear(64)
+    external(model)
+    onnx.save(model, "m.onnx")
+    with pytest.raises(cu.CourseError) as caught:
+        session_for("m.onnx")
+    assert "Git LFS" not in str(caught.value)
+
+
 def table(rows: int) -> onnx.ModelProto:
     """Looks rows up in a table of int64 that lies in a file of zeros: of 8 GB none is read but what is looked up."""
     model = parsed("g (int64[N] i) => (int64[N] y) { y = Gather(t, i) }")

@@ -272,6 +272,23 @@ def test_wrong_indices_are_found_behind_their_form():
     assert cu.parity(Picks(), made("ArgMin"), x).first_divergent_node == "i (ArgMin)"
 
 
+def test_numbers_in_a_wrong_order_are_blamed():
+    """Only whole numbers are passed over: a Transpose of data that PyTorch has in another order is the first wrong node."""
+
+    def made(perm: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 18]>
+            g (float[2, 3, 3] x) => (float[2, 3, 3] y) {{
+                a = Neg(x)  t = Transpose<perm = {perm}>(a)  y = Softmax<axis = -1>(t) }}""")
+
+    module, x = _module(lambda x: torch.softmax((-x).permute(0, 2, 1), -1)), torch.arange(18.0).reshape(2, 3, 3).sqrt()
+    assert cu.parity(module, made("[0, 2, 1]"), x).within
+    square = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 18]>
+        g (float[3, 3, 3] x) => (float[3, 3, 3] y) {
+            a = Neg(x)  t = Transpose<perm = [2, 1, 0]>(a)  y = Softmax<axis = -1>(t) }""")
+    cube = torch.arange(27.0).reshape(3, 3, 3).sqrt()
+    assert cu.parity(module, square, cube).first_divergent_node == "t (Transpose)"
+
+
 def test_inputs_that_the_module_does_not_take():
     square_root = graph([helper.make_node("Sqrt", ["x"], ["y"])], {"x": FLOAT3}, {"y": FLOAT3})
     with pytest.raises(cu.CourseError, match=r"a Linear, does not take the inputs .*: RuntimeError: "):

@@ -108,6 +108,14 @@ def test_sizes_that_change_together_within_one_input() -> None:
     assert table["verdict"][0] == "free"
 
 
+def test_sizes_that_fail_together_as_well_stay_apart() -> None:
+    stiff = unnamed("float[?, ?] x", "y = Reshape(x, s)")
+    stiff.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, 4]), "s"))
+    table = cu.probe_sizes(stiff, torch.randn(4, 4))
+    assert list(table["dimension"]) == ["x[0]", "x[1]"]
+    assert set(table["verdict"]) == {"says any, takes 4 only"}
+
+
 def test_sizes_that_change_alone_stay_alone() -> None:
     apart = unnamed("float[?, ?] x, float[?, ?] m", "a = ReduceSum<keepdims = 1>(m)  y = Add(x, a)")
     table = cu.probe_sizes(apart, (torch.randn(3, 3), torch.randn(3, 3)))
