@@ -220,6 +220,19 @@ def test_scores_and_boxes_of_one_scale(head, scale):
     assert found(made(together=True, scale=0.004)) == []
 
 
+@pytest.mark.parametrize(("scale", "codes"), [(2.5, ["scores-lost"]), (1 / 255, [])])
+def test_scores_in_operators_of_the_runtime(scale, codes):
+    """As ONNX Runtime writes a quantized Sigmoid and Concat."""
+    stored = {"s": np.float32(0.1), "z": np.uint8(128), "t": np.float32(scale), "f": np.float32(0.01)}
+    start = "g (float[N, 4] x) => (float[N, 4] y) { q = QuantizeLinear(x, s, z)  "
+    for body in (
+        "p = com.microsoft.QLinearSigmoid(q, s, z, t, z)  y = DequantizeLinear(p, t, z) }",
+        "p = com.microsoft.QLinearSigmoid(q, s, z, f, z)  c = com.microsoft.QLinearConcat<axis = 0>(t, z, q, s, z, p, f, z)  y = DequantizeLinear(c, t, z) }",
+    ):
+        used = {k: np.asarray(v) for k, v in stored.items() if f" {k}," in body + start or f"({k}," in body}
+        assert found(parsed(start + body, used, more=', "com.microsoft": 1')) == codes
+
+
 def test_boxes_alone_may_have_a_large_scale():
     assert found(joined_scores(together=True, head="p = Relu(s)")) == []
 

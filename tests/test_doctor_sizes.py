@@ -97,10 +97,17 @@ def test_no_size_that_was_tried_runs():
 
 def test_words_that_tell_no_sizes_prove_nothing():
     """The same words for all sizes, as they name none: that is no sign that no size fits."""
-    model = parsed("g (float[1, L, 4] x) => (float[1, ?, 4] y) { y = Expand(x, k) }", {"k": np.array([1, 2300, 4])})
+    model = parsed("g (float[3, 1, L] x) => (float[?, 1, 4] y) { y = MatMul(x, w) }", {"w": weights(2300, 4)})
     report = cu.doctor(model, run=True)
     assert report.codes == ["size-not-free"]
-    assert "invalid expand shape" in report.findings[0].cause
+    assert "MatMul dimension mismatch" in report.findings[0].cause
+
+
+def test_an_output_that_differs_because_a_size_is_frozen_is_no_second_finding():
+    model = parsed("g (float[1, L, 4] x) => (float[1, L, 4] y) { y = Add(x, p) }", {"p": weights(1, 2300, 4)})
+    report = cu.doctor(model, run=True)
+    assert report.codes == ["size-not-free"]
+    assert "It runs with 'L' = 1, and not with" in report.findings[0].cause
 
 
 def broken(body: str, stored: Mapping[str, np.ndarray], inputs: str = "float[N, 6] x") -> onnx.ModelProto:

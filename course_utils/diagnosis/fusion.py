@@ -112,9 +112,11 @@ def idle(patient: Patient) -> Iterator[Finding]:
             before = scope.producer.get(node.input[0]) if node.input else None
             if not passes[index] or (before is not None and passes[before]):
                 continue  # no beginning of a chain
-            chain = [index]
-            while (after := _only_reader(scope, scope.nodes[chain[-1]].output[0])) is not None and passes[after]:
-                chain.append(after)
+            chain, after = {index: None}, index  # in order; a graph may run in a circle
+            while (after := _only_reader(scope, scope.nodes[after].output[0])) is not None and passes[after]:
+                if after in chain:
+                    break
+                chain[after] = None
             if len(chain) >= _LEAST_IDLE:
                 found += [scope.place(i) for i in chain]
     if found:
