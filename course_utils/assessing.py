@@ -15,6 +15,7 @@ import onnx
 
 from .errors import CourseError
 from .exercises import Criteria, Criterion, Task, hidden_inputs, personal_params
+from .exercises.examine import every_tensor
 from .onnx_files import parse
 from .running import OutOfTimeError, patient_once
 
@@ -52,7 +53,19 @@ def read(it: Task, data: bytes, name: str) -> Any:
     if it.kind == "json":
         return read_json(data, name)
     model = parse(data, repr(name))
-    if (nodes := count_nodes(model)) > MOST_NODES:
+    if outside := [t for t in every_tensor(model) if t.data_location == onnx.TensorProto.EXTERNAL]:
+        raise CourseError(
+            f"In {name!r}, {len(outside)} tensors lie in another file: save it with external_data=False, or load it and "
+            f"onnx.save it again, so that the file holds all its weights."
+        )
+    try:
+        nodes = count_nodes(model)
+    except RecursionError:
+        raise CourseError(
+            f"{name!r} has hundreds of functions, each of which calls the next, and no exercise needs that: is it the right "
+            f"file?"
+        ) from None
+    if nodes > MOST_NODES:
         raise CourseError(
             f"{name!r} has {'more than a million' if nodes > 10**6 else nodes} nodes, counted with those of each function "
             f"as often as it is called, an answer has at most {MOST_NODES:,}: is it the right file?"

@@ -150,7 +150,7 @@ def test_unreadable_model(ada):
 def test_too_large(ada):
     with open("mine.json", "wb") as stream:
         stream.truncate(checks.LARGEST_ARTEFACT + 1)  # takes no space on the disk
-    assert "has 64 MiB, an answer has at most 64 MiB" in str(cu.check("1.1", "mine.json"))
+    assert "is larger than 64 MiB, and no answer needs more" in str(cu.check("1.1", "mine.json"))
 
 
 def test_an_error_inside_the_check_is_a_failed_criterion(ada):
