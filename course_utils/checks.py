@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,30 +91,41 @@ class CheckResult:
         reached, of = self.score
         points = f"{reached} of {of} point{'s' * (of != 1)}"
         if not all(c.passed for c in self.criteria if c.condition):
-            points += ", because a condition is not met (●)"
+            points += ", because a condition (●) is not met"
         return f"Task {self.task.id}: {'passed' if self.passed else 'not there yet'}, {points}. {self.kept}"
 
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Each criterion with its mark, and what to do about it; a cause that was just named is not repeated."""
+        named = set()
+        for c in self.criteria:
+            size, cause = _SIZE.fullmatch(c.hint).groups("")
+            mark = f"{'● ' * c.condition}{'✓' if c.passed else '✗'}"
+            yield f"{mark} {c.what}", f"{size}The cause is the same." if cause and cause in named else c.hint
+            named.add(cause)
+
+    def _legend(self) -> str:
+        return _LEGEND if any(c.condition for c in self.criteria) else ""
+
     def __repr__(self) -> str:
-        lines = [f"  {_mark(c)} {c.what}" + (f"\n      → {c.hint}" if c.hint else "") for c in self.criteria]
-        return "\n".join([self._headline().rstrip(), *lines])
+        lines = [f"  {what}" + (f"\n      → {hint}" if hint else "") for what, hint in self._lines()]
+        return "\n".join(filter(None, [self._headline().rstrip(), *lines, self._legend() and f"  {self._legend()}"]))
 
     def _repr_html_(self) -> str:
         colour = "#009E73" if self.passed else "#E69F00" if self.problem else "#D55E00"
         items = "".join(
-            f"<li>{_mark(c)} {html.escape(c.what)}"
-            + (f"<br><small>→ {html.escape(c.hint)}</small>" if c.hint else "")
-            + "</li>"
-            for c in self.criteria
+            f"<li>{html.escape(what)}" + (f"<br><small>→ {html.escape(hint)}</small>" if hint else "") + "</li>"
+            for what, hint in self._lines()
         )
         return (
             f'<div class="check" style="border-left: 5px solid {colour}; padding: 0.4em 1em">'
             f"<b>{html.escape(self._headline())}</b>"
-            f'<ul style="list-style: none; padding-left: 0.5em; margin-bottom: 0">{items}</ul></div>'
+            f'<ul style="list-style: none; padding-left: 0.5em; margin-bottom: 0">{items}</ul>'
+            f"<small>{self._legend()}</small></div>"
         )
 
 
-def _mark(c: Criterion) -> str:
-    return "✓" if c.passed else "● ✗" if c.condition else "✗"
+_LEGEND = "● A condition: it earns no points, and without it nothing does."
+_SIZE = re.compile(r"(The largest difference is \S+\. )?(.*)")  # what differs from one criterion to the next
 
 
 def check(task_id: str, artefact: str | os.PathLike[str]) -> CheckResult:

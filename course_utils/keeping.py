@@ -98,7 +98,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
         raise CourseError(f"{str(path)!r} cannot be read ({error.strerror}): check its rights.") from None
     found = read_json(data, str(path))
     tasks = found.get("tasks") if isinstance(found, dict) else None
-    if not isinstance(tasks, dict) or not all(map(str.isprintable, tasks)) or not all(map(_is_entry, tasks.values())):
+    if not isinstance(tasks, dict) or not all(map(_is_entry, tasks.values())):
         raise CourseError(f"{str(path)!r} is damaged: delete it and run the cu.check(…) cells again.")
     return found | {"format": FORMAT, "student": folder.name}
 
