@@ -132,6 +132,26 @@ def test_functions_in_a_long_chain():
     assert works()
 
 
+def test_modules_beside_the_notebook_are_not_taken_for_others_by_the_doctor(folder):
+    """Nor by the log of a session: each asks a process of its own, whose current folder is the notebook's."""
+    names = ("onnx", "json", "numpy", "onnxruntime", "course_utils", "dataclasses")
+    for name in names:
+        Path(f"{name}.py").write_text(f"open({str(folder / 'stolen')!r}, 'w').close()\n")
+    Path("right.onnx").write_bytes(right())
+    code = """
+    import course_utils as cu
+    cu.doctor("right.onnx", run=True)
+    print(len(cu.session_log("right.onnx", 1)) > 5)
+    """
+    root = {"PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)], cwd=folder, env={**os.environ, **root}, capture_output=True,
+        text=True, check=False, timeout=180,
+    )  # fmt: skip
+    assert done.stdout.strip().endswith("True"), done.stdout + done.stderr
+    assert not Path("stolen").exists()
+
+
 # Odd JSON
 
 

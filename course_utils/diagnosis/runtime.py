@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from ..opsets import _probe, why_not_loaded
-from .tools import environment
+from ..processes import environment
 
 
 @functools.cache

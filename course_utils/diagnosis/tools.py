@@ -7,14 +7,14 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
+
+from ..processes import ending, environment
 
 
 @dataclass
@@ -66,6 +66,7 @@ class _Bench:
         self.child = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.bench"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
+            start_new_session=True,  # Jupyter's stop button is the parent's
         )  # fmt: skip
         self.owner = os.getpid()
         self.said: queue.SimpleQueue[tuple[dict, bytes] | None] = queue.SimpleQueue()
@@ -117,20 +118,3 @@ class _Bench:
             for pipe in (self.child.stdin, self.child.stdout):
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()
-
-
-def environment() -> dict[str, str]:
-    """For a child that shall find this package, wherever the parent found it."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
-
-
-def ending(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"

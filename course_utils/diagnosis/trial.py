@@ -13,8 +13,8 @@ from typing import Any
 
 from onnx import TensorProto
 
+from ..processes import ending, environment
 from .patient import Patient
-from .tools import ending, environment
 from .vocabulary import ERROR, WARNING, Finding, Place, amount, code, finding, listed, nodes, plain, spoken
 
 REFUSED = code(
