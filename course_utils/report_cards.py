@@ -176,7 +176,7 @@ def _pairs(pairs: Mapping[str, str]) -> str:
 
 def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fraction], score: Fraction) -> str:
     def row(name: str, group: list[Outcome], share: Fraction, bar: str = "") -> str:
-        reached, of = (sum(o.result.score[i] for o in group) for i in (0, 1))
+        reached, of = (sum(o.result.score[i] for o in group if o.entry is not None) for i in (0, 1))
         passed = sum(o.result.passed for o in group)
         cells = [f"{passed} of {len(group)}", f"{reached} of {of}" if of else "–", percent(share)]
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
