@@ -15,10 +15,12 @@ import onnx
 
 from .errors import CourseError
 from .exercises import Criteria, Criterion, Task, hidden_inputs, personal_params
+from .exercises.examine import every_tensor
 from .onnx_files import parse
 from .running import OutOfTimeError, patient_once
 
 LARGEST_ARTEFACT = 64 * 2**20  # bytes; no exercise needs more
+LARGEST_JSON = 2**20
 MOST_NODES = 20_000  # with those inside If, Loop and Scan, and of each function as often as it is called
 MOST_LEVELS = 8  # of graphs inside graphs
 
@@ -52,7 +54,21 @@ def read(it: Task, data: bytes, name: str) -> Any:
     if it.kind == "json":
         return read_json(data, name)
     model = parse(data, repr(name))
-    if (nodes := count_nodes(model)) > MOST_NODES:
+    if outside := [t for t in every_tensor(model) if t.data_location == onnx.TensorProto.EXTERNAL]:
+        places = sorted({e.value for t in outside for e in t.external_data if e.key == "location"})
+        place = f" ({places[0][:80]!r})" if places else ""
+        raise CourseError(
+            f"{name!r} does not hold all its weights, they lie in another file{place}: load the weights into the model, then "
+            f"save it in one file."
+        )
+    try:
+        nodes = count_nodes(model)
+    except RecursionError:
+        raise CourseError(
+            f"{name!r} has hundreds of functions, each of which calls the next, and no exercise needs that: is it the right "
+            f"file?"
+        ) from None
+    if nodes > MOST_NODES:
         raise CourseError(
             f"{name!r} has {'more than a million' if nodes > 10**6 else nodes} nodes, counted with those of each function "
             f"as often as it is called, an answer has at most {MOST_NODES:,}: is it the right file?"
@@ -72,11 +88,20 @@ def deeper_than(levels: int, nodes: Iterable[onnx.NodeProto]) -> bool:
 
 
 def read_json(data: bytes, name: str) -> Any:
-    """A JSON value. Raises CourseError, in one sentence, when it is none."""
+    """A JSON value. Raises CourseError, in one sentence, when it is none, or far too large."""
+    if len(data) > LARGEST_JSON:
+        raise CourseError(
+            f"{name!r} has {len(data):,} bytes, and no answer in JSON needs more than {LARGEST_JSON:,}: is it the right file?"
+        )
     try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CourseError(f"{name!r} is not a JSON file ({error}): write it with json.dump.") from None
+        return json.loads(data.decode("utf-8-sig"))  # some editors put a mark before the text
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        why = str(error)
+    except ValueError:
+        why = "it holds a number with thousands of digits"
+    except RecursionError:
+        why = "it holds lists in lists, or dicts in dicts, hundreds of levels deep"
+    raise CourseError(f"{name!r} is not a JSON file ({why}): write it with json.dump.")
 
 
 def count_nodes(model: onnx.ModelProto) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import os
-import stat
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from . import guarded, keeping, student
 from .assessing import LARGEST_ARTEFACT
 from .errors import CourseError
 from .exercises import Criterion, Params, Task, personal_params, task
-from .paths import WORK, write_whole
+from .paths import WORK, NoOrdinaryFileError, TooLargeError, read_limited, write_whole
 from .points import task_points
 
 STRICT = "COURSE_STRICT"  # set by the tests: a check that does not pass raises
@@ -40,11 +41,14 @@ def given(task_id: str) -> Path | list[Path]:
     for name, model in it.given(personal_params(it, student.current())).items():
         path = WORK / "given" / student.current() / name
         data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
-        if path.exists() and path.read_bytes() != data:
-            print(f"{path} was changed since it was handed out; it is left as it is. Delete it to get it anew.")
-        elif not path.exists():
+        try:
+            if read_limited(path, len(data)) != data:
+                raise OSError
+        except FileNotFoundError:
             with write_whole(path) as stream:
                 stream.write(data)
+        except OSError:  # longer than it was, or a folder by now
+            print(f"{path} was changed since it was handed out; it is left as it is. Delete it to get it anew.")
         paths.append(path)
     return paths[0] if len(paths) == 1 else paths
 
@@ -87,30 +91,41 @@ class CheckResult:
         reached, of = self.score
         points = f"{reached} of {of} point{'s' * (of != 1)}"
         if not all(c.passed for c in self.criteria if c.condition):
-            points += ", because a condition is not met (●)"
+            points += ", because a condition (●) is not met"
         return f"Task {self.task.id}: {'passed' if self.passed else 'not there yet'}, {points}. {self.kept}"
 
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Each criterion with its mark, and what to do about it; a cause that was just named is not repeated."""
+        named = set()
+        for c in self.criteria:
+            size, cause = _SIZE.fullmatch(c.hint).groups("")
+            mark = f"{'● ' * c.condition}{'✓' if c.passed else '✗'}"
+            yield f"{mark} {c.what}", f"{size}The cause is the same." if cause and cause in named else c.hint
+            named.add(cause)
+
+    def _legend(self) -> str:
+        return _LEGEND if any(c.condition for c in self.criteria) else ""
+
     def __repr__(self) -> str:
-        lines = [f"  {_mark(c)} {c.what}" + (f"\n      → {c.hint}" if c.hint else "") for c in self.criteria]
-        return "\n".join([self._headline().rstrip(), *lines])
+        lines = [f"  {what}" + (f"\n      → {hint}" if hint else "") for what, hint in self._lines()]
+        return "\n".join(filter(None, [self._headline().rstrip(), *lines, self._legend() and f"  {self._legend()}"]))
 
     def _repr_html_(self) -> str:
         colour = "#009E73" if self.passed else "#E69F00" if self.problem else "#D55E00"
         items = "".join(
-            f"<li>{_mark(c)} {html.escape(c.what)}"
-            + (f"<br><small>→ {html.escape(c.hint)}</small>" if c.hint else "")
-            + "</li>"
-            for c in self.criteria
+            f"<li>{html.escape(what)}" + (f"<br><small>→ {html.escape(hint)}</small>" if hint else "") + "</li>"
+            for what, hint in self._lines()
         )
         return (
             f'<div class="check" style="border-left: 5px solid {colour}; padding: 0.4em 1em">'
             f"<b>{html.escape(self._headline())}</b>"
-            f'<ul style="list-style: none; padding-left: 0.5em; margin-bottom: 0">{items}</ul></div>'
+            f'<ul style="list-style: none; padding-left: 0.5em; margin-bottom: 0">{items}</ul>'
+            f"<small>{self._legend()}</small></div>"
         )
 
 
-def _mark(c: Criterion) -> str:
-    return "✓" if c.passed else "● ✗" if c.condition else "✗"
+_LEGEND = "● A condition: it earns no points, and without it nothing does."
+_SIZE = re.compile(r"(The largest difference is \S+\. )?(.*)")  # what differs from one criterion to the next
 
 
 def check(task_id: str, artefact: str | os.PathLike[str]) -> CheckResult:
@@ -154,34 +169,23 @@ def _path(it: Task, artefact: Any) -> Path:
 
 def read_artefact(it: Task, path: Path) -> bytes:
     """The bytes of an answer's file. Raises CourseError, in one sentence, when it cannot be one."""
+    name, example = _shortened(str(path)), f"'work/{it.file}'"
     try:
-        about = path.stat()
-        if stat.S_ISDIR(about.st_mode):
-            raise CourseError(f"{str(path)!r} is a folder: give the path of the file in it, such as 'work/{it.file}'.")
-        if not stat.S_ISREG(about.st_mode):
-            raise CourseError(
-                f"{str(path)!r} is no ordinary file: write the answer into one, such as 'work/{it.file}'."
-            )
-        size, data = about.st_size, b""
-        if size <= LARGEST_ARTEFACT:
-            with path.open("rb") as stream:
-                data = stream.read(LARGEST_ARTEFACT + 1)  # it may have grown meanwhile
-            size = len(data)
+        return read_limited(path, LARGEST_ARTEFACT)
     except FileNotFoundError:
-        raise CourseError(
-            f"There is no file {str(path)!r} yet: fill in and run the cell that begins with '# Task {it.id}' first."
-        ) from None
+        said = f"There is no file {name!r} yet: fill in and run the cell that begins with '# Task {it.id}' first."
+    except IsADirectoryError:
+        said = f"{name!r} is a folder: give the path of the file in it, such as {example}."
+    except NoOrdinaryFileError:
+        said = f"{name!r} is no ordinary file: write the answer into one, such as {example}."
+    except TooLargeError:
+        said = (
+            f"{name!r} is larger than {LARGEST_ARTEFACT // 2**20} MiB, and no answer needs more: is it the right file?"
+        )
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         reason = getattr(error, "strerror", None) or error
-        raise CourseError(
-            f"The file {_shortened(str(path))!r} cannot be read ({reason}): check its name and rights."
-        ) from None
-    if size > LARGEST_ARTEFACT:
-        raise CourseError(
-            f"{str(path)!r} has {size / 2**20:.0f} MiB, an answer has at most {LARGEST_ARTEFACT // 2**20} MiB: is it the "
-            f"right file?"
-        )
-    return data
+        said = f"The file {name!r} cannot be read ({reason}): check its name and rights."
+    raise CourseError(said)
 
 
 def _shortened(name: str) -> str:

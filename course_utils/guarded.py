@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,16 +24,22 @@ import psutil
 
 from .assessing import Verdict
 from .exercises import Criterion, Task
-from .processes import ending, environment
+from .paths import PACKAGE
+from .processes import ending
 
 SECONDS = 60.0  # for one artefact; the longest check takes less than a third of it
 MEMORY = 2 * 2**30  # bytes that the process may hold at any moment
 _LOOK = 0.05  # seconds between two looks at them
 
 _ENDLESS = "a Loop without an end and functions that call each other many times are what this comes from as a rule"
+_OUTSIDE = "close other notebooks and programs, then run this cell again"
 _CAUSE = {
     "time": f"it was not done after {SECONDS:g} s: {_ENDLESS}",
     "memory": f"it took more than {MEMORY / 2**30:g} GiB of memory: look for a node whose result is far larger than its input",
+    **dict.fromkeys(
+        ("signal SIGKILL", "signal SIGTERM", "signal SIGINT", "signal SIGHUP"),
+        f"something outside ended the process that looked at it, perhaps because the machine had no memory left: {_OUTSIDE}",
+    ),
 }
 
 
@@ -42,8 +49,12 @@ def examine(it: Task, data: bytes, name: str, who: str, *, secret: str = "", fac
     data: the artefact. name: of its file, for messages. secret: an instructor's. facts: measure them for the report card.
     """
     request = {"task": it.id, "name": name, "who": who, "secret": secret, "facts": facts}
-    with _lock:
-        answer, ended = Worker.current().ask(request, data)
+    try:
+        with _lock:
+            answer, ended = Worker.current().ask(request, data)
+    except (OSError, NotStartedError) as error:  # no place for a file, no place for a process
+        why = f"the process that looks at it did not start ({getattr(error, 'strerror', None) or error}): {_OUTSIDE}"
+        return Verdict(problem=f"{name!r} could not be checked, {why}.")
     if ended:
         cause = _CAUSE.get(ended, f"onnx or ONNX Runtime ended the process that looked at it ({ended}): it is damaged")
         return Verdict(problem=f"{name!r} could not be checked, {cause}.")
@@ -51,6 +62,35 @@ def examine(it: Task, data: bytes, name: str, who: str, *, secret: str = "", fac
 
 
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock at that moment, and in the new process it never lets go."""
+    global _lock  # noqa: PLW0603 - there is one
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class NotStartedError(Exception):
+    """The process ended, or said nothing, before its first artefact."""
+
+
+# The package comes from where the parent has it. With its folder in PYTHONPATH, a student's json.py or onnx.py that lies
+# beside it would come before the real one.
+_START = (
+    "import importlib.util as u, sys; s = u.spec_from_file_location(*sys.argv[1:3]); m = u.module_from_spec(s); "
+    "sys.modules[s.name] = m; s.loader.exec_module(m); __import__(s.name + '.guarded_child').guarded_child.main()"
+)
+# The first makes Python wait for commands after an error, the second lets a model set options of its session.
+_NOT_FOR_IT = {"PYTHONINSPECT", "ORT_LOAD_CONFIG_FROM_MODEL"}
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_IT}
+    return {**kept, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
 
 
 class Worker:
@@ -63,21 +103,39 @@ class Worker:
         """The one kept for the next artefact."""
         # After a fork, the process belongs to the parent.
         if cls._now is None or cls._now.owner != os.getpid() or cls._now.child.poll() is not None:
+            if cls._now is not None:
+                cls._now.stop()
             cls._now = cls()
         return cls._now
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="check-")  # empty: a path in an artefact leads nowhere
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.guarded_child", str(MEMORY)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=environment(), cwd=self.folder.name, start_new_session=True,  # Jupyter's stop button is the parent's
-        )  # fmt: skip
         self.owner = os.getpid()
         self.said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        # Empty: a path in an artefact leads nowhere. Not a TemporaryDirectory: after a fork, that is deleted twice.
+        self.folder = tempfile.mkdtemp(prefix="check-")
+        try:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", _START, __package__, str(PACKAGE / "__init__.py"), str(MEMORY)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(),
+                cwd=self.folder, start_new_session=True,  # Jupyter's stop button is the parent's
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: the same, and no black window
+            )  # fmt: skip
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         atexit.register(self.stop)
-        self.said.get(timeout=SECONDS)  # it is ready: what it takes to start counts for no artefact
+        try:
+            threading.Thread(target=self._listen, daemon=True).start()
+            ready = self.said.get(timeout=SECONDS)  # what it takes to start counts for no artefact
+            if ready is None:
+                raise NotStartedError(ending(self.child.wait()))
+        except queue.Empty:
+            self.stop()
+            raise NotStartedError(f"it was not ready after {SECONDS:g} s") from None
+        except BaseException:
+            self.stop()
+            raise
+        self.pid = ready["pid"]  # not always the child's: Windows starts a venv's Python through another process
 
     def _listen(self) -> None:
         with contextlib.suppress(ValueError, OSError):  # cut off by the end of the process, or closed
@@ -85,29 +143,38 @@ class Worker:
                 self.said.put(json.loads(line))
         self.said.put(None)
 
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(ValueError, OSError):  # it ended while it read, or was stopped
+            self.child.stdin.write(message)
+            self.child.stdin.flush()
+
     def ask(self, request: dict[str, Any], data: bytes, seconds: float = SECONDS) -> tuple[dict[str, Any], str]:
         """What the child answers; or how it ended: "time", "memory", or the process's end in words."""
-        head = json.dumps({**request, "size": len(data)}).encode() + b"\n"
+        head = json.dumps({**request, "size": len(data), "seconds": seconds}).encode() + b"\n"
         try:
-            with contextlib.suppress(OSError):  # it ended while it read
-                self.child.stdin.write(head + data)
-                self.child.stdin.flush()
-            return self._wait(time.monotonic() + seconds)
+            # A thread, because a process that does not read would keep us waiting without a limit.
+            threading.Thread(target=self._send, args=(head + data,), daemon=True).start()
+            answer, ended = self._wait(time.monotonic() + seconds)
         except (
             BaseException
         ):  # the stop button, above all: an answer that comes late must not be taken for the next one
             self.stop()
             raise
+        if not ended and self._held() > MEMORY / 2:  # what one artefact leaves behind must not count for the next
+            self.stop()
+        return answer, ended
+
+    def _held(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.pid).memory_info().rss
+        return 0
 
     def _wait(self, deadline: float) -> tuple[dict[str, Any], str]:
-        process = psutil.Process(self.child.pid)
         while True:
             try:
                 answer = self.said.get(timeout=_LOOK)
             except queue.Empty:
-                held = 0
-                with contextlib.suppress(psutil.Error):
-                    held = process.memory_info().rss
+                held = self._held()
                 if held > MEMORY or time.monotonic() > deadline:
                     self.stop()
                     return {}, "memory" if held > MEMORY else "time"
@@ -127,5 +194,5 @@ class Worker:
         for pipe in (self.child.stdin, self.child.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
-        self.folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.stop)

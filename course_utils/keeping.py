@@ -14,15 +14,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from . import guarded
-from .assessing import read_json
+from .assessing import LARGEST_ARTEFACT, read_json
 from .errors import CourseError
 from .exercises import VERSION, Task
-from .paths import WORK, cannot_write, write_whole
+from .paths import WORK, cannot_write, read_limited, write_whole
 from .points import task_points
 
 ANSWERS = WORK / "answers"
 MANIFEST = "answers.json"
 FORMAT = 2
+_LARGEST_LIST = 2**20  # bytes of the list; it has about 15 000
 _PATIENCE = 30  # seconds to wait for another notebook that keeps an answer at this moment
 
 
@@ -80,7 +81,7 @@ def _points_of_kept(it: Task, folder: Path, entry: dict[str, Any] | None, who: s
 def content(folder: Path, entry: dict[str, Any]) -> bytes | None:
     """The bytes of a kept answer; none when they are not those that were checked."""
     try:
-        data = (folder / entry["file"]).read_bytes()
+        data = read_limited(folder / entry["file"], LARGEST_ARTEFACT)
     except OSError:
         return None
     return data if hashlib.sha256(data).hexdigest() == entry["sha256"] else None
@@ -90,7 +91,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """What is kept for hand-in in one student's answers folder; empty when there is nothing."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_limited(path, _LARGEST_LIST)
     except FileNotFoundError:
         return {"format": FORMAT, "student": folder.name, "tasks": {}}
     except OSError as error:
@@ -99,7 +100,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     tasks = found.get("tasks") if isinstance(found, dict) else None
     if not isinstance(tasks, dict) or not all(map(_is_entry, tasks.values())):
         raise CourseError(f"{str(path)!r} is damaged: delete it and run the cu.check(…) cells again.")
-    return found | {"format": FORMAT}
+    return found | {"format": FORMAT, "student": folder.name}
 
 
 def _is_entry(entry: Any) -> bool:
@@ -112,7 +113,7 @@ def _is_entry(entry: Any) -> bool:
         {"file": str, "sha256": str, **dict.fromkeys(counts, int)}.items() <= kinds.items()
         and re.fullmatch(r"\w[\w.-]*", entry["file"]) is not None
         and entry["file"] != MANIFEST
-        and all(entry[name] >= 0 for name in counts)
+        and 0 <= entry[counts[0]] <= entry["of"]
         and ("checks" not in entry or entry["of"] > 0)
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,17 +24,50 @@ def data_path(name: str = "") -> Path:
     return (checkout if checkout.is_dir() and not installed.is_dir() else installed) / name
 
 
+class NoOrdinaryFileError(OSError):
+    """A pipe or a device: reading it may never end."""
+
+
+class TooLargeError(OSError):
+    """A file with more bytes than were asked for."""
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """The bytes of an ordinary file. Raises OSError; for a file of more than `most` bytes TooLargeError."""
+
+    def must_be_ordinary(about: os.stat_result) -> None:
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(about.st_mode):
+            raise NoOrdinaryFileError(errno.EINVAL, "no ordinary file")
+        if about.st_size > most:
+            raise TooLargeError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    must_be_ordinary(path.stat())  # to open a device may already do something
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as stream:
+        must_be_ordinary(os.fstat(stream.fileno()))  # another file may have come to its place meanwhile
+        data = stream.read(most + 1)  # and this one may grow
+    if len(data) > most:
+        raise TooLargeError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return data
+
+
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota by that name
 
 
 def cannot_write(path: Path, error: OSError) -> str:
+    try:
+        folder = str(path.parent.resolve())
+    except OSError:  # the current folder was deleted
+        folder = str(path.parent)
     if error.errno in _FULL:
         return (
-            f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): delete what you no longer "
+            f"Cannot write {path.name!r} into {folder!r} ({error.strerror}): delete what you no longer "
             f"need there, then run the cell again."
         )
     return (
-        f"Cannot write {path.name!r} into {str(path.parent.resolve())!r} ({error.strerror}): copy the notebook into "
+        f"Cannot write {path.name!r} into {folder!r} ({error.strerror}): copy the notebook into "
         f"a folder of your own and open it from there."
     )
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 
 def environment() -> dict[str, str]:
-    """For a child that shall find this package, wherever the parent found it."""
+    """For a child that shall find this package, wherever the parent found it, and nothing in the current folder.
+
+    A student's own onnx.py beside the notebook would be taken for the real one.
+    """
     root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
 
 
 def ending(status: int) -> str:

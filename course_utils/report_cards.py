@@ -197,7 +197,7 @@ def _verdict(outcome: Outcome, between: str = "<br>") -> str:
         return '<span class="soft">not handed in yet</span>'
     reached, of = outcome.result.score
     colour, word = ("good", "✓ passed") if outcome.result.passed else ("bad", "✗ not there yet")
-    return f'<span class="{colour}">{word}</span>{between}<small>{reached} of {of} points</small>'
+    return f'<span class="{colour}">{word}</span>{between}<small>{reached} of {of} point{"s" * (of != 1)}</small>'
 
 
 def _file(outcome: Outcome, between: str = "<br>") -> str:

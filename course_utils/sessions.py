@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CourseError
 from .onnx_files import Model
 from .paths import PACKAGE, data_path
+from .processes import environment
 from .running import RefusedError, open_session, runtime_words
 from .widget_style import INK
 
@@ -57,6 +58,7 @@ def session_log(model: str | os.PathLike[str], times: int = 5) -> pd.DataFrame:
         capture_output=True,
         text=True,
         errors="replace",
+        env=environment(),
         timeout=300,
         check=False,
     )

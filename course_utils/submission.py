@@ -36,7 +36,9 @@ def submit() -> Path:
     count = f"{len(tasks)} answer{'s' * (len(tasks) != 1)}"
     print(f"{target}: {count}, {len(done)} with all points. Hand in this file.")
     for name, entry in tasks.items():
-        print("  {}  {} of {} points".format(name, *_points(entry)))
+        reached, of = _points(entry)
+        shown = "".join(c if c.isprintable() else "?" for c in name)  # the list may have been written by hand
+        print(f"  {shown}  {reached} of {of} point{'s' * (of != 1)}")
     if who == student.GUEST:
         print("It is under the name 'guest': put your own id into cu.setup(student=…) if somebody grades it.")
     return target

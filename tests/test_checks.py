@@ -131,7 +131,12 @@ def test_before_the_first_cell():
 
 @pytest.mark.parametrize(
     ("data", "what"),
-    [(b"", "Expecting value"), (b'{"right": 3', "delimiter"), (b"\xff\xfe", "utf-8"), (b"[" * 100_000, "recursion")],
+    [
+        (b"", "Expecting value"),
+        (b'{"right": 3', "delimiter"),
+        (b"\xff\xfe", "utf-8"),
+        (b"[" * 100_000, "hundreds of levels"),
+    ],
     ids=["empty", "cut short", "no text", "too deep"],
 )
 def test_unreadable_json(data, what, ada):
@@ -150,7 +155,7 @@ def test_unreadable_model(ada):
 def test_too_large(ada):
     with open("mine.json", "wb") as stream:
         stream.truncate(checks.LARGEST_ARTEFACT + 1)  # takes no space on the disk
-    assert "has 64 MiB, an answer has at most 64 MiB" in str(cu.check("1.1", "mine.json"))
+    assert "is larger than 64 MiB, and no answer needs more" in str(cu.check("1.1", "mine.json"))
 
 
 def test_an_error_inside_the_check_is_a_failed_criterion(ada):
@@ -188,9 +193,27 @@ def test_the_best_answer_is_kept_and_the_newest_of_equals(ada):
 def test_a_condition_that_is_not_met_leaves_no_points(ada):
     result = cu.check("1.1", answer(3, form=False))
     assert result.score == (0, 3)
-    assert "0 of 3 points, because a condition is not met (●)" in str(result)
+    assert "0 of 3 points, because a condition (●) is not met" in str(result)
     assert "  ● ✗ its form\n      → mend the form" in str(result)
-    assert cu.check("1.1", answer(3, form=True)).passed
+    assert "● A condition: it earns no points" in str(result)
+    assert "● A condition: it earns no points" in result._repr_html_()
+    right = cu.check("1.1", answer(3, form=True))
+    assert right.passed
+    assert "  ● ✓ its form\n  ✓ criterion 0" in str(right)
+    assert "●" not in str(cu.check("1.1", answer(3)))
+
+
+def test_a_cause_is_named_once(ada):
+    """Several criteria fail for one reason: the sizes are told, the reason is not repeated."""
+    said = ["The largest difference is 1.5e-05. Swapped.", "The largest difference is 2.25. Swapped.", "Another.", ""]
+    result = checks.CheckResult(TASKS["1.1"], tuple(Criterion(f"c{n}", not hint, hint) for n, hint in enumerate(said)))
+    expected = [
+        "The largest difference is 1.5e-05. Swapped.",
+        "The largest difference is 2.25. The cause is the same.",
+        "Another.",
+    ]
+    assert [line.strip() for line in str(result).splitlines() if "→" in line] == [f"→ {hint}" for hint in expected]
+    assert result._repr_html_().count("Swapped") == 1
 
 
 def test_a_check_that_stops_early_takes_nothing_away_from_what_is_missing(ada):

@@ -181,6 +181,7 @@ def test_time_limit(monkeypatch):
 
 def test_memory_limit(monkeypatch):
     """A limit that the process passes by being there."""
+    guarded.Worker.current()
     monkeypatch.setattr(guarded, "MEMORY", 2**20)
     monkeypatch.setattr(guarded, "_LOOK", 0.0)
     verdict = guarded.examine(task("3.2"), loop("Relu").SerializeToString(), "a.onnx", "ada")

@@ -97,6 +97,7 @@ class _Bench:
         self.child = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.bench"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
+            start_new_session=True,  # Jupyter's stop button is the parent's
         )  # fmt: skip
         self.owner = os.getpid()
         self.said: queue.SimpleQueue[tuple[dict, bytes] | None] = queue.SimpleQueue()

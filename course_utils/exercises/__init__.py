@@ -51,7 +51,7 @@ class Criteria(list[Criterion]):
         that can be printed, however long or odd the answer is that it quotes.
         """
         said = "" if passed else hint if isinstance(hint, str) else hint()
-        self.append(Criterion(what, bool(passed), _one_line(said), condition))
+        self.append(Criterion(_one_line(what), bool(passed), _one_line(said), condition))
         return bool(passed)
 
     def require(self, what: str, passed: bool, hint: Hint) -> bool:
@@ -60,7 +60,9 @@ class Criteria(list[Criterion]):
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.encode(errors="replace").decode().split())  # JSON may hold halves of characters
+    # JSON may hold halves of characters, a name in a model commands to a terminal; and it may be very long.
+    start = text[: 10 * _LONGEST_HINT].encode(errors="replace").decode()
+    line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
     return line if len(line) <= _LONGEST_HINT else f"{line[:_LONGEST_HINT]} …"
 
 
