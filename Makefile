@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 JOBS ?= 2
+# Tests run in random order: each commit has an order of its own, the same on every machine.
+SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 1)
 # ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
 export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
@@ -21,7 +23,7 @@ lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 
 test: $(VENV)/.all book ## set up everything and run all tests
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	$(PY) -m pytest -n $(JOBS)
+	$(PY) -m pytest -n $(JOBS) --random-order-seed=$(SEED)
 
 book: $(VENV)/.all ## build the site into jupyter-book/_build/html
 	$(PY) jupyter-book/build.py

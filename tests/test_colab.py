@@ -117,13 +117,10 @@ def run(colab: Path, monkeypatch: pytest.MonkeyPatch, *, source: str, cells: sli
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
-def test_without_its_cell_there_is_no_course(colab, monkeypatch):
-    """A bootstrap cell that does not work must not go unnoticed: nothing else brings the course here."""
+def test_the_notebook_alone_installs_the_course_and_runs(colab, monkeypatch):
+    # A bootstrap cell that does not work must not go unnoticed: nothing else brings the course here.
     with pytest.raises(CellExecutionError, match="No module named 'course_utils'"):
         run(colab, monkeypatch, source=(colab / "nowhere").as_uri(), cells=slice(0, 5))
-
-
-def test_the_notebook_alone_installs_the_course_and_runs(colab, monkeypatch):
     cells = run(colab, monkeypatch, source=ROOT.as_uri(), cells=slice(None), ask=ASK)
     install = cells[0]
     assert "%pip install" in install.source

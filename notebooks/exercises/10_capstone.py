@@ -222,7 +222,8 @@ ort.InferenceSession("work/10.3_raw.onnx", options, providers=["CPUExecutionProv
 model = onnx.load("work/10.3_basic.onnx")
 classes = json.dumps([cu.CLASS_NAMES[i] for i in scroll.order])
 onnx.helper.set_model_props(model, {"classes": classes, "version": p["version"]})
-for part in [model.graph, *model.graph.node, *model.graph.value_info]:
+graph = model.graph
+for part in [graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]:
     del part.metadata_props[:]
     part.ClearField("doc_string")
 standard = [entry for entry in model.opset_import if not entry.domain]
