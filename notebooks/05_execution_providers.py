@@ -141,7 +141,7 @@ runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups
 runs["look-ups"] = runs["lookups"].map(len)
 runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
 print(record["date"], "onnxruntime", record["versions"]["onnxruntime"], record["machine"]["system"])
-runs[["look-ups", "first after s", "names", "device id"]]
+runs[["look-ups", "first after s", "device id", "names"]]
 
 # %% [markdown]
 # The import alone starts it: it writes a random number, the *device id*, into the user's cache folder, and asks for the
