@@ -173,8 +173,9 @@ def listed_as_input(model: onnx.ModelProto) -> None:
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 4]))
 
 
-def spare(size: int) -> onnx.ModelProto:
-    model = linear(64)
+def spare(size: int, beside: int = 64) -> onnx.ModelProto:
+    """So many numbers that nothing reads, and weights of `beside` × `beside` that are read."""
+    model = linear(beside)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weights(size), "left_over"))
     return model
 
@@ -434,6 +435,26 @@ def test_a_loop_without_weights_counts_its_steps():
     report = cu.doctor(parsed(f"g (float[9, 4] x, float[4] z) => (float[4] {h}) {{ {'  '.join(steps)} }}", stored))
     assert report.codes == ["loop-unrolled"]
     assert "9 steps of 3 nodes" in report.findings[0].cause
+
+
+@pytest.mark.parametrize(("steps", "codes"), [(3, []), (4, ["loop-unrolled"])])
+def test_four_steps_are_a_loop(steps, codes):
+    """Of four nodes each, so that three would be long enough."""
+    body = "  ".join(
+        f"a{i} = MatMul(h{i}, w)  b{i} = Add(a{i}, h0)  c{i} = Tanh(b{i})  h{i + 1} = Neg(c{i})" for i in range(steps)
+    )
+    assert found(parsed(f"g (float[N, 4] h0) => (float[N, 4] h{steps}) {{ {body} }}", {"w": weights(4, 4)})) == codes
+
+
+@pytest.mark.parametrize(("size", "beside"), [(100, 4), (1200, 512)])
+def test_weights_that_waste_little(size, beside):
+    """Most of a tiny file, and five kilobytes of a megabyte."""
+    assert found(spare(size, beside)) == []
+
+
+@pytest.mark.parametrize(("rows", "codes"), [(2**16, []), (2**16 + 1, ["tensor-huge"])])
+def test_more_than_256_gib_is_huge(rows, codes):
+    assert found(parsed(f"g (float[1048576, {rows}] x) => (float[1048576, {rows}] y) {{ y = Relu(x) }}")) == codes
 
 
 def test_casts_that_lose_something_do_not_cancel():
