@@ -382,6 +382,25 @@ def test_a_default_value_of_an_input_is_no_weight():
     assert found(model) == []
 
 
+@pytest.mark.parametrize(("ir", "codes"), [(3, ["batchnorm-not-folded"]), (4, ["weights-are-inputs"])])
+def test_what_a_caller_may_replace_is_constant_up_to_ir_version_3(ir, codes):
+    """Until then every initializer had to be listed among the inputs, and none of them could be fed."""
+    model = convolution(batchnorm=True)
+    model.ir_version, model.opset_import[0].version = ir, 9
+    for t in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+    assert found(model) == codes
+
+
+@pytest.mark.parametrize("renamed", [1, 3, 12])
+def test_a_constant_behind_many_names(renamed):
+    """Each Identity gives it another one."""
+    renames = "  ".join(f"t{i + 1} = Identity(t{i})" for i in range(renamed))
+    stored = {"r": np.array(0.5, np.float32), "t0": np.array(True)}
+    model = parsed(f"g (float[N] x) => (float[N] y) {{ {renames}  y = Dropout(x, r, t{renamed}) }}", stored)
+    assert "dropout-in-training" in found(model)
+
+
 def test_infinity_in_a_mask_is_meant_so():
     mask = np.where(np.tri(40) > 0, 0, -np.inf).astype(np.float32)
     assert found(parsed("g (float[N, 40, 40] x) => (float[N, 40, 40] y) { y = Add(x, m) }", {"m": mask})) == []

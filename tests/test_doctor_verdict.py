@@ -76,6 +76,9 @@ LOADED = {
     "a note that is right": (outdated, []),
     "an output of another size": (lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"), ["shape-conflict"]),
     "a graph that is not sorted": (lambda: texts("y = Tanh(a)  a = Relu(x)")[0], ["not-sorted"]),
+    "a branch that reads what a later node writes": (
+        lambda: parsed(BRANCHES.replace("u = Relu(x)  t = Tanh(u)", "t = Tanh(u)").replace("}>", "}>  u = Relu(x)")), ["not-sorted"],
+    ),
     "a domain that is not imported": (lambda: texts("y = com.microsoft.Gelu(x)")[0], ["opset-missing"]),
 }  # fmt: skip
 
