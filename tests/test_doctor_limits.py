@@ -100,6 +100,4 @@ def test_an_error_of_the_worker_is_not_the_model_s_fault():
     patient = read(linear())
     events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
     assert not list(trial._stopped(patient, events, "exit status 1", Place("file", "m.onnx"), 60, 4 * 10**9))
-    assert patient.not_checked == [
-        "The model was not run: the process for it did not do its work (exit status 1)."
-    ]
+    assert patient.not_checked == ["The model was not run: the process for it did not do its work (exit status 1)."]
