@@ -122,11 +122,18 @@ def test_where_the_decision_looks_shows_for_every_student(fault):
         failed("10.1", built(who, fault), who)
 
 
-def test_wrong_on_one_paper_only_is_named():
-    """A frozen decision is right for half of the photographs, and the criteria say for which."""
-    found = {c.what: c.passed for c in criteria("10.1", built("ada", "always as it is"))}
-    assert found["it agrees with Scroll on black paper"]
-    assert not found["it agrees with Scroll on white paper"]
+@pytest.mark.parametrize(
+    ("fault", "right", "wrong"), [("always as it is", "black", "white"), ("always negative", "white", "black")]
+)
+def test_wrong_on_one_paper_only_is_named(fault, right, wrong):
+    """A frozen decision is right for half of the photographs, and the criteria say for which. They name no other cause."""
+    found = criteria("10.1", built("ada", fault))
+    passed = {c.what: c.passed for c in found}
+    assert passed[f"it agrees with Scroll on {right} paper"]
+    assert not passed[f"it agrees with Scroll on {wrong} paper"]
+    said = [c.hint for c in found if not c.passed]
+    assert quest.FAULTS[fault] in said[0]
+    assert not any(quest.FAULTS["one for all"] in hint for hint in said)
 
 
 def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
