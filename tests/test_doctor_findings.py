@@ -580,6 +580,23 @@ def test_tools_that_die(monkeypatch):
     assert found(linear()) == []
 
 
+@pytest.mark.parametrize("code", ["cycle", "recursive-function", "tensor-undefined"])
+def test_tools_are_not_asked_about_a_broken_graph(code):
+    """Their words would tell nothing new, and some errors end their process."""
+    report = cu.doctor(PAIRS[code][0]())
+    assert report.codes == [code]
+    assert "onnx.checker and onnx.shape_inference were not asked, because of what was found." in report.not_checked
+
+
+def test_the_checker_has_no_word_beside_an_error():
+    """Most of what it says then follows from that. Once the error is mended, it is heard."""
+    model = PAIRS["checker-formality"][0]()
+    nan_at(model, np.nan)
+    assert found(model) == ["weights-not-finite"]
+    nan_at(model, 1)
+    assert found(model) == ["checker-formality"]
+
+
 def test_tools_that_do_not_start_are_no_finding(monkeypatch):
     """As where no process can be started: that says nothing about the model, and is no clean bill either."""
     from course_utils.diagnosis import patient, tools
@@ -682,6 +699,27 @@ def test_there_and_back_again_is_no_loop(kind):
 )  # fmt: skip
 def test_one_function_again_and_again_is_no_loop(step):
     assert "loop-unrolled" not in found(row(step * 40))
+
+
+def test_only_the_way_back_undoes_a_transpose():
+    """Of three axes that go round, the same step again is no way back."""
+    there, back = "Transpose<perm = [1, 2, 0]>", "Transpose<perm = [2, 0, 1]>"
+    assert found(row(["Relu", there, back, "Tanh"], "float[?, ?, ?]")) == ["pairs-that-cancel"]
+    assert found(row(["Relu", there, there, "Tanh"], "float[?, ?, ?]")) == []
+
+
+def test_a_single_vector_has_no_batch():
+    assert found(parsed("g (float[4] x) => (float[4] y) { y = MatMul(x, w) }", {"w": weights(4, 4)})) == []
+
+
+@pytest.mark.parametrize("opset", [14, 21])
+def test_training_shows_in_an_attribute_from_opset_14_on(opset):
+    """Whether the running statistics are asked for, or not."""
+    for outputs in ("y", "y, m2, v2"):
+        stored = {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.ones(3, np.float32)}
+        body = f"{outputs} = BatchNormalization<training_mode = 1>(x, s, b, m, v)"
+        graph = f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {body} }}"
+        assert "batchnorm-in-training" in found(parsed(graph, stored, opset=opset))
 
 
 def test_data_that_is_only_moved_is_no_loop():

@@ -267,3 +267,6 @@ def test_a_scale_of_zero_for_a_channel_of_zeros():
     assert found(parsed(graph, {"w": w, "s": scale})) == ["scale-impossible"]
     w[2] = 0
     assert found(parsed(graph, {"w": w, "s": scale})) == []
+    w[2], w[:, 2] = 1, 0
+    columns = parsed(graph.replace("<axis = 0>", ""), {"w": w, "s": scale[:4]})  # axis 1 where nothing is said
+    assert found(columns) == []

@@ -285,6 +285,16 @@ def test_a_run_that_went_well_disproves():
     assert all(after[name] == "error" for name in OF_NUMBERS | {"run-fails", "external-path-outside"})
 
 
+def test_a_verdict_without_the_weights_acquits_no_weights(folder):
+    """ONNX Runtime takes the graph, and would miss the file: that is known without a run, and stays an error."""
+    model = linear(64)
+    data = external(model)
+    onnx.save(model, "m.onnx")
+    assert [f.code.id for f in cu.doctor("m.onnx").errors] == ["external-file-missing"]
+    (folder / "w.bin").write_bytes(data)
+    assert found("m.onnx") == []
+
+
 # dtypes
 
 
