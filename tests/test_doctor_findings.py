@@ -173,8 +173,9 @@ def listed_as_input(model: onnx.ModelProto) -> None:
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 4]))
 
 
-def spare(size: int) -> onnx.ModelProto:
-    model = linear(64)
+def spare(size: int, beside: int = 64) -> onnx.ModelProto:
+    """So many numbers that nothing reads, and weights of `beside` × `beside` that are read."""
+    model = linear(beside)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weights(size), "left_over"))
     return model
 
@@ -381,6 +382,25 @@ def test_a_default_value_of_an_input_is_no_weight():
     assert found(model) == []
 
 
+@pytest.mark.parametrize(("ir", "codes"), [(3, ["batchnorm-not-folded"]), (4, ["weights-are-inputs"])])
+def test_what_a_caller_may_replace_is_constant_up_to_ir_version_3(ir, codes):
+    """Until then every initializer had to be listed among the inputs, and none of them could be fed."""
+    model = convolution(batchnorm=True)
+    model.ir_version, model.opset_import[0].version = ir, 9
+    for t in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+    assert found(model) == codes
+
+
+@pytest.mark.parametrize("renamed", [1, 3, 12])
+def test_a_constant_behind_many_names(renamed):
+    """Each Identity gives it another one."""
+    renames = "  ".join(f"t{i + 1} = Identity(t{i})" for i in range(renamed))
+    stored = {"r": np.array(0.5, np.float32), "t0": np.array(True)}
+    model = parsed(f"g (float[N] x) => (float[N] y) {{ {renames}  y = Dropout(x, r, t{renamed}) }}", stored)
+    assert "dropout-in-training" in found(model)
+
+
 def test_infinity_in_a_mask_is_meant_so():
     mask = np.where(np.tri(40) > 0, 0, -np.inf).astype(np.float32)
     assert found(parsed("g (float[N, 40, 40] x) => (float[N, 40, 40] y) { y = Add(x, m) }", {"m": mask})) == []
@@ -436,6 +456,75 @@ def test_a_loop_without_weights_counts_its_steps():
     assert "9 steps of 3 nodes" in report.findings[0].cause
 
 
+@pytest.mark.parametrize(("steps", "codes"), [(3, []), (4, ["loop-unrolled"])])
+def test_four_steps_are_a_loop(steps, codes):
+    """Of four nodes each, so that three would be long enough."""
+    body = "  ".join(
+        f"a{i} = MatMul(h{i}, w)  b{i} = Add(a{i}, h0)  c{i} = Tanh(b{i})  h{i + 1} = Neg(c{i})" for i in range(steps)
+    )
+    assert found(parsed(f"g (float[N, 4] h0) => (float[N, 4] h{steps}) {{ {body} }}", {"w": weights(4, 4)})) == codes
+
+
+@pytest.mark.parametrize(("size", "beside"), [(100, 4), (1200, 512)])
+def test_weights_that_waste_little(size, beside):
+    """Most of a tiny file, and five kilobytes of a megabyte."""
+    assert found(spare(size, beside)) == []
+
+
+def float64_columns(count: int) -> onnx.ModelProto:
+    """256 weights in float32, and 16 in float64 for each column."""
+    stored = {"w": weights(16, 16), "v": weights(16, count).astype(np.float64)}
+    body = "a = MatMul(x, w)  c = Cast<to = 11>(a)  y = MatMul(c, v)"
+    return parsed(f"g (float[N, 16] x) => (double[N, {count}] y) {{ {body} }}", stored)
+
+
+def stored_twice(size: int, beside: int = 1) -> onnx.ModelProto:
+    w = weights(size, size)
+    body = "a = MatMul(x, w)  b = MatMul(a, v)  c = MatMul(z, u)"
+    graph = f"g (float[N, {size}] x, float[N, {beside}] z) => (float[N, {size}] b, float[N, {beside}] c) {{ {body} }}"
+    return parsed(graph, {"w": w, "v": w, "u": weights(beside, beside)})
+
+
+def added_input(size: int) -> onnx.ModelProto:
+    return parsed(
+        f"g (float[N, {size}] x, float[{size}] c) => (float[N, {size}] y) {{ y = Add(x, c) }}", {"c": weights(size)}
+    )
+
+
+def relu_of(rows: int) -> onnx.ModelProto:
+    """2²⁰ × rows numbers, that nobody stores."""
+    return parsed(f"g (float[1048576, {rows}] x) => (float[1048576, {rows}] y) {{ y = Relu(x) }}")
+
+
+# What it begins with → a model just below, one just above, and the code of the latter.
+BEGINS = {
+    "256 GiB": (lambda: relu_of(2**16), lambda: relu_of(2**16 + 1), "tensor-huge"),
+    "a tenth in float64": (lambda: float64_columns(1), lambda: float64_columns(2), "float64"),
+    "64 KiB twice": (lambda: stored_twice(128), lambda: stored_twice(130), "weights-stored-twice"),
+    "a twentieth twice": (lambda: stored_twice(140, 650), lambda: stored_twice(140, 550), "weights-stored-twice"),
+    "16 numbers that may be fed": (lambda: added_input(15), lambda: added_input(16), "weights-are-inputs"),
+    "a twentieth at the end": (lambda: saturated(0.04), lambda: saturated(0.07), "weights-saturated"),
+    "steps of a quarter": (
+        lambda: joined_scores(together=True, scale=0.24), lambda: joined_scores(together=True, scale=0.26), "scores-lost",
+    ),
+    "64 KiB of notes": (
+        changed(linear, lambda m: notes(m, "x" * 60_000)), changed(linear, lambda m: notes(m, "x" * 70_000)), "heavy-notes",
+    ),
+    "a fifth of notes": (
+        changed(lambda: linear(320), lambda m: notes(m, "x" * 90_000)),
+        changed(lambda: linear(280), lambda m: notes(m, "x" * 90_000)),
+        "heavy-notes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BEGINS)
+def test_where_a_finding_begins(what):
+    below, above, code = BEGINS[what]
+    assert found(below()) == []
+    assert found(above()) == [code]
+
+
 def test_casts_that_lose_something_do_not_cancel():
     assert found(casts(TensorProto.DOUBLE)) == ["pairs-that-cancel"]
     assert found(casts(TensorProto.FLOAT16)) == []
@@ -489,6 +578,23 @@ def test_tools_that_die(monkeypatch):
     bench.child.kill()
     bench.child.wait()
     assert found(linear()) == []
+
+
+@pytest.mark.parametrize("code", ["cycle", "recursive-function", "tensor-undefined"])
+def test_tools_are_not_asked_about_a_broken_graph(code):
+    """Their words would tell nothing new, and some errors end their process."""
+    report = cu.doctor(PAIRS[code][0]())
+    assert report.codes == [code]
+    assert "onnx.checker and onnx.shape_inference were not asked, because of what was found." in report.not_checked
+
+
+def test_the_checker_has_no_word_beside_an_error():
+    """Most of what it says then follows from that. Once the error is mended, it is heard."""
+    model = PAIRS["checker-formality"][0]()
+    nan_at(model, np.nan)
+    assert found(model) == ["weights-not-finite"]
+    nan_at(model, 1)
+    assert found(model) == ["checker-formality"]
 
 
 def test_tools_that_do_not_start_are_no_finding(monkeypatch):
@@ -593,6 +699,27 @@ def test_there_and_back_again_is_no_loop(kind):
 )  # fmt: skip
 def test_one_function_again_and_again_is_no_loop(step):
     assert "loop-unrolled" not in found(row(step * 40))
+
+
+def test_only_the_way_back_undoes_a_transpose():
+    """Of three axes that go round, the same step again is no way back."""
+    there, back = "Transpose<perm = [1, 2, 0]>", "Transpose<perm = [2, 0, 1]>"
+    assert found(row(["Relu", there, back, "Tanh"], "float[?, ?, ?]")) == ["pairs-that-cancel"]
+    assert found(row(["Relu", there, there, "Tanh"], "float[?, ?, ?]")) == []
+
+
+def test_a_single_vector_has_no_batch():
+    assert found(parsed("g (float[4] x) => (float[4] y) { y = MatMul(x, w) }", {"w": weights(4, 4)})) == []
+
+
+@pytest.mark.parametrize("opset", [14, 21])
+def test_training_shows_in_an_attribute_from_opset_14_on(opset):
+    """Whether the running statistics are asked for, or not."""
+    for outputs in ("y", "y, m2, v2"):
+        stored = {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.ones(3, np.float32)}
+        body = f"{outputs} = BatchNormalization<training_mode = 1>(x, s, b, m, v)"
+        graph = f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {body} }}"
+        assert "batchnorm-in-training" in found(parsed(graph, stored, opset=opset))
 
 
 def test_data_that_is_only_moved_is_no_loop():

@@ -81,3 +81,23 @@ def test_a_process_that_dies_near_its_limit(memory, code):
     place = Place("file", "m.onnx")
     (found_,) = trial._stopped(read(linear()), events, "signal SIGSEGV", place, 60, memory * 10**6)
     assert found_.code.id == code
+
+
+@pytest.mark.parametrize("megabytes", [200, 700])
+def test_a_refusal_near_the_limit_is_a_refusal(megabytes):
+    """The process came to its end, so it had memory enough to say no."""
+    model = linear()
+    model.graph.node[0].op_type = "Matmul"
+    assert found(model, run=True, memory_mb=megabytes) == ["operator-unknown"]
+
+
+def test_an_error_of_the_worker_is_not_the_model_s_fault():
+    """As Python ends a process whose program is wrong. That says nothing about the model, and is no clean bill either."""
+    from course_utils.diagnosis import trial
+    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.vocabulary import Place
+
+    patient = read(linear())
+    events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
+    assert not list(trial._stopped(patient, events, "exit status 1", Place("file", "m.onnx"), 60, 4 * 10**9))
+    assert patient.not_checked == ["The model was not run: the process for it did not do its work (exit status 1)."]

@@ -144,6 +144,14 @@ def test_some_subnormal_weights(share, codes):
     assert found(parsed("g (float[N, 64] x) => (float[N, 64] y) { y = MatMul(x, w) }", {"w": w})) == codes
 
 
+@pytest.mark.parametrize(("size", "tiny", "codes"), [(8, 20, []), (128, 100, []), (128, 200, ["subnormal-numbers"])])
+def test_subnormal_weights_must_be_many_and_a_share_of_all(size, tiny, codes):
+    w = weights(size, size)
+    w.flat[:tiny] = 1e-41
+    graph = f"g (float[N, {size}] x) => (float[N, {size}] y) {{ y = MatMul(x, w) }}"
+    assert found(parsed(graph, {"w": w})) == codes
+
+
 # Quantization
 
 
@@ -239,7 +247,8 @@ def test_boxes_alone_may_have_a_large_scale():
 
 @pytest.mark.parametrize(
     ("axis", "scales", "zeros", "codes"),
-    [(0, 6, 6, []), (-2, 6, 6, []), (1, 4, 4, []), (1, 6, 6, ["scale-length-wrong"]), (-1, 6, 6, ["scale-length-wrong"]), (0, 4, 4, ["scale-length-wrong"])],
+    [(0, 6, 6, []), (-2, 6, 6, []), (1, 4, 4, []), (1, 6, 6, ["scale-length-wrong"]), (-1, 6, 6, ["scale-length-wrong"]), (0, 4, 4, ["scale-length-wrong"]),
+     (None, 4, 4, []), (None, 6, 6, ["scale-length-wrong"])],
 )  # fmt: skip
 def test_as_many_scales_as_channels(axis, scales, zeros, codes):
     stored = {
@@ -247,7 +256,8 @@ def test_as_many_scales_as_channels(axis, scales, zeros, codes):
         "s": np.full(scales, 0.01, np.float32),
         "z": np.zeros(zeros, np.int8),
     }
-    graph = f"g (float[N, 6] x) => (float[N, 4] y) {{ d = DequantizeLinear<axis = {axis}>(w, s, z)  y = MatMul(x, d) }}"
+    said = "" if axis is None else f"<axis = {axis}>"  # 1 where nothing is said
+    graph = f"g (float[N, 6] x) => (float[N, 4] y) {{ d = DequantizeLinear {said} (w, s, z)  y = MatMul(x, d) }}"
     report = cu.doctor(parsed(graph, stored), run=True)
     assert report.codes == codes, report
     assert not codes or "has so many" in report.findings[0].cause
@@ -270,3 +280,6 @@ def test_a_scale_of_zero_for_a_channel_of_zeros():
     assert found(parsed(graph, {"w": w, "s": scale})) == ["scale-impossible"]
     w[2] = 0
     assert found(parsed(graph, {"w": w, "s": scale})) == []
+    w[2], w[:, 2] = 1, 0
+    columns = parsed(graph.replace("<axis = 0>", ""), {"w": w, "s": scale[:4]})  # axis 1 where nothing is said
+    assert found(columns) == []

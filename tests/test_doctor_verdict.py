@@ -72,6 +72,9 @@ LOADED = {
     "a note that is right": (outdated, []),
     "an output of another size": (lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"), ["shape-conflict"]),
     "a graph that is not sorted": (lambda: texts("y = Tanh(a)  a = Relu(x)")[0], ["not-sorted"]),
+    "a branch that reads what a later node writes": (
+        lambda: parsed(BRANCHES.replace("u = Relu(x)  t = Tanh(u)", "t = Tanh(u)").replace("}>", "}>  u = Relu(x)")), ["not-sorted"],
+    ),
     "a domain that is not imported": (lambda: texts("y = com.microsoft.Gelu(x)")[0], ["opset-missing"]),
 }  # fmt: skip
 
@@ -292,6 +295,16 @@ def test_a_run_that_went_well_disproves():
     for name in verdict.OF_THE_RUNTIME | verdict.OF_THE_GRAPH | verdict.OF_THE_WEIGHTS:
         assert after.get(name, "note") != "error"
     assert all(after[name] == "error" for name in OF_NUMBERS | {"run-fails", "external-path-outside"})
+
+
+def test_a_verdict_without_the_weights_acquits_no_weights(folder):
+    """ONNX Runtime takes the graph, and would miss the file: that is known without a run, and stays an error."""
+    model = linear(64)
+    data = external(model)
+    onnx.save(model, "m.onnx")
+    assert [f.code.id for f in cu.doctor("m.onnx").errors] == ["external-file-missing"]
+    (folder / "w.bin").write_bytes(data)
+    assert found("m.onnx") == []
 
 
 # dtypes

@@ -377,6 +377,9 @@ WRONG = {
         "tensors": (lambda who: counted(parameters=len(sizes(read=True))), r"the initializers, not the values"),
         "not a number": (lambda who: counted(parameters="many"), r"Multiply the dims"),
         "nothing unused": (lambda who: counted(unused=[]), r"whose name is not in it"),
+        "all called unused": (
+            lambda who: counted(unused=[t.name for t in given("1.2").graph.initializer]), r"whose name is not in it",
+        ),
         "unused as one name": (lambda who: counted(unused=counts()["unused"][0]), r"whose name is not in it"),
         "the read ones": (
             lambda who: counted(

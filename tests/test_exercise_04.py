@@ -218,14 +218,16 @@ WEIGHTED = (
 )
 
 
-def reader(who: str = "ada", steps: str = WEIGHTED, length: str | int = "length", **changed: float) -> ModelProto:
+def reader(
+    who: str = "ada", steps: str = WEIGHTED, length: str | int = "length", rows: int = 48, **changed: float
+) -> ModelProto:
     p = {**params("4.4", who), **changed}
     model = onnx.parser.parse_model(f"""{HEAD}
         g (float[batch, {length}, 6] x) => (float[batch, 6] y)
         <float decay = {{{p["decay"]}}}, float start = {{{p["start"]}}}, int64[1] zero = {{0}}, int64 one = {{1}},
          int64 minus = {{-1}}, int64[1] axis = {{1}}, int64[1] used = {{{p["length"]}}}, int64[1] six = {{6}}> {{ {steps} }}""")
     table = np.random.default_rng(p["seed"]).normal(0, 1, (48, 6)).astype(np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    model.graph.initializer.append(numpy_helper.from_array(table[:rows], "table"))
     return model
 
 
@@ -480,6 +482,7 @@ WRONG = {
         ),
         "no decay": (lambda who: reader(steps=WEIGHTED.replace("w = Pow(decay, af)", "zeros = Sub(af, af)  w = Pow(decay, zeros)")), r"the decay got lost"),
         "no table": (lambda who: reader(steps=WEIGHTED.replace("xs = Add(x, rows)", "xs = Identity(x)")), r"table of positions is not added"),
+        "a row of the table lost": (lambda who: reader(rows=47), r"It is refused"),
         "another decay": (lambda who: reader(decay=0.5), r"Write down what the loop gives for two steps"),
     },
     "4.5": {

@@ -760,6 +760,40 @@ def test_a_float_network_with_an_int8_one_for_show() -> None:
         assert "a network in float computes the result" in failed(task_id, shown)
 
 
+def through_int8(source: ModelProto, data: np.ndarray) -> ModelProto:
+    """The source computes the result, from kernels that are stored flat. Three int8 convolutions then pass it on as it is."""
+    model = ModelProto.FromString(source.SerializeToString())
+    largest = float(np.abs(examine.result(model, {"x": data})).max())
+    for name, kernel in numbers_of(model).items():
+        if kernel.ndim == 4:
+            model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == name))
+            put(model, **{f"{name}.flat": kernel.ravel(), f"{name}.shape": np.array(kernel.shape)})
+            model.graph.node.insert(0, node("Reshape", [f"{name}.flat", f"{name}.shape"], [name]))
+    model.graph.node[-1].output[0] = "own"
+    same = np.eye(4, dtype=np.int8)[:, :, None, None] * np.int8(64)
+    put(model, step=np.float32(largest / 100), middle=np.uint8(128), part=np.float32(1 / 64), none=np.int8(0))
+    put(model, picture=np.array([0, 4, 1, 1]), row=np.array([0, 4]), same1=same, same2=same, same3=same)
+    model.graph.node.append(node("Reshape", ["own", "picture"], ["passed0"]))
+    for i in (1, 2, 3):
+        model.graph.node.extend([
+            node("QuantizeLinear", [f"passed{i - 1}", "step", "middle"], [f"q{i}"]),
+            node("DequantizeLinear", [f"q{i}", "step", "middle"], [f"d{i}"]),
+            node("DequantizeLinear", [f"same{i}", "part", "none"], [f"w{i}"]),
+            node("Conv", [f"d{i}", f"w{i}"], [f"passed{i}"]),
+        ])  # fmt: skip
+    model.graph.node.append(node("QuantizeLinear", ["passed3", "step", "middle"], ["q4"]))
+    model.graph.node.append(node("DequantizeLinear", ["q4", "step", "middle"], ["d4"]))
+    model.graph.node.append(node("Reshape", ["d4", "row"], ["y"]))
+    return model
+
+
+def test_a_float_network_whose_result_goes_through_int8() -> None:
+    model = through_int8(the("9.9"), normal())
+    got, right = (examine.result(m, {"x": normal(10)}) for m in (model, the("9.9")))
+    assert hospital.relative_error(got, right) < 0.1, "near enough, were it not for the float convolutions"
+    assert "a network in float computes the result" in failed("9.9", model)
+
+
 def test_int8_convolutions_that_the_result_does_not_need() -> None:
     """No convolution in float is left, and the result goes around those in int8."""
     way = hospital.least_on_the_way

@@ -67,6 +67,7 @@ def test_scroll_is_good_on_its_own_photographs(who):
     assert right.mean() > 0.88
     assert min(right[white].mean(), right[~white].mean()) > 0.85
     assert 0.35 < white.mean() < 0.65
+    assert np.abs(quest.edges(p, photos) - p["threshold"]).min() > 0.02, "rounding could turn one"
 
 
 @each_operator
@@ -121,11 +122,18 @@ def test_where_the_decision_looks_shows_for_every_student(fault):
         failed("10.1", built(who, fault), who)
 
 
-def test_wrong_on_one_paper_only_is_named():
-    """A frozen decision is right for half of the photographs, and the criteria say for which."""
-    found = {c.what: c.passed for c in criteria("10.1", built("ada", "always as it is"))}
-    assert found["it agrees with Scroll on black paper"]
-    assert not found["it agrees with Scroll on white paper"]
+@pytest.mark.parametrize(
+    ("fault", "right", "wrong"), [("always as it is", "black", "white"), ("always negative", "white", "black")]
+)
+def test_wrong_on_one_paper_only_is_named(fault, right, wrong):
+    """A frozen decision is right for half of the photographs, and the criteria say for which. They name no other cause."""
+    found = criteria("10.1", built("ada", fault))
+    passed = {c.what: c.passed for c in found}
+    assert passed[f"it agrees with Scroll on {right} paper"]
+    assert not passed[f"it agrees with Scroll on {wrong} paper"]
+    said = [c.hint for c in found if not c.passed]
+    assert quest.FAULTS[fault] in said[0]
+    assert not any(quest.FAULTS["one for all"] in hint for hint in said)
 
 
 def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
@@ -515,6 +523,16 @@ def test_page(who):
 def test_wrong_page(fault):
     who = "dora"
     assert quest_canvas._PAGE_FAULTS[fault] in failed("10.6", page(who, fault), who)
+
+
+@pytest.mark.parametrize(("who", "seed"), [("ada", 0), ("grace", 2), ("guest", 9)])
+def test_no_canvas_is_near_the_edge_of_the_decision(who, seed):
+    """Of these draws some were, and others took their place."""
+    p = params("10.6", who)
+    canvases = quest_canvas._canvases(p, np.random.default_rng(seed))
+    margins = [abs(quest.edges(p, quest_canvas._pixels(rgba, p))[0] - p["threshold"]) for rgba in canvases]
+    assert [rgba.shape[:2] for rgba in canvases] == list(quest_canvas._SIZES)
+    assert min(margins) > 0.02, "rounding could turn one"
 
 
 def test_what_is_cut_off_shows_for_every_student():
