@@ -37,10 +37,10 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Per candidate: median, lower and upper quartile (milliseconds), and how many times faster than the first."""
+        """Per candidate: median, lower and upper quartile (milliseconds), and how many times as fast as the first."""
         ms = self.samples * 1e3
         table = ms.quantile([0.5, 0.25, 0.75]).T.set_axis(["median ms", "25 % ms", "75 % ms"], axis=1)
-        table["× faster"] = table["median ms"].iloc[0] / table["median ms"]
+        table["× as fast"] = table["median ms"].iloc[0] / table["median ms"]
         return table
 
     def ratio(self, slow: str, fast: str) -> float:

@@ -863,7 +863,7 @@ if folder:
     assert np.allclose(*vectors, atol=1e-4)
     race = cu.compare({name: lambda s=s: s.run(None, longer) for name, s in both.items()}, rounds=10, seconds=5)
     nodes = {"nodes in the file": in_file, "nodes that run": running}
-    display(race.table[["median ms", "× faster"]].assign(**nodes).round(2))
+    display(race.table[["median ms", "× as fast"]].assign(**nodes).round(2))
     del both, vectors
 
 # %% [markdown]
