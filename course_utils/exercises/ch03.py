@@ -166,7 +166,7 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         _last(p),
         {
             **{
-                f"It reads {k} rows, whatever comes: the Python loop ran while the exporter looked on, and was written "
+                f"It reads {k} rows, whatever comes: the Python loop ran during the export, and was written "
                 f"out.": _last(p, lambda x, k=k: x[:k])
                 for k in range(1, 11)
             },

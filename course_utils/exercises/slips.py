@@ -89,7 +89,7 @@ def same(
 
 def _difference(o: Outcome, want: np.ndarray) -> str:
     if o.got is None:
-        return f"It is refused: {o.said}"
+        return f"It is refused: {o.said.rstrip('.')}."
     if o.got.shape != want.shape:
         return f"The result has the shape {list(o.got.shape)}, expected {list(want.shape)}."
     if odd := int((~np.isfinite(o.got)).sum()):
