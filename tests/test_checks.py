@@ -322,6 +322,7 @@ def test_two_students_on_one_machine_keep_their_own(ada):
         '{"tasks": {"1.1": {"file": "1.1.json"}}}',
         '{"tasks": {"1.1": {"file": "../1.1.json", "sha256": "", "points": 1, "of": 1, "checks": 2}}}',
         '{"tasks": {"1.1": {"file": "1.1.json", "sha256": "", "points": "1", "of": 1, "checks": 2}}}',
+        '{"tasks": {"1.1": {"file": "answers.json", "sha256": "", "points": 1, "of": 1, "checks": 2}}}',
     ],
 )
 def test_damaged_list_of_answers(damage, ada):

@@ -419,6 +419,18 @@ def test_minus_infinity_in_a_table_is_a_mask_unless_somebody_multiplies_with_it(
     assert found(parsed(looked_up, {"t": table})) == ["weights-not-finite"]
 
 
+@pytest.mark.parametrize(
+    ("bits", "codes"), [(0xFF80, []), (0x7F80, ["weights-not-finite"]), (0x7FC0, ["weights-not-finite"])]
+)
+def test_minus_infinity_in_bfloat16_is_a_mask_too(bits, codes):
+    """The bits of minus infinity, of infinity and of NaN."""
+    table = np.full(40 * 8, 0x3F80, np.uint16)  # ones
+    table[24:32] = bits
+    model = parsed("g (int64[N] i) => (float[N, 8] y) { r = Gather(t, i)  c = Cast<to = 1>(r)  y = Softmax(c) }")
+    model.graph.initializer.append(helper.make_tensor("t", TensorProto.BFLOAT16, [40, 8], table.tobytes(), raw=True))
+    assert found(model) == codes
+
+
 @pytest.mark.parametrize("folder", ["/srv/env", "/home/{}".format("runner")])
 def test_packages_tell_nothing_of_a_person(folder):
     text, model = f"{folder}/lib/python3.11/site-packages/torch/nn/linear.py", linear()

@@ -283,3 +283,10 @@ def test_a_scale_of_zero_for_a_channel_of_zeros():
     w[2], w[:, 2] = 1, 0
     columns = parsed(graph.replace("<axis = 0>", ""), {"w": w, "s": scale[:4]})  # axis 1 where nothing is said
     assert found(columns) == []
+
+
+@pytest.mark.parametrize(("zero", "codes"), [(0, ["scale-not-calibrated"]), (128, [])])
+def test_a_scale_of_one_with_another_zero_point_was_calibrated(zero, codes):
+    stored = {"s": np.array(1, np.float32), "z": np.array(zero, np.uint8)}
+    steps = "a = Relu(x)  q = QuantizeLinear(a, s, z)  y = DequantizeLinear(q, s, z)"
+    assert found(parsed(f"g (float[N, 4] x) => (float[N, 4] y) {{ {steps} }}", stored)) == codes
