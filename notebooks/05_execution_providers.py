@@ -59,8 +59,8 @@ print("result:", outputs.shape)
 """
 
 # %% [markdown]
-# It needs a model that takes colour pictures of any number. A very small one will do. Then we run the listing, and repair
-# one fault after the other.
+# It needs a model that takes any number of colour pictures. A very small one is enough. Then we run the listing, and
+# repair one fault after the other.
 
 # %%
 import contextlib
@@ -110,7 +110,7 @@ cu.claim(
 # The idea of the listing is right, and it is the pattern of every program that uses ONNX Runtime: a session is created
 # **once**, then `run` is called with a dict of arrays, and returns a list of arrays.
 #
-# ## Does anybody hear of it?
+# ## Telemetry
 #
 # Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and the machine,
 # to Microsoft ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)). The course
@@ -174,7 +174,7 @@ cu.claim(
 cu.quiz("05_execution_providers", 1)
 
 # %% [markdown]
-# ONNX Runtime tells, if you let it: `log_severity_level = 0` is the most talkative of five levels. `cu.session_log`
+# ONNX Runtime writes a detailed log: `log_severity_level = 0` is the most detailed of five levels. `cu.session_log`
 # creates the session several times in another process, and returns the log as a table. A few lines of it:
 
 # %%
@@ -210,7 +210,7 @@ import matplotlib.pyplot as plt
 
 _, ax = plt.subplots(figsize=(7.2, 2.8))
 ax.barh(stages.index[::-1], stages[::-1], color="#56B4E9")
-ax.set_title(f"Most time goes into: {stages.idxmax()}")
+ax.set_title(f"Most time goes into “{stages.idxmax()}”")
 ax.set_xlabel("milliseconds (median; writing the log costs some of it)")
 plt.show()
 
@@ -501,8 +501,8 @@ accepted.get_session_options().get_session_config_entry("session.intra_op.allow_
 # | `session.record_ep_graph_assignment_info` | `"1"` | write down which provider takes which node |
 # | `session.disable_cpu_ep_fallback` | `"1"` | a node that is left for the CPU is an error |
 #
-# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for,
-# and so does NumPy in the same thread. The log shows that the question comes up once: we created seven sessions above.
+# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for.
+# We created seven sessions above, and the log mentions the setting once:
 
 # %%
 asked_once = log[log["message"].str.contains("denormal-as-zero")]
@@ -512,7 +512,7 @@ asked_once
 # %% [markdown]
 # ## Providers: known, available, used
 #
-# There are three lists. The first two do not need a session.
+# There are three lists. The first two do not need a session; the third is `session.get_providers()`, below.
 
 # %%
 known, available = ort.get_all_providers(), ort.get_available_providers()
@@ -570,10 +570,10 @@ assert ort.InferenceSession(file, by_device).get_providers() == ["CPUExecutionPr
 # %% [markdown]
 # Lesson 08 returns to browsers and phones.
 #
-# ## Three silent fallbacks
+# ## Three fallbacks to the CPU, one of them silent
 #
-# We ask for something that cannot be had, and collect everything that is said: Python's warnings, printed lines, and the
-# log of ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
+# We ask for something that is not available, and collect all messages: Python's warnings, printed lines, and the log of
+# ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
 # `session.disable_cpu_ep_fallback`, which comes later.
 
 
@@ -626,7 +626,7 @@ pd.DataFrame(heard)
 # ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or NVIDIA's
 # packages bring one, `ort.preload_dlls()` before the session loads it from there (not run here).
 #
-# All our sessions work. What do they say about themselves, and what is true?
+# All our sessions work. We compare what `get_providers()` says with the record and the profile:
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 3)
@@ -646,9 +646,8 @@ truth = pd.DataFrame(truth, index=["asked for", "get_providers()", "the record",
 truth
 
 # %% [markdown]
-# In the last row `get_providers()` names a provider on which **not one node** ran. Only the record and the profile tell the
-# truth. They agree, and they see different things: the record tells what was planned when the graph was divided, the
-# profile tells what ran.
+# In the last row `get_providers()` names a provider on which **not one node** ran. Only the record and the profile show
+# that. They agree here: the record holds the plan, the profile what ran.
 #
 # Now the cure. `session.disable_cpu_ep_fallback` says: if a node ends up on the CPU, that is an error. The CPU provider
 # must not stand in the list then.
@@ -659,7 +658,7 @@ assert all(isinstance(outcome, Exception) for outcome in strictly.values())
 pd.Series({title: str(error).split(" : ")[-1] for title, error in strictly.items()}, name="the error").to_frame()
 
 # %% [markdown]
-# Three errors instead of three silent sessions. The first message misleads: the second try of the wrong name adds the CPU
+# Now each of the three is an error. The first message misleads: the second try of the wrong name adds the CPU
 # by itself, and that contradicts the option. `enable_fallback=0` forbids the second try, and then the message is clear:
 
 # %%
@@ -726,13 +725,14 @@ cu.claim(
 #
 # builds `.venv-openvino`, runs the script `course_utils/ep_experiment.py` there, and writes `data/ep_records/openvino.json`.
 # The script asks for providers as we did above, and writes down what was said and where the nodes went. If you have that
-# environment, the next cell runs the script now; otherwise it reads the record.
+# environment, the next cell runs the script now; otherwise it reads the record. This package is built from
+# an older ONNX Runtime than the one of this lesson; the cell shows both versions.
 
 # %%
 recorded = cu.ep_record("openvino")
 python = cu.second_environment()
 openvino = cu.run_ep_experiment("OpenVINOExecutionProvider", python=python) if python else recorded
-print("run just now" if python else "read from the record of " + recorded["date"])
+print("run just now" if python else "read from the record of " + recorded["date"], "| this lesson:", ort.__version__)
 pd.Series({**openvino["machine"], **openvino["versions"]}, name="openvino").to_frame()
 
 # %% [markdown]
@@ -854,8 +854,9 @@ cu.claim(
 )
 
 # %% [markdown]
-# Two more results of the experiment that the report does not mention. The first is the unknown option. The second is a
-# model of which OpenVINO takes several pieces, and the graph that is left has a cycle. On the CPU, that model runs.
+# Three more results that the report does not mention: an unknown option; a GPU that does not exist (both fall back to the
+# CPU with a message); and a model of which OpenVINO takes several pieces, so that the graph that is left has a cycle: here
+# the session fails. On the CPU, that model runs.
 
 # %%
 assert request(openvino, "scattered", "CPU alone")["error"] is None
@@ -882,7 +883,7 @@ pd.DataFrame(
 times = pd.DataFrame(recorded["latencies"])
 times["case"] = times["model"] + ", batch " + times["batch"].astype(str)
 table = times.pivot(index="case", columns="provider", values=["create_ms", "run_ms"]).round(2)
-print(f"Recorded on {recorded['timed']} with {recorded['versions']['package']}.")
+print(f"Times of {recorded['timed']}, with {recorded['versions']['package']}.")
 print(f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile.")
 table.columns = [f"{provider.removesuffix('ExecutionProvider')}: {what}" for what, provider in table.columns]
 table
@@ -900,9 +901,9 @@ ax.set_xlabel(f"time of the CPU provider ÷ time of OpenVINO, on an {recorded['m
 plt.show()
 
 # %% [markdown]
-# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. And
-# look at the column of creation: OpenVINO compiles the graph first. On a processor of Intel the picture may be another
-# one. Measure where the model will run.
+# A provider's name does not tell its speed: that depends on the model, the batch, the threads and the processor. The
+# creation takes longer, too: OpenVINO compiles the graph first. On a processor of Intel the result may be another one.
+# Measure where the model will run.
 #
 # ## Play
 #
@@ -920,7 +921,7 @@ cu.placement_explorer([openvino, here])
 # - `get_providers()` says who was registered. The record (`session.record_ep_graph_assignment_info`) and the profile say
 #   where the nodes are.
 # - The list of providers is an order of preference, node by node. The CPU comes last. Plug-ins are asked for by device.
-# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, more or less silently.
+# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, some with a message and some without.
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0` make errors of them.
 # - Keys of the configuration are text: a misspelled one is accepted and ignored.
 # - Time every provider on your model and your machine.
