@@ -592,7 +592,7 @@ assert "8" not in table.loc["Dim.AUTO", "it says"]
 # %% [markdown]
 # - A label or `Dim.DYNAMIC` is a **promise**: the exporter keeps it, or there is no file, and the error names the
 #   dimension.
-# - `Dim("length")` is a **wish**. The exporter cannot fulfil it, so it writes the number 8, without a word.
+# - `Dim("length")` is a **wish**. The exporter cannot fulfil it, so it writes the number 8, without a message.
 # - `Dim.AUTO` is worse: the file *says* any length.
 #
 # Length 5 with the `Dim.AUTO` file is refused. But length 12 runs! With what numbers?
@@ -690,7 +690,7 @@ cured
 # Compared with the *old* class, all lengths agree. A loop that cannot be written so needs `scan` or `while_loop`:
 # lesson 03.
 #
-# ## When is a `Dim` kept?
+# ## When a `Dim` is kept
 #
 # Later lessons free a batch with `Dim("batch")`. When may they? We run the method over more networks, with a `Dim` and
 # with a label. Three new ones: the first uses sizes as Python numbers, the other two decide by the size. And we give
@@ -768,7 +768,7 @@ ranges
 # %% [markdown]
 # - A `Dim` is **kept** where the code treats every size alike: the convolutional network, and the attention. One
 #   picture is enough, and equal sizes do no harm.
-# - It is **dropped without a word** where the code makes a number of the size, and in the attention for an example of
+# - It is **dropped without a message** where the code makes a number of the size, and in the attention for an example of
 #   length 1. Take lengths of 2 or more. (*As in PyTorch*: there PyTorch, too, takes no other size.)
 # - A label is never dropped here. It even frees `AsNumber`, and it refuses `Compare`. From a length of 1 it makes a
 #   file that is right at every length, but that declares an output of length 1.
@@ -1009,7 +1009,7 @@ cu.shape_explorer(files, tries)
 #
 # - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected …*.
 # - `dynamic_shapes` with labels is a promise that the exporter keeps or refuses. `Dim("name")` is a wish, `Dim.AUTO` a
-#   guess: both can fix a dimension without a word.
+#   guess: both can fix a dimension without a message.
 # - A name is not checked at the run, and a bound is not in the file. Only numbers are enforced.
 # - The method: compare what is written, probe with PyTorch beside it, ask with labels for the reason, change the code.
 # - A size that becomes a Python number (`range`, `if`) freezes a dimension, and so can an example of length 1.

@@ -168,7 +168,7 @@ cu.claim(
 # In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, or in its first lines. If you want to send
 # telemetry, set the variable to 0: the course leaves it as it is.
 #
-# ## What happens when a session is created?
+# ## How a session is created
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 1)
@@ -622,7 +622,7 @@ pd.DataFrame(heard)
 # >
 # > Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. …
 #
-# `get_providers()` tells this case: it names the CPU alone. The cure is a matching CUDA
+# `get_providers()` shows this case: it names the CPU alone. The cure is a matching CUDA
 # ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or NVIDIA's
 # packages bring one, `ort.preload_dlls()` before the session loads it from there (not run here).
 #
@@ -741,7 +741,7 @@ pd.Series({**openvino["machine"], **openvino["versions"]}, name="openvino").to_f
 # %%
 records = {name: cu.ep_record(name) for name in ("cpu", "openvino", "cuda", "tensorrt")}
 pd.Series(
-    {n: f"{r['machine']['processor']}, {r['date']}" if r else "nobody has recorded it yet" for n, r in records.items()},
+    {n: f"{r['machine']['processor']}, {r['date']}" if r else "no record yet" for n, r in records.items()},
     name="recorded on",
 ).to_frame()
 
@@ -839,7 +839,7 @@ cu.claim(
     "ep-fallback-automatic",
     {
         "the one operator that OpenVINO lacks went to the CPU": left == [["Unique_u"]],
-        "without a word, when the CPU is in the list": mixed["said"] == [],
+        "without a message, when the CPU is in the list": mixed["said"] == [],
         "with a message, when it is left out": "Some nodes were not assigned" in lonely["said"][0],
         "without one, when the provider takes no node": asked["an unsupported operator"][1]
         == alone["an unsupported operator"][1]
@@ -874,7 +874,7 @@ pd.DataFrame(
 # A fallback protects you from operators that a provider does not *claim*. It does not protect you from a provider that
 # claims nodes and then fails. So test a model on the provider where it will run, before it goes into service.
 #
-# ## Is it faster?
+# ## Speed
 #
 # The record holds times, too. Both providers come from the same package and ran in turns, with one thread each. The fastest
 # of a hundred rounds counts, because other programs can only make a round slower.
