@@ -467,9 +467,8 @@ print("\n".join(guidance) or "The help of this version of ONNX Runtime does not 
 # | ARM (not run here) | int8 | int8 | no |
 # | GPU, TensorRT (not run here) | int8, symmetric | int8, symmetric | – |
 #
-# The last row is from the
-# [documentation](https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). The default, int8 for
-# both, is the choice for ARM. On x86 the optimiser converts int8 tensors to uint8, but not all of them. We count how
+# The last row is not in that help: TensorRT takes symmetric int8 only, as NVIDIA's guide to it says. The default, int8
+# for both, is the choice for ARM. On x86 the optimiser converts int8 tensors to uint8, but not all of them. We count how
 # many nodes read each tensor.
 
 # %%
