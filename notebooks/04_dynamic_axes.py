@@ -520,8 +520,8 @@ formula
 #
 # ## Sizes that are fixed without a message
 #
-# So far every export kept its free sizes, since our networks treat every size alike. This one walks over the steps of a sequence with a
-# loop, and weighs older steps less. PyTorch runs it with any length.
+# So far every export kept its free sizes, since our networks treat every size alike. This one walks over the steps of a
+# sequence with a loop, and weighs older steps less. PyTorch runs it with any length.
 
 
 # %%

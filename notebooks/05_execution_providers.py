@@ -184,7 +184,7 @@ second[second["message"].str.contains("Initializing|level 1 for|level 2 for|lace
 
 # %% [markdown]
 # The log has times, so we can cut the creation into stages. Each stage ends where a certain line appears. The first
-# creation is left out, because it pays for things that a process needs only once. And one line tells the result of the
+# creation is left out, because it contains work that a process does only once. And one line tells the result of the
 # partition: *All nodes placed on*.
 
 # %%
@@ -854,9 +854,9 @@ cu.claim(
 )
 
 # %% [markdown]
-# Three more results that the report does not mention: an unknown option; a GPU that does not exist (both fall back to the
-# CPU with a message); and a model of which OpenVINO takes several pieces, so that the graph that is left has a cycle: here
-# the session fails. On the CPU, that model runs.
+# Three more results that the report does not mention: an unknown option; a GPU that does not exist (both fall back to
+# the CPU with a message); and a model of which OpenVINO takes several pieces, so that the graph that is left has a
+# cycle: here the session fails. On the CPU, that model runs.
 
 # %%
 assert request(openvino, "scattered", "CPU alone")["error"] is None
@@ -921,7 +921,8 @@ cu.placement_explorer([openvino, here])
 # - `get_providers()` says who was registered. The record (`session.record_ep_graph_assignment_info`) and the profile say
 #   where the nodes are.
 # - The list of providers is an order of preference, node by node. The CPU comes last. Plug-ins are asked for by device.
-# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, some with a message and some without.
+# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, some with a message and
+#   some without.
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0` make errors of them.
 # - Keys of the configuration are text: a misspelled one is accepted and ignored.
 # - Time every provider on your model and your machine.
