@@ -354,7 +354,7 @@ cu.claim(
 )
 
 # %% [markdown]
-# ### The default exporter can be wrong, too
+# ### A free length for the default exporter
 #
 # Above, it refused. But there is more than one way to ask it for a dimension without a fixed size. Here are two;
 # [lesson 04](04_dynamic_axes.ipynb) compares all of them.

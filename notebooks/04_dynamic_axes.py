@@ -518,7 +518,7 @@ formula
 # To ONNX Runtime the formula is a name like any other: readers and tools can use it, the run does not calculate with
 # it.
 #
-# ## Sizes that are fixed without a message
+# ## A loop over the length
 #
 # So far every export kept its free sizes, since our networks treat every size alike. This one walks over the steps of a
 # sequence with a loop, and weighs older steps less. PyTorch runs it with any length.

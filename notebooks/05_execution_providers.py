@@ -570,7 +570,7 @@ assert ort.InferenceSession(file, by_device).get_providers() == ["CPUExecutionPr
 # %% [markdown]
 # Lesson 08 returns to browsers and phones.
 #
-# ## Three fallbacks to the CPU, one of them silent
+# ## Three requests that cannot be met
 #
 # We ask for something that is not available, and collect all messages: Python's warnings, printed lines, and the log of
 # ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
@@ -609,6 +609,8 @@ heard = {
 pd.DataFrame(heard)
 
 # %% [markdown]
+# All three end on the CPU, and one of them silently:
+#
 # 1. **A wrong name.** A warning, some printed lines, and a second try with the CPU alone.
 # 2. **A missing provider.** The name is right, but the package does not have it. A single warning.
 # 3. **An unsupported operator.** `AzureExecutionProvider` calls services on the network and computes none of our operators.
