@@ -2,15 +2,15 @@
 # # 03 · Tracing versus scripting
 #
 # Your model is a Python program. An ONNX file is a list of operators. Something must turn the one into the other, and
-# there are three ways to do it. On a plain network all three agree. On anything else they differ: one refuses, one
-# writes a wrong file, one gets it right, and it is not always the same one.
+# there are three ways to do it. On a plain network all three agree. On other models the results differ: the same
+# mechanism can refuse one model, write a wrong file for another, and be right on a third.
 #
 # After this lesson you will be able to
 #
 # - say what each export mechanism looks at, and what it cannot see,
 # - predict where a file will be silently wrong, and catch it,
-# - export an `if` and a loop so that they stay alive in the file,
-# - export an operator that nobody knows,
+# - export an `if` and a loop so that they are kept in the file,
+# - export an operator that the exporter does not know,
 # - read the export report.
 #
 # It takes about 60 minutes.
@@ -46,9 +46,8 @@ def by_scripting(module, args, file, **how):
 MECHANISMS = {"default": by_default, "traced": by_tracing, "scripted": by_scripting}
 
 # %% [markdown]
-# What does each mechanism show to the model? Whenever Python runs its `forward`, this module notes down what it is
-# given, and whether that can answer a question about its numbers. (`is_scripting` hides the note from the third
-# mechanism, which could not read it.)
+# What does `forward` receive in each mechanism? This module records the type of its input, and tries to compare its sum
+# with zero. (`is_scripting` hides these lines from the third mechanism, which could not compile them.)
 
 # %%
 notes = []
@@ -117,9 +116,9 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## Which one do you get?
+# ## The default mechanism
 #
-# The report says: tracing, by default. Ask the function itself, and listen to what it says when we choose
+# The report says: tracing, by default. We look at the signature of the function, and read its warning when we choose
 # `dynamo=False`.
 
 # %%
@@ -168,7 +167,7 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## Does the example matter?
+# ## When the example matters
 #
 # The default exporter never sees the numbers of your example. Tracing does. Does it use them?
 
@@ -230,7 +229,8 @@ cu.claim(
 # ## The branch that was not taken
 #
 # From now on we try every mechanism on every model, and feed more than one input to what comes out. `cu.try_export`
-# calls the export, catches the error if there is one, runs the file on each input, and compares with PyTorch.
+# calls the export, catches the error if there is one, runs the file on each input, and compares with PyTorch. *Refuses*:
+# no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers.
 
 
 # %%
@@ -263,7 +263,7 @@ show(trials["if"])
 # Three mechanisms, three results.
 #
 # - The **default** exporter refuses. The fake tensor has no sum that could be compared with zero, and the error says
-#   so: it *could not guard on a data-dependent expression*.
+#   so: it *could not guard on a data-dependent expression*. `u0` is the exporter's name for the unknown number.
 # - **Tracing** writes a file. The file is wrong for every input of the other kind, and nothing stops you from using it.
 # - **Scripting** keeps both branches.
 #
@@ -328,8 +328,7 @@ trials["loop"] = attempts("loop", Reader().eval(), (five,), inputs, **any_length
 show(trials["loop"])
 
 # %% [markdown]
-# The traced file promises any length, and reads five rows of it, whatever comes. Its loop was written out, step by
-# step:
+# The traced file declares any length, and always reads five rows. Its loop was written out, step by step:
 
 # %%
 steps = {name: trial.model and cu.op_histogram(trial.model) for name, trial in trials["loop"].items()}
@@ -337,7 +336,7 @@ counts = {name: {op: int(h.get(op, 0)) for op in ("Tanh", "Loop")} for name, h i
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# Scripting wrote one `Loop` with one `Tanh` in it. Here is the second half of what the report says about scripting:
+# Scripting wrote one `Loop` with one `Tanh` in it. The report says that scripting keeps conditions and loops:
 
 # %%
 cu.claim(
@@ -355,34 +354,31 @@ cu.claim(
 )
 
 # %% [markdown]
-# ### The default exporter can lie, too
+# ### A free length for the default exporter
 #
-# Above, it refused. But there is more than one way to ask it for a dimension without a fixed size, and they are not
-# equally strict.
+# Above, it refused. But there is more than one way to ask it for a dimension without a fixed size. Here are two;
+# [lesson 04](04_dynamic_axes.ipynb) compares all of them.
 
 # %% tags=["remove-input"]
 cu.quiz("03_tracing_vs_scripting", 3)
 
 # %%
 Dim = torch.export.Dim
-asked = {"Dim('length')": Dim("length"), "Dim.AUTO": Dim.AUTO, "Dim.DYNAMIC": Dim.DYNAMIC, "'length'": "length"}
+asked = {"Dim.AUTO": Dim.AUTO, "Dim.DYNAMIC": Dim.DYNAMIC}
 asking = {}
 for how, dim in asked.items():
     shapes = ({0: dim},)
     asking[how] = cu.try_export(
         by_default, Reader().eval(), (five,), "work/03_asked.onnx", inputs, dynamic_shapes=shapes
     )
-assert [trial.verdict for trial in asking.values()] == ["stops", "wrong", "refuses", "refuses"]
-assert asking["Dim('length')"].messages == ()
+assert [trial.verdict for trial in asking.values()] == ["wrong", "refuses"]
 show(asking)
 
 # %% [markdown]
-# - With `Dim('length')` the length becomes the number 5, without a word. At least the runtime refuses other lengths.
-# - With `Dim.AUTO` the file promises a free length, and computes five steps. Nine rows run, and give wrong numbers.
-# - Only `Dim.DYNAMIC`, a name such as `"length"`, or `dynamic_axes` (as above) insist: the export fails.
+# - With `Dim.AUTO` the file declares a free length, and computes five steps. Nine rows run, and give wrong numbers.
+# - `Dim.DYNAMIC`, as `dynamic_axes` above, must be free: the export fails.
 #
-# The Python loop runs while the exporter looks on, so it is unrolled, as in tracing. A network without such a loop
-# keeps its `Dim`: [lesson 04](04_dynamic_axes.ipynb) shows when.
+# The Python loop runs during the export, so it is unrolled, as in tracing.
 
 # %% [markdown]
 # ## Lists and dicts
@@ -414,7 +410,7 @@ show(trials["list and dict"])
 
 # %% [markdown]
 # The default exporter and tracing flatten dict and list into single inputs. The length of the list is fixed from then
-# on: a third part has no place to go. Scripting writes a file without an error, and ONNX Runtime does not load it: the
+# on: a third part has no input. Scripting writes a file without an error, and ONNX Runtime does not load it: the
 # input for the dict has no type. The inputs are called:
 
 # %%
@@ -483,7 +479,7 @@ class Starred(nn.Module):
 
 class Lambda(nn.Module):
     def forward(self, parts: list[torch.Tensor]):
-        add = lambda v: v[0] + v[1]  # noqa: E731 - a lambda is what we want to try
+        add = lambda v: v[0] + v[1]
         return add(parts)
 
 
@@ -560,12 +556,15 @@ trials["train mode"] = attempts("train", learner, (batch,), inputs)
 show(trials["train mode"])
 
 # %% [markdown]
-# The two older mechanisms switch the model to eval mode themselves. The default exporter takes it as it is, says one
-# sentence about it, and writes the `Dropout` with its switch *on*:
+# The two older mechanisms switch the model to eval mode themselves. The default exporter takes it as it is, prints a
+# warning, and writes a `Dropout` whose third input, `training_mode`, is true:
 
 # %%
 kept = trials["train mode"]["default"]
-print(*kept.messages)
+print(kept.messages[0])
+dropout = next(node for node in kept.model.graph.node if node.op_type == "Dropout")
+stored = {t.name: onnx.numpy_helper.to_array(t) for t in kept.model.graph.initializer}
+print("training_mode =", stored[dropout.input[2]])
 pd.Series({name: " ".join(cu.op_histogram(t.model).index) for name, t in trials["train mode"].items()}).to_frame(
     "nodes"
 )
@@ -591,7 +590,7 @@ print(*cu.op_histogram("work/03_deeper.onnx").index)
 agree
 
 # %% [markdown]
-# ONNX Runtime takes such a `Dropout` out, whatever its switch says, unless it is the last node. So your tests
+# ONNX Runtime takes such a `Dropout` out, whatever its `training_mode` is, unless it is the last node. So your tests
 # pass, and another runtime, or a session without optimisations, gives other numbers in every run. Do not rely on it.
 #
 # And `BatchNorm`? It is not in the default exporter's file. It was folded into the layer before, with the stored
@@ -629,19 +628,17 @@ cu.claim(
 # %% [markdown]
 # ## The whole table
 #
-# One model is missing: the plain network, on which everybody agrees. Then the table is complete. Every cell of it was
-# run in this lesson.
+# One model is missing: the plain network, on which all three agree. Then the table is complete. Every cell of it was run
+# in this lesson.
 
 # %%
 picture, another = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
 inputs = {"a picture (the example)": (picture,), "another picture": (another,)}
 trials = {"plain CNN": attempts("plain", plain, (picture,), inputs), **trials}
-pd.DataFrame({name: {model: str(row[name]) for model, row in trials.items()} for name in MECHANISMS})
+pd.DataFrame({name: {model: row[name].verdict for model, row in trials.items()} for name in MECHANISMS})
 
 # %% [markdown]
-# *Refuses*: no file. *Stops*: a file, and an error on some input. *Wrong*: a file, and wrong numbers. The first two
-# cost you time, but you notice them. The third one you do not notice. Scripting looks best here, but PyTorch will
-# remove it. The rest of the lesson rewrites the models for the default exporter; then we count.
+# You notice *refuses* and *stops*. You do not notice *wrong*. Scripting looks best here, but PyTorch will remove it. The rest of the lesson rewrites the models for the default exporter; then we count.
 #
 # ## Play
 #
@@ -674,7 +671,7 @@ show(chosen)
 # %% [markdown]
 # Right, with every mechanism: there is no branch left that could be lost.
 #
-# ## A living branch: torch.cond
+# ## A branch that stays in the file: torch.cond
 #
 # What if one side is expensive, or must not run?
 # [`torch.cond`](https://docs.pytorch.org/docs/stable/generated/torch.cond.html) takes the condition, a function for
@@ -716,9 +713,9 @@ assert uneven.verdict == "refuses"
 uneven
 
 # %% [markdown]
-# ## A living loop: scan and while_loop
+# ## A loop that stays in the file: scan and while_loop
 #
-# For loops there are two such functions. In this version of PyTorch they still live in a module whose name begins with
+# For loops there are two such functions. In this version of PyTorch they are in a module whose name begins with
 # an underscore, so they may change. `scan` goes through the rows of a tensor and carries a state along:
 
 # %%
@@ -808,7 +805,7 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## An operator that nobody knows
+# ## An operator that the exporter does not know
 #
 # Suppose your model uses a function that PyTorch does not have, from a NumPy library.
 # [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of it.
@@ -853,7 +850,7 @@ assert all(trial.verdict == "refuses" for trial in unknown.values())
 show(unknown)
 
 # %% [markdown]
-# Nobody knows it. We asked the default exporter for its **export report** as well: with `report=True` it writes a
+# None of the three knows it. We asked the default exporter for its **export report** as well: with `report=True` it writes a
 # Markdown file into the folder `artifacts_dir`. It begins with a list of the steps:
 
 # %%
@@ -888,8 +885,8 @@ print(wavelet)
 cu.node_table(wavelet.model)[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# ONNX Runtime runs it, and it has never heard of our operator: only standard ones are in the file. And if you make a
-# mistake in the translation? Here the division by 2 is missing:
+# ONNX Runtime runs it and does not need our operator: only standard ones are in the file. What does a mistake in the
+# translation do? Here the division by 2 is missing:
 
 
 # %%
@@ -906,12 +903,11 @@ assert mistaken.verdict == "wrong"
 print(mistaken, "· the exporter said:", mistaken.messages or "nothing")
 
 # %% [markdown]
-# A file, no error, no warning, and wrong numbers. That brings us to the last habit.
+# A file, no error, no warning, and wrong numbers.
 #
 # ## A gate after every export
 #
-# The file is written, and there was no error. What do you know? Nothing yet. This function keeps a file only if it
-# gives PyTorch's numbers, on inputs that *differ in what matters*: the sign, the length, the batch.
+# A file without an error proves nothing yet. This function keeps a file only if it gives PyTorch's numbers, on inputs that *differ in what matters*: the sign, the length, the batch.
 
 
 # %%
@@ -940,7 +936,7 @@ assert passed["scripted"] == "kept" and "negative sum" in passed["traced"]
 pd.Series(passed, name="the gate").to_frame()
 
 # %% [markdown]
-# Is `verify=True` of `torch.onnx.export` not the same? We export twice with it: the mistaken translation, and the loop
+# Does `verify=True` of `torch.onnx.export` do the same? We export twice with it: the mistaken translation, and the loop
 # with `Dim.AUTO`.
 
 # %%
@@ -957,12 +953,12 @@ pd.Series(says, name="verify says").str.join(" ").to_frame()
 
 # %% [markdown]
 # It finds the mistake in the formula. It does not find the loop that reads five rows only, although that file is wrong
-# for nine: `verify` looks at your example, and on the example a frozen file is always right.
+# for nine: `verify` looks at your example, and on the example a file with fixed sizes is always right.
 #
 # ## The report's listing
 #
-# Now the export from the report, as it is printed there, `pretrained=True` and all. Where there is no network, the
-# weights are random; nothing else changes.
+# Now the export from the report, as it is printed there, with `pretrained=True`. Where there is no network, the weights
+# are random; nothing else changes. The exporter prints its steps; we hide them.
 
 # %%
 import contextlib
@@ -984,10 +980,10 @@ with (
         model = torchvision.models.resnet18(pretrained=False)
 model.eval()
 dummy_input = torch.randn(1, 3, 224, 224, device="cpu")
-pd.Series([m.partition(". The current")[0] for m in said_first], name="warnings").to_frame()
+pd.Series(dict.fromkeys(m.partition(". The current")[0] for m in said_first).keys(), name="warnings").to_frame()
 
 # %%
-with cu.exporter_messages() as said_then:
+with cu.exporter_messages(), contextlib.redirect_stdout(screen):
     written_program = torch.onnx.export(
         model,
         dummy_input,
@@ -1068,9 +1064,9 @@ rows = {
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# As they stand, scripting is right on most models. That does not recommend it: PyTorch warns that it will go. So we
-# count once more, with a fourth bar: the default exporter, and each model with its cure. The `if` becomes
-# `torch.where`, the loop `scan`, the list one tensor with a free axis, and nobody forgets `eval()`.
+# Without changes to the models, scripting is right on most. That does not recommend it: PyTorch warns that it will be
+# removed. So we count once more, and add a fourth column: the default exporter, with each model changed. The `if`
+# becomes `torch.where`, the loop `scan`, the list one tensor with a free axis, and `eval()` is called.
 
 
 # %%
@@ -1135,7 +1131,7 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## Which one, when?
+# ## What to do with your model
 #
 # | your model has | what to do |
 # |---|---|
@@ -1155,7 +1151,7 @@ cu.claim(
 #
 # - The default exporter runs your code with fake tensors. Tracing runs it with your example. Scripting reads the
 #   source.
-# - Tracing keeps one branch and one length, and the file does not tell. The default exporter refuses most such models.
+# - Tracing keeps one branch and one length, and the file contains no warning. The default exporter refuses most such models.
 # - It can be wrong, too: `Dim.AUTO` with a Python loop, a forgotten `eval()`.
 # - A branch becomes `torch.where`. Where only one side may run, `torch.cond` gives `If`; `scan` gives `Scan`,
 #   `while_loop` gives `Loop`.

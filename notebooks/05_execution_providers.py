@@ -59,8 +59,8 @@ print("result:", outputs.shape)
 """
 
 # %% [markdown]
-# It needs a model that takes colour pictures of any number. A very small one will do. Then we run the listing, and repair
-# one fault after the other.
+# It needs a model that takes any number of colour pictures. A very small one is enough. Then we run the listing, and
+# repair one fault after the other.
 
 # %%
 import contextlib
@@ -110,7 +110,7 @@ cu.claim(
 # The idea of the listing is right, and it is the pattern of every program that uses ONNX Runtime: a session is created
 # **once**, then `run` is called with a dict of arrays, and returns a list of arrays.
 #
-# ## Does anybody hear of it?
+# ## Telemetry
 #
 # Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and the machine,
 # to Microsoft ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)). The course
@@ -168,13 +168,13 @@ cu.claim(
 # In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, or in its first lines. If you want to send
 # telemetry, set the variable to 0: the course leaves it as it is.
 #
-# ## What happens when a session is created?
+# ## How a session is created
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 1)
 
 # %% [markdown]
-# ONNX Runtime tells, if you let it: `log_severity_level = 0` is the most talkative of five levels. `cu.session_log`
+# ONNX Runtime writes a detailed log: `log_severity_level = 0` is the most detailed of five levels. `cu.session_log`
 # creates the session several times in another process, and returns the log as a table. A few lines of it:
 
 # %%
@@ -184,7 +184,7 @@ second[second["message"].str.contains("Initializing|level 1 for|level 2 for|lace
 
 # %% [markdown]
 # The log has times, so we can cut the creation into stages. Each stage ends where a certain line appears. The first
-# creation is left out, because it pays for things that a process needs only once. And one line tells the result of the
+# creation is left out, because it contains work that a process does only once. And one line tells the result of the
 # partition: *All nodes placed on*.
 
 # %%
@@ -210,7 +210,7 @@ import matplotlib.pyplot as plt
 
 _, ax = plt.subplots(figsize=(7.2, 2.8))
 ax.barh(stages.index[::-1], stages[::-1], color="#56B4E9")
-ax.set_title(f"Most time goes into: {stages.idxmax()}")
+ax.set_title(f"Most time goes into “{stages.idxmax()}”")
 ax.set_xlabel("milliseconds (median; writing the log costs some of it)")
 plt.show()
 
@@ -501,8 +501,8 @@ accepted.get_session_options().get_session_config_entry("session.intra_op.allow_
 # | `session.record_ep_graph_assignment_info` | `"1"` | write down which provider takes which node |
 # | `session.disable_cpu_ep_fallback` | `"1"` | a node that is left for the CPU is an error |
 #
-# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for,
-# and so does NumPy in the same thread. The log shows that the question comes up once: we created seven sessions above.
+# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for.
+# We created seven sessions above, and the log mentions the setting once:
 
 # %%
 asked_once = log[log["message"].str.contains("denormal-as-zero")]
@@ -512,7 +512,7 @@ asked_once
 # %% [markdown]
 # ## Providers: known, available, used
 #
-# There are three lists. The first two do not need a session.
+# There are three lists. The first two do not need a session; the third is `session.get_providers()`, below.
 
 # %%
 known, available = ort.get_all_providers(), ort.get_available_providers()
@@ -570,10 +570,10 @@ assert ort.InferenceSession(file, by_device).get_providers() == ["CPUExecutionPr
 # %% [markdown]
 # Lesson 08 returns to browsers and phones.
 #
-# ## Three silent fallbacks
+# ## Three requests that cannot be met
 #
-# We ask for something that cannot be had, and collect everything that is said: Python's warnings, printed lines, and the
-# log of ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
+# We ask for something that is not available, and collect all messages: Python's warnings, printed lines, and the log of
+# ONNX Runtime, at its default level. `cu.overheard` does that. `strict` adds the option
 # `session.disable_cpu_ep_fallback`, which comes later.
 
 
@@ -609,6 +609,8 @@ heard = {
 pd.DataFrame(heard)
 
 # %% [markdown]
+# All three end on the CPU, and one of them silently:
+#
 # 1. **A wrong name.** A warning, some printed lines, and a second try with the CPU alone.
 # 2. **A missing provider.** The name is right, but the package does not have it. A single warning.
 # 3. **An unsupported operator.** `AzureExecutionProvider` calls services on the network and computes none of our operators.
@@ -622,11 +624,11 @@ pd.DataFrame(heard)
 # >
 # > Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. …
 #
-# `get_providers()` tells this case: it names the CPU alone. The cure is a matching CUDA
+# `get_providers()` shows this case: it names the CPU alone. The cure is a matching CUDA
 # ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or NVIDIA's
 # packages bring one, `ort.preload_dlls()` before the session loads it from there (not run here).
 #
-# All our sessions work. What do they say about themselves, and what is true?
+# All our sessions work. We compare what `get_providers()` says with the record and the profile:
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 3)
@@ -646,9 +648,8 @@ truth = pd.DataFrame(truth, index=["asked for", "get_providers()", "the record",
 truth
 
 # %% [markdown]
-# In the last row `get_providers()` names a provider on which **not one node** ran. Only the record and the profile tell the
-# truth. They agree, and they see different things: the record tells what was planned when the graph was divided, the
-# profile tells what ran.
+# In the last row `get_providers()` names a provider on which **not one node** ran. Only the record and the profile show
+# that. They agree here: the record holds the plan, the profile what ran.
 #
 # Now the cure. `session.disable_cpu_ep_fallback` says: if a node ends up on the CPU, that is an error. The CPU provider
 # must not stand in the list then.
@@ -659,7 +660,7 @@ assert all(isinstance(outcome, Exception) for outcome in strictly.values())
 pd.Series({title: str(error).split(" : ")[-1] for title, error in strictly.items()}, name="the error").to_frame()
 
 # %% [markdown]
-# Three errors instead of three silent sessions. The first message misleads: the second try of the wrong name adds the CPU
+# Now each of the three is an error. The first message misleads: the second try of the wrong name adds the CPU
 # by itself, and that contradicts the option. `enable_fallback=0` forbids the second try, and then the message is clear:
 
 # %%
@@ -726,13 +727,14 @@ cu.claim(
 #
 # builds `.venv-openvino`, runs the script `course_utils/ep_experiment.py` there, and writes `data/ep_records/openvino.json`.
 # The script asks for providers as we did above, and writes down what was said and where the nodes went. If you have that
-# environment, the next cell runs the script now; otherwise it reads the record.
+# environment, the next cell runs the script now; otherwise it reads the record. This package is built from
+# an older ONNX Runtime than the one of this lesson; the cell shows both versions.
 
 # %%
 recorded = cu.ep_record("openvino")
 python = cu.second_environment()
 openvino = cu.run_ep_experiment("OpenVINOExecutionProvider", python=python) if python else recorded
-print("run just now" if python else "read from the record of " + recorded["date"])
+print("run just now" if python else "read from the record of " + recorded["date"], "| this lesson:", ort.__version__)
 pd.Series({**openvino["machine"], **openvino["versions"]}, name="openvino").to_frame()
 
 # %% [markdown]
@@ -741,7 +743,7 @@ pd.Series({**openvino["machine"], **openvino["versions"]}, name="openvino").to_f
 # %%
 records = {name: cu.ep_record(name) for name in ("cpu", "openvino", "cuda", "tensorrt")}
 pd.Series(
-    {n: f"{r['machine']['processor']}, {r['date']}" if r else "nobody has recorded it yet" for n, r in records.items()},
+    {n: f"{r['machine']['processor']}, {r['date']}" if r else "no record yet" for n, r in records.items()},
     name="recorded on",
 ).to_frame()
 
@@ -839,7 +841,7 @@ cu.claim(
     "ep-fallback-automatic",
     {
         "the one operator that OpenVINO lacks went to the CPU": left == [["Unique_u"]],
-        "without a word, when the CPU is in the list": mixed["said"] == [],
+        "without a message, when the CPU is in the list": mixed["said"] == [],
         "with a message, when it is left out": "Some nodes were not assigned" in lonely["said"][0],
         "without one, when the provider takes no node": asked["an unsupported operator"][1]
         == alone["an unsupported operator"][1]
@@ -854,8 +856,9 @@ cu.claim(
 )
 
 # %% [markdown]
-# Two more results of the experiment that the report does not mention. The first is the unknown option. The second is a
-# model of which OpenVINO takes several pieces, and the graph that is left has a cycle. On the CPU, that model runs.
+# Three more results that the report does not mention: an unknown option; a GPU that does not exist (both fall back to
+# the CPU with a message); and a model of which OpenVINO takes several pieces, so that the graph that is left has a
+# cycle: here the session fails. On the CPU, that model runs.
 
 # %%
 assert request(openvino, "scattered", "CPU alone")["error"] is None
@@ -873,7 +876,7 @@ pd.DataFrame(
 # A fallback protects you from operators that a provider does not *claim*. It does not protect you from a provider that
 # claims nodes and then fails. So test a model on the provider where it will run, before it goes into service.
 #
-# ## Is it faster?
+# ## Speed
 #
 # The record holds times, too. Both providers come from the same package and ran in turns, with one thread each. The fastest
 # of a hundred rounds counts, because other programs can only make a round slower.
@@ -882,7 +885,7 @@ pd.DataFrame(
 times = pd.DataFrame(recorded["latencies"])
 times["case"] = times["model"] + ", batch " + times["batch"].astype(str)
 table = times.pivot(index="case", columns="provider", values=["create_ms", "run_ms"]).round(2)
-print(f"Recorded on {recorded['timed']} with {recorded['versions']['package']}.")
+print(f"Times of {recorded['timed']}, with {recorded['versions']['package']}.")
 print(f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile.")
 table.columns = [f"{provider.removesuffix('ExecutionProvider')}: {what}" for what, provider in table.columns]
 table
@@ -900,9 +903,9 @@ ax.set_xlabel(f"time of the CPU provider ÷ time of OpenVINO, on an {recorded['m
 plt.show()
 
 # %% [markdown]
-# Another provider is not faster by its name: that depends on the model, the batch, the threads and the processor. And
-# look at the column of creation: OpenVINO compiles the graph first. On a processor of Intel the picture may be another
-# one. Measure where the model will run.
+# A provider's name does not tell its speed: that depends on the model, the batch, the threads and the processor. The
+# creation takes longer, too: OpenVINO compiles the graph first. On a processor of Intel the result may be another one.
+# Measure where the model will run.
 #
 # ## Play
 #
@@ -920,7 +923,8 @@ cu.placement_explorer([openvino, here])
 # - `get_providers()` says who was registered. The record (`session.record_ep_graph_assignment_info`) and the profile say
 #   where the nodes are.
 # - The list of providers is an order of preference, node by node. The CPU comes last. Plug-ins are asked for by device.
-# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, more or less silently.
+# - A wrong name, a missing provider or library, an unsupported operator: all end on the CPU, some with a message and
+#   some without.
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0` make errors of them.
 # - Keys of the configuration are text: a misspelled one is accepted and ignored.
 # - Time every provider on your model and your machine.

@@ -10,7 +10,7 @@
 # - compute scale, zero point and integers by hand, and get the same bits as ONNX Runtime,
 # - quantize a network statically and dynamically, and say which of the two suits it,
 # - find out whether the integers are used when the model runs,
-# - find the layer that int8 does not survive, and rescue the model,
+# - find the layer in which int8 loses the accuracy, and mend the model,
 # - choose between float16, int8 and int4 by size, speed and accuracy.
 #
 # It takes about 90 minutes.
@@ -151,9 +151,9 @@ cu.claim(
 # %% [markdown]
 # NaN is the exception: the standard does not say what becomes of it. We come back to that.
 #
-# ## Which scale?
+# ## Two ways to choose the scale
 #
-# The formula does not say where scale and zero point come from. There are two common ways.
+# The formula does not say where scale and zero point come from.
 #
 # | | integers | zero point | range |
 # |---|---|---|---|
@@ -467,9 +467,8 @@ print("\n".join(guidance) or "The help of this version of ONNX Runtime does not 
 # | ARM (not run here) | int8 | int8 | no |
 # | GPU, TensorRT (not run here) | int8, symmetric | int8, symmetric | – |
 #
-# The last row is from the
-# [documentation](https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). The default, int8 for
-# both, is the choice for ARM. On x86 the optimiser converts int8 tensors to uint8, but not all of them. We count how
+# The last row is not in that help: TensorRT takes symmetric int8 only, as NVIDIA's guide to it says. The default, int8
+# for both, is the choice for ARM. On x86 the optimiser converts int8 tensors to uint8, but not all of them. We count how
 # many nodes read each tensor.
 
 # %%
@@ -525,9 +524,9 @@ different
 # Why 7 bits without VNNI? Such processors add two products in 16 bits, and 2 × 255 × 127 is more than the 32 767 that
 # fit.
 #
-# ## QDQ or QOperator?
+# ## Two forms: QDQ and QOperator
 #
-# There is a second form. **QOperator** writes the integer operators right into the file.
+# The second form, **QOperator**, writes the integer operators right into the file.
 
 # %%
 from onnxruntime.quantization import QuantFormat
@@ -681,7 +680,7 @@ plt.show()
 #   normalised layers all have similar ranges. Do not count on it with other models.
 # - **One class** of pictures is enough, too: to a range it does not matter what a picture shows.
 # - **The wrong range of pixels** ruins the model. No error, no warning: the file is fine, and the answers are not.
-# - **One broken picture** is enough to ruin MinMax. Percentile, which cuts off 1 %, survives it.
+# - **One broken picture** is enough to ruin MinMax. Percentile, which cuts off 1 %, is not harmed.
 #
 # And Entropy? It cuts the range into bins and tries how many of them to keep, but at least 128. `quantize_static` gives it
 # 128 bins to begin with: there is nothing to try. So it should store the scales of MinMax, even with the broken picture:
@@ -763,7 +762,7 @@ pd.Series(refused, name="the course says").str.removeprefix("CourseError: ").to_
 # %% [markdown]
 # ## When int8 collapses
 #
-# Here is a model that computes **the same** as ours, and that int8 does not survive. In one block we multiply the output
+# Here is a model that computes **the same** as ours, and that int8 ruins. In one block we multiply the output
 # channel 3 of the first convolution by *k*, and divide what the second one makes of it by *k*. Between the two is only a
 # ReLU, which lets a positive factor pass.
 
@@ -901,8 +900,8 @@ for kind, (source, quantized) in pairs.items():
 signal["healthy"].loc[["image", "relu", "getitem_6", "logits"]].add_suffix(", dB").round(1)
 
 # %% [markdown]
-# `xmodel_err` compares a tensor in the two models. `qdq_err` compares it before and after its own pair. Beware of `relu`:
-# a `qdq_err` near zero looks like a catastrophe. But the `Relu` node is gone, so *before* means before ReLU here, and what
+# `xmodel_err` compares a tensor in the two models. `qdq_err` compares it before and after its own pair. `relu` has a
+# `qdq_err` near zero, and that is no fault: the `Relu` node is gone, so *before* means before ReLU here, and what
 # is lost are the negative numbers. `xmodel_err` is the one to plot, in the order of the graph.
 
 # %%
@@ -940,7 +939,7 @@ assert [layer_before(here.input[0]).name, here.name] == sick
 # because later layers average its noise away. (A newer ONNX Runtime may quantize an excluded layer again by itself, where
 # it stands between two int8 tensors; `disabled_optimizers=["WeightBiasQuantization"]` forbids it.)
 #
-# ## Why not four times smaller?
+# ## The size of an int8 file
 #
 # The report says that int8 makes a model four times smaller. Let us count the bytes.
 
@@ -1006,9 +1005,9 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## Two to four times faster?
+# ## The speed of int8
 #
-# A time depends on the machine, so the evidence must come from elsewhere. What we can count is how much of the **work** is
+# The report says: two to four times faster. A time depends on the machine. What we can count is how much of the **work** is
 # done in int8. The work of a layer is its number of multiplications: each weight is used once for each pixel of the output.
 
 # %%

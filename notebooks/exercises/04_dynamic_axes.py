@@ -23,7 +23,7 @@ import torch
 # ## 4.1 Any batch
 #
 # An app has its pictures as flat rows: float32 `[batch, 784]`, 784 numbers from 0 to 255 for each picture, row by row from
-# the top. Write a module that takes them so:
+# the top. Write a module that does the following:
 #
 # 1. divide by 255, subtract `mean`, divide by `std`;
 # 2. give each row the shape 1×28×28;
@@ -38,7 +38,8 @@ cu.params("4.1")
 # Save it as `work/4.1.onnx`, in one file (`external_data=False`).
 #
 # > **Hint** `dynamic_shapes` follows the arguments of `forward`, not the names in the file. In a `reshape`, -1 stands for
-# > the size that is left over.
+# > the size that is left over. Write `_ = torch.onnx.export(…, verbose=False)`: otherwise the notebook prints the whole
+# > model.
 
 # %%
 # Task 4.1: write the module, and export it with a free batch
@@ -260,8 +261,8 @@ cu.params("4.5")
 
 # %% [markdown]
 # Put the numbers in place of the names, at the input, at the output, and in every tensor inside. One tensor inside has a
-# formula for a size. Save the model as `work/4.5.onnx`. It must compute the same, and all tensors inside that have a shape
-# now must have one then.
+# formula for a size. Save the model as `work/4.5.onnx`. It must compute the same. Every inner tensor that has a shape in
+# the given file must have a shape of numbers in yours.
 
 # %%
 # Task 4.5: fix all dimensions and save the model as work/4.5.onnx
