@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 JOBS ?= 2
-# Tests run in random order: each commit has an order of its own, the same on every machine.
-SEED ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo 1)
+# Tests run in random order. Here it is always the same one; the nightly workflow and plain pytest draw another each time.
+SEED ?= 1
 # ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
 export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
