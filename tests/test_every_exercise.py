@@ -111,7 +111,7 @@ def test_what_the_checker_refuses_earns_nothing(id):
     assert (last.what, last.passed, last.condition) == ("onnx.checker accepts the model", False, True)
 
 
-@pytest.mark.parametrize("id", ONNX)
+@pytest.mark.parametrize("id", [id for id in ONNX if id != "6.2"])  # there it is one of the faults to be found
 def test_an_output_too_many_earns_nothing(id):
     model = onnx.ModelProto()
     model.CopyFrom(roads(id)[0]("ada"))
