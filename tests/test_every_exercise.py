@@ -101,6 +101,27 @@ def test_an_empty_model_earns_nothing(id):
     assert points(id, model, "ada")[0] == 0
 
 
+@pytest.mark.parametrize("id", ONNX)
+def test_what_the_checker_refuses_earns_nothing(id):
+    """A graph without a name runs in ONNX Runtime all the same. Nothing is looked at after that."""
+    model = onnx.ModelProto()
+    model.CopyFrom(roads(id)[0]("ada"))
+    model.graph.name = ""
+    last = criteria(id, model)[-1]
+    assert (last.what, last.passed, last.condition) == ("onnx.checker accepts the model", False, True)
+
+
+@pytest.mark.parametrize("id", [id for id in ONNX if id != "6.2"])  # there it is one of the faults to be found
+def test_an_output_too_many_earns_nothing(id):
+    model = onnx.ModelProto()
+    model.CopyFrom(roads(id)[0]("ada"))
+    first = model.graph.output[0]
+    model.graph.node.append(onnx.helper.make_node("Identity", [first.name], ["too_many"], "too_many"))
+    model.graph.output.add().CopyFrom(first)
+    model.graph.output[-1].name = "too_many"
+    assert points(id, model, "ada")[0] == 0
+
+
 @pytest.mark.parametrize("id", TASKS)
 def test_another_students_answer_earns_nothing(id):
     for mine, other in zip(students(id), [*students(id)[1:], students(id)[0]], strict=True):

@@ -456,6 +456,15 @@ WRONG = {
                                                     "s = Tanh(values)  t = Mul(s, scale)")),
             r"The scale stands outside of tanh",
         ),
+        "no tanh": (lambda who: shared(steps=MASKED.replace("Tanh(", "Identity(")), r"tanh is missing"),
+        "tanh of the mean": (
+            lambda who: shared(steps=MASKED.replace("Tanh(", "Identity(").replace("m = Div(total, count)", "r = Div(total, count)  m = Tanh(r)")),
+            r"tanh is taken of the mean",
+        ),
+        "shift inside": (
+            lambda who: shared(steps=MASKED.replace("t = Tanh(scaled)", "in = Add(scaled, shift)  t = Tanh(in)").replace("Add(m, shift)", "Identity(m)")),
+            r"The shift is inside of tanh",
+        ),
         "other axis": (
             lambda who: shared(steps=MASKED.replace("total = ReduceSum<keepdims = 0>(tw, one)",
                                                     "total = ReduceSum<keepdims = 0>(tw, two)")

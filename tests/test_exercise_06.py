@@ -370,6 +370,34 @@ def test_folded_model_of_somebody_else_or_with_other_pads() -> None:
     assert "expected [1, 4, 6, 6]" in failed("6.1", model)
 
 
+def test_weights_in_constant_nodes_are_looked_at() -> None:
+    model = folded_wrongly("two", "no bias")("ada")
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+    assert task_points(task("6.1"), criteria("6.1", model)) == (1, 3)
+    assert "Its new bias is missing" in failed("6.1", model)
+
+
+def test_a_function_does_not_hide_the_norm() -> None:
+    """A 'Relu' of one's own that normalises first: the ops are the right ones, and so are the numbers."""
+    model, (given,) = folded(), handed_out("6.1")
+    norm = next(n for n in given.graph.node if n.op_type == "BatchNormalization")
+    body = [helper.make_node("BatchNormalization", list("abcde"), ["n"]), helper.make_node("Relu", ["n"], ["r"])]
+    body[0].attribute.extend(norm.attribute)
+    model.functions.append(helper.make_function("own", "Relu", list("abcde"), ["r"], body, given.opset_import))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    conv, relu = model.graph.node[:2]
+    conv.CopyFrom(given.graph.node[0])
+    relu.CopyFrom(helper.make_node("Relu", list(norm.input), list(relu.output), domain="own"))
+    kept = [t for t in model.graph.initializer if t.name.startswith("two.")]
+    kept += [t for t in given.graph.initializer if t.name.startswith("one.")]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    assert task_points(task("6.1"), criteria("6.1", model)) == (0, 3)
+    assert "Fold into the weights" in failed("6.1", model)
+
+
 # 6.2
 
 
