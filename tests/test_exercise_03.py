@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from typing import Any
 
@@ -618,6 +619,14 @@ def test_the_path_is_not_shown() -> None:
 
 def test_one_branch_is_right_on_its_side() -> None:
     assert len([c for c in criteria("3.1", traced("upper")) if not c.passed]) == 1
+
+
+@pytest.mark.parametrize("dims", [[], ["rows"], ["rows", "width"], ["rows", 5], [4, 4], ["rows", 4, 1]])
+def test_x_of_another_shape_is_refused(dims: list[int | str]) -> None:
+    """The model is right on [rows, 4], and says something else of its input."""
+    model = hump(params("3.3"))
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, dims))
+    assert re.search("Its shape is|The checker says", failed("3.3", model))
 
 
 def test_norm_switched_but_its_outputs_left() -> None:
