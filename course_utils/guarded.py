@@ -155,9 +155,7 @@ class Worker:
             # A thread, because a process that does not read would keep us waiting without a limit.
             threading.Thread(target=self._send, args=(head + data,), daemon=True).start()
             answer, ended = self._wait(time.monotonic() + seconds)
-        except (
-            BaseException
-        ):  # the stop button, above all: an answer that comes late must not be taken for the next one
+        except BaseException:  # the stop button, above all: a late answer must not be taken for the next one's
             self.stop()
             raise
         if not ended and self._held() > MEMORY / 2:  # what one artefact leaves behind must not count for the next

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task, quest
-from .hospital import inner_nodes
+from .examine import every_node
 from .int8_network import CONVS, has_uint8_activations, opened
 from .quest_canvas import check_page, draw_page
 from .quest_export import check_diagnosis, check_export, is_scroll, outputs, practice, sick
@@ -50,7 +50,7 @@ def _check_shipping(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     if not all(c.passed for c in criteria):
         return criteria
     opsets = {o.domain: o.version for o in model.opset_import}
-    foreign = sorted({node.domain for node in _all_nodes(model)} - {"", "ai.onnx"})
+    foreign = sorted({node.domain for node in every_node(model)} - {"", "ai.onnx"})
     if not criteria.require(
         "all operators are standard ones, in the graph itself",
         not foreign and not model.functions,
@@ -71,7 +71,7 @@ def _check_shipping(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         opset <= p["opset"],
         f"It is {opset}: export with opset_version={p['opset']}.",
     )
-    count = len(_all_nodes(model))
+    count = sum(1 for _ in every_node(model))
     criteria.add(
         f"it has at most {p['most_nodes']} nodes",
         count <= p["most_nodes"],
@@ -122,10 +122,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [*model.graph.node, *inner_nodes(model)]
 
 
 def _notes(part: Message) -> list[str]:
@@ -247,7 +243,7 @@ def _measured(model: onnx.ModelProto, p: Params) -> dict[str, str]:
 
 def _file_facts(model: onnx.ModelProto, p: Params | None = None) -> dict[str, str]:
     opset = next((str(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), "none")
-    nodes = len(_all_nodes(model))
+    nodes = sum(1 for _ in every_node(model))
     return {"nodes": str(nodes), "opset": opset, "size": f"{len(model.SerializeToString()) / 1000:,.0f} kB"}
 
 

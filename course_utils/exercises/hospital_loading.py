@@ -9,8 +9,8 @@ import onnx
 from onnx import helper
 
 from . import Criteria, Criterion, Params, Task
-from .examine import every_tensor, has_io, is_sound, numpy_source, result
-from .hospital import IR, inner_nodes, judged, patient
+from .examine import every_node, every_tensor, has_io, is_sound, numpy_source, result
+from .hospital import IR, judged, patient
 
 node = helper.make_node
 
@@ -292,8 +292,7 @@ def _with_activation(p: Params, x: np.ndarray, kind: str, value: float) -> np.nd
 def _check_operator(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria, kind = Criteria(), p["operator"]
     own = {(f.domain, f.name) for f in model.functions}
-    every = [*model.graph.node, *inner_nodes(model)]
-    foreign = [n for n in every if n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own]
+    foreign = [n for n in every_node(model) if n.domain not in ("", "ai.onnx") and (n.domain, n.op_type) not in own]
     names = ", ".join(dict.fromkeys(f"{n.domain}::{n.op_type}" for n in foreign))
     if not criteria.require(
         "all operators are standard",
