@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .models import fashion_resnet, minilm, random_encoder, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
+    from .pictures import picture
     from .provenance import optimized, origins, traffic
     from .quantization import Calibration, ready_to_quantize
     from .quizzes import quiz
@@ -104,6 +105,7 @@ _HOME = {
     "overheard": "ep_experiment",
     "params": "checks",
     "parity": "parity_gate",
+    "picture": "pictures",
     "placement_explorer": "sessions",
     "probe_sizes": "shapes",
     "quest_page": "capstone_page",

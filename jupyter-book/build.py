@@ -114,6 +114,7 @@ def stage(packages: Path, cache: Path) -> None:
     for source in generate.sources():
         notebook = generate.notebook(source)
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
+    shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
     config["repository"] = {
         "url": f"https://github.com/{generate.SLUG}",
@@ -135,8 +136,8 @@ def stage(packages: Path, cache: Path) -> None:
         "doctor_codes": pages.doctor_codes(),
     }
     for name, text in texts.items():
-        filled = re.sub(r"\{\{ (slug|release|lessons|doctor_codes) \}\}", lambda match: known[match[1]], text)
-        (STAGE / name).write_text(filled, encoding="utf-8")
+        known_here = re.sub(r"\{\{ (slug|release|lessons|doctor_codes) \}\}", lambda match: known[match[1]], text)
+        (STAGE / name).write_text(generate.filled(known_here), encoding="utf-8")
 
 
 def run_jupyter_book(cache: Path) -> Path:
@@ -163,6 +164,9 @@ def finish(site: Path, models: Path) -> None:
     (site / "models").mkdir()
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
+        if page.parent.name == "deeper":  # what a notebook opens lies beside `notebooks/`
+            text = re.sub(r"(?<=[\"'])\.\./(netron|pages)/", r"../../\1/", text)
+            page.write_text(text, encoding="utf-8")
         for name in set(re.findall(r"\.\./models/([\w.-]+\.onnx)", text)):
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):

@@ -7,10 +7,9 @@ from collections import Counter
 from itertools import groupby
 from typing import Any
 
-import yaml
+import sittings
 
 from course_utils.claims import VERDICTS, Claim, ledger
-from course_utils.paths import data_path
 
 # The chapters of the report, by the number a claim's section begins with.
 CHAPTERS = {
@@ -58,18 +57,16 @@ NOT_COVERED = (
 )
 
 
-def lessons() -> list[dict[str, str]]:
-    """What `lessons.yml` says of each lesson: file, title, learn."""
-    return yaml.safe_load(data_path("lessons.yml").read_text(encoding="utf-8"))
-
-
 def contents(written: list[str]) -> dict[str, Any]:
-    """The table of contents, each exercise after its lesson.
+    """The table of contents: below each lesson what lies deeper, and its exercise.
 
     written: the notebooks, as paths below `notebooks/`, without ending, such as "exercises/01_graph_structure".
     """
-    by_lesson = sorted(written, key=lambda name: (name.rpartition("/")[2], "/" in name))
-    chapters = [{"file": f"notebooks/{name}"} for name in by_lesson]
+    chapters = []
+    for lesson in sittings.lessons():
+        below = [f"deeper/{page['file']}" for page in lesson.get("deeper", [])] + [f"exercises/{lesson['file']}"]
+        sections = [{"file": f"notebooks/{name}"} for name in below if name in written]
+        chapters.append({"file": f"notebooks/{lesson['file']}", **({"sections": sections} if sections else {})})
     return {
         "format": "jb-book",
         "root": "index",
@@ -78,20 +75,30 @@ def contents(written: list[str]) -> dict[str, Any]:
             {"caption": "Lessons", "chapters": chapters},
             {
                 "caption": "Reference",
-                "chapters": [{"file": name} for name in ("claims", "measured", "doctor", "for_instructors")],
+                "chapters": [
+                    {"file": name} for name in ("notebooks/glossary", "claims", "measured", "doctor", "for_instructors")
+                ],
             },
         ],
     }
 
 
 def lesson_cards() -> str:
-    """A grid with one card per lesson."""
-    cards = [
-        f":::{{grid-item-card}} {lesson['file'][:2]} · {lesson['title']}\n"
-        f":link: notebooks/{lesson['file']}\n:link-type: doc\n\n{lesson['learn']}\n:::\n"
-        for lesson in lessons()
+    """A grid with one card per lesson: its time, what one learns, and the pages that lie deeper."""
+    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(_card(lesson) for lesson in sittings.lessons()) + "\n::::"
+
+
+def _card(lesson: dict[str, Any]) -> str:
+    parts = [
+        f":::{{grid-item-card}} [{lesson['file'][:2]} · {lesson['title']}](notebooks/{lesson['file']}.ipynb)",
+        f"{lesson['learn']} *{sittings.minutes_of(lesson['file'])} minutes*",
     ]
-    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(cards) + "\n::::"
+    if deeper := lesson.get("deeper"):
+        parts += [
+            "+++",
+            "Deeper: " + " · ".join(f"[{page['title']}](notebooks/deeper/{page['file']}.ipynb)" for page in deeper),
+        ]
+    return "\n\n".join(parts) + "\n:::\n"
 
 
 def claims() -> str:
@@ -148,7 +155,7 @@ def doctor_codes() -> str:
 
 
 def _row(entry: Claim) -> str:
-    number = entry.lesson[:2]
+    number = entry.lesson.rpartition("/")[2][:2]
     statement = f'{_plain(entry.statement)}<br><small class="section">section {_plain(entry.section)}</small>'
     # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
     link = (

@@ -11,8 +11,6 @@
 # - export a trained PyTorch model and run the file without PyTorch,
 # - say what your machine offers to ONNX Runtime,
 # - use the tools of this course: the viewer, the checks, the claims.
-#
-# It takes about 20 minutes.
 
 # %% [markdown]
 # ## Set up
@@ -49,7 +47,12 @@ with torch.no_grad():
 _, axes = plt.subplots(1, 8, figsize=(9, 1.8))
 for image, guess, label, ax in zip(images, guesses, labels, axes):
     ax.imshow(image, cmap="gray_r")
-    ax.set_title(cu.CLASS_NAMES[guess], fontsize=9, color="green" if guess == label else "red", loc="center")
+    ax.set_title(
+        cu.CLASS_NAMES[guess],
+        fontsize=9,
+        color="green" if guess == label else "red",
+        loc="center",
+    )
     ax.axis("off")
 plt.show()
 
@@ -123,7 +126,9 @@ assert gate.within
 import numpy as np
 
 batches = np.split(images, 20)  # all at once would need much more memory
-predictions = np.concatenate([session.run(None, {"image": cu.normalize(b)})[0].argmax(1) for b in batches])
+predictions = np.concatenate(
+    [session.run(None, {"image": cu.normalize(b)})[0].argmax(1) for b in batches]
+)
 accuracy = (predictions == labels).mean()
 assert accuracy >= 0.93
 f"{accuracy:.2%} of {len(labels):,} test images"
@@ -161,7 +166,9 @@ print(json.dumps({"torch imported": imported, "guesses": logits.argmax(1).tolist
 
 # %%
 np.save("work/00_images.npy", cu.normalize(images[:8]))
-done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+done = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, check=True
+)
 report = json.loads(done.stdout)
 report
 
@@ -173,8 +180,11 @@ report
 cu.claim(
     "runs-without-pytorch",
     {
-        "PyTorch could not be imported in the second process": not report["torch imported"],
-        "its eight guesses are those of the PyTorch model": report["guesses"] == guesses.tolist(),
+        "PyTorch could not be imported in the second process": not report[
+            "torch imported"
+        ],
+        "its eight guesses are those of the PyTorch model": report["guesses"]
+        == guesses.tolist(),
     },
 )
 
@@ -192,7 +202,9 @@ cu.show(file)
 
 # %%
 histogram = cu.op_histogram(file)
-assert histogram["Conv"] == sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+assert histogram["Conv"] == sum(
+    isinstance(m, torch.nn.Conv2d) for m in model.modules()
+)
 histogram.to_frame()
 
 # %% [markdown]
@@ -224,7 +236,9 @@ cu.quiz("00_start_here", 3)
 
 # %%
 options = ort.SessionOptions()
-options.intra_op_num_threads = 1  # one thread for each: the most reliable comparison
+options.intra_op_num_threads = (
+    1  # one thread for each: the most reliable comparison
+)
 session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 one = cu.normalize(images[:1])
@@ -238,7 +252,10 @@ def in_torch():
 
 
 result = cu.compare(
-    {"PyTorch": in_torch, "ONNX Runtime": lambda: session.run(None, {"image": one})},
+    {
+        "PyTorch": in_torch,
+        "ONNX Runtime": lambda: session.run(None, {"image": one}),
+    },
     threads=1,
 )
 result
@@ -269,12 +286,16 @@ import io
 
 def drawing(row, share):
     """A picture and the model's opinion of it, as HTML."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 2.6), width_ratios=[1, 2])
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(6.4, 2.6), width_ratios=[1, 2]
+    )
     left.imshow(images[row], cmap="gray_r")
     left.axis("off")
     right.barh(cu.CLASS_NAMES, share * 100)
     right.set_xlabel("share, %")
-    title = f"{cu.CLASS_NAMES[share.argmax()]} (it is: {cu.CLASS_NAMES[labels[row]]})"
+    title = (
+        f"{cu.CLASS_NAMES[share.argmax()]} (it is: {cu.CLASS_NAMES[labels[row]]})"
+    )
     right.set_title(title)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=80)
@@ -289,7 +310,10 @@ def drawing(row, share):
 # %%
 from ipywidgets import HTML, IntSlider, Stack, VBox, jslink
 
-stack = Stack([HTML(drawing(row, share)) for row, share in zip(rows, shares)], selected_index=0)
+stack = Stack(
+    [HTML(drawing(row, share)) for row, share in zip(rows, shares)],
+    selected_index=0,
+)
 slider = IntSlider(0, 0, len(rows) - 1, description="picture")
 jslink((slider, "value"), (stack, "selected_index"))
 VBox([slider, stack])
@@ -308,18 +332,10 @@ VBox([slider, stack])
 #
 # Everything you make goes into `work/`. You can delete that folder at any time, but for your exercises' answers.
 #
-# | lesson | you learn to |
-# |---|---|
-# | 01 Graph structure | read, build, break and repair a graph |
-# | 02 Opsets | choose a version that loads everywhere |
-# | 03 Tracing and scripting | export models with conditions and loops |
-# | 04 Dynamic axes | feed any batch, any picture size |
-# | 05 Execution providers | run on the hardware you have, and prove it |
-# | 06 Fusion | see what the runtime does to your graph |
-# | 07 Quantization | make it four times smaller and faster |
-# | 08 Deployment | server, browser, phone |
-# | 09 Troubleshooting | find out what is wrong |
-# | 10 Capstone | take a model all the way |
+# Each lesson has a core that is one sitting. What lies deeper stands in pages of its own, for the day when you need it.
+# The core lessons take about {{ core_hours }} together, the deeper pages {{ deeper_hours }}.
+#
+# {{ course_map }}
 
 # %% [markdown]
 # ## Recap

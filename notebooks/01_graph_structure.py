@@ -10,8 +10,6 @@
 # - read the graph of any model, in Python, as text, and in the viewer,
 # - understand the checker's messages,
 # - say where the weights are and what else the file tells about you.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -41,7 +39,9 @@ nodes = [
 import numpy as np
 from onnx import numpy_helper
 
-W = numpy_helper.from_array(np.array([[1, -2], [3, 4], [-5, 6]], dtype=np.float32), "W")
+W = numpy_helper.from_array(
+    np.array([[1, -2], [3, 4], [-5, 6]], dtype=np.float32), "W"
+)
 b = numpy_helper.from_array(np.array([0.5, -0.5], dtype=np.float32), "b")
 
 # %% [markdown]
@@ -64,7 +64,9 @@ y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])
 import onnx
 
 graph = helper.make_graph(nodes, "tiny", [x], [y], initializer=[W, b])
-model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+model = helper.make_model(
+    graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+)
 onnx.checker.check_model(model)
 onnx.save(model, "work/01_tiny.onnx")
 
@@ -74,13 +76,17 @@ onnx.save(model, "work/01_tiny.onnx")
 # %%
 import onnxruntime as ort
 
-session = ort.InferenceSession("work/01_tiny.onnx", providers=["CPUExecutionProvider"])
+session = ort.InferenceSession(
+    "work/01_tiny.onnx", providers=["CPUExecutionProvider"]
+)
 feed = {"x": np.array([[1, 1, 1], [1, 0, -1]], dtype=np.float32)}
 (result,) = session.run(None, feed)
 result
 
 # %%
-by_hand = np.maximum(0, feed["x"] @ numpy_helper.to_array(W) + numpy_helper.to_array(b))
+by_hand = np.maximum(
+    0, feed["x"] @ numpy_helper.to_array(W) + numpy_helper.to_array(b)
+)
 assert np.array_equal(result, by_hand)
 
 # %%
@@ -166,7 +172,10 @@ def promise_three(graph):
 
 
 print("check_model:                 ", words_of_checker(promise_three))
-print("check_model(full_check=True):", words_of_checker(promise_three, full_check=True))
+print(
+    "check_model(full_check=True):",
+    words_of_checker(promise_three, full_check=True),
+)
 
 # %% [markdown]
 # The plain check looks at names, operators and attributes. Only `full_check=True` also works out all types and shapes
@@ -199,7 +208,9 @@ cu.quiz("01_graph_structure", 2)
 shuffled = onnx.ModelProto()
 shuffled.CopyFrom(model)
 last_node_first(shuffled.graph)
-lenient = ort.InferenceSession(shuffled.SerializeToString(), providers=["CPUExecutionProvider"])
+lenient = ort.InferenceSession(
+    shuffled.SerializeToString(), providers=["CPUExecutionProvider"]
+)
 sorted_itself = np.array_equal(lenient.run(None, feed)[0], result)
 sorted_itself
 
@@ -249,7 +260,9 @@ def nodes_run(x, file="work/01_fashion_resnet.onnx"):
     options = ort.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = "work/01_profile"
-    profiled = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    profiled = ort.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"]
+    )
     profiled.run(None, {profiled.get_inputs()[0].name: x})
     record = Path(profiled.end_profiling())
     events = json.loads(record.read_text())
@@ -281,7 +294,10 @@ choosing = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 18]>
 onnx.save(choosing, "work/01_choosing.onnx")
 four = np.array([4], dtype=np.float32)
 steps = {sign: nodes_run(sign * four, "work/01_choosing.onnx") for sign in (1, -1)}
-chosen = {sign: [op for op in ("Sqrt", "Neg") if op in " ".join(names)] for sign, names in steps.items()}
+chosen = {
+    sign: [op for op in ("Sqrt", "Neg") if op in " ".join(names)]
+    for sign, names in steps.items()
+}
 chosen
 
 # %% [markdown]
@@ -291,7 +307,9 @@ chosen
 
 # %%
 def is_sorted(graph):
-    known = {i.name for i in graph.input} | {t.name for t in graph.initializer} | {""}
+    known = (
+        {i.name for i in graph.input} | {t.name for t in graph.initializer} | {""}
+    )
     for node in graph.node:
         if not known.issuperset(node.input):
             return False
@@ -302,13 +320,20 @@ def is_sorted(graph):
 cu.claim(
     "graph-static-topological",
     {
-        "in the trained model every tensor is written before it is read": is_sorted(trained.graph),
-        "with the last node moved to the front it is not": not is_sorted(shuffled.graph),
-        "the checker then objects": "topologically sorted" in words_of_checker(last_node_first),
+        "in the trained model every tensor is written before it is read": is_sorted(
+            trained.graph
+        ),
+        "with the last node moved to the front it is not": not is_sorted(
+            shuffled.graph
+        ),
+        "the checker then objects": "topologically sorted"
+        in words_of_checker(last_node_first),
         "the reference evaluator does not run such a file": strict,
         "ONNX Runtime runs it all the same": sorted_itself,
-        "two different pictures run the same nodes in the same order": for_real == for_empty,
-        "only an If lets the data choose what runs": chosen == {1: ["Sqrt"], -1: ["Neg"]},
+        "two different pictures run the same nodes in the same order": for_real
+        == for_empty,
+        "only an If lets the data choose what runs": chosen
+        == {1: ["Sqrt"], -1: ["Neg"]},
     },
 )
 
@@ -342,10 +367,14 @@ owned, headless = (
 )
 owned.domain = "com.example"
 headless.ClearField("ir_version")
-meta = ort.InferenceSession(owned.SerializeToString(), providers=["CPUExecutionProvider"]).get_modelmeta()
+meta = ort.InferenceSession(
+    owned.SerializeToString(), providers=["CPUExecutionProvider"]
+).get_modelmeta()
 {
     "ir_version": trained.ir_version,
-    "opset_import": {o.domain or "ai.onnx": o.version for o in trained.opset_import},
+    "opset_import": {
+        o.domain or "ai.onnx": o.version for o in trained.opset_import
+    },
     "producer": f"{trained.producer_name} {trained.producer_version.split('+')[0]}",
     "graph": trained.graph.name,
     "domain": trained.domain,
@@ -356,10 +385,15 @@ meta = ort.InferenceSession(owned.SerializeToString(), providers=["CPUExecutionP
 cu.claim(
     "model-metadata",
     {
-        "without the IR version the checker refuses a model": "ir_version" in complaint(headless),
-        "the exporter gives its name and version": (trained.producer_name, bool(trained.producer_version))
+        "without the IR version the checker refuses a model": "ir_version"
+        in complaint(headless),
+        "the exporter gives its name and version": (
+            trained.producer_name,
+            bool(trained.producer_version),
+        )
         == ("pytorch", True),
-        "our model by hand has no producer, and passes": model.producer_name == "" and complaint(model) == "",
+        "our model by hand has no producer, and passes": model.producer_name == ""
+        and complaint(model) == "",
         "the exporter leaves the domain empty": trained.domain == "",
         "a domain that was set reaches ONNX Runtime": meta.domain == "com.example",
     },
@@ -435,7 +469,9 @@ def fields(data, message):
     at = 0
     while at < len(data):
         key, at = number(data, at)
-        value, at = number(data, at)  # the value itself (kind 0), or a length (kind 2)
+        value, at = number(
+            data, at
+        )  # the value itself (kind 0), or a length (kind 2)
         name = message.DESCRIPTOR.fields_by_number[key // 8].name
         yield name, value if key % 8 == 0 else data[at : at + value]
         at += value if key % 8 == 2 else 0
@@ -450,8 +486,16 @@ top["ir_version"], inside_graph
 # Three nodes, a name, two initializers, an input and an output: exactly what we put in.
 
 # %%
-counts = {name: inside_graph.count(name) for name in ("node", "initializer", "input", "output")}
-first_node = dict(fields(next(v for n, v in fields(top["graph"], onnx.GraphProto) if n == "node"), onnx.NodeProto))
+counts = {
+    name: inside_graph.count(name)
+    for name in ("node", "initializer", "input", "output")
+}
+first_node = dict(
+    fields(
+        next(v for n, v in fields(top["graph"], onnx.GraphProto) if n == "node"),
+        onnx.NodeProto,
+    )
+)
 
 
 def kinds(messages):
@@ -461,11 +505,17 @@ def kinds(messages):
 cu.claim(
     "protobuf-hierarchy",
     {
-        "a ModelProto holds a GraphProto": isinstance(trained.graph, onnx.GraphProto),
+        "a ModelProto holds a GraphProto": isinstance(
+            trained.graph, onnx.GraphProto
+        ),
         "a GraphProto holds NodeProto": kinds(trained.graph.node) == {"NodeProto"},
-        "and TensorProto, its weights": kinds(trained.graph.initializer) == {"TensorProto"},
+        "and TensorProto, its weights": kinds(trained.graph.initializer)
+        == {"TensorProto"},
         "and ValueInfoProto": kinds(trained.graph.value_info) == {"ValueInfoProto"},
-        "read from the raw bytes, the IR version is the one we set": top["ir_version"] == model.ir_version,
+        "read from the raw bytes, the IR version is the one we set": top[
+            "ir_version"
+        ]
+        == model.ir_version,
         "and the graph has our nodes, weights, input and output": counts
         == {"node": 3, "initializer": 2, "input": 1, "output": 1},
         "and its first node is our MatMul": first_node["op_type"] == b"MatMul",
@@ -515,11 +565,17 @@ for part in (*bare.graph.node, *bare.graph.value_info, *bare.graph.initializer):
 cu.claim(
     "protobuf-compact",
     {
-        "the file is at most a tenth larger than its weights": sizes["the .onnx file"] < 1.1 * weights,
-        "JSON is larger by a third or more": sizes["the same as JSON"] > 1.33 * weights,
+        "the file is at most a tenth larger than its weights": sizes[
+            "the .onnx file"
+        ]
+        < 1.1 * weights,
+        "JSON is larger by a third or more": sizes["the same as JSON"]
+        > 1.33 * weights,
         "text is more than twice as large": sizes["the same as text"] > 2 * weights,
-        "without the exporter's notes it is smaller by more than 1 %": bare.ByteSize() < 0.99 * trained.ByteSize(),
-        "weights are not compressed: gzip still makes the file smaller": zipped < sizes["the .onnx file"],
+        "without the exporter's notes it is smaller by more than 1 %": bare.ByteSize()
+        < 0.99 * trained.ByteSize(),
+        "weights are not compressed: gzip still makes the file smaller": zipped
+        < sizes["the .onnx file"],
     },
 )
 
@@ -564,7 +620,9 @@ cu.node_table("work/01_linear.onnx")
 # the result:
 
 # %%
-exported = ort.InferenceSession("work/01_linear.onnx", providers=["CPUExecutionProvider"])
+exported = ort.InferenceSession(
+    "work/01_linear.onnx", providers=["CPUExecutionProvider"]
+)
 assert np.array_equal(exported.run(None, feed)[0], result)
 assert list(cu.op_histogram("work/01_linear.onnx").index) == ["Gemm", "Relu"]
 
@@ -574,8 +632,16 @@ assert list(cu.op_histogram("work/01_linear.onnx").index) == ["Gemm", "Relu"]
 # settings that cannot be confused:
 
 # %%
-conv = torch.nn.Conv2d(3, 8, kernel_size=(3, 5), stride=(2, 1), padding=(1, 2)).eval()
-torch.onnx.export(conv, (torch.randn(1, 3, 16, 16),), "work/01_conv.onnx", external_data=False, verbose=False)
+conv = torch.nn.Conv2d(
+    3, 8, kernel_size=(3, 5), stride=(2, 1), padding=(1, 2)
+).eval()
+torch.onnx.export(
+    conv,
+    (torch.randn(1, 3, 16, 16),),
+    "work/01_conv.onnx",
+    external_data=False,
+    verbose=False,
+)
 (node,) = onnx.load("work/01_conv.onnx").graph.node
 attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 attributes
@@ -589,10 +655,13 @@ cu.claim(
     "conv2d-becomes-conv",
     {
         "the operator is Conv": node.op_type == "Conv",
-        "kernel_shape is the layer's kernel_size": tuple(attributes["kernel_shape"]) == conv.kernel_size,
+        "kernel_shape is the layer's kernel_size": tuple(attributes["kernel_shape"])
+        == conv.kernel_size,
         "strides is its stride": tuple(attributes["strides"]) == conv.stride,
-        "pads is its padding, for both ends": tuple(attributes["pads"]) == conv.padding + conv.padding,
-        "weight and bias are inputs, not attributes": list(node.input)[1:] == ["weight", "bias"],
+        "pads is its padding, for both ends": tuple(attributes["pads"])
+        == conv.padding + conv.padding,
+        "weight and bias are inputs, not attributes": list(node.input)[1:]
+        == ["weight", "bias"],
     },
 )
 
@@ -625,30 +694,36 @@ cu.quiz("01_graph_structure", 4)
 def run_ort(level):
     options = ort.SessionOptions()
     options.graph_optimization_level = level
-    return ort.InferenceSession("work/01_fashion_resnet.onnx", options, providers=["CPUExecutionProvider"]).run(
-        None, {"image": pictures}
-    )[0]
+    return ort.InferenceSession(
+        "work/01_fashion_resnet.onnx", options, providers=["CPUExecutionProvider"]
+    ).run(None, {"image": pictures})[0]
 
 
 with torch.no_grad():
     answers = {"PyTorch": fashion_resnet(torch.from_numpy(pictures)).numpy()}
 answers["ORT, optimised"] = run_ort(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
 answers["ORT, as written"] = run_ort(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-answers["reference evaluator"] = ReferenceEvaluator(trained).run(None, {"image": pictures})[0]
+answers["reference evaluator"] = ReferenceEvaluator(trained).run(
+    None, {"image": pictures}
+)[0]
 
 # %% [markdown]
 # As the measure of truth we take PyTorch in double precision, and look at the largest error of each.
 
 # %%
 with torch.no_grad():
-    truth = cu.fashion_resnet().double()(torch.from_numpy(pictures).double()).numpy()
+    truth = (
+        cu.fashion_resnet().double()(torch.from_numpy(pictures).double()).numpy()
+    )
 errors = {name: np.abs(answer - truth).max() for name, answer in answers.items()}
 
 fig, ax = plt.subplots(figsize=(7.2, 2.4))
 bars = ax.barh(list(errors)[::-1], list(errors.values())[::-1])
 ax.bar_label(bars, fmt="%.1e", padding=3)
 ax.set_xlabel("largest error of a logit")
-ax.set_title(f"Nobody is exact: errors up to {max(errors.values()):.0e}, logits up to {np.abs(truth).max():.0f}")
+ax.set_title(
+    f"Nobody is exact: errors up to {max(errors.values()):.0e}, logits up to {np.abs(truth).max():.0f}"
+)
 plt.show()
 # %% [markdown]
 # A sum of hundreds of products is rounded at every step, and each program adds in another order. The differences are
@@ -661,10 +736,17 @@ pairs = list(combinations(answers.values(), 2))
 cu.claim(
     "same-result-everywhere",
     {
-        "some of the answers differ in their bits": not all(np.array_equal(a, b) for a, b in pairs),
-        "all agree within 1e-4": all(np.allclose(a, b, atol=1e-4) for a, b in pairs),
-        "their errors are below 1e-5 of the largest logit": max(errors.values()) < 1e-5 * np.abs(truth).max(),
-        "all name the same classes": all(np.array_equal(a.argmax(1), b.argmax(1)) for a, b in pairs),
+        "some of the answers differ in their bits": not all(
+            np.array_equal(a, b) for a, b in pairs
+        ),
+        "all agree within 1e-4": all(
+            np.allclose(a, b, atol=1e-4) for a, b in pairs
+        ),
+        "their errors are below 1e-5 of the largest logit": max(errors.values())
+        < 1e-5 * np.abs(truth).max(),
+        "all name the same classes": all(
+            np.array_equal(a.argmax(1), b.argmax(1)) for a, b in pairs
+        ),
     },
 )
 
@@ -692,7 +774,9 @@ onnx.save_model(
 
 # %%
 outside = onnx.load("work/01_external/model.onnx", load_external_data=False)
-tensor = next(t for t in outside.graph.initializer if t.data_location == TensorProto.EXTERNAL)
+tensor = next(
+    t for t in outside.graph.initializer if t.data_location == TensorProto.EXTERNAL
+)
 {"name": tensor.name, **{e.key: e.value for e in tensor.external_data}}
 
 # %% [markdown]
@@ -702,7 +786,9 @@ tensor = next(t for t in outside.graph.initializer if t.data_location == TensorP
 data = Path("work/01_external/model.onnx.data")
 data.rename(data.with_suffix(".away"))
 try:
-    ort.InferenceSession("work/01_external/model.onnx", providers=["CPUExecutionProvider"])
+    ort.InferenceSession(
+        "work/01_external/model.onnx", providers=["CPUExecutionProvider"]
+    )
     raise AssertionError("it loaded without its weights")
 except ort.capi.onnxruntime_pybind11_state.Fail as error:
     print(str(error).split("FAIL : ")[-1].split(" Error")[0])
@@ -715,15 +801,21 @@ finally:
 
 # %%
 file, feed_one = "work/01_external/model.onnx", {"image": pictures[:1]}
-before = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed_one)[0]
-for stored_outside in (t for t in outside.graph.initializer if t.data_location == TensorProto.EXTERNAL):
+before = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(
+    None, feed_one
+)[0]
+for stored_outside in (
+    t for t in outside.graph.initializer if t.data_location == TensorProto.EXTERNAL
+):
     stored_outside.external_data.add(key="checksum", value="0" * 40)
 onnx.save(outside, file)
 (2 * np.fromfile(data, dtype=np.float32)).tofile(data)
 
 onnx.checker.check_model(file, full_check=True)
 onnx.load(file)
-after = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed_one)[0]
+after = ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(
+    None, feed_one
+)[0]
 assert not np.allclose(before, after, rtol=0.1)
 f"largest logit {before.max():.1f} before, {after.max():.1f} after"
 
@@ -741,9 +833,13 @@ f"largest logit {before.max():.1f} before, {after.max():.1f} after"
 # so a server needs no second file.
 
 # %%
-helper.set_model_props(trained, {"classes": ", ".join(cu.CLASS_NAMES), "course": "lesson 01"})
+helper.set_model_props(
+    trained, {"classes": ", ".join(cu.CLASS_NAMES), "course": "lesson 01"}
+)
 onnx.save(trained, "work/01_with_notes.onnx")
-noted = ort.InferenceSession("work/01_with_notes.onnx", providers=["CPUExecutionProvider"])
+noted = ort.InferenceSession(
+    "work/01_with_notes.onnx", providers=["CPUExecutionProvider"]
+)
 noted.get_modelmeta().custom_metadata_map["classes"]
 
 # %% [markdown]
@@ -780,7 +876,10 @@ swish = helper.make_function(
     "Swish",
     inputs=["x"],
     outputs=["y"],
-    nodes=[helper.make_node("Sigmoid", ["x"], ["gate"]), helper.make_node("Mul", ["x", "gate"], ["y"])],
+    nodes=[
+        helper.make_node("Sigmoid", ["x"], ["gate"]),
+        helper.make_node("Mul", ["x", "gate"], ["y"]),
+    ],
     opset_imports=[helper.make_opsetid("", 18)],
 )
 
@@ -795,7 +894,9 @@ two_calls = helper.make_graph(
     [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
 )
 versions = [helper.make_opsetid("", 18), helper.make_opsetid("course", 1)]
-with_function = helper.make_model(two_calls, functions=[swish], opset_imports=versions, ir_version=10)
+with_function = helper.make_model(
+    two_calls, functions=[swish], opset_imports=versions, ir_version=10
+)
 onnx.checker.check_model(with_function, full_check=True)
 
 # %% [markdown]
@@ -806,9 +907,14 @@ import onnx.inliner
 
 inlined = onnx.inliner.inline_local_functions(with_function)
 points = {"x": np.linspace(-2, 2, 5, dtype=np.float32)}
-outputs = [ReferenceEvaluator(m).run(None, points)[0] for m in (with_function, inlined)]
+outputs = [
+    ReferenceEvaluator(m).run(None, points)[0] for m in (with_function, inlined)
+]
 assert np.array_equal(*outputs)
-[n.op_type for n in with_function.graph.node], [n.op_type for n in inlined.graph.node]
+(
+    [n.op_type for n in with_function.graph.node],
+    [n.op_type for n in inlined.graph.node],
+)
 
 # %% [markdown]
 # ## Recap

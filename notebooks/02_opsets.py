@@ -11,8 +11,6 @@
 # - find out which versions your runtime loads,
 # - see which opset an exporter really wrote,
 # - move a model to another opset, and prove that it still computes the same.
-#
-# It takes about 45 minutes.
 
 # %%
 import course_utils as cu
@@ -33,9 +31,19 @@ model = cu.fashion_resnet()
 image = torch.randn(2, 1, 28, 28)
 names = {"input_names": ["image"], "output_names": ["logits"]}
 with cu.exporter_messages():
-    torch.onnx.export(model, (image,), "work/02_default.onnx", **names, external_data=False, verbose=False)
+    torch.onnx.export(
+        model,
+        (image,),
+        "work/02_default.onnx",
+        **names,
+        external_data=False,
+        verbose=False,
+    )
 default = onnx.load("work/02_default.onnx")
-{"IR version": default.ir_version, "opset": {o.domain or "ai.onnx": o.version for o in default.opset_import}}
+{
+    "IR version": default.ir_version,
+    "opset": {o.domain or "ai.onnx": o.version for o in default.opset_import},
+}
 
 # %% [markdown]
 # - The [**IR version**](https://onnx.ai/onnx/repo-docs/IR.html) says how the file is built: which fields a graph, a
@@ -54,7 +62,9 @@ default = onnx.load("work/02_default.onnx")
 # %%
 import pandas as pd
 
-seen = {opset: onnx.defs.get_schema("ReduceMean", opset) for opset in (14, 17, 18, 20)}
+seen = {
+    opset: onnx.defs.get_schema("ReduceMean", opset) for opset in (14, 17, 18, 20)
+}
 pd.DataFrame(
     {
         "version used": {o: s.since_version for o, s in seen.items()},
@@ -83,7 +93,12 @@ cu.quiz("02_opsets", 1)
 import matplotlib.pyplot as plt
 
 history = cu.operator_history()
-later = history[history["opset"] > 1].groupby(["opset", "event"]).size().unstack(fill_value=0)
+later = (
+    history[history["opset"] > 1]
+    .groupby(["opset", "event"])
+    .size()
+    .unstack(fill_value=0)
+)
 new, changed = later["new"].sum(), later["changed"].sum()
 more_types = history["what"].str.fullmatch(r"(type \+ [\w()]+(, )?)+").sum()
 assert changed > new
@@ -103,8 +118,15 @@ cu.claim(
     {
         "every opset since the first one is in the table": list(later.index)
         == list(range(2, onnx.defs.onnx_opset_version() + 1)),
-        "each of them brings or changes an operator": (later[["new", "changed"]].sum(axis=1) > 0).all(),
-        "some only change operators, some only bring new ones": later[["new", "changed"]].eq(0).any().all(),
+        "each of them brings or changes an operator": (
+            later[["new", "changed"]].sum(axis=1) > 0
+        ).all(),
+        "some only change operators, some only bring new ones": later[
+            ["new", "changed"]
+        ]
+        .eq(0)
+        .any()
+        .all(),
         "now and then an operator is withdrawn": later["withdrawn"].sum() > 0,
     },
 )
@@ -125,7 +147,17 @@ cu.operator_history("Softmax")[["opset", "event", "inputs", "attributes", "what"
 
 # %%
 first = history[history["event"] == "new"].set_index("operator")["opset"]
-cnn = ["Conv", "BatchNormalization", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Gemm"]
+cnn = [
+    "Conv",
+    "BatchNormalization",
+    "Relu",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Add",
+    "Concat",
+    "Gemm",
+]
 cnn += ["ConvTranspose", "Flatten", "Dropout", "Softmax"]
 first[cnn].reset_index().groupby("opset")["operator"].agg(", ".join).to_frame()
 
@@ -138,7 +170,9 @@ gates = {}
 for opset in (7, 9):
     file = f"work/02_cnn_{opset}.onnx"
     with cu.exporter_messages():
-        torch.onnx.export(model, (image,), file, **names, dynamo=False, opset_version=opset)
+        torch.onnx.export(
+            model, (image,), file, **names, dynamo=False, opset_version=opset
+        )
     assert onnx.load(file).opset_import[0].version == opset
     gates[opset] = cu.parity(model, file, image)
 
@@ -147,9 +181,15 @@ cu.claim(
     "opset-history-cnn",
     {
         "every operator of our list exists in opset 7": (first[cnn] <= 7).all(),
-        "our network, written in opset 7 and 9, gives PyTorch's numbers": all(g.within for g in gates.values()),
-        "none of the operators was new in opsets 7 to 9": not first[cnn].between(7, 9).any(),
-        "but some were changed there": (history["operator"].isin(cnn) & history["opset"].between(7, 9)).any(),
+        "our network, written in opset 7 and 9, gives PyTorch's numbers": all(
+            g.within for g in gates.values()
+        ),
+        "none of the operators was new in opsets 7 to 9": not first[cnn]
+        .between(7, 9)
+        .any(),
+        "but some were changed there": (
+            history["operator"].isin(cnn) & history["opset"].between(7, 9)
+        ).any(),
     },
 )
 
@@ -181,14 +221,18 @@ def complaint(model):
         return str(error).strip().splitlines()[0]
 
 
-pd.Series({o: complaint(quantizer(o)) or "accepted" for o in (9, 10)}, name="onnx.checker").to_frame()
+pd.Series(
+    {o: complaint(quantizer(o)) or "accepted" for o in (9, 10)}, name="onnx.checker"
+).to_frame()
 
 # %%
 cu.claim(
     "opset-history-int8",
     {
-        "all operators for 8-bit integers came with opset 10 or later": integer.min() == 10,
-        "opset 9 does not know QuantizeLinear": "No Op registered" in (complaint(quantizer(9)) or ""),
+        "all operators for 8-bit integers came with opset 10 or later": integer.min()
+        == 10,
+        "opset 9 does not know QuantizeLinear": "No Op registered"
+        in (complaint(quantizer(9)) or ""),
         "opset 10 does": complaint(quantizer(10)) is None,
     },
 )
@@ -200,18 +244,33 @@ cu.claim(
 cu.quiz("02_opsets", 2)
 
 # %%
-brought = {opset: ", ".join(first[first == opset].index) or "nothing new" for opset in range(13, 25)}
+brought = {
+    opset: ", ".join(first[first == opset].index) or "nothing new"
+    for opset in range(13, 25)
+}
 pd.Series(brought, name="new operators").rename_axis("opset").to_frame()
 
 # %%
-audio = ["DFT", "STFT", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"]
+audio = [
+    "DFT",
+    "STFT",
+    "HannWindow",
+    "HammingWindow",
+    "BlackmanWindow",
+    "MelWeightMatrix",
+]
 cu.claim(
     "opset-history-audio",
     {
         "opset 13 brought no operator at all": not (first == 13).any(),
         "all operators for audio came with opset 17": (first[audio] == 17).all(),
-        "so did LayerNormalization, which many transformers use": first["LayerNormalization"] == 17,
-        "other operators of transformers came later": (first[["Gelu", "Attention", "RMSNormalization"]] > 17).all(),
+        "so did LayerNormalization, which many transformers use": first[
+            "LayerNormalization"
+        ]
+        == 17,
+        "other operators of transformers came later": (
+            first[["Gelu", "Attention", "RMSNormalization"]] > 17
+        ).all(),
     },
 )
 
@@ -240,22 +299,38 @@ quiet.log_severity_level = 3  # errors only
 
 
 def tiny(ir_version, opset, op="Identity", domain=""):
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], domain=domain)], "tiny", [x], [y])
-    return helper.make_model(graph, ir_version=ir_version, opset_imports=[helper.make_opsetid(domain, opset)])
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"
+    )
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x"], ["y"], domain=domain)], "tiny", [x], [y]
+    )
+    return helper.make_model(
+        graph,
+        ir_version=ir_version,
+        opset_imports=[helper.make_opsetid(domain, opset)],
+    )
 
 
 # %%
 def refusal(model):
     """What ONNX Runtime says when it does not load the model, or None."""
     try:
-        ort.InferenceSession(model.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            model.SerializeToString(), quiet, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
-        return re.sub(r"\S+\.(cc|h):\d+ .*\) ", "", str(error).strip())  # without its source line
+        return re.sub(
+            r"\S+\.(cc|h):\d+ .*\) ", "", str(error).strip()
+        )  # without its source line
 
 
-answers = {pair: refusal(tiny(*pair)) or "loads" for pair in [(8, 17), (99, 17), (8, 99)]}
-pd.Series(answers, name="ONNX Runtime").rename_axis(["IR version", "opset"]).to_frame()
+answers = {
+    pair: refusal(tiny(*pair)) or "loads" for pair in [(8, 17), (99, 17), (8, 99)]
+}
+pd.Series(answers, name="ONNX Runtime").rename_axis(
+    ["IR version", "opset"]
+).to_frame()
 
 # %%
 assert answers[8, 17] == "loads"
@@ -272,8 +347,15 @@ newest = int(loads.columns[loads.any()].max())
 newest_ir = int(loads.index[loads.any(axis=1)].max())
 _, ax = plt.subplots()
 ax.pcolormesh(loads.columns, loads.index, loads, cmap="Blues", vmax=3)
-ax.scatter(*zip(*{(r[2], r[1]) for r in helper.VERSION_TABLE}), color="#D55E00", s=18, label="a release of onnx")
-ax.set_title(f"ONNX Runtime {ort.__version__} loads opset {newest} and IR version {newest_ir} at most")
+ax.scatter(
+    *zip(*{(r[2], r[1]) for r in helper.VERSION_TABLE}),
+    color="#D55E00",
+    s=18,
+    label="a release of onnx",
+)
+ax.set_title(
+    f"ONNX Runtime {ort.__version__} loads opset {newest} and IR version {newest_ir} at most"
+)
 ax.set_xlabel("opset")
 ax.set_ylabel("IR version")
 ax.legend(loc="upper left")
@@ -289,7 +371,9 @@ plt.show()
 # ONNX Runtime promises that from opset 7 on. Below, it depends:
 
 # %%
-old_relu = {opset: refusal(tiny(8, opset, "Relu")) or "loads" for opset in (5, 6, 7)}
+old_relu = {
+    opset: refusal(tiny(8, opset, "Relu")) or "loads" for opset in (5, 6, 7)
+}
 assert old_relu[7] == "loads"
 pd.Series(old_relu, name="a model with Relu").rename_axis("opset").to_frame()
 
@@ -306,7 +390,12 @@ class Turn(torch.nn.Module):
     def __init__(self):
         super().__init__()
         matrix = torch.tensor([[[0.9, -0.4, 0.0], [0.4, 0.9, 0.0]]] * 2)
-        self.register_buffer("grid", torch.nn.functional.affine_grid(matrix, [2, 1, 28, 28], align_corners=False))
+        self.register_buffer(
+            "grid",
+            torch.nn.functional.affine_grid(
+                matrix, [2, 1, 28, 28], align_corners=False
+            ),
+        )
 
     def forward(self, x):
         return torch.nn.functional.grid_sample(x, self.grid, align_corners=False)
@@ -341,7 +430,14 @@ print(f"{type(old).__name__}: {old}")
 
 # %%
 with cu.exporter_messages() as messages:
-    torch.onnx.export(turn, (image,), "work/02_turn.onnx", opset_version=9, external_data=False, verbose=False)
+    torch.onnx.export(
+        turn,
+        (image,),
+        "work/02_turn.onnx",
+        opset_version=9,
+        external_data=False,
+        verbose=False,
+    )
 turned = onnx.load("work/02_turn.onnx")
 own = turned.opset_import[0].version
 print("written:", own)
@@ -357,8 +453,11 @@ pd.Series(messages, name="the exporter's log").to_frame()
 cu.claim(
     "old-opset-fails",
     {
-        "the older exporter raises UnsupportedOperatorError": type(old).__name__ == "UnsupportedOperatorError",
-        "the default exporter writes a file that gives PyTorch's numbers": cu.parity(turn, turned, image).within,
+        "the older exporter raises UnsupportedOperatorError": type(old).__name__
+        == "UnsupportedOperatorError",
+        "the default exporter writes a file that gives PyTorch's numbers": cu.parity(
+            turn, turned, image
+        ).within,
         "the file is not in the opset that we asked for": own != 9,
         "it is in one that has the operator": own >= first["GridSample"],
     },
@@ -381,36 +480,56 @@ class Apply(torch.nn.Module):
 F = torch.nn.functional
 rows = {}
 for mode in ("nearest", "bilinear", "bicubic"):
-    enlarge = Apply(lambda x, mode=mode: F.interpolate(x, scale_factor=2.0, mode=mode)).eval()
+    enlarge = Apply(
+        lambda x, mode=mode: F.interpolate(x, scale_factor=2.0, mode=mode)
+    ).eval()
     for exporter, options in {
         "older": {"dynamo": False},
         "default": {"external_data": False, "verbose": False},
     }.items():
         opset = written(enlarge, "work/02_enlarged.onnx", 9, **options)
-        right = isinstance(opset, int) and cu.parity(enlarge, "work/02_enlarged.onnx", image).within
+        right = (
+            isinstance(opset, int)
+            and cu.parity(enlarge, "work/02_enlarged.onnx", image).within
+        )
         rows[mode, exporter] = {
-            "opset written": opset if isinstance(opset, int) else type(opset).__name__,
+            "opset written": opset
+            if isinstance(opset, int)
+            else type(opset).__name__,
             "right": right,
         }
 enlarged = pd.DataFrame(rows).T
 enlarged
 
 # %%
-bilinear = Apply(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")).eval()
+bilinear = Apply(
+    lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")
+).eval()
 eleven = written(bilinear, "work/02_enlarged.onnx", 11, dynamo=False)
-resize_is_right = eleven == 11 and cu.parity(bilinear, "work/02_enlarged.onnx", image).within
+resize_is_right = (
+    eleven == 11 and cu.parity(bilinear, "work/02_enlarged.onnx", image).within
+)
 cu.claim(
     "interpolation-in-old-opset",
     {
-        "bicubic is refused by the older exporter": enlarged.loc[("bicubic", "older"), "opset written"]
+        "bicubic is refused by the older exporter": enlarged.loc[
+            ("bicubic", "older"), "opset written"
+        ]
         == "UnsupportedOperatorError",
-        "nearest is in opset 9, and right": list(enlarged.loc[("nearest", "older")]) == [9, True],
-        "bilinear is in opset 9, and its numbers are wrong": list(enlarged.loc[("bilinear", "older")]) == [9, False],
+        "nearest is in opset 9, and right": list(enlarged.loc[("nearest", "older")])
+        == [9, True],
+        "bilinear is in opset 9, and its numbers are wrong": list(
+            enlarged.loc[("bilinear", "older")]
+        )
+        == [9, False],
         "in opset 11, where an attribute says how the points lie, it is right": resize_is_right
-        and "coordinate_transformation_mode" in onnx.defs.get_schema("Resize", 11).attributes
-        and "coordinate_transformation_mode" not in onnx.defs.get_schema("Upsample", 9).attributes,
+        and "coordinate_transformation_mode"
+        in onnx.defs.get_schema("Resize", 11).attributes
+        and "coordinate_transformation_mode"
+        not in onnx.defs.get_schema("Upsample", 9).attributes,
         "the default exporter writes all three in a newer opset, and right": (
-            (enlarged.xs("default", level=1)["opset written"] > 9) & enlarged.xs("default", level=1)["right"]
+            (enlarged.xs("default", level=1)["opset written"] > 9)
+            & enlarged.xs("default", level=1)["right"]
         ).all(),
     },
 )
@@ -432,7 +551,10 @@ cases = {
 how = {"external_data": False, "verbose": False}
 table = pd.DataFrame(index=pd.Index([14, 17, 20], name="asked for"))
 for name, case in cases.items():
-    table[name] = [written(case.eval(), "work/02_asked.onnx", opset, **how) for opset in table.index]
+    table[name] = [
+        written(case.eval(), "work/02_asked.onnx", opset, **how)
+        for opset in table.index
+    ]
 assert (table.loc[20] == 20).all()
 table
 
@@ -452,7 +574,10 @@ default_old = onnx.load("work/02_default_old.onnx")
 cu.claim(
     "opset-must-be-explicit",
     {
-        "without opset_version, the default exporter writes a file that this runtime loads": refusal(default) is None,
+        "without opset_version, the default exporter writes a file that this runtime loads": refusal(
+            default
+        )
+        is None,
         "so does the older exporter": refusal(default_old) is None,
         "with it, the file can name another opset than the one given": own != 9,
     },
@@ -466,10 +591,15 @@ cu.claim(
     "opset-14-17-recommended",
     {
         "this runtime loads each of the opsets 14 to 17": loads.loc[8, 14:17].all(),
-        "it loads newer ones as well": newest > 17 and loads.loc[8, 18:newest].all(),
+        "it loads newer ones as well": newest > 17
+        and loads.loc[8, 18:newest].all(),
         "the default exporter builds its graphs in a newer one": own > 17,
-        "asked for 14 or 17, it cannot always deliver": (table.loc[14] != 14).any() and (table.loc[17] != 17).any(),
-        "there is an upper end: the next opset is refused": refusal(tiny(8, newest + 1)) is not None,
+        "asked for 14 or 17, it cannot always deliver": (table.loc[14] != 14).any()
+        and (table.loc[17] != 17).any(),
+        "there is an upper end: the next opset is refused": refusal(
+            tiny(8, newest + 1)
+        )
+        is not None,
     },
 )
 
@@ -507,7 +637,9 @@ import numpy as np
 
 def run(model, x):
     """Run a model with the usual settings: a warning would be shown."""
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
@@ -522,8 +654,14 @@ def renumbered(model, opset):
 x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 softmax = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 11]>
     g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Softmax <axis = 1> (x) }""")
-moved = {"converted to 13": version_converter.convert_version(softmax, 13), "renumbered to 13": renumbered(softmax, 13)}
-delta = {name: float(np.abs(run(new, x) - run(softmax, x)).max()) for name, new in moved.items()}
+moved = {
+    "converted to 13": version_converter.convert_version(softmax, 13),
+    "renumbered to 13": renumbered(softmax, 13),
+}
+delta = {
+    name: float(np.abs(run(new, x) - run(softmax, x)).max())
+    for name, new in moved.items()
+}
 assert delta["converted to 13"] < 1e-6
 assert delta["renumbered to 13"] > 0.01
 pd.Series(delta, name="largest difference from opset 11").to_frame()
@@ -544,9 +682,13 @@ print(refusal(renumbered(eleven, 13)))
 nine = onnx.load("work/02_cnn_9.onnx")
 up = {}
 for opset in (14, 17, 21, 23):
-    onnx.save(version_converter.convert_version(nine, opset), f"work/02_up_{opset}.onnx")
+    onnx.save(
+        version_converter.convert_version(nine, opset), f"work/02_up_{opset}.onnx"
+    )
     up[opset] = cu.parity(model, f"work/02_up_{opset}.onnx", image)
-pd.Series({opset: str(gate) for opset, gate in up.items()}, name="parity").rename_axis("from 9 to").to_frame()
+pd.Series(
+    {opset: str(gate) for opset, gate in up.items()}, name="parity"
+).rename_axis("from 9 to").to_frame()
 
 # %%
 difference = cu.graph_diff(nine, "work/02_up_23.onnx")
@@ -563,7 +705,10 @@ hardmax = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 12]>
     g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = Hardmax <axis = 1> (x) }""")
 converted = version_converter.convert_version(hardmax, 13)
 hardmax_delta = float(np.abs(run(converted, x) - run(hardmax, x)).max())
-{"onnx.checker": complaint(converted) or "accepted", "largest difference": hardmax_delta}
+{
+    "onnx.checker": complaint(converted) or "accepted",
+    "largest difference": hardmax_delta,
+}
 
 # %% [markdown]
 # The difference should be zero. This is a mistake of the converter: it renumbered `Hardmax` and forgot that its meaning
@@ -575,7 +720,11 @@ hardmax_delta = float(np.abs(run(converted, x) - run(hardmax, x)).max())
 
 # %%
 down = {}
-for file, opset in [("02_up_14.onnx", 13), ("02_default.onnx", 17), ("02_default.onnx", 13)]:
+for file, opset in [
+    ("02_up_14.onnx", 13),
+    ("02_default.onnx", 17),
+    ("02_default.onnx", 13),
+]:
     try:
         result = version_converter.convert_version(onnx.load(f"work/{file}"), opset)
         down[file, opset] = complaint(result) or refusal(result) or "converted"
@@ -594,12 +743,21 @@ pd.Series(down, name="what happened").rename_axis(["file", "to opset"]).to_frame
 cu.claim(
     "opset-converter",
     {
-        "upwards, from 9 to 14, 17, 21 and 23, the network gives PyTorch's numbers": all(g.within for g in up.values()),
-        "nodes are rewritten where their form changed": "Reshape" in cu.op_histogram(thirteen),
-        "there, the result is the same": np.allclose(run(thirteen, x), run(eleven, x), atol=1e-6),
-        "it is not the same for Hardmax, and nothing says so": complaint(converted) is None and hardmax_delta > 0.5,
-        "downwards, from 14 to 13, there is no adapter": "No Adapter" in down["02_up_14.onnx", 13],
-        "none of the three attempts to go down gave a sound model": "converted" not in down.values(),
+        "upwards, from 9 to 14, 17, 21 and 23, the network gives PyTorch's numbers": all(
+            g.within for g in up.values()
+        ),
+        "nodes are rewritten where their form changed": "Reshape"
+        in cu.op_histogram(thirteen),
+        "there, the result is the same": np.allclose(
+            run(thirteen, x), run(eleven, x), atol=1e-6
+        ),
+        "it is not the same for Hardmax, and nothing says so": complaint(converted)
+        is None
+        and hardmax_delta > 0.5,
+        "downwards, from 14 to 13, there is no adapter": "No Adapter"
+        in down["02_up_14.onnx", 13],
+        "none of the three attempts to go down gave a sound model": "converted"
+        not in down.values(),
     },
 )
 
@@ -626,20 +784,26 @@ cu.claim(
 # %%
 import importlib.util
 
-evidence = {"skl2onnx is installed": importlib.util.find_spec("skl2onnx") is not None}
+evidence = {
+    "skl2onnx is installed": importlib.util.find_spec("skl2onnx") is not None
+}
 if evidence["skl2onnx is installed"]:
     from skl2onnx import to_onnx
     from sklearn.ensemble import RandomForestClassifier
 
     pictures, labels = cu.fashion_mnist("test")
     flat = cu.normalize(pictures[:3000]).reshape(3000, -1)
-    forest = RandomForestClassifier(20, max_depth=8, random_state=0).fit(flat[:2000], labels[:2000])
+    forest = RandomForestClassifier(20, max_depth=8, random_state=0).fit(
+        flat[:2000], labels[:2000]
+    )
     trees = to_onnx(forest, flat[:1], options={"zipmap": False})
     same = (run(trees, flat[2000:]) == forest.predict(flat[2000:])).mean()
-    evidence["the forest is one node, of the domain ai.onnx.ml"] = [n.domain for n in trees.graph.node] == [
-        "ai.onnx.ml"
-    ]
-    evidence["ONNX Runtime names the same classes, of 1000 pictures all but ten at most"] = same > 0.99
+    evidence["the forest is one node, of the domain ai.onnx.ml"] = [
+        n.domain for n in trees.graph.node
+    ] == ["ai.onnx.ml"]
+    evidence[
+        "ONNX Runtime names the same classes, of 1000 pictures all but ten at most"
+    ] = same > 0.99
 
 # %%
 if evidence["skl2onnx is installed"]:
@@ -651,7 +815,9 @@ if evidence["skl2onnx is installed"]:
         refused = to_onnx(OurForest(2).fit(flat[:100], labels[:100]), flat[:1])
     except Exception as error:
         refused = type(error).__name__
-    evidence["the converter refuses a class that it does not know"] = refused == "MissingShapeCalculator"
+    evidence["the converter refuses a class that it does not know"] = (
+        refused == "MissingShapeCalculator"
+    )
 
 cu.claim("any-framework-exports", evidence)
 
@@ -685,7 +851,13 @@ own_word = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 17, "s
 assert complaint(own_word) is None
 assert np.allclose(run(own_word, x), x / (1 + np.exp(-x)), atol=1e-6)
 later_word = version_converter.convert_version(own_word, 21)
-print("functions:", len(own_word.functions), "before,", len(later_word.functions), "after")
+print(
+    "functions:",
+    len(own_word.functions),
+    "before,",
+    len(later_word.functions),
+    "after",
+)
 print(refusal(later_word))
 assert not later_word.functions
 

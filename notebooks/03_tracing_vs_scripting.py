@@ -12,8 +12,6 @@
 # - export an `if` and a loop so that they are kept in the file,
 # - export an operator that the exporter does not know,
 # - read the export report.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -56,7 +54,9 @@ notes = []
 class Witness(nn.Module):
     def forward(self, x):
         if not torch.jit.is_scripting():
-            notes.append({"x is a": type(x).__name__, "is its sum positive?": answer(x)})
+            notes.append(
+                {"x is a": type(x).__name__, "is its sum positive?": answer(x)}
+            )
         return torch.relu(x) * 2
 
 
@@ -77,7 +77,10 @@ for name, mechanism in MECHANISMS.items():
     notes.clear()
     with cu.exporter_messages():
         mechanism(Witness().eval(), (x,), f"work/03_witness_{name}.onnx")
-    heard[name] = {"Python runs forward": ["never", "once"][len(notes)], **(notes[0] if notes else {})}
+    heard[name] = {
+        "Python runs forward": ["never", "once"][len(notes)],
+        **(notes[0] if notes else {}),
+    }
 pd.DataFrame(heard).T.fillna("")
 
 # %% [markdown]
@@ -101,17 +104,27 @@ print(scripted.code)
 import onnx
 
 files = {name: onnx.load(f"work/03_witness_{name}.onnx") for name in MECHANISMS}
-operators = {name: {op for op in cu.op_histogram(file).index if op != "Constant"} for name, file in files.items()}
+operators = {
+    name: {op for op in cu.op_histogram(file).index if op != "Constant"}
+    for name, file in files.items()
+}
 cu.claim(
     "export-is-compilation",
     {
         "each mechanism turns the Python function into the nodes Relu and Mul": all(
             found == {"Relu", "Mul"} for found in operators.values()
         ),
-        "the files give PyTorch's numbers": all(cu.parity(Witness(), file, x).within for file in files.values()),
-        "tracing runs Python with real numbers": heard["traced"]["is its sum positive?"] == "yes",
-        "scripting does not run Python": heard["scripted"] == {"Python runs forward": "never"},
-        "there is a third way: Python runs with fake tensors": "Fake" in heard["default"]["x is a"],
+        "the files give PyTorch's numbers": all(
+            cu.parity(Witness(), file, x).within for file in files.values()
+        ),
+        "tracing runs Python with real numbers": heard["traced"][
+            "is its sum positive?"
+        ]
+        == "yes",
+        "scripting does not run Python": heard["scripted"]
+        == {"Python runs forward": "never"},
+        "there is a third way: Python runs with fake tensors": "Fake"
+        in heard["default"]["x is a"],
     },
 )
 
@@ -149,7 +162,12 @@ for dynamo in (True, False):
     except ImportError as error:
         print(type(error).__name__, error)
 """
-child = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+child = subprocess.run(
+    [sys.executable, "-W", "ignore", "-c", program],
+    capture_output=True,
+    text=True,
+    check=True,
+)
 without = dict(zip(["dynamo=True", "dynamo=False"], child.stdout.splitlines()))
 without
 
@@ -157,8 +175,11 @@ without
 cu.claim(
     "default-is-tracing",
     {
-        "the default is dynamo=True": signature.parameters["dynamo"].default is True,
-        "it shows no numbers to the model, so it is not tracing": heard["default"]["is its sum positive?"]
+        "the default is dynamo=True": signature.parameters["dynamo"].default
+        is True,
+        "it shows no numbers to the model, so it is not tracing": heard["default"][
+            "is its sum positive?"
+        ]
         not in ("yes", "no"),
         "tracing needs dynamo=False, and is called legacy": "legacy" in messages[0],
         "the default needs onnxscript": "onnxscript" in without["dynamo=True"],
@@ -186,7 +207,11 @@ class Plain(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.conv, self.norm, self.head = (
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.Linear(4, 3),
+        )
 
     def forward(self, x):
         return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
@@ -204,20 +229,43 @@ class Gate(nn.Module):
 # %%
 plain = Plain().eval()
 written = {}
-for what, value in {"ones": 1.0, "zeros": 0.0, "not a number": float("nan")}.items():
-    for name, module, shape in [("plain network", plain, (2, 1, 8, 8)), ("with an if", Gate().eval(), (3, 4))]:
+for what, value in {
+    "ones": 1.0,
+    "zeros": 0.0,
+    "not a number": float("nan"),
+}.items():
+    for name, module, shape in [
+        ("plain network", plain, (2, 1, 8, 8)),
+        ("with an if", Gate().eval(), (3, 4)),
+    ]:
         with cu.exporter_messages():
             by_tracing(module, (torch.full(shape, value),), "work/03_dummy.onnx")
         written[name, what] = onnx.load("work/03_dummy.onnx").graph
-pd.Series({key: " ".join(n.op_type for n in g.node if n.op_type != "Constant") for key, g in written.items()}).unstack()
+pd.Series(
+    {
+        key: " ".join(n.op_type for n in g.node if n.op_type != "Constant")
+        for key, g in written.items()
+    }
+).unstack()
 
 # %%
-networks = [graph.SerializeToString(deterministic=True) for (name, _), graph in written.items() if "plain" in name]
-gates = [graph.SerializeToString(deterministic=True) for (name, _), graph in written.items() if "if" in name]
+networks = [
+    graph.SerializeToString(deterministic=True)
+    for (name, _), graph in written.items()
+    if "plain" in name
+]
+gates = [
+    graph.SerializeToString(deterministic=True)
+    for (name, _), graph in written.items()
+    if "if" in name
+]
 cu.claim(
     "dummy-values-do-not-matter",
     {
-        "three examples, one and the same graph for the plain network": len(set(networks)) == 1,
+        "three examples, one and the same graph for the plain network": len(
+            set(networks)
+        )
+        == 1,
         "two graphs for the model with an if": len(set(gates)) == 2,
     },
 )
@@ -243,7 +291,9 @@ def attempts(title, module, args, inputs, **how):
 
 
 def show(found):
-    return pd.Series({name: str(trial) for name, trial in found.items()}, name="what happened").to_frame()
+    return pd.Series(
+        {name: str(trial) for name, trial in found.items()}, name="what happened"
+    ).to_frame()
 
 
 # %% [markdown]
@@ -285,9 +335,12 @@ cu.claim(
             "positive sum (the example)"
         ].verdict
         == "right",
-        "it is wrong on the other one": traced_if.outcomes["negative sum"].verdict == "wrong",
-        "the operator of the other branch, Sub, is not in the file": "Sub" not in cu.op_histogram(traced_if.model),
-        "the default exporter refuses this model": trials["if"]["default"].verdict == "refuses",
+        "it is wrong on the other one": traced_if.outcomes["negative sum"].verdict
+        == "wrong",
+        "the operator of the other branch, Sub, is not in the file": "Sub"
+        not in cu.op_histogram(traced_if.model),
+        "the default exporter refuses this model": trials["if"]["default"].verdict
+        == "refuses",
     },
 )
 
@@ -322,7 +375,11 @@ class Reader(nn.Module):
 
 # %%
 five, nine, two = (torch.randn(rows, 3) for rows in (5, 9, 2))
-inputs = {"five rows (the example)": (five,), "nine rows": (nine,), "two rows": (two,)}
+inputs = {
+    "five rows (the example)": (five,),
+    "nine rows": (nine,),
+    "two rows": (two,),
+}
 any_length = {"input_names": ["x"], "dynamic_axes": {"x": {0: "length"}}}
 trials["loop"] = attempts("loop", Reader().eval(), (five,), inputs, **any_length)
 show(trials["loop"])
@@ -331,8 +388,15 @@ show(trials["loop"])
 # The traced file declares any length, and always reads five rows. Its loop was written out, step by step:
 
 # %%
-steps = {name: trial.model and cu.op_histogram(trial.model) for name, trial in trials["loop"].items()}
-counts = {name: {op: int(h.get(op, 0)) for op in ("Tanh", "Loop")} for name, h in steps.items() if h is not None}
+steps = {
+    name: trial.model and cu.op_histogram(trial.model)
+    for name, trial in trials["loop"].items()
+}
+counts = {
+    name: {op: int(h.get(op, 0)) for op in ("Tanh", "Loop")}
+    for name, h in steps.items()
+    if h is not None
+}
 pd.DataFrame(counts).T
 
 # %% [markdown]
@@ -342,13 +406,21 @@ pd.DataFrame(counts).T
 cu.claim(
     "scripting-keeps-control-flow",
     {
-        "the scripted if becomes If, right on both branches": trials["if"]["scripted"].verdict == "right"
+        "the scripted if becomes If, right on both branches": trials["if"][
+            "scripted"
+        ].verdict
+        == "right"
         and "If" in cu.op_histogram(trials["if"]["scripted"].model),
-        "the scripted loop becomes Loop, right for every length": trials["loop"]["scripted"].verdict == "right"
+        "the scripted loop becomes Loop, right for every length": trials["loop"][
+            "scripted"
+        ].verdict
+        == "right"
         and counts["scripted"]["Loop"] == 1,
-        "the traced loop becomes one copy per step": counts["traced"] == {"Tanh": 5, "Loop": 0},
+        "the traced loop becomes one copy per step": counts["traced"]
+        == {"Tanh": 5, "Loop": 0},
         "PyTorch calls torch.jit.script deprecated": any(
-            "torch.jit.script` is deprecated" in m for m in trials["if"]["scripted"].messages
+            "torch.jit.script` is deprecated" in m
+            for m in trials["if"]["scripted"].messages
         ),
     },
 )
@@ -369,7 +441,12 @@ asking = {}
 for how, dim in asked.items():
     shapes = ({0: dim},)
     asking[how] = cu.try_export(
-        by_default, Reader().eval(), (five,), "work/03_asked.onnx", inputs, dynamic_shapes=shapes
+        by_default,
+        Reader().eval(),
+        (five,),
+        "work/03_asked.onnx",
+        inputs,
+        dynamic_shapes=shapes,
     )
 assert [trial.verdict for trial in asking.values()] == ["wrong", "refuses"]
 show(asking)
@@ -414,7 +491,10 @@ show(trials["list and dict"])
 # input for the dict has no type. The inputs are called:
 
 # %%
-{name: [i.name for i in trial.model.graph.input] for name, trial in trials["list and dict"].items()}
+{
+    name: [i.name for i in trial.model.graph.input]
+    for name, trial in trials["list and dict"].items()
+}
 
 # %% [markdown]
 # Only the default exporter gives names that mean something. A list *alone* is another matter. ONNX has a type for it,
@@ -430,7 +510,12 @@ class Total(nn.Module):
         return total
 
 
-lists = attempts("total", Total().eval(), ([a, b],), {"two parts (the example)": ([a, b],), "three": ([a, b, c],)})
+lists = attempts(
+    "total",
+    Total().eval(),
+    ([a, b],),
+    {"two parts (the example)": ([a, b],), "three": ([a, b, c],)},
+)
 assert lists["scripted"].verdict == "right"
 show(lists)
 
@@ -455,7 +540,14 @@ show(trap)
 # %%
 cure = {"kwargs": {"options": twice}}
 for mechanism in (by_default, by_tracing):
-    cured = cu.try_export(mechanism, Scaled().eval(), (a,), "work/03_cured.onnx", {"example": (a, twice)}, **cure)
+    cured = cu.try_export(
+        mechanism,
+        Scaled().eval(),
+        (a,),
+        "work/03_cured.onnx",
+        {"example": (a, twice)},
+        **cure,
+    )
     assert cured.verdict == "right"
     print(mechanism.__name__, cured)
 
@@ -502,20 +594,24 @@ def compiled(module):
         return reason(error)
 
 
-said = {m.__name__: compiled(m()) for m in (Untyped, Starred, Lambda, TwoTypes, Total)}
+said = {
+    m.__name__: compiled(m()) for m in (Untyped, Starred, Lambda, TwoTypes, Total)
+}
 pd.Series(said, name="torch.jit.script").to_frame()
 
 # %%
 cu.claim(
     "scripting-needs-typed-subset",
     {
-        "a list without a type is taken for a tensor": "RuntimeError" in said["Untyped"],
+        "a list without a type is taken for a tensor": "RuntimeError"
+        in said["Untyped"],
         "*parts is refused": "NotSupportedError" in said["Starred"],
         "a lambda is refused": "UnsupportedNodeError" in said["Lambda"],
         "one name with two types is refused": "RuntimeError" in said["TwoTypes"],
         "with a type for everything it runs": said["Total"] == "runs",
         "Python itself runs all four": all(
-            torch.equal(m, a + b) for m in (Untyped()([a, b]), Starred()(a, b), Lambda()([a, b]))
+            torch.equal(m, a + b)
+            for m in (Untyped()([a, b]), Starred()(a, b), Lambda()([a, b]))
         )
         and torch.equal(TwoTypes()([a, b]), 2 * a),
     },
@@ -535,7 +631,11 @@ cu.quiz("03_tracing_vs_scripting", 4)
 class Learner(nn.Module):
     def __init__(self):
         super().__init__()
-        self.hidden, self.norm, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)
+        self.hidden, self.norm, self.drop = (
+            nn.Linear(4, 4),
+            nn.BatchNorm1d(4),
+            nn.Dropout(0.5),
+        )
 
     def forward(self, x):
         return self.drop(self.norm(self.hidden(x)))
@@ -563,11 +663,16 @@ show(trials["train mode"])
 kept = trials["train mode"]["default"]
 print(kept.messages[0])
 dropout = next(node for node in kept.model.graph.node if node.op_type == "Dropout")
-stored = {t.name: onnx.numpy_helper.to_array(t) for t in kept.model.graph.initializer}
+stored = {
+    t.name: onnx.numpy_helper.to_array(t) for t in kept.model.graph.initializer
+}
 print("training_mode =", stored[dropout.input[2]])
-pd.Series({name: " ".join(cu.op_histogram(t.model).index) for name, t in trials["train mode"].items()}).to_frame(
-    "nodes"
-)
+pd.Series(
+    {
+        name: " ".join(cu.op_histogram(t.model).index)
+        for name, t in trials["train mode"].items()
+    }
+).to_frame("nodes")
 
 # %% [markdown]
 # Here `Dropout` is the last node. In most networks it stands somewhere in the middle, so we put a layer behind it. We
@@ -580,11 +685,18 @@ deeper = nn.Sequential(learner, nn.Linear(4, 2)).train()
 with cu.exporter_messages():
     by_default(deeper, (batch,), "work/03_deeper.onnx")
 agree = {}
-for level in (ort.GraphOptimizationLevel.ORT_ENABLE_ALL, ort.GraphOptimizationLevel.ORT_DISABLE_ALL):
+for level in (
+    ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+):
     options = ort.SessionOptions()
     options.graph_optimization_level = level
-    session = ort.InferenceSession("work/03_deeper.onnx", options, providers=["CPUExecutionProvider"])
-    first, second = (session.run(None, {"input": batch.numpy()})[0] for _ in range(2))
+    session = ort.InferenceSession(
+        "work/03_deeper.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    first, second = (
+        session.run(None, {"input": batch.numpy()})[0] for _ in range(2)
+    )
     agree[level.name] = bool((first == second).all())
 print(*cu.op_histogram("work/03_deeper.onnx").index)
 agree
@@ -602,8 +714,12 @@ norm_only = nn.Sequential(learner.hidden, learner.norm).train()
 preserve = {"training": torch.onnx.TrainingMode.PRESERVE}
 file = "work/03_norm.onnx"
 norm = {
-    "default, BatchNorm alone": cu.try_export(by_default, norm_only, (batch,), file, inputs),
-    "traced, BatchNorm alone, PRESERVE": cu.try_export(by_tracing, norm_only, (batch,), file, inputs, **preserve),
+    "default, BatchNorm alone": cu.try_export(
+        by_default, norm_only, (batch,), file, inputs
+    ),
+    "traced, BatchNorm alone, PRESERVE": cu.try_export(
+        by_tracing, norm_only, (batch,), file, inputs, **preserve
+    ),
 }
 show(norm)
 
@@ -612,15 +728,26 @@ default_nodes = cu.op_histogram(kept.model)
 cu.claim(
     "eval-mode-critical",
     {
-        "the default exporter keeps Dropout, and every run gives other numbers": "Dropout" in default_nodes
+        "the default exporter keeps Dropout, and every run gives other numbers": "Dropout"
+        in default_nodes
         and "every run" in kept.outcomes["another batch"].detail,
-        "in the middle of a graph, ONNX Runtime's optimiser takes it out": agree["ORT_ENABLE_ALL"],
+        "in the middle of a graph, ONNX Runtime's optimiser takes it out": agree[
+            "ORT_ENABLE_ALL"
+        ],
         "without optimisation it works, there too": not agree["ORT_DISABLE_ALL"],
-        "it writes BatchNorm as in eval mode": norm["default, BatchNorm alone"].verdict == "right",
-        "tracing and scripting switch to eval mode themselves": trials["train mode"]["traced"].verdict
+        "it writes BatchNorm as in eval mode": norm[
+            "default, BatchNorm alone"
+        ].verdict
+        == "right",
+        "tracing and scripting switch to eval mode themselves": trials[
+            "train mode"
+        ]["traced"].verdict
         == trials["train mode"]["scripted"].verdict
         == "right",
-        "unless they are told not to": norm["traced, BatchNorm alone, PRESERVE"].verdict == "wrong",
+        "unless they are told not to": norm[
+            "traced, BatchNorm alone, PRESERVE"
+        ].verdict
+        == "wrong",
         "after the exports the module is still in training mode": learner.training,
     },
 )
@@ -635,7 +762,12 @@ cu.claim(
 picture, another = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
 inputs = {"a picture (the example)": (picture,), "another picture": (another,)}
 trials = {"plain CNN": attempts("plain", plain, (picture,), inputs), **trials}
-pd.DataFrame({name: {model: row[name].verdict for model, row in trials.items()} for name in MECHANISMS})
+pd.DataFrame(
+    {
+        name: {model: row[name].verdict for model, row in trials.items()}
+        for name in MECHANISMS
+    }
+)
 
 # %% [markdown]
 # You notice *refuses* and *stops*. You do not notice *wrong*. Scripting looks best here, but PyTorch will remove it. The rest of the lesson rewrites the models for the default exporter; then we count.
@@ -665,7 +797,9 @@ class Where(nn.Module):
 inputs = {"positive sum (the example)": (positive,), "negative sum": (negative,)}
 chosen = attempts("where", Where().eval(), (positive,), inputs)
 assert all(trial.verdict == "right" for trial in chosen.values())
-assert {"Mul", "Sub", "Where"} <= set(cu.op_histogram(chosen["default"].model).index)  # both sides are computed
+assert {"Mul", "Sub", "Where"} <= set(
+    cu.op_histogram(chosen["default"].model).index
+)  # both sides are computed
 show(chosen)
 
 # %% [markdown]
@@ -708,7 +842,13 @@ class Uneven(nn.Module):
 
 
 wide = torch.ones(3, 4)
-uneven = cu.try_export(by_default, Uneven().eval(), (wide,), "work/03_uneven.onnx", {"example": (wide,)})
+uneven = cu.try_export(
+    by_default,
+    Uneven().eval(),
+    (wide,),
+    "work/03_uneven.onnx",
+    {"example": (wide,)},
+)
 assert uneven.verdict == "refuses"
 uneven
 
@@ -727,7 +867,10 @@ class Scanned(nn.Module):
     def forward(self, x):
         def step(h, row):
             h = torch.tanh(row + 0.5 * h)
-            return h, h.clone()  # the next state, and what to note down of this step
+            return (
+                h,
+                h.clone(),
+            )  # the next state, and what to note down of this step
 
         last, _every_step = scan(step, torch.zeros_like(x[0]), x)
         return last
@@ -747,7 +890,9 @@ class Counted(nn.Module):
         def body(i, h):
             return i + 1, torch.tanh(self.row(x, i) + 0.5 * h)
 
-        return while_loop(more, body, (torch.zeros((), dtype=torch.int64), torch.zeros_like(x[0])))[1]
+        return while_loop(
+            more, body, (torch.zeros((), dtype=torch.int64), torch.zeros_like(x[0]))
+        )[1]
 
     def row(self, x, i):
         return x[i]
@@ -762,20 +907,33 @@ class Halved(nn.Module):
     """Halve x until it is small."""
 
     def forward(self, x):
-        return while_loop(lambda x: x.abs().sum() > 1, lambda x: (x * 0.5,), (x,))[0]
+        return while_loop(lambda x: x.abs().sum() > 1, lambda x: (x * 0.5,), (x,))[
+            0
+        ]
 
 
 # %%
-inputs = {"five rows (the example)": (five,), "nine rows": (nine,), "two rows": (two,)}
+inputs = {
+    "five rows (the example)": (five,),
+    "nine rows": (nine,),
+    "two rows": (two,),
+}
 insist = ({0: Dim.DYNAMIC},)
 loops, living_loop = {}, {}
 for module in (Scanned(), Counted(), Selected(), Halved()):
     name = type(module).__name__
     file = f"work/03_{name}.onnx"
-    loops[name] = trial = cu.try_export(by_default, module.eval(), (five,), file, inputs, dynamic_shapes=insist)
+    loops[name] = trial = cu.try_export(
+        by_default, module.eval(), (five,), file, inputs, dynamic_shapes=insist
+    )
     found = cu.op_histogram(trial.model).index if trial.model else []
     living_loop[name] = " ".join({"Scan", "Loop"} & set(found))
-assert [trial.verdict for trial in loops.values()] == ["right", "refuses", "right", "right"]
+assert [trial.verdict for trial in loops.values()] == [
+    "right",
+    "refuses",
+    "right",
+    "right",
+]
 show(loops).assign(operator=living_loop)
 
 # %% [markdown]
@@ -790,16 +948,25 @@ show(loops).assign(operator=living_loop)
 # %%
 with cu.exporter_messages():
     module = torch.jit.script(Gate())
-into_default = cu.try_export(by_default, module, (positive,), "work/03_script.onnx", {"example": (positive,)})
+into_default = cu.try_export(
+    by_default, module, (positive,), "work/03_script.onnx", {"example": (positive,)}
+)
 cu.claim(
     "dynamo-export-is-the-future",
     {
-        "torch.onnx.dynamo_export does not exist": not hasattr(torch.onnx, "dynamo_export"),
-        "what it did is the default of torch.onnx.export": signature.parameters["dynamo"].default is True,
-        "it does not read a Python if over data": trials["if"]["default"].verdict == "refuses",
+        "torch.onnx.dynamo_export does not exist": not hasattr(
+            torch.onnx, "dynamo_export"
+        ),
+        "what it did is the default of torch.onnx.export": signature.parameters[
+            "dynamo"
+        ].default
+        is True,
+        "it does not read a Python if over data": trials["if"]["default"].verdict
+        == "refuses",
         "it exports torch.cond as If": living["default"].verdict == "right"
         and "If" in cu.op_histogram(living["default"].model),
-        "it exports scan and while_loop": living_loop["Scanned"] == "Scan" and living_loop["Selected"] == "Loop",
+        "it exports scan and while_loop": living_loop["Scanned"] == "Scan"
+        and living_loop["Selected"] == "Loop",
         "it does not take a scripted module": into_default.verdict == "refuses",
     },
 )
@@ -836,15 +1003,28 @@ class Wavelet(nn.Module):
 from pathlib import Path
 
 signal, louder = torch.randn(4, 5), torch.randn(4, 5) * 3
-inputs, file = {"a signal (the example)": (signal,), "a louder one": (louder,)}, "work/03_unknown.onnx"
+inputs, file = (
+    {"a signal (the example)": (signal,), "a louder one": (louder,)},
+    "work/03_unknown.onnx",
+)
 folder = Path("work/03_report")
 folder.mkdir(exist_ok=True)
 for old in folder.glob("*.md"):
     old.unlink()  # from an earlier run
 unknown = {
-    "default": cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, report=True, artifacts_dir=folder),
+    "default": cu.try_export(
+        by_default,
+        Wavelet().eval(),
+        (signal,),
+        file,
+        inputs,
+        report=True,
+        artifacts_dir=folder,
+    ),
     "traced": cu.try_export(by_tracing, Wavelet().eval(), (signal,), file, inputs),
-    "scripted": cu.try_export(by_scripting, Wavelet().eval(), (signal,), file, inputs),
+    "scripted": cu.try_export(
+        by_scripting, Wavelet().eval(), (signal,), file, inputs
+    ),
 }
 assert all(trial.verdict == "refuses" for trial in unknown.values())
 show(unknown)
@@ -878,8 +1058,12 @@ def ricker_in_onnx(x: FLOAT, width: float):
 
 # %%
 file = "work/03_wavelet.onnx"
-how = {"custom_translation_table": {torch.ops.scroll.ricker.default: ricker_in_onnx}}
-wavelet = cu.try_export(by_default, Wavelet().eval(), (signal,), file, inputs, **how)
+how = {
+    "custom_translation_table": {torch.ops.scroll.ricker.default: ricker_in_onnx}
+}
+wavelet = cu.try_export(
+    by_default, Wavelet().eval(), (signal,), file, inputs, **how
+)
 assert wavelet.verdict == "right"
 print(wavelet)
 cu.node_table(wavelet.model)[["op", "inputs", "outputs"]]
@@ -897,8 +1081,14 @@ def ricker_with_a_mistake(x: FLOAT, width: float):
 
 
 # %%
-how = {"custom_translation_table": {torch.ops.scroll.ricker.default: ricker_with_a_mistake}}
-mistaken = cu.try_export(by_default, Wavelet().eval(), (signal,), "work/03_mistaken.onnx", inputs, **how)
+how = {
+    "custom_translation_table": {
+        torch.ops.scroll.ricker.default: ricker_with_a_mistake
+    }
+}
+mistaken = cu.try_export(
+    by_default, Wavelet().eval(), (signal,), "work/03_mistaken.onnx", inputs, **how
+)
 assert mistaken.verdict == "wrong"
 print(mistaken, "· the exporter said:", mistaken.messages or "nothing")
 
@@ -924,7 +1114,10 @@ def export_through_gate(mechanism, module, args, file, inputs, **how):
 # %%
 inputs = {"positive sum": positive, "negative sum": negative}
 passed = {}
-for name, mechanism, module in [("traced", by_tracing, Gate()), ("scripted", by_scripting, Gate())]:
+for name, mechanism, module in [
+    ("traced", by_tracing, Gate()),
+    ("scripted", by_scripting, Gate()),
+]:
     file = f"work/03_gate_{name}.onnx"
     try:
         with cu.exporter_messages():
@@ -943,10 +1136,16 @@ pd.Series(passed, name="the gate").to_frame()
 file, says = "work/03_verified.onnx", {}
 with cu.exporter_messages() as said:
     by_default(Wavelet().eval(), (signal,), file, verify=True, **how)
-says["the mistaken translation"] = [message for message in said if "difference" in message]
+says["the mistaken translation"] = [
+    message for message in said if "difference" in message
+]
 with cu.exporter_messages() as said:
-    by_default(Reader().eval(), (five,), file, verify=True, dynamic_shapes=({0: Dim.AUTO},))
-says["the loop, written out"] = [message for message in said if "difference" in message]
+    by_default(
+        Reader().eval(), (five,), file, verify=True, dynamic_shapes=({0: Dim.AUTO},)
+    )
+says["the loop, written out"] = [
+    message for message in said if "difference" in message
+]
 assert says["the mistaken translation"] and not says["the loop, written out"]
 assert not cu.parity(Reader(), file, nine).within
 pd.Series(says, name="verify says").str.join(" ").to_frame()
@@ -980,7 +1179,10 @@ with (
         model = torchvision.models.resnet18(pretrained=False)
 model.eval()
 dummy_input = torch.randn(1, 3, 224, 224, device="cpu")
-pd.Series(dict.fromkeys(m.partition(". The current")[0] for m in said_first).keys(), name="warnings").to_frame()
+pd.Series(
+    dict.fromkeys(m.partition(". The current")[0] for m in said_first).keys(),
+    name="warnings",
+).to_frame()
 
 # %%
 with cu.exporter_messages(), contextlib.redirect_stdout(screen):
@@ -996,7 +1198,10 @@ with cu.exporter_messages(), contextlib.redirect_stdout(screen):
 
 # %%
 resnet = onnx.load("work/03_resnet18.onnx", load_external_data=False)
-sizes = {p.name: f"{p.stat().st_size / 1e6:.1f} MB" for p in sorted(Path("work").glob("03_resnet18.onnx*"))}
+sizes = {
+    p.name: f"{p.stat().st_size / 1e6:.1f} MB"
+    for p in sorted(Path("work").glob("03_resnet18.onnx*"))
+}
 print("opset asked for: 14, written:", resnet.opset_import[0].version)
 pd.Series(sizes, name="size").to_frame()
 
@@ -1011,12 +1216,21 @@ written_program.save(single, external_data=False)
 cu.claim(
     "report-export-snippet",
     {
-        "pretrained=True is deprecated": any("pretrained" in m and "deprecated" in m for m in said_first),
-        "the file gives PyTorch's numbers": cu.parity(model, "work/03_resnet18.onnx", dummy_input).within,
-        "it has the names that were given": [v.name for v in (*resnet.graph.input, *resnet.graph.output)]
+        "pretrained=True is deprecated": any(
+            "pretrained" in m and "deprecated" in m for m in said_first
+        ),
+        "the file gives PyTorch's numbers": cu.parity(
+            model, "work/03_resnet18.onnx", dummy_input
+        ).within,
+        "it has the names that were given": [
+            v.name for v in (*resnet.graph.input, *resnet.graph.output)
+        ]
         == ["input_image", "classification_scores"],
-        "it is not in the opset that was asked for": resnet.opset_import[0].version != 14,
-        "the weights lie in a second file": Path("work/03_resnet18.onnx.data").stat().st_size
+        "it is not in the opset that was asked for": resnet.opset_import[0].version
+        != 14,
+        "the weights lie in a second file": Path("work/03_resnet18.onnx.data")
+        .stat()
+        .st_size
         > 100 * Path("work/03_resnet18.onnx").stat().st_size,
         "external_data=False writes one file": Path(single).stat().st_size > 4e7,
     },
@@ -1042,13 +1256,22 @@ any_rows = {"five rows (the example)": (five,), "nine rows": (nine,)}
 scanned = attempts("scan", Scanned().eval(), (five,), any_rows, **any_length)
 untyped = attempts("untyped", Untyped().eval(), ([a, b],), {"two parts": ([a, b],)})
 leaving = {
-    name: [m for m in trials["plain CNN"][name].messages if "will be removed" in m or "deprecated" in m]
+    name: [
+        m
+        for m in trials["plain CNN"][name].messages
+        if "will be removed" in m or "deprecated" in m
+    ]
     for name in MECHANISMS
 }
 
 # %%
 verdicts = pd.DataFrame(trials).T.map(lambda trial: trial.verdict)
-more = {"torch.where": chosen, "torch.cond": living, "scan": scanned, "code without types": untyped}
+more = {
+    "torch.where": chosen,
+    "torch.cond": living,
+    "scan": scanned,
+    "code without types": untyped,
+}
 more = pd.DataFrame(more).map(lambda trial: trial.verdict).T
 rows = {
     ("control flow", "a Python if"): verdicts.loc["if"],
@@ -1059,7 +1282,9 @@ rows = {
     ("how hard to use", "a plain CNN"): verdicts.loc["plain CNN"],
     ("how hard to use", "code without types"): more.loc["code without types"],
     ("reliable", "silently wrong, of 5"): (verdicts == "wrong").sum(),
-    ("recommended for", "PyTorch warns: it will go"): {name: "yes" if m else "no" for name, m in leaving.items()},
+    ("recommended for", "PyTorch warns: it will go"): {
+        name: "yes" if m else "no" for name, m in leaving.items()
+    },
 }
 pd.DataFrame(rows).T
 
@@ -1076,26 +1301,53 @@ class Stacked(nn.Module):
 
 
 stack2, stack3 = torch.stack([a, b]), torch.stack([a, b, c])
-stacks = {"two parts (the example)": (twice, stack2), "three parts": (twice, stack3)}
+stacks = {
+    "two parts (the example)": (twice, stack2),
+    "three parts": (twice, stack3),
+}
 free_list = {"dynamic_shapes": ({"scale": {}}, {0: Dim.DYNAMIC})}
 batches = {"a batch (the example)": (batch,), "another batch": (other,)}
 cured = {
     "plain CNN": trials["plain CNN"]["default"],
     "if": chosen["default"],
     "loop": scanned["default"],
-    "list and dict": cu.try_export(by_default, Stacked(), (twice, stack2), "work/03_stack.onnx", stacks, **free_list),
-    "train mode": cu.try_export(by_default, learner.eval(), (batch,), "work/03_eval.onnx", batches),
+    "list and dict": cu.try_export(
+        by_default,
+        Stacked(),
+        (twice, stack2),
+        "work/03_stack.onnx",
+        stacks,
+        **free_list,
+    ),
+    "train mode": cu.try_export(
+        by_default, learner.eval(), (batch,), "work/03_eval.onnx", batches
+    ),
 }
 assert list(cured) == list(trials)
 
 # %%
 import matplotlib.pyplot as plt
 
-colours = {"right": "#009E73", "stops": "#56B4E9", "refuses": "#0072B2", "wrong": "#D55E00"}
+colours = {
+    "right": "#009E73",
+    "stops": "#56B4E9",
+    "refuses": "#0072B2",
+    "wrong": "#D55E00",
+}
 board = verdicts.assign(cured=[trial.verdict for trial in cured.values()])
-board.columns = ["default", "traced (legacy)", "scripted (deprecated)", "default, with the cures"]
+board.columns = [
+    "default",
+    "traced (legacy)",
+    "scripted (deprecated)",
+    "default, with the cures",
+]
 counted = board.apply(lambda column: column.value_counts()).fillna(0)
-ax = counted.reindex(list(colours)).fillna(0).T.iloc[::-1].plot.barh(stacked=True, color=list(colours.values()))
+ax = (
+    counted.reindex(list(colours))
+    .fillna(0)
+    .T.iloc[::-1]
+    .plot.barh(stacked=True, color=list(colours.values()))
+)
 ax.set_title(
     f"With the cures, the default exporter is right on {board.iloc[:, 3].eq('right').sum()} of {len(board)} models"
 )
@@ -1107,26 +1359,50 @@ plt.show()
 cu.claim(
     "methods-table",
     {
-        "tracing has no control flow, and is silently wrong": verdicts.loc[["if", "loop"], "traced"].eq("wrong").all(),
-        "scripting has it in full": verdicts.loc[["if", "loop"], "scripted"].eq("right").all(),
+        "tracing has no control flow, and is silently wrong": verdicts.loc[
+            ["if", "loop"], "traced"
+        ]
+        .eq("wrong")
+        .all(),
+        "scripting has it in full": verdicts.loc[["if", "loop"], "scripted"]
+        .eq("right")
+        .all(),
         "but PyTorch says that tracing and scripting are on their way out": bool(
             leaving["traced"] and leaving["scripted"]
         ),
-        "a plain CNN is easy for all three": verdicts.loc["plain CNN"].eq("right").all(),
-        "only scripting wants types": list(more.loc["code without types", list(MECHANISMS)])
+        "a plain CNN is easy for all three": verdicts.loc["plain CNN"]
+        .eq("right")
+        .all(),
+        "only scripting wants types": list(
+            more.loc["code without types", list(MECHANISMS)]
+        )
         == ["right", "right", "refuses"],
         "scripting wrote no wrong file": "wrong" not in set(verdicts["scripted"]),
         "and with a dict it writes what ONNX Runtime does not load, where the others are right on the example": {
-            name: trial.outcomes["two parts (the example)"].verdict for name, trial in trials["list and dict"].items()
+            name: trial.outcomes["two parts (the example)"].verdict
+            for name, trial in trials["list and dict"].items()
         }
         == {"default": "right", "traced": "right", "scripted": "stops"},
-        "the third column is now the default, without a warning": not leaving["default"],
-        "it refuses Python's if and loop": verdicts.loc[["if", "loop"], "default"].eq("refuses").all(),
-        "and takes them as torch.where, torch.cond and scan": more.loc[["torch.where", "torch.cond", "scan"], "default"]
+        "the third column is now the default, without a warning": not leaving[
+            "default"
+        ],
+        "it refuses Python's if and loop": verdicts.loc[["if", "loop"], "default"]
+        .eq("refuses")
+        .all(),
+        "and takes them as torch.where, torch.cond and scan": more.loc[
+            ["torch.where", "torch.cond", "scan"], "default"
+        ]
         .eq("right")
         .all(),
-        "it is not free of wrong files either": verdicts.loc["train mode", "default"] == "wrong",
-        "with its cure, it is right on each of the five models": board["default, with the cures"].eq("right").all(),
+        "it is not free of wrong files either": verdicts.loc[
+            "train mode", "default"
+        ]
+        == "wrong",
+        "with its cure, it is right on each of the five models": board[
+            "default, with the cures"
+        ]
+        .eq("right")
+        .all(),
     },
 )
 

@@ -11,8 +11,6 @@
 # - tie dimensions together, bound them, and freeze them again,
 # - find a dimension that the exporter fixed against your wish, and the line of code that made it do so,
 # - say what free dimensions cost.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -33,13 +31,21 @@ fashion_resnet = cu.fashion_resnet()
 names = {"input_names": ["image"], "output_names": ["logits"]}
 how = {"external_data": False, "verbose": False}
 with cu.exporter_messages():
-    torch.onnx.export(fashion_resnet, (torch.randn(1, 1, 28, 28),), "work/04_frozen.onnx", **names, **how)
+    torch.onnx.export(
+        fashion_resnet,
+        (torch.randn(1, 1, 28, 28),),
+        "work/04_frozen.onnx",
+        **names,
+        **how,
+    )
 
 
 # %%
 def session_of(file):
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors come back as exceptions; no need to log them, too
+    options.log_severity_level = (
+        4  # errors come back as exceptions; no need to log them, too
+    )
     return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
@@ -62,7 +68,9 @@ def words(session, *arrays):
     try:
         session.run(None, {i.name: a for i, a in zip(session.get_inputs(), arrays)})
     except Exception as error:
-        return re.sub(r"/\S*onnxruntime_src\S* ", "", str(error)).strip()  # without the file of its source code
+        return re.sub(
+            r"/\S*onnxruntime_src\S* ", "", str(error)
+        ).strip()  # without the file of its source code
 
 
 def zeros(*shape):
@@ -85,7 +93,13 @@ print(words(frozen, zeros(28, 28)))
 
 # %%
 with cu.exporter_messages():
-    torch.onnx.export(fashion_resnet, (torch.randn(1, 1, 28, 28),), "work/04_frozen_old.onnx", **names, dynamo=False)
+    torch.onnx.export(
+        fashion_resnet,
+        (torch.randn(1, 1, 28, 28),),
+        "work/04_frozen_old.onnx",
+        **names,
+        dynamo=False,
+    )
 frozen_old = session_of("work/04_frozen_old.onnx")
 
 # %%
@@ -94,10 +108,14 @@ cu.claim(
     "fixed-batch-by-default",
     {
         "one picture runs": words(frozen, four[:1]) is None,
-        "four pictures are an error": "Got: 4 Expected: 1" in (words(frozen, four) or ""),
-        "the same with the older exporter": "Got: 4 Expected: 1" in (words(frozen_old, four) or ""),
-        "PyTorch takes them": fashion_resnet(torch.from_numpy(four)).shape == (4, 10),
-        "height and width are frozen, too": "Got: 32 Expected: 28" in (words(frozen, zeros(1, 1, 32, 28)) or ""),
+        "four pictures are an error": "Got: 4 Expected: 1"
+        in (words(frozen, four) or ""),
+        "the same with the older exporter": "Got: 4 Expected: 1"
+        in (words(frozen_old, four) or ""),
+        "PyTorch takes them": fashion_resnet(torch.from_numpy(four)).shape
+        == (4, 10),
+        "height and width are frozen, too": "Got: 32 Expected: 28"
+        in (words(frozen, zeros(1, 1, 32, 28)) or ""),
     },
 )
 
@@ -125,7 +143,10 @@ import warnings
 model = cu.resnet18()
 dummy_input = torch.randn(1, 3, 224, 224)
 
-with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(io.StringIO()):
+with (
+    warnings.catch_warnings(record=True) as said,
+    contextlib.redirect_stdout(io.StringIO()),
+):
     warnings.simplefilter("always")
     dynamic_axes_config = {
         "input_image": {0: "batch_size"},
@@ -147,9 +168,16 @@ from pathlib import Path
 import pandas as pd
 
 pd.set_option("display.max_colwidth", None)  # show sentences in full
-said = [(w.category.__name__, str(w.message)) for w in said if "dynamic_axes" in str(w.message)]
+said = [
+    (w.category.__name__, str(w.message))
+    for w in said
+    if "dynamic_axes" in str(w.message)
+]
 files = sorted(Path("work").glob("04_resnet_dynamic.onnx*"))
-print(*(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB" for file in files), sep="\n")
+print(
+    *(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB" for file in files),
+    sep="\n",
+)
 print(written := cu.written_shapes("work/04_resnet_dynamic.onnx"))
 pd.DataFrame(said, columns=["kind", "message"])
 
@@ -162,13 +190,22 @@ gates = [cu.parity(model, files[0], torch.randn(n, 3, 224, 224)) for n in (1, 3)
 cu.claim(
     "report-dynamic-listing",
     {
-        "one image and three give PyTorch's numbers": all(gate.within for gate in gates),
+        "one image and three give PyTorch's numbers": all(
+            gate.within for gate in gates
+        ),
         "the labels stand at their axes": written
-        == {"input_image": "['batch_size', 3, 224, 224]", "classification_scores": "['batch_size', 1000]"},
-        "one message recommends dynamic_shapes": said[0][0] == "UserWarning" and "dynamic_shapes" in said[0][1],
-        "the other says that dynamic_axes will go, and is of a kind that Python hides": said[1][0]
+        == {
+            "input_image": "['batch_size', 3, 224, 224]",
+            "classification_scores": "['batch_size', 1000]",
+        },
+        "one message recommends dynamic_shapes": said[0][0] == "UserWarning"
+        and "dynamic_shapes" in said[0][1],
+        "the other says that dynamic_axes will go, and is of a kind that Python hides": said[
+            1
+        ][0]
         == "DeprecationWarning",
-        "the weights lie in a second file": [f.suffix for f in files] == [".onnx", ".data"],
+        "the weights lie in a second file": [f.suffix for f in files]
+        == [".onnx", ".data"],
     },
 )
 
@@ -191,7 +228,14 @@ cu.claim(
 pair = torch.randn(2, 1, 28, 28)
 three = {0: "batch", 2: "height", 3: "width"}
 with cu.exporter_messages():
-    torch.onnx.export(fashion_resnet, (pair,), "work/04_free.onnx", **names, **how, dynamic_shapes=(three,))
+    torch.onnx.export(
+        fashion_resnet,
+        (pair,),
+        "work/04_free.onnx",
+        **names,
+        **how,
+        dynamic_shapes=(three,),
+    )
 cu.written_shapes("work/04_free.onnx")
 
 # %% [markdown]
@@ -212,18 +256,29 @@ class Small(torch.nn.Module):
 
 small, old = Small().eval(), {"dynamo": False}
 tries = {
-    "older exporter, dynamic_axes": {**old, "dynamic_axes": {"image": three, "logits": {0: "batch"}}},
-    "default, dynamic_axes": {**how, "dynamic_axes": {"image": three, "logits": {0: "batch"}}},
+    "older exporter, dynamic_axes": {
+        **old,
+        "dynamic_axes": {"image": three, "logits": {0: "batch"}},
+    },
+    "default, dynamic_axes": {
+        **how,
+        "dynamic_axes": {"image": three, "logits": {0: "batch"}},
+    },
     "default, dynamic_shapes by name": {**how, "dynamic_shapes": {"x": three}},
     "older exporter, a misspelled key": {**old, "dynamic_axes": {"picture": three}},
     "default, a misspelled key": {**how, "dynamic_axes": {"picture": three}},
-    "dynamic_shapes, a misspelled key": {**how, "dynamic_shapes": {"picture": three}},
+    "dynamic_shapes, a misspelled key": {
+        **how,
+        "dynamic_shapes": {"picture": three},
+    },
 }
 outcome = {}
 for title, options in tries.items():
     with cu.exporter_messages():
         try:
-            torch.onnx.export(small, (pair,), "work/04_tried.onnx", **names, **options)
+            torch.onnx.export(
+                small, (pair,), "work/04_tried.onnx", **names, **options
+            )
             outcome[title] = cu.written_shapes("work/04_tried.onnx")
         except Exception as error:
             outcome[title] = {"error": type(error).__name__}
@@ -237,16 +292,21 @@ cu.claim(
     {
         "a label stands at each axis that was given": said_right
         == {"image": "['batch', 1, 'height', 'width']", "logits": "['batch', 10]"},
-        "dynamic_axes writes the same, with both exporters": outcome["older exporter, dynamic_axes"]
+        "dynamic_axes writes the same, with both exporters": outcome[
+            "older exporter, dynamic_axes"
+        ]
         == outcome["default, dynamic_axes"]
         == said_right,
         "dynamic_shapes follows the arguments of forward, and needs no output": outcome[
             "default, dynamic_shapes by name"
         ]
         == said_right,
-        "older exporter: a misspelled name gives a frozen file": outcome["older exporter, a misspelled key"]
+        "older exporter: a misspelled name gives a frozen file": outcome[
+            "older exporter, a misspelled key"
+        ]
         == frozen_shape,
-        "default exporter: it is an error, with either argument": "error" in outcome["default, a misspelled key"]
+        "default exporter: it is an error, with either argument": "error"
+        in outcome["default, a misspelled key"]
         and "error" in outcome["dynamic_shapes, a misspelled key"],
     },
 )
@@ -259,7 +319,9 @@ cu.graph_diff("work/04_frozen.onnx", "work/04_free.onnx")
 
 # %%
 tensors = cu.tensor_table("work/04_free.onnx")
-tensors[tensors["role"] != "initializer"][["tensor", "role", "shape"]].iloc[[0, 1, 5, 20, -2, -1]]
+tensors[tensors["role"] != "initializer"][["tensor", "role", "shape"]].iloc[
+    [0, 1, 5, 20, -2, -1]
+]
 
 # %% [markdown]
 # The first table is empty: the same nodes, the same weights. Only descriptions changed. The names even travel through
@@ -275,16 +337,25 @@ def first_dim(file):
     return onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0]
 
 
-fixed_dim, named_dim = first_dim("work/04_frozen.onnx"), first_dim("work/04_free.onnx")
+fixed_dim, named_dim = (
+    first_dim("work/04_frozen.onnx"),
+    first_dim("work/04_free.onnx"),
+)
 inside = tensors[tensors["role"] == "intermediate"]["shape"]
 cu.claim(
     "symbolic-dim-in-graph",
     {
-        "the frozen file holds the number 1": fixed_dim.WhichOneof("value") == "dim_value" and fixed_dim.dim_value == 1,
-        "the free file holds the name in its place": named_dim.WhichOneof("value") == "dim_param"
+        "the frozen file holds the number 1": fixed_dim.WhichOneof("value")
+        == "dim_value"
+        and fixed_dim.dim_value == 1,
+        "the free file holds the name in its place": named_dim.WhichOneof("value")
+        == "dim_param"
         and named_dim.dim_param == "batch",
-        "every tensor inside carries it as well": len(inside) > 0 and inside.str.startswith("['batch'").all(),
-        "nothing else changed: nodes and weights": cu.graph_diff("work/04_frozen.onnx", "work/04_free.onnx").empty,
+        "every tensor inside carries it as well": len(inside) > 0
+        and inside.str.startswith("['batch'").all(),
+        "nothing else changed: nodes and weights": cu.graph_diff(
+            "work/04_frozen.onnx", "work/04_free.onnx"
+        ).empty,
     },
 )
 
@@ -295,27 +366,43 @@ cu.claim(
 # of many sizes against PyTorch. Then 1000 test pictures, in portions of different sizes, must get the same answers.
 
 # %%
-gates = {n: cu.parity(fashion_resnet, "work/04_free.onnx", torch.randn(n, 1, 28, 28)) for n in (1, 2, 3, 64, 300)}
+gates = {
+    n: cu.parity(fashion_resnet, "work/04_free.onnx", torch.randn(n, 1, 28, 28))
+    for n in (1, 2, 3, 64, 300)
+}
 assert all(gate.within for gate in gates.values())
-pd.Series({n: str(gate) for n, gate in gates.items()}, name="parity").rename_axis("batch").to_frame()
+pd.Series({n: str(gate) for n, gate in gates.items()}, name="parity").rename_axis(
+    "batch"
+).to_frame()
 
 # %%
 server = session_of("work/04_free.onnx")
 feed = {"image": cu.normalize(images[:1000])}
-answers = {n: cu.run_in_batches(server, feed, batch=n)["logits"].argmax(1) for n in (1, 7, 64, 1000)}
+answers = {
+    n: cu.run_in_batches(server, feed, batch=n)["logits"].argmax(1)
+    for n in (1, 7, 64, 1000)
+}
 accuracy = {n: (guesses == labels[:1000]).mean() for n, guesses in answers.items()}
-pd.Series(accuracy, name="accuracy").map("{:.2%}".format).rename_axis("pictures at a time").to_frame()
+pd.Series(accuracy, name="accuracy").map("{:.2%}".format).rename_axis(
+    "pictures at a time"
+).to_frame()
 
 # %%
 cu.claim(
     "one-model-any-batch",
     {
-        "batches of 1, 2, 3, 64 and 300 give PyTorch's numbers": all(gate.within for gate in gates.values()),
-        "even an empty batch runs": server.run(None, {"image": zeros(0, 1, 28, 28)})[0].shape == (0, 10),
+        "batches of 1, 2, 3, 64 and 300 give PyTorch's numbers": all(
+            gate.within for gate in gates.values()
+        ),
+        "even an empty batch runs": server.run(
+            None, {"image": zeros(0, 1, 28, 28)}
+        )[0].shape
+        == (0, 10),
         "1000 pictures, 1, 7, 64 or 1000 at a time: the same answers": all(
             (guesses == answers[1]).mean() > 0.999 for guesses in answers.values()
         ),
-        "and they are as good as those of the PyTorch model": min(accuracy.values()) > 0.92,
+        "and they are as good as those of the PyTorch model": min(accuracy.values())
+        > 0.92,
     },
 )
 
@@ -327,9 +414,16 @@ cu.claim(
 
 # %%
 sizes = [(40, 20), (20, 64), (1, 1)]
-tall = {f"{h}×{w}": cu.parity(fashion_resnet, "work/04_free.onnx", torch.randn(2, 1, h, w)) for h, w in sizes}
+tall = {
+    f"{h}×{w}": cu.parity(
+        fashion_resnet, "work/04_free.onnx", torch.randn(2, 1, h, w)
+    )
+    for h, w in sizes
+}
 assert all(gate.within for gate in tall.values())
-pd.Series({size: str(gate) for size, gate in tall.items()}, name="parity").to_frame()
+pd.Series(
+    {size: str(gate) for size, gate in tall.items()}, name="parity"
+).to_frame()
 
 # %% [markdown]
 # It runs. But is it *right*? Parity says only that both programs compute the same. We shrink and enlarge 500 test
@@ -344,7 +438,9 @@ import matplotlib.pyplot as plt
 some = torch.from_numpy(cu.normalize(images[:500]))
 accuracy_at = {}
 for side in (14, 20, 24, 28, 32, 36, 42, 56):
-    resized = torch.nn.functional.interpolate(some, size=(side, side), mode="bilinear", antialias=True).numpy()
+    resized = torch.nn.functional.interpolate(
+        some, size=(side, side), mode="bilinear", antialias=True
+    ).numpy()
     guesses = cu.run_in_batches(server, {"image": resized})["logits"].argmax(1)
     accuracy_at[side] = (guesses == labels[:500]).mean()
 best = max(accuracy_at, key=accuracy_at.get)
@@ -355,7 +451,9 @@ _, ax = plt.subplots()
 ax.plot(list(accuracy_at), [100 * a for a in accuracy_at.values()], marker="o")
 ax.axvline(28, color="#D55E00", linestyle="--", label="trained on")
 worst = min(accuracy_at.values())
-ax.set_title(f"Accuracy is best at {best}×{best}, and falls to {worst:.0%} at other sizes")
+ax.set_title(
+    f"Accuracy is best at {best}×{best}, and falls to {worst:.0%} at other sizes"
+)
 ax.set_xlabel("height and width, pixels")
 ax.set_ylabel("accuracy, %")
 ax.legend()
@@ -388,11 +486,21 @@ class Attention(torch.nn.Module):
 
 # %%
 attention = Attention().eval()
-tokens, mask = torch.randint(0, 50, (2, 6)), torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+tokens, mask = (
+    torch.randint(0, 50, (2, 6)),
+    torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]),
+)
 io = {"input_names": ["tokens", "mask"], "output_names": ["result"]}
 both = {0: "batch", 1: "length"}
 with cu.exporter_messages():
-    torch.onnx.export(attention, (tokens, mask), "work/04_attention.onnx", **io, **how, dynamic_shapes=(both, both))
+    torch.onnx.export(
+        attention,
+        (tokens, mask),
+        "work/04_attention.onnx",
+        **io,
+        **how,
+        dynamic_shapes=(both, both),
+    )
 cu.written_shapes("work/04_attention.onnx")
 
 # %% [markdown]
@@ -402,8 +510,17 @@ cu.written_shapes("work/04_attention.onnx")
 # %%
 apart = ({0: "batch", 1: "length"}, {0: "mask_batch", 1: "mask_length"})
 with cu.exporter_messages() as messages:
-    torch.onnx.export(attention, (tokens, mask), "work/04_apart.onnx", **io, **how, dynamic_shapes=apart)
-assert cu.written_shapes("work/04_apart.onnx") == cu.written_shapes("work/04_attention.onnx")
+    torch.onnx.export(
+        attention,
+        (tokens, mask),
+        "work/04_apart.onnx",
+        **io,
+        **how,
+        dynamic_shapes=apart,
+    )
+assert cu.written_shapes("work/04_apart.onnx") == cu.written_shapes(
+    "work/04_attention.onnx"
+)
 pd.Series(messages, name="the exporter").to_frame()
 
 # %% [markdown]
@@ -414,8 +531,19 @@ pd.Series(messages, name="the exporter").to_frame()
 # %%
 with cu.exporter_messages():
     twins = (tokens, tokens)
-    torch.onnx.export(attention, twins, "work/04_twins.onnx", **io, **how, dynamic_shapes=(both, both))
-read = {name for node in onnx.load("work/04_twins.onnx").graph.node for name in node.input}
+    torch.onnx.export(
+        attention,
+        twins,
+        "work/04_twins.onnx",
+        **io,
+        **how,
+        dynamic_shapes=(both, both),
+    )
+read = {
+    name
+    for node in onnx.load("work/04_twins.onnx").graph.node
+    for name in node.input
+}
 assert len(read & {"tokens", "mask"}) == 1
 print("the graph reads:", read & {"tokens", "mask"})
 cu.parity(attention, "work/04_twins.onnx", (tokens, mask))
@@ -465,8 +593,17 @@ Dim = torch.export.Dim
 x = torch.randn(2, 8, 4)
 bounded = ({0: Dim("batch"), 1: Dim("length", min=1, max=16)},)
 with cu.exporter_messages():
-    program = torch.onnx.export(Positions().eval(), (x,), "work/04_positions.onnx", dynamic_shapes=bounded, **how)
-{str(symbol): str(bounds) for symbol, bounds in program.exported_program.range_constraints.items()}
+    program = torch.onnx.export(
+        Positions().eval(),
+        (x,),
+        "work/04_positions.onnx",
+        dynamic_shapes=bounded,
+        **how,
+    )
+{
+    str(symbol): str(bounds)
+    for symbol, bounds in program.exported_program.range_constraints.items()
+}
 
 # %% [markdown]
 # The exporter knows the range. Does the file?
@@ -488,9 +625,17 @@ print("length 20:", words(positions, zeros(1, 20, 4)))
 beyond = ({1: Dim("length", min=9, max=16)},)
 with cu.exporter_messages():
     try:
-        torch.onnx.export(Positions().eval(), (x,), "work/04_beyond.onnx", dynamic_shapes=beyond, **how)
+        torch.onnx.export(
+            Positions().eval(),
+            (x,),
+            "work/04_beyond.onnx",
+            dynamic_shapes=beyond,
+            **how,
+        )
     except Exception as error:
-        refused = next(line for line in str(error).splitlines() if "not in range" in line)
+        refused = next(
+            line for line in str(error).splitlines() if "not in range" in line
+        )
 print(refused.rpartition(": ")[2])
 
 # %% [markdown]
@@ -509,7 +654,13 @@ class Pairs(torch.nn.Module):
 
 half = Dim("half")
 with cu.exporter_messages():
-    torch.onnx.export(Pairs().eval(), (x,), "work/04_pairs.onnx", dynamic_shapes=({1: 2 * half},), **how)
+    torch.onnx.export(
+        Pairs().eval(),
+        (x,),
+        "work/04_pairs.onnx",
+        dynamic_shapes=({1: 2 * half},),
+        **how,
+    )
 formula = session_of("work/04_pairs.onnx").get_inputs()[0].shape
 assert formula == [2, "2*half", 4]
 formula
@@ -571,12 +722,23 @@ for index, (way, wanted) in enumerate(ways.items()):
     file = f"work/04_steps_{index}.onnx"
     with cu.exporter_messages() as said[way]:
         try:
-            programs[way] = torch.onnx.export(Steps().eval(), (x,), file, dynamic_shapes=(wanted,), **how)
+            programs[way] = torch.onnx.export(
+                Steps().eval(), (x,), file, dynamic_shapes=(wanted,), **how
+            )
         except Exception as error:
-            rows[way], reasons[way] = {"outcome": f"no file: {cause(error)}"}, str(error.__cause__)
+            rows[way], reasons[way] = (
+                {"outcome": f"no file: {cause(error)}"},
+                str(error.__cause__),
+            )
             continue
-    take = [n for n in (5, 8, 12) if words(session_of(file), zeros(2, n, 4)) is None]
-    rows[way] = {"outcome": "a file", "it says": cu.written_shapes(file)["x"], "runs with lengths": str(take)}
+    take = [
+        n for n in (5, 8, 12) if words(session_of(file), zeros(2, n, 4)) is None
+    ]
+    rows[way] = {
+        "outcome": "a file",
+        "it says": cu.written_shapes(file)["x"],
+        "runs with lengths": str(take),
+    }
 table = pd.DataFrame(rows).T.fillna("")
 table
 
@@ -584,7 +746,11 @@ table
 # Which way froze the length, and which way said so? And how many messages did the exporter leave?
 
 # %%
-assert table.loc[['"length"', "Dim.DYNAMIC"], "outcome"].str.startswith("no file").all()
+assert (
+    table.loc[['"length"', "Dim.DYNAMIC"], "outcome"]
+    .str.startswith("no file")
+    .all()
+)
 assert "8" in table.loc['Dim("length")', "it says"]
 assert "8" not in table.loc["Dim.AUTO", "it says"]
 {way: len(lines) for way, lines in said.items()}
@@ -599,10 +765,17 @@ assert "8" not in table.loc["Dim.AUTO", "it says"]
 
 # %%
 long = torch.randn(1, 12, 4)
-auto = ort.InferenceSession("work/04_steps_3.onnx", providers=["CPUExecutionProvider"])  # a warning would be shown
+auto = ort.InferenceSession(
+    "work/04_steps_3.onnx", providers=["CPUExecutionProvider"]
+)  # a warning would be shown
 (got,) = auto.run(None, {"x": long.numpy()})
-compared = {"all 12 steps": Steps()(long), "the first 8 steps": Steps()(long[:, :8])}
-difference = {what: float(np.abs(got - want.numpy()).max()) for what, want in compared.items()}
+compared = {
+    "all 12 steps": Steps()(long),
+    "the first 8 steps": Steps()(long[:, :8]),
+}
+difference = {
+    what: float(np.abs(got - want.numpy()).max()) for what, want in compared.items()
+}
 assert difference["the first 8 steps"] < 1e-5 < difference["all 12 steps"]
 pd.Series(difference, name="largest difference from PyTorch over").to_frame()
 
@@ -660,7 +833,11 @@ try:
     other_settings = ""
 except Exception as error:
     other_settings = str(error)
-objection = [line for line in other_settings.splitlines() if "specialized it to be a constant (1)" in line]
+objection = [
+    line
+    for line in other_settings.splitlines()
+    if "specialized it to be a constant (1)" in line
+]
 assert objection
 print(objection[0].strip(" -"))
 
@@ -681,7 +858,9 @@ class Weighted(torch.nn.Module):
 # %%
 free = ({0: "batch", 1: "length"},)
 with cu.exporter_messages():
-    torch.onnx.export(Weighted().eval(), (x,), "work/04_weighted.onnx", dynamic_shapes=free, **how)
+    torch.onnx.export(
+        Weighted().eval(), (x,), "work/04_weighted.onnx", dynamic_shapes=free, **how
+    )
 cured = cu.probe_sizes("work/04_weighted.onnx", x, Steps())
 assert (cured["verdict"].iloc[:2] == "free").all()
 cured
@@ -716,8 +895,14 @@ class Threshold(torch.nn.Module):
 # %%
 examples = {
     "Small, one picture": (small, (one_picture,)),
-    "Attention, 3 × 3": (attention, (torch.randint(0, 50, (3, 3)), torch.ones(3, 3, dtype=torch.int64))),
-    "Attention, 2 × 1": (attention, (torch.randint(0, 50, (2, 1)), torch.ones(2, 1, dtype=torch.int64))),
+    "Attention, 3 × 3": (
+        attention,
+        (torch.randint(0, 50, (3, 3)), torch.ones(3, 3, dtype=torch.int64)),
+    ),
+    "Attention, 2 × 1": (
+        attention,
+        (torch.randint(0, 50, (2, 1)), torch.ones(2, 1, dtype=torch.int64)),
+    ),
     "AsNumber, 2 × 8": (AsNumber(), (x,)),
     "Compare, 2 × 8": (Compare(), (x,)),
     "Threshold, 2 × 8": (Threshold(), (x,)),
@@ -729,14 +914,31 @@ def result_of(module, args, wanted):
     """What the file says of the first input and the output, and what probing finds in the axes that were asked for."""
     with cu.exporter_messages():
         try:
-            torch.onnx.export(module.eval(), args, "work/04_kept.onnx", dynamic_shapes=(wanted,) * len(args), **how)
+            torch.onnx.export(
+                module.eval(),
+                args,
+                "work/04_kept.onnx",
+                dynamic_shapes=(wanted,) * len(args),
+                **how,
+            )
         except Exception as error:
             return f"no file: {cause(error)}"
     probed = cu.probe_sizes("work/04_kept.onnx", args, module)
     first, *_, last = cu.written_shapes("work/04_kept.onnx").values()
-    found = probed.groupby(probed["dimension"].str[-3:], sort=True)["verdict"].unique()  # [0]: of all inputs
-    axes = {axis: name for axis, name in {0: "batch", 1: "length"}.items() if axis in wanted}
-    return "; ".join([f"{first} → {last}", *(f"{name}: {' / '.join(found[f'[{a}]'])}" for a, name in axes.items())])
+    found = probed.groupby(probed["dimension"].str[-3:], sort=True)[
+        "verdict"
+    ].unique()  # [0]: of all inputs
+    axes = {
+        axis: name
+        for axis, name in {0: "batch", 1: "length"}.items()
+        if axis in wanted
+    }
+    return "; ".join(
+        [
+            f"{first} → {last}",
+            *(f"{name}: {' / '.join(found[f'[{a}]'])}" for a, name in axes.items()),
+        ]
+    )
 
 
 # %%
@@ -744,13 +946,37 @@ rows = {}
 for title, (module, args) in examples.items():
     named = {0: "batch"} if "picture" in title else {0: "batch", 1: "length"}
     as_dim = {axis: Dim(name) for axis, name in named.items()}
-    rows[title] = {"Dim": result_of(module, args, as_dim), "label": result_of(module, args, named)}
+    rows[title] = {
+        "Dim": result_of(module, args, as_dim),
+        "label": result_of(module, args, named),
+    }
 kept = pd.DataFrame(rows).T
 all_free = ("batch: free", "batch: free; length: free")
-assert kept.iloc[:2].map(lambda text: text.partition("; ")[2] in all_free).all(axis=None)
-assert "→ ['batch', 1, 8]; batch: free; length: free" in kept.loc["Attention, 2 × 1", "label"]
-assert kept["Dim"].str.contains("frozen").tolist() == [False, False, True, True, True, False]
-assert kept["label"].str.contains("free").tolist() == [True, True, True, True, False, True]
+assert (
+    kept.iloc[:2]
+    .map(lambda text: text.partition("; ")[2] in all_free)
+    .all(axis=None)
+)
+assert (
+    "→ ['batch', 1, 8]; batch: free; length: free"
+    in kept.loc["Attention, 2 × 1", "label"]
+)
+assert kept["Dim"].str.contains("frozen").tolist() == [
+    False,
+    False,
+    True,
+    True,
+    True,
+    False,
+]
+assert kept["label"].str.contains("free").tolist() == [
+    True,
+    True,
+    True,
+    True,
+    False,
+    True,
+]
 assert kept.loc["Threshold, 2 × 8"].str.contains("wrong numbers").all()
 kept
 
@@ -760,8 +986,12 @@ kept
 
 # %%
 with cu.exporter_messages():
-    program = torch.onnx.export(Threshold().eval(), (x,), dynamic_shapes=({1: "length"},), verbose=False)
-ranges = [str(bounds) for bounds in program.exported_program.range_constraints.values()]
+    program = torch.onnx.export(
+        Threshold().eval(), (x,), dynamic_shapes=({1: "length"},), verbose=False
+    )
+ranges = [
+    str(bounds) for bounds in program.exported_program.range_constraints.values()
+]
 assert "VR[7, int_oo]" in ranges
 ranges
 
@@ -819,12 +1049,18 @@ import subprocess
 import sys
 
 command = [sys.executable, "-W", "ignore", "work/04_tagger.py"]
-done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
-print(f"torch {torch.__version__.split('+')[0]}", *done.stdout.splitlines(), sep="\n")
+done = subprocess.run(
+    command, capture_output=True, text=True, encoding="utf-8", check=True
+)
+print(
+    f"torch {torch.__version__.split('+')[0]}", *done.stdout.splitlines(), sep="\n"
+)
 
 tagger = runpy.run_path("work/04_tagger.py")["Tagger"]().eval()
 lstm = cu.probe_sizes("work/04_lstm.onnx", tokens, tagger)
-assert (lstm["verdict"] == "free").all() and cu.op_histogram("work/04_lstm.onnx")["LSTM"] == 1
+assert (lstm["verdict"] == "free").all() and cu.op_histogram("work/04_lstm.onnx")[
+    "LSTM"
+] == 1
 lstm
 
 # %% [markdown]
@@ -839,7 +1075,10 @@ lstm
 # in place of a name, everywhere.
 
 # %%
-from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
+from onnxruntime.tools.onnx_model_utils import (
+    fix_output_shapes,
+    make_dim_param_fixed,
+)
 
 again = onnx.load("work/04_free.onnx")
 for name, size in {"batch": 1, "height": 28, "width": 28}.items():
@@ -859,7 +1098,10 @@ cu.written_shapes("work/04_again.onnx")
 
 # %%
 inside = cu.tensor_table(again)
-left = inside[(inside["role"] == "intermediate") & inside["shape"].str.contains("[a-z]", regex=True)]
+left = inside[
+    (inside["role"] == "intermediate")
+    & inside["shape"].str.contains("[a-z]", regex=True)
+]
 print(len(left), "tensors inside still have names, such as", left["shape"].iloc[0])
 
 # %% [markdown]
@@ -882,13 +1124,25 @@ print(len(left), "tensors inside still have names")
 # the nodes that Android's NNAPI would take:
 
 # %%
-from onnxruntime.tools.mobile_helpers.usability_checker import check_nnapi_partitions
+from onnxruntime.tools.mobile_helpers.usability_checker import (
+    check_nnapi_partitions,
+)
 
 takes = {}
-for title, graph in {"sizes free": onnx.load("work/04_free.onnx"), "made static again": again}.items():
+for title, graph in {
+    "sizes free": onnx.load("work/04_free.onnx"),
+    "made static again": again,
+}.items():
     found = check_nnapi_partitions(graph, require_fixed_input_sizes=True)
-    takes[title] = {"nodes": found.num_nodes, "NNAPI takes": found.num_supported_nodes}
-assert takes["sizes free"]["NNAPI takes"] == 0 < takes["made static again"]["NNAPI takes"]
+    takes[title] = {
+        "nodes": found.num_nodes,
+        "NNAPI takes": found.num_supported_nodes,
+    }
+assert (
+    takes["sizes free"]["NNAPI takes"]
+    == 0
+    < takes["made static again"]["NNAPI takes"]
+)
 pd.DataFrame(takes).T
 
 # %% [markdown]
@@ -900,7 +1154,9 @@ pd.DataFrame(takes).T
 # %%
 options = ort.SessionOptions()
 options.add_free_dimension_override_by_name("batch", 1)
-overridden = ort.InferenceSession("work/04_free.onnx", options, providers=["CPUExecutionProvider"])
+overridden = ort.InferenceSession(
+    "work/04_free.onnx", options, providers=["CPUExecutionProvider"]
+)
 assert overridden.get_inputs()[0].shape[0] == 1
 overridden.get_inputs()[0].shape
 
@@ -918,18 +1174,32 @@ cu.quiz("04_dynamic_axes", 5)
 # %%
 def nodes_that_run(file):
     options = ort.SessionOptions()
-    options.optimized_model_filepath, options.log_severity_level = "work/04_optimised.onnx", 4
+    options.optimized_model_filepath, options.log_severity_level = (
+        "work/04_optimised.onnx",
+        4,
+    )
     ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return len(onnx.load("work/04_optimised.onnx").graph.node)
 
 
-known = {"free": {"batch": 1, "height": 28, "width": 28}, "weighted": {"batch": 1, "length": 8}}
+known = {
+    "free": {"batch": 1, "height": 28, "width": 28},
+    "weighted": {"batch": 1, "length": 8},
+}
 data = {"free": zeros(1, 1, 28, 28), "weighted": zeros(1, 8, 4)}
 for width in (32, 512):
-    transformer = torch.nn.TransformerEncoderLayer(width, 4, 4 * width, batch_first=True).eval()
+    transformer = torch.nn.TransformerEncoderLayer(
+        width, 4, 4 * width, batch_first=True
+    ).eval()
     name, steps = f"transformer_{width}", ({0: "batch", 1: "length"},)
     with cu.exporter_messages():
-        torch.onnx.export(transformer, (torch.randn(2, 8, width),), f"work/04_{name}.onnx", dynamic_shapes=steps, **how)
+        torch.onnx.export(
+            transformer,
+            (torch.randn(2, 8, width),),
+            f"work/04_{name}.onnx",
+            dynamic_shapes=steps,
+            **how,
+        )
     known[name], data[name] = {"batch": 1, "length": 12}, zeros(1, 12, width)
 
 # %%
@@ -940,13 +1210,20 @@ for name, sizes in known.items():
         make_dim_param_fixed(fixed.graph, symbol, size)
     del fixed.graph.value_info[:]
     onnx.save(fixed, f"work/04_{name}_fixed.onnx")
-    counts[name] = {kind: nodes_that_run(f"work/04_{name}{kind}.onnx") for kind in ("", "_fixed")}
+    counts[name] = {
+        kind: nodes_that_run(f"work/04_{name}{kind}.onnx")
+        for kind in ("", "_fixed")
+    }
 
 # %%
-counts = pd.DataFrame(counts).T.set_axis(["nodes, sizes free", "nodes, sizes fixed"], axis=1)
+counts = pd.DataFrame(counts).T.set_axis(
+    ["nodes, sizes free", "nodes, sizes fixed"], axis=1
+)
 gone = counts["nodes, sizes free"] - counts["nodes, sizes fixed"]
 assert gone["free"] == 0
-assert gone["transformer_32"] == gone["transformer_512"] > 0 and gone["weighted"] > 0
+assert (
+    gone["transformer_32"] == gone["transformer_512"] > 0 and gone["weighted"] > 0
+)
 titles = {"free": "fashion_resnet", "weighted": "Weighted"}
 titles |= {name: name.replace("_", ", width ") for name in counts.index[2:]}
 counts.rename(index=titles)
@@ -962,18 +1239,28 @@ options.intra_op_num_threads, options.log_severity_level = 1, 4
 calls = {}
 for name, value in data.items():
     for kind in ("", "_fixed"):
-        session = ort.InferenceSession(f"work/04_{name}{kind}.onnx", options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            f"work/04_{name}{kind}.onnx",
+            options,
+            providers=["CPUExecutionProvider"],
+        )
         feed_one = {session.get_inputs()[0].name: value}
-        calls[name + kind] = lambda session=session, feed_one=feed_one: session.run(None, feed_one)
+        calls[name + kind] = lambda session=session, feed_one=feed_one: session.run(
+            None, feed_one
+        )
 timed = cu.compare(calls, threads=1)
 
 # %%
-ratios = {title: timed.ratio(name, f"{name}_fixed") for name, title in titles.items()}
+ratios = {
+    title: timed.ratio(name, f"{name}_fixed") for name, title in titles.items()
+}
 _, ax = plt.subplots(figsize=(7.2, 2.4))
 ax.barh(list(ratios), list(ratios.values()), color="#56B4E9")
 ax.axvline(1, color="#D55E00", linestyle="--")
 top = max(ratios, key=ratios.get)
-ax.set_title(f"Free sizes cost most in {top}: {ratios[top]:.2f} times the time of fixed ones")
+ax.set_title(
+    f"Free sizes cost most in {top}: {ratios[top]:.2f} times the time of fixed ones"
+)
 ax.set_xlabel("time with free sizes ÷ time with fixed sizes (1: no cost)")
 plt.show()
 
@@ -1000,7 +1287,15 @@ files = {
     "made static again": "work/04_again.onnx",
     "linked: height = width": square,
 }
-tries = [(1, 1, 28, 28), (4, 1, 28, 28), (0, 1, 28, 28), (1, 1, 32, 32), (1, 1, 20, 40), (2, 1, 1, 1), (1, 3, 28, 28)]
+tries = [
+    (1, 1, 28, 28),
+    (4, 1, 28, 28),
+    (0, 1, 28, 28),
+    (1, 1, 32, 32),
+    (1, 1, 20, 40),
+    (2, 1, 1, 1),
+    (1, 3, 28, 28),
+]
 tries += [(28, 28), (1, 28, 28), (1, 28, 28, 1), (64, 1, 28, 28), (1, 1, 224, 224)]
 cu.shape_explorer(files, tries)
 

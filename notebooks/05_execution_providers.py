@@ -12,8 +12,6 @@
 # - feed a session in three ways, and set its threads and options,
 # - prove for every node on which provider it ran,
 # - recognise the silent fallbacks, and turn them into errors.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -88,9 +86,15 @@ def outcome(code):
 import pandas as pd
 
 versions = {"as printed": printed}
-versions["with providers"] = printed.replace("providers =\n", 'providers = ["CPUExecutionProvider"]\n')
-versions["and get_inputs()[0]"] = versions["with providers"].replace("get_inputs().", "get_inputs()[0].")
-versions["and outputs[0]"] = versions["and get_inputs()[0]"].replace("outputs.shape", "outputs[0].shape")
+versions["with providers"] = printed.replace(
+    "providers =\n", 'providers = ["CPUExecutionProvider"]\n'
+)
+versions["and get_inputs()[0]"] = versions["with providers"].replace(
+    "get_inputs().", "get_inputs()[0]."
+)
+versions["and outputs[0]"] = versions["and get_inputs()[0]"].replace(
+    "outputs.shape", "outputs[0].shape"
+)
 results = {name: outcome(code) for name, code in versions.items()}
 pd.Series(results, name="what happens").to_frame()
 
@@ -100,8 +104,10 @@ cu.claim(
     "report-session-snippet",
     {
         "as printed it is not Python": said[0].startswith("SyntaxError"),
-        "get_inputs() returns a list, which has no name": "'list' object has no attribute 'name'" in said[1],
-        "run() returns a list, which has no shape": "'list' object has no attribute 'shape'" in said[2],
+        "get_inputs() returns a list, which has no name": "'list' object has no attribute 'name'"
+        in said[1],
+        "run() returns a list, which has no shape": "'list' object has no attribute 'shape'"
+        in said[2],
         "with three repairs it runs": said[3] == "result: (1, 3, 1, 1)",
     },
 )
@@ -139,8 +145,15 @@ runs = pd.DataFrame(record["runs"]).T
 runs["names"] = [sorted({name for _, name in asked}) for asked in runs["lookups"]]
 runs["first after s"] = [asked[0][0] if asked else "" for asked in runs["lookups"]]
 runs["look-ups"] = runs["lookups"].map(len)
-runs["device id"] = [any("deviceid" in file for file in files) for files in runs["files"]]
-print(record["date"], "onnxruntime", record["versions"]["onnxruntime"], record["machine"]["system"])
+runs["device id"] = [
+    any("deviceid" in file for file in files) for files in runs["files"]
+]
+print(
+    record["date"],
+    "onnxruntime",
+    record["versions"]["onnxruntime"],
+    record["machine"]["system"],
+)
 runs[["look-ups", "first after s", "device id", "names"]]
 
 # %% [markdown]
@@ -151,16 +164,22 @@ runs[["look-ups", "first after s", "device id", "names"]]
 # %%
 silent = "ORT_DISABLE_TELEMETRY=1 before the import"
 here = watched.result() if watched else record["runs"][silent]
-loud, late = runs.loc["nothing is done"], runs.drop(["nothing is done", silent, "CI=true"])
+loud, late = (
+    runs.loc["nothing is done"],
+    runs.drop(["nothing is done", silent, "CI=true"]),
+)
 cu.claim(
     "model-runs-silently",
     {
         "switched off, a session asks for no name": here["lookups"] == [],
         "and writes no file into the user's folder": here["files"] == [],
-        "recorded: by itself it asks for a server of Microsoft": loud["names"] == ["mobile.events.data.microsoft.com"],
+        "recorded: by itself it asks for a server of Microsoft": loud["names"]
+        == ["mobile.events.data.microsoft.com"],
         "and writes a device id": loud["device id"],
-        "recorded: after the import nothing stops it": (late["look-ups"] > 0).all() and late["device id"].all(),
-        "recorded: with CI=true nothing is sent": runs.loc["CI=true", "look-ups"] == 0,
+        "recorded: after the import nothing stops it": (late["look-ups"] > 0).all()
+        and late["device id"].all(),
+        "recorded: with CI=true nothing is sent": runs.loc["CI=true", "look-ups"]
+        == 0,
     },
 )
 
@@ -180,7 +199,11 @@ cu.quiz("05_execution_providers", 1)
 # %%
 log = cu.session_log(file, times=7)
 second = log[log["creation"] == 2]
-second[second["message"].str.contains("Initializing|level 1 for|level 2 for|laced|successfully")]
+second[
+    second["message"].str.contains(
+        "Initializing|level 1 for|level 2 for|laced|successfully"
+    )
+]
 
 # %% [markdown]
 # The log has times, so we can cut the creation into stages. Each stage ends where a certain line appears. The first
@@ -201,7 +224,10 @@ ends = {
 }
 spent = {}
 for creation, lines in log[log["creation"] > 1].groupby("creation"):
-    at = [lines[lines["message"].str.contains(text)]["ms"].min() for text in ends.values()]
+    at = [
+        lines[lines["message"].str.contains(text)]["ms"].min()
+        for text in ends.values()
+    ]
     spent[creation] = np.diff([0, *at])
 stages = pd.DataFrame(spent, index=list(ends)).median(axis=1)
 
@@ -231,7 +257,9 @@ session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"]
 for _ in range(3):
     session.run(None, {"image": np.zeros((1, 1, 28, 28), np.float32)})
 events = json.loads(Path(session.end_profiling()).read_text())
-whole = pd.DataFrame([e for e in events if e["cat"] == "Session"])[["name", "ts", "dur"]]
+whole = pd.DataFrame([e for e in events if e["cat"] == "Session"])[
+    ["name", "ts", "dur"]
+]
 whole.rename(columns={"ts": "starts at µs", "dur": "lasts µs"})
 
 # %% [markdown]
@@ -268,24 +296,44 @@ def recording(prefix="work/05_profile"):
 
 def placed(session):
     """[provider, operator, node] of each node, when the graph was divided."""
-    return [[g.ep_name, n.op_type, n.name] for g in session.get_provider_graph_assignment_info() for n in g.get_nodes()]
+    return [
+        [g.ep_name, n.op_type, n.name]
+        for g in session.get_provider_graph_assignment_info()
+        for n in g.get_nodes()
+    ]
 
 
 def ran(session):
     """[provider, operator, node] of each node that ran. It ends the profile."""
     events = json.loads(Path(session.end_profiling()).read_text())
-    kernels = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
-    return [[e["args"]["provider"], e["args"]["op_name"], e["name"].removesuffix("_kernel_time")] for e in kernels]
+    kernels = [
+        e
+        for e in events
+        if e["cat"] == "Node" and e["name"].endswith("_kernel_time")
+    ]
+    return [
+        [
+            e["args"]["provider"],
+            e["args"]["op_name"],
+            e["name"].removesuffix("_kernel_time"),
+        ]
+        for e in kernels
+    ]
 
 
 # %%
-session = ort.InferenceSession(life.SerializeToString(), recording(), providers=["CPUExecutionProvider"])
+session = ort.InferenceSession(
+    life.SerializeToString(), recording(), providers=["CPUExecutionProvider"]
+)
 in_record = placed(session)
 session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
 in_profile = ran(session)
 columns = ["provider", "operator", "node"]
 pd.concat(
-    {"the record": pd.DataFrame(in_record, columns=columns), "the profile": pd.DataFrame(in_profile, columns=columns)}
+    {
+        "the record": pd.DataFrame(in_record, columns=columns),
+        "the profile": pd.DataFrame(in_profile, columns=columns),
+    }
 )
 
 # %% [markdown]
@@ -300,9 +348,14 @@ cu.claim(
     "session-lifecycle",
     {
         "the log has the stages in this order": position == sorted(position),
-        "a general rewrite came before the partition": [op for _, op, _ in in_record] == ["Conv", "Relu"],
+        "a general rewrite came before the partition": [
+            op for _, op, _ in in_record
+        ]
+        == ["Conv", "Relu"],
         "a fusion came after it": "Relu" not in [op for _, op, _ in in_profile],
-        "loading and initialisation end before the first run": list(whole["name"][:2])
+        "loading and initialisation end before the first run": list(
+            whole["name"][:2]
+        )
         == ["model_loading_uri", "session_initialization"],
     },
 )
@@ -330,7 +383,9 @@ cost = cu.compare(
 cost
 
 # %%
-cost.plot(f"Creating the session takes as long as {cost.ratio('create a session', 'run'):.0f} runs")
+cost.plot(
+    f"Creating the session takes as long as {cost.ratio('create a session', 'run'):.0f} runs"
+)
 plt.show()
 
 # %% [markdown]
@@ -343,7 +398,9 @@ from concurrent.futures import ThreadPoolExecutor
 requests = [cu.normalize(images[i : i + 1]) for i in range(200)]
 alone = [session.run(None, {"image": x})[0] for x in requests]
 with ThreadPoolExecutor(8) as pool:
-    together = list(pool.map(lambda x: session.run(None, {"image": x})[0], requests))
+    together = list(
+        pool.map(lambda x: session.run(None, {"image": x})[0], requests)
+    )
 same_answers = all(np.array_equal(a, b) for a, b in zip(alone, together))
 same_answers
 
@@ -352,13 +409,21 @@ same_answers
 # profile above says that a model was loaded, initialised and run.
 
 # %%
-rewrites = log[log["message"].str.startswith("Applying graph transformer")].groupby("creation").size()
+rewrites = (
+    log[log["message"].str.startswith("Applying graph transformer")]
+    .groupby("creation")
+    .size()
+)
 counts = whole["name"].value_counts()
 cu.claim(
     "session-init-is-heavy",
     {
-        "every creation applies dozens of rewrites anew": rewrites.min() > 24 and len(rewrites) == 7,
-        "three runs needed one loading and one initialisation": counts["model_loading_uri"] == 1
+        "every creation applies dozens of rewrites anew": rewrites.min() > 24
+        and len(rewrites) == 7,
+        "three runs needed one loading and one initialisation": counts[
+            "model_loading_uri"
+        ]
+        == 1
         and counts["session_initialization"] == 1
         and counts["model_run"] == 3,
         "one session served 200 requests from 8 threads, with the same answers": same_answers,
@@ -373,7 +438,8 @@ cu.claim(
 # %%
 ports = {"input": session.get_inputs(), "output": session.get_outputs()}
 pd.DataFrame(
-    [[kind, v.name, v.type, v.shape] for kind, vs in ports.items() for v in vs], columns=["", "name", "type", "shape"]
+    [[kind, v.name, v.type, v.shape] for kind, vs in ports.items() for v in vs],
+    columns=["", "name", "type", "shape"],
 )
 
 # %% [markdown]
@@ -404,7 +470,11 @@ pd.Series(said, name="ONNX Runtime says").to_frame()
 value = ort.OrtValue.ortvalue_from_numpy(batch)
 (result,) = session.run_with_ort_values(["logits"], {"image": value})
 assert np.array_equal(result.numpy(), session.run(None, {"image": batch})[0])
-{"device": value.device_name(), "type": value.data_type(), "same memory": value.data_ptr() == batch.ctypes.data}
+{
+    "device": value.device_name(),
+    "type": value.data_type(),
+    "same memory": value.data_ptr() == batch.ctypes.data,
+}
 
 # %% [markdown]
 # [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further. You say
@@ -425,7 +495,10 @@ assert np.array_equal(answer, session.run(None, {"image": batch})[0])
 
 # %%
 ways = cu.compare(
-    {"run": lambda: session.run(None, {"image": batch}), "IO binding": lambda: session.run_with_iobinding(binding)},
+    {
+        "run": lambda: session.run(None, {"image": batch}),
+        "IO binding": lambda: session.run_with_iobinding(binding),
+    },
     rounds=20,
 )
 ways
@@ -457,7 +530,10 @@ for threads in (1, 2, 4 * os.cpu_count()):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     sessions[threads] = ort.InferenceSession(file, options, providers=cpu)
-cu.compare({f"{n} threads": lambda s=s: s.run(None, big) for n, s in sessions.items()}, rounds=15)
+cu.compare(
+    {f"{n} threads": lambda s=s: s.run(None, big) for n, s in sessions.items()},
+    rounds=15,
+)
 
 # %% [markdown]
 # More threads than free cores do not help, and often harm. On a server that works on many requests at once, one thread
@@ -486,7 +562,9 @@ with contextlib.suppress(AttributeError):
     raise AssertionError("the misspelled attribute was accepted")
 options.add_session_config_entry("session.intra_op.allow_spining", "0")
 accepted = ort.InferenceSession(file, options, providers=cpu)
-accepted.get_session_options().get_session_config_entry("session.intra_op.allow_spining")
+accepted.get_session_options().get_session_config_entry(
+    "session.intra_op.allow_spining"
+)
 
 # %% [markdown]
 # So copy keys, never type them. ONNX Runtime lists them in its header file
@@ -516,7 +594,10 @@ asked_once
 
 # %%
 known, available = ort.get_all_providers(), ort.get_available_providers()
-pd.Series({name: "in this package" if name in available else "" for name in known}, name="available").to_frame()
+pd.Series(
+    {name: "in this package" if name in available else "" for name in known},
+    name="available",
+).to_frame()
 
 # %% [markdown]
 # `get_all_providers` names all that this version of ONNX Runtime has heard of, in their default order.
@@ -530,7 +611,10 @@ report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
 names = pd.DataFrame(index=[f"{name}ExecutionProvider" for name in report])
 names["known here"] = names.index.isin(known)
 by_lower = {name.lower(): name for name in known}
-near = [difflib.get_close_matches(n.lower(), by_lower, n=1, cutoff=0.7) for n in names.index]
+near = [
+    difflib.get_close_matches(n.lower(), by_lower, n=1, cutoff=0.7)
+    for n in names.index
+]
 names["the real name"] = [by_lower[n[0]] if n else "" for n in near]
 names
 
@@ -561,11 +645,20 @@ names
 # `onnxruntime-ep-webgpu` 0.4.0, on a machine that has no device for either). The CPU can be asked for by device, too:
 
 # %%
-devices = [device for device in ort.get_ep_devices() if device.ep_name == "CPUExecutionProvider"]
+devices = [
+    device
+    for device in ort.get_ep_devices()
+    if device.ep_name == "CPUExecutionProvider"
+]
 by_device = ort.SessionOptions()
 by_device.add_provider_for_devices(devices, {})
-assert ort.InferenceSession(file, by_device).get_providers() == ["CPUExecutionProvider"]
-[(device.ep_name, device.device.type.name, device.device.vendor) for device in ort.get_ep_devices()]
+assert ort.InferenceSession(file, by_device).get_providers() == [
+    "CPUExecutionProvider"
+]
+[
+    (device.ep_name, device.device.type.name, device.device.vendor)
+    for device in ort.get_ep_devices()
+]
 
 # %% [markdown]
 # Lesson 08 returns to browsers and phones.
@@ -585,7 +678,9 @@ def ask(providers, strict=False, **how):
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     with cu.overheard(said):
         try:
-            session = ort.InferenceSession(file, options, providers=providers, **how)
+            session = ort.InferenceSession(
+                file, options, providers=providers, **how
+            )
         except Exception as error:
             session = error
     return session, said
@@ -604,7 +699,8 @@ asked = {title: ask(providers) for title, providers in fallbacks.items()}
 alone = {title: ask(providers[:1]) for title, providers in fallbacks.items()}
 heard = {"CPU in the list": asked, "CPU left out": alone}
 heard = {
-    how: {title: " / ".join(said) or "nothing" for title, (_, said) in them.items()} for how, them in heard.items()
+    how: {title: " / ".join(said) or "nothing" for title, (_, said) in them.items()}
+    for how, them in heard.items()
 }
 pd.DataFrame(heard)
 
@@ -637,14 +733,19 @@ cu.quiz("05_execution_providers", 3)
 truth = {}
 for title, (session, _) in asked.items():
     session.run(None, picture)
-    registered, nodes = session.get_providers(), {provider for provider, *_ in placed(session)}
+    registered, nodes = (
+        session.get_providers(),
+        {provider for provider, *_ in placed(session)},
+    )
     truth[title] = [
         fallbacks[title][0],
         ", ".join(registered),
         ", ".join(nodes),
         ", ".join({p for p, *_ in ran(session)}),
     ]
-truth = pd.DataFrame(truth, index=["asked for", "get_providers()", "the record", "the profile"]).T
+truth = pd.DataFrame(
+    truth, index=["asked for", "get_providers()", "the record", "the profile"]
+).T
 truth
 
 # %% [markdown]
@@ -655,9 +756,15 @@ truth
 # must not stand in the list then.
 
 # %%
-strictly = {title: ask(providers[:1], strict=True)[0] for title, providers in fallbacks.items()}
+strictly = {
+    title: ask(providers[:1], strict=True)[0]
+    for title, providers in fallbacks.items()
+}
 assert all(isinstance(outcome, Exception) for outcome in strictly.values())
-pd.Series({title: str(error).split(" : ")[-1] for title, error in strictly.items()}, name="the error").to_frame()
+pd.Series(
+    {title: str(error).split(" : ")[-1] for title, error in strictly.items()},
+    name="the error",
+).to_frame()
 
 # %% [markdown]
 # Now each of the three is an error. The first message misleads: the second try of the wrong name adds the CPU
@@ -707,11 +814,23 @@ misspelled = names[~names["known here"]]
 cu.claim(
     "ep-names",
     {
-        "four of the report's seven names are right": names["known here"].sum() == 4,
-        "for the other three there is a name that is almost the same": set(misspelled["the real name"])
-        == {"TensorrtExecutionProvider", "NnapiExecutionProvider", "DmlExecutionProvider"},
-        "with a wrong name, everything runs on the CPU": truth.loc["a wrong name", "the profile"] == cpu[0],
-        "and it is said": any("Unknown Provider Type" in line for line in asked["a wrong name"][1]),
+        "four of the report's seven names are right": names["known here"].sum()
+        == 4,
+        "for the other three there is a name that is almost the same": set(
+            misspelled["the real name"]
+        )
+        == {
+            "TensorrtExecutionProvider",
+            "NnapiExecutionProvider",
+            "DmlExecutionProvider",
+        },
+        "with a wrong name, everything runs on the CPU": truth.loc[
+            "a wrong name", "the profile"
+        ]
+        == cpu[0],
+        "and it is said": any(
+            "Unknown Provider Type" in line for line in asked["a wrong name"][1]
+        ),
     },
 )
 
@@ -733,17 +852,32 @@ cu.claim(
 # %%
 recorded = cu.ep_record("openvino")
 python = cu.second_environment()
-openvino = cu.run_ep_experiment("OpenVINOExecutionProvider", python=python) if python else recorded
-print("run just now" if python else "read from the record of " + recorded["date"], "| this lesson:", ort.__version__)
-pd.Series({**openvino["machine"], **openvino["versions"]}, name="openvino").to_frame()
+openvino = (
+    cu.run_ep_experiment("OpenVINOExecutionProvider", python=python)
+    if python
+    else recorded
+)
+print(
+    "run just now" if python else "read from the record of " + recorded["date"],
+    "| this lesson:",
+    ort.__version__,
+)
+pd.Series(
+    {**openvino["machine"], **openvino["versions"]}, name="openvino"
+).to_frame()
 
 # %% [markdown]
 # And on other devices? A record exists only where somebody has measured.
 
 # %%
-records = {name: cu.ep_record(name) for name in ("cpu", "openvino", "cuda", "tensorrt")}
+records = {
+    name: cu.ep_record(name) for name in ("cpu", "openvino", "cuda", "tensorrt")
+}
 pd.Series(
-    {n: f"{r['machine']['processor']}, {r['date']}" if r else "no record yet" for n, r in records.items()},
+    {
+        n: f"{r['machine']['processor']}, {r['date']}" if r else "no record yet"
+        for n, r in records.items()
+    },
     name="recorded on",
 ).to_frame()
 
@@ -761,7 +895,11 @@ cu.quiz("05_execution_providers", 5)
 # %%
 def request(record, model, title):
     """One entry of the experiment, by model and title."""
-    return next(e for e in record["placements"] if (e["model"], e["title"]) == (model, title))
+    return next(
+        e
+        for e in record["placements"]
+        if (e["model"], e["title"]) == (model, title)
+    )
 
 
 mixed = request(openvino, "mixed", "OpenVINO first, then CPU")
@@ -779,17 +917,31 @@ pd.DataFrame(mixed["ran"], columns=["the profile: provider", "kernel"])
 
 # %%
 folder = Path(ort.__file__).parent / "capi"
-binaries = [path for path in folder.iterdir() if path.suffix in (".so", ".pyd", ".dll", ".dylib")]
-found = {name: sum(path.read_bytes().lower().count(name.encode()) for path in binaries) for name in ("mlas", "eigen")}
+binaries = [
+    path
+    for path in folder.iterdir()
+    if path.suffix in (".so", ".pyd", ".dll", ".dylib")
+]
+found = {
+    name: sum(path.read_bytes().lower().count(name.encode()) for path in binaries)
+    for name in ("mlas", "eigen")
+}
 found | {"files": sorted(path.name for path in binaries)}
 
 # %%
-compiled = [kernel for provider, kernel in mixed["ran"] if provider == "OpenVINOExecutionProvider"]
+compiled = [
+    kernel
+    for provider, kernel in mixed["ran"]
+    if provider == "OpenVINOExecutionProvider"
+]
 cu.claim(
     "ep-libraries",
     {
-        "OpenVINO: five nodes became two kernels, compiled by the library": compiled == ["subgraph"] * 2,
-        "CPU: no kernel is a compiled subgraph": not any("subgraph" in operator for _, operator, _ in in_profile),
+        "OpenVINO: five nodes became two kernels, compiled by the library": compiled
+        == ["subgraph"] * 2,
+        "CPU: no kernel is a compiled subgraph": not any(
+            "subgraph" in operator for _, operator, _ in in_profile
+        ),
         "MLAS is compiled into ONNX Runtime": found["mlas"] > 0,
         "so is Eigen": found["eigen"] > 0,
     },
@@ -801,21 +953,38 @@ cu.claim(
 # Does the order of the list matter? The same model, asked for in both orders:
 
 # %%
-orders = {t: request(openvino, "mixed", t) for t in ("OpenVINO first, then CPU", "CPU first, then OpenVINO")}
-counted = {t: pd.Series([p for p, nodes in e["recorded"] for _ in nodes]).value_counts() for t, e in orders.items()}
+orders = {
+    t: request(openvino, "mixed", t)
+    for t in ("OpenVINO first, then CPU", "CPU first, then OpenVINO")
+}
+counted = {
+    t: pd.Series([p for p, nodes in e["recorded"] for _ in nodes]).value_counts()
+    for t, e in orders.items()
+}
 pd.DataFrame(counted).fillna(0).astype(int).T
 
 # %%
 taken = {title: set(nodes.index) for title, nodes in counted.items()}
-in_order = [e["registered"] == [name for name, _ in e["providers"]] for e in orders.values()]
+in_order = [
+    e["registered"] == [name for name, _ in e["providers"]] for e in orders.values()
+]
 idle = fallbacks["an unsupported operator"]
 cu.claim(
     "ep-priority-list",
     {
-        "with OpenVINO first, both providers take nodes": len(taken["OpenVINO first, then CPU"]) == 2,
-        "with CPU first, the CPU takes all of them": taken["CPU first, then OpenVINO"] == set(cpu),
+        "with OpenVINO first, both providers take nodes": len(
+            taken["OpenVINO first, then CPU"]
+        )
+        == 2,
+        "with CPU first, the CPU takes all of them": taken[
+            "CPU first, then OpenVINO"
+        ]
+        == set(cpu),
         "both sessions name both providers, in the order asked for": all(in_order),
-        "so does a session of this runtime": asked["an unsupported operator"][0].get_providers() == idle,
+        "so does a session of this runtime": asked["an unsupported operator"][
+            0
+        ].get_providers()
+        == idle,
     },
 )
 
@@ -826,7 +995,11 @@ cu.claim(
 # %%
 lonely = request(openvino, "mixed", "OpenVINO alone")
 pd.Series(
-    {"said": " ".join(lonely["said"]), "registered": ", ".join(lonely["registered"])}, name="OpenVINO alone"
+    {
+        "said": " ".join(lonely["said"]),
+        "registered": ", ".join(lonely["registered"]),
+    },
+    name="OpenVINO alone",
 ).to_frame()
 
 # %% [markdown]
@@ -834,23 +1007,38 @@ pd.Series(
 # as Azure above, is silent in both ways. Now the fallback claim, with the evidence of both runtimes:
 
 # %%
-forbidden = request(openvino, "mixed", "OpenVINO alone, fallback forbidden")["error"]
+forbidden = request(openvino, "mixed", "OpenVINO alone, fallback forbidden")[
+    "error"
+]
 left = [nodes for provider, nodes in mixed["recorded"] if provider == cpu[0]]
-whole_fallback, no_node = truth.loc["a missing provider"], truth.loc["an unsupported operator"]
+whole_fallback, no_node = (
+    truth.loc["a missing provider"],
+    truth.loc["an unsupported operator"],
+)
 cu.claim(
     "ep-fallback-automatic",
     {
-        "the one operator that OpenVINO lacks went to the CPU": left == [["Unique_u"]],
+        "the one operator that OpenVINO lacks went to the CPU": left
+        == [["Unique_u"]],
         "without a message, when the CPU is in the list": mixed["said"] == [],
-        "with a message, when it is left out": "Some nodes were not assigned" in lonely["said"][0],
-        "without one, when the provider takes no node": asked["an unsupported operator"][1]
+        "with a message, when it is left out": "Some nodes were not assigned"
+        in lonely["said"][0],
+        "without one, when the provider takes no node": asked[
+            "an unsupported operator"
+        ][1]
         == alone["an unsupported operator"][1]
         == [],
-        "a missing provider falls back as a whole": whole_fallback["the record"] == cpu[0],
-        "with one warning": len(asked["a missing provider"][1]) == len(alone["a missing provider"][1]) == 1,
-        "a registered provider may get no node at all": "Azure" in no_node["get_providers()"]
+        "a missing provider falls back as a whole": whole_fallback["the record"]
+        == cpu[0],
+        "with one warning": len(asked["a missing provider"][1])
+        == len(alone["a missing provider"][1])
+        == 1,
+        "a registered provider may get no node at all": "Azure"
+        in no_node["get_providers()"]
         and no_node["the profile"] == cpu[0],
-        "the option makes errors of them": all(isinstance(e, Exception) for e in strictly.values()),
+        "the option makes errors of them": all(
+            isinstance(e, Exception) for e in strictly.values()
+        ),
         "of the single operator, too": "has been explicitly disabled" in forbidden,
     },
 )
@@ -863,12 +1051,21 @@ cu.claim(
 # %%
 assert request(openvino, "scattered", "CPU alone")["error"] is None
 odd = {
-    "an unknown option": request(openvino, "mixed", "OpenVINO with an unknown option"),
-    "a GPU that is not there": request(openvino, "mixed", "OpenVINO for a GPU that is not there"),
-    "many single pieces": request(openvino, "scattered", "OpenVINO first, then CPU"),
+    "an unknown option": request(
+        openvino, "mixed", "OpenVINO with an unknown option"
+    ),
+    "a GPU that is not there": request(
+        openvino, "mixed", "OpenVINO for a GPU that is not there"
+    ),
+    "many single pieces": request(
+        openvino, "scattered", "OpenVINO first, then CPU"
+    ),
 }
 pd.DataFrame(
-    {t: [" / ".join(e["said"][:1]), e["error"] or "", ", ".join(e["registered"])] for t, e in odd.items()},
+    {
+        t: [" / ".join(e["said"][:1]), e["error"] or "", ", ".join(e["registered"])]
+        for t, e in odd.items()
+    },
     index=["said", "error", "registered"],
 ).T
 
@@ -884,10 +1081,17 @@ pd.DataFrame(
 # %%
 times = pd.DataFrame(recorded["latencies"])
 times["case"] = times["model"] + ", batch " + times["batch"].astype(str)
-table = times.pivot(index="case", columns="provider", values=["create_ms", "run_ms"]).round(2)
+table = times.pivot(
+    index="case", columns="provider", values=["create_ms", "run_ms"]
+).round(2)
 print(f"Times of {recorded['timed']}, with {recorded['versions']['package']}.")
-print(f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile.")
-table.columns = [f"{provider.removesuffix('ExecutionProvider')}: {what}" for what, provider in table.columns]
+print(
+    f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile."
+)
+table.columns = [
+    f"{provider.removesuffix('ExecutionProvider')}: {what}"
+    for what, provider in table.columns
+]
 table
 
 # %%
@@ -898,8 +1102,12 @@ _, ax = plt.subplots(figsize=(7.2, 2))
 ax.barh(ratio.index[::-1], ratio[::-1], color=colours[::-1])
 ax.axvline(1, color="black")
 about_equal = len(ratio) - faster.sum() - slower.sum()
-ax.set_title(f"OpenVINO: {faster.sum()} faster, {slower.sum()} slower, {about_equal} about equal")
-ax.set_xlabel(f"time of the CPU provider ÷ time of OpenVINO, on an {recorded['machine']['processor']}")
+ax.set_title(
+    f"OpenVINO: {faster.sum()} faster, {slower.sum()} slower, {about_equal} about equal"
+)
+ax.set_xlabel(
+    f"time of the CPU provider ÷ time of OpenVINO, on an {recorded['machine']['processor']}"
+)
 plt.show()
 
 # %% [markdown]

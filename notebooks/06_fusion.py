@@ -11,8 +11,6 @@
 # - fold a BatchNorm into a convolution with NumPy,
 # - count the bytes that fusion saves, and read a profile,
 # - find out why a fusion does not happen.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -36,7 +34,13 @@ names = {"input_names": ["image"], "output_names": ["logits"]}
 dynamic = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
 with cu.exporter_messages():
     torch.onnx.export(
-        model, (picture,), "work/06_exported.onnx", **names, **dynamic, external_data=False, verbose=False
+        model,
+        (picture,),
+        "work/06_exported.onnx",
+        **names,
+        **dynamic,
+        external_data=False,
+        verbose=False,
     )
 
 # %%
@@ -118,11 +122,18 @@ import pandas as pd
 
 
 def timed(batch):
-    candidates = {"PyTorch": lambda: in_torch(batch), "ONNX Runtime": lambda: in_ort(batch)}
-    return cu.compare(candidates, threads=1, rounds=12, seconds=5).table["median ms"]
+    candidates = {
+        "PyTorch": lambda: in_torch(batch),
+        "ONNX Runtime": lambda: in_ort(batch),
+    }
+    return cu.compare(candidates, threads=1, rounds=12, seconds=5).table[
+        "median ms"
+    ]
 
 
-pd.DataFrame({"1 picture, ms": timed(images[:1]), "64 pictures, ms": timed(images)}).style.format("{:.3g}")
+pd.DataFrame(
+    {"1 picture, ms": timed(images[:1]), "64 pictures, ms": timed(images)}
+).style.format("{:.3g}")
 
 # %% [markdown]
 # With one picture there is little to compute, and the overhead counts. With 64, the kernels decide: without its
@@ -137,8 +148,10 @@ cu.claim(
     "conversion-alone-is-faster",
     {
         "with all optimisations off, the file gives PyTorch's numbers": same,
-        "PyTorch makes more than 100 Python calls for one picture": calls["PyTorch"] > 100,
-        "the runtime makes less than a fifth of them": calls["ONNX Runtime"] < calls["PyTorch"] / 5,
+        "PyTorch makes more than 100 Python calls for one picture": calls["PyTorch"]
+        > 100,
+        "the runtime makes less than a fifth of them": calls["ONNX Runtime"]
+        < calls["PyTorch"] / 5,
         "it starts fewer operators than PyTorch": nodes < counter.started,
     },
 )
@@ -179,7 +192,13 @@ untidy = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 20]>
 from onnx import numpy_helper
 
 draw = np.random.default_rng(0)
-shapes = {"kernel": (16, 3, 3, 3), "kernel2": (16, 16, 3, 3), "matrix": (16, 10), "bias": (10,), "log_gain": (16, 1, 1)}
+shapes = {
+    "kernel": (16, 3, 3, 3),
+    "kernel2": (16, 16, 3, 3),
+    "matrix": (16, 10),
+    "bias": (10,),
+    "log_gain": (16, 1, 1),
+}
 shapes |= dict.fromkeys(["scale", "shift", "mean", "variance"], (16,))
 for name, shape in shapes.items():
     sign = 1 if name == "variance" else draw.choice([-1, 1], shape)
@@ -194,7 +213,11 @@ feed = {"x": draw.normal(size=(1, 3, 32, 32)).astype(np.float32)}
 # We create one session per level, and keep what each of them wrote.
 
 # %%
-LEVELS = {"none": Level.ORT_DISABLE_ALL, "basic": Level.ORT_ENABLE_BASIC, "extended": Level.ORT_ENABLE_EXTENDED}
+LEVELS = {
+    "none": Level.ORT_DISABLE_ALL,
+    "basic": Level.ORT_ENABLE_BASIC,
+    "extended": Level.ORT_ENABLE_EXTENDED,
+}
 LEVELS |= {"layout": Level.ORT_ENABLE_LAYOUT, "all": Level.ORT_ENABLE_ALL}
 
 
@@ -203,7 +226,9 @@ def optimized(file, level):
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.optimized_model_filepath = file.replace(".onnx", f"_{level}.onnx")
-    options.log_severity_level = 3  # it warns about the level "layout"; we come to that
+    options.log_severity_level = (
+        3  # it warns about the level "layout"; we come to that
+    )
     ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return onnx.load(options.optimized_model_filepath)
 
@@ -214,7 +239,11 @@ tidied = {level: optimized("work/06_untidy.onnx", level) for level in LEVELS}
 cu.quiz("06_fusion", 2)
 
 # %%
-histograms = pd.DataFrame({level: cu.op_histogram(graph) for level, graph in tidied.items()}).fillna(0).astype(int)
+histograms = (
+    pd.DataFrame({level: cu.op_histogram(graph) for level, graph in tidied.items()})
+    .fillna(0)
+    .astype(int)
+)
 histograms.loc["all nodes"] = histograms.sum()
 histograms.replace(0, "")
 
@@ -228,12 +257,17 @@ histograms.replace(0, "")
 def outcome(graph, feed):
     options = ort.SessionOptions()
     options.graph_optimization_level = Level.ORT_DISABLE_ALL
-    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, feed)[0]
 
 
 reference = outcome(untidy, feed)
-delta = {level: float(np.abs(outcome(graph, feed) - reference).max()) for level, graph in tidied.items()}
+delta = {
+    level: float(np.abs(outcome(graph, feed) - reference).max())
+    for level, graph in tidied.items()
+}
 assert max(delta.values()) < 1e-4 * np.abs(reference).max()
 pd.Series(delta, name="largest difference").to_frame().style.format("{:.1e}")
 
@@ -244,9 +278,19 @@ pd.Series(delta, name="largest difference").to_frame().style.format("{:.1e}")
 # three nodes into one keeps the name of the last tensor, because others read it. So names that are gone were inside.
 
 # %%
-written = {level: {name for node in graph.graph.node for name in node.output} for level, graph in tidied.items()}
-for before, after in [("none", "basic"), ("basic", "extended"), ("extended", "layout")]:
-    print(f"gone from {before} to {after}:", ", ".join(sorted(written[before] - written[after])) or "none")
+written = {
+    level: {name for node in graph.graph.node for name in node.output}
+    for level, graph in tidied.items()
+}
+for before, after in [
+    ("none", "basic"),
+    ("basic", "extended"),
+    ("extended", "layout"),
+]:
+    print(
+        f"gone from {before} to {after}:",
+        ", ".join(sorted(written[before] - written[after])) or "none",
+    )
 
 # %% [markdown]
 # Names help up to `extended`. At `layout` nearly all names may be new. Values are a better witness: we can run
@@ -275,10 +319,13 @@ cu.claim(
     {
         "at level none, Identity and Dropout are there": {"Identity", "Dropout"}
         <= set(histograms.index[histograms["none"] > 0]),
-        "at level basic they are gone; they had changed no value": (gone[["Identity", "Dropout"]] == "removed").all(),
+        "at level basic they are gone; they had changed no value": (
+            gone[["Identity", "Dropout"]] == "removed"
+        ).all(),
         "Exp of a constant is gone, too": gone["Exp"] == "folded",
         "its result is among the weights": np.allclose(gain, np.exp(log_gain)),
-        "the model still computes the same": delta["basic"] < 1e-4 * np.abs(reference).max(),
+        "the model still computes the same": delta["basic"]
+        < 1e-4 * np.abs(reference).max(),
     },
 )
 
@@ -316,19 +363,30 @@ layout[layout["node"] != ""]
 
 # %%
 tables = {"basic": basic, "extended": extended, "layout": layout}
-fused = {level: list(table.loc[table["what"] == "fused", "from"]) for level, table in tables.items()}
-has_nchwc = any("nchwc" in operator for operator in cu.op_histogram(tidied["layout"]).index)
+fused = {
+    level: list(table.loc[table["what"] == "fused", "from"])
+    for level, table in tables.items()
+}
+has_nchwc = any(
+    "nchwc" in operator for operator in cu.op_histogram(tidied["layout"]).index
+)
 exported = onnx.load("work/06_exported.onnx")
 
 cu.claim(
     "fusion-is-extended",
     {
-        "basic already fuses Conv + BatchNormalization": "Conv + BatchNormalization" in fused["basic"],
+        "basic already fuses Conv + BatchNormalization": "Conv + BatchNormalization"
+        in fused["basic"],
         "and MatMul + Add": "MatMul + Add" in fused["basic"],
-        "extended adds the Relu": "Conv + BatchNormalization + Relu" in fused["extended"],
-        "it leaves Conv + Add + Relu alone": not any("Conv + Add" in f for f in fused["extended"]),
-        "where there is nchwc, layout fuses that, too": not has_nchwc or "Conv + Add + Relu" in fused["layout"],
-        "an exported model has no BatchNorm left": "BatchNormalization" not in cu.op_histogram(exported),
+        "extended adds the Relu": "Conv + BatchNormalization + Relu"
+        in fused["extended"],
+        "it leaves Conv + Add + Relu alone": not any(
+            "Conv + Add" in f for f in fused["extended"]
+        ),
+        "where there is nchwc, layout fuses that, too": not has_nchwc
+        or "Conv + Add + Relu" in fused["layout"],
+        "an exported model has no BatchNorm left": "BatchNormalization"
+        not in cu.op_histogram(exported),
     },
 )
 
@@ -357,7 +415,11 @@ def fold(kernel, bias, scale, shift, mean, variance, epsilon):
 
 # %%
 with cu.exporter_messages():
-    options = {"dynamo": False, "do_constant_folding": False, "dynamic_axes": {"image": {0: "batch"}}}
+    options = {
+        "dynamo": False,
+        "do_constant_folding": False,
+        "dynamic_axes": {"image": {0: "batch"}},
+    }
     torch.onnx.export(model, (picture,), "work/06_raw.onnx", **names, **options)
 raw = onnx.load("work/06_raw.onnx")
 cu.graph_diff(exported, raw)
@@ -368,7 +430,11 @@ cu.graph_diff(exported, raw)
 # %%
 weights = weights_of(raw)
 # The file stores equal tensors once, and points to them with Identity.
-weights |= {n.output[0]: weights[n.input[0]] for n in raw.graph.node if n.op_type == "Identity"}
+weights |= {
+    n.output[0]: weights[n.input[0]]
+    for n in raw.graph.node
+    if n.op_type == "Identity"
+}
 writer = {node.output[0]: node for node in raw.graph.node}
 
 by_hand = {}
@@ -376,7 +442,9 @@ for node in raw.graph.node:
     if node.op_type == "BatchNormalization":
         kernel = weights[writer[node.input[0]].input[1]]
         epsilon = onnx.helper.get_node_attr_value(node, "epsilon")
-        by_hand[node.name] = fold(kernel, 0, *(weights[name] for name in node.input[1:]), epsilon)
+        by_hand[node.name] = fold(
+            kernel, 0, *(weights[name] for name in node.input[1:]), epsilon
+        )
 assert len(by_hand) == 15
 
 # %% [markdown]
@@ -393,13 +461,24 @@ def largest_difference(graph):
     read = {node.output[0]: node.input for node in graph.graph.node}
     pairs = table[table["from"] == "Conv + BatchNormalization"]
     ours = [by_hand[names.split(", ")[1]] for names in pairs["originals"]]
-    theirs = [[found[name] for name in read[output][1:3]] for output in pairs["output"]]
-    return len(ours), *(max(np.abs(a[i] - b[i]).max() for a, b in zip(ours, theirs)) for i in (0, 1))
+    theirs = [
+        [found[name] for name in read[output][1:3]] for output in pairs["output"]
+    ]
+    return len(ours), *(
+        max(np.abs(a[i] - b[i]).max() for a, b in zip(ours, theirs)) for i in (0, 1)
+    )
 
 
 # %%
-folded_by = {"exporter": exported, "runtime": optimized("work/06_raw.onnx", "basic")}
-agreement = pd.DataFrame(map(largest_difference, folded_by.values()), folded_by, ["layers", "kernel", "bias"])
+folded_by = {
+    "exporter": exported,
+    "runtime": optimized("work/06_raw.onnx", "basic"),
+}
+agreement = pd.DataFrame(
+    map(largest_difference, folded_by.values()),
+    folded_by,
+    ["layers", "kernel", "bias"],
+)
 assert (agreement["layers"] == len(by_hand)).all()
 assert (agreement[["kernel", "bias"]] <= 1e-6).all(axis=None)
 agreement.rename_axis("folded by").style.format("{:.1e}", subset=["kernel", "bias"])
@@ -427,17 +506,31 @@ def tensor_inside(graph, name):
 # %%
 def unpacked(tensor, block):
     n, c, h, w = tensor.shape
-    return tensor.reshape(n, c // block, h, w, block).transpose(0, 1, 4, 2, 3).reshape(n, c, h, w)
+    return (
+        tensor.reshape(n, c // block, h, w, block)
+        .transpose(0, 1, 4, 2, 3)
+        .reshape(n, c, h, w)
+    )
 
 
 relu = tensor_inside(untidy, "relu")
 if has_nchwc:
-    first = next(node for node in tidied["layout"].graph.node if node.op_type == "Conv")
+    first = next(
+        node for node in tidied["layout"].graph.node if node.op_type == "Conv"
+    )
     packed = tensor_inside(tidied["layout"], first.output[0])
-    (block,) = [size for size in (4, 8, 16) if np.allclose(unpacked(packed, size), relu, atol=1e-4)]
-    print(f"{first.output[0]}, unpacked from blocks of {block}, is the tensor relu of the original graph")
+    (block,) = [
+        size
+        for size in (4, 8, 16)
+        if np.allclose(unpacked(packed, size), relu, atol=1e-4)
+    ]
+    print(
+        f"{first.output[0]}, unpacked from blocks of {block}, is the tensor relu of the original graph"
+    )
 else:
-    print("No nchwc kernels for this processor: the order of the numbers stays as it is.")
+    print(
+        "No nchwc kernels for this processor: the order of the numbers stays as it is."
+    )
 
 # %% [markdown]
 # The size of the block is the width of *this* processor's vectors, and it is baked into the weights of that file. We come
@@ -448,6 +541,9 @@ else:
 # Why does fusion help? The report says: fewer round trips to memory. Without fusion, `Conv` writes a tensor,
 # `BatchNormalization` reads and writes it, `Relu` reads and writes it. How many bytes are that? Shapes tell. `cu.traffic`
 # adds up what each node reads from other nodes and what it writes.
+
+# %% tags=["remove-input"]
+cu.picture("fused_node")
 
 # %%
 cu.traffic(untidy, feed).head(4)
@@ -466,7 +562,12 @@ four = ["none", "basic", "extended", "layout"]
 def measured(file, feed):
     """For each level: bytes between the nodes, and median milliseconds per run."""
     graphs = {level: optimized(file, level) for level in four}
-    moved = pd.Series({level: cu.traffic(g, feed)[["reads", "writes"]].sum().sum() for level, g in graphs.items()})
+    moved = pd.Series(
+        {
+            level: cu.traffic(g, feed)[["reads", "writes"]].sum().sum()
+            for level, g in graphs.items()
+        }
+    )
     sessions = {level: session_at(file, LEVELS[level]) for level in four}
     runs = {level: lambda s=s: s.run(None, feed) for level, s in sessions.items()}
     return graphs, moved, cu.compare(runs, rounds=12, seconds=5).table["median ms"]
@@ -480,7 +581,9 @@ import matplotlib.pyplot as plt
 _, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
 left.barh(four[::-1], moved[::-1] / 2**20, color="#56B4E9")
 left.set_xlabel("MiB between nodes, per run")
-left.set_title(f"Extended moves {moved['extended'] / moved['none']:.0%} of the bytes")
+left.set_title(
+    f"Extended moves {moved['extended'] / moved['none']:.0%} of the bytes"
+)
 right.barh(four[::-1], ms[::-1], color="#E69F00")
 right.set_xlabel("milliseconds per run")
 right.set_title(f"and takes {ms['extended'] / ms['none']:.0%} of the time")
@@ -497,7 +600,10 @@ layer = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 20]>
         conv = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 32> (x, kernel)
         norm = BatchNormalization (conv, scale, shift, mean, variance)
         y = Relu (norm) }""")
-for name, shape in {"kernel": (32, 1, 3, 3), **dict.fromkeys(["scale", "shift", "mean", "variance"], (32,))}.items():
+for name, shape in {
+    "kernel": (32, 1, 3, 3),
+    **dict.fromkeys(["scale", "shift", "mean", "variance"], (32,)),
+}.items():
     values = draw.uniform(0.5, 1.5, shape).astype(np.float32)
     layer.graph.initializer.append(numpy_helper.from_array(values, name))
 onnx.save(layer, "work/06_layer.onnx")
@@ -514,14 +620,19 @@ pd.DataFrame({"tensors moved": tensors, "ms": ms}).style.format("{:.3g}")
 # Compare the times: bytes are one reason for speed, kernels are another.
 
 # %%
-same = [np.allclose(outcome(graph, batch), outcome(raw, batch), atol=1e-3) for graph in versions.values()]
+same = [
+    np.allclose(outcome(graph, batch), outcome(raw, batch), atol=1e-3)
+    for graph in versions.values()
+]
 cu.claim(
     "fusion-saves-memory-traffic",
     {
         "Conv, BatchNormalization and Relu move six tensors": tensors["none"] == 6,
         "one FusedConv moves two": tensors["extended"] == 2,
-        "in the trained network the bytes fall at basic": moved["basic"] < moved["none"],
-        "and again at extended, to less than two thirds": moved["extended"] < moved["none"] * 2 / 3,
+        "in the trained network the bytes fall at basic": moved["basic"]
+        < moved["none"],
+        "and again at extended, to less than two thirds": moved["extended"]
+        < moved["none"] * 2 / 3,
         "all levels give the same numbers": all(same),
     },
 )
@@ -540,8 +651,13 @@ cu.quiz("06_fusion", 5)
 def small(body, inputs="", outputs=""):
     graph = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 20]>
         small (float[1, 3, 8, 8] x{inputs}) => (float[1, 4, 8, 8] y{outputs}) {{ {body} }}""")
-    for name, shape in {"kernel": (4, 3, 3, 3), **dict.fromkeys(["scale", "shift", "mean", "variance"], (4,))}.items():
-        values = np.linspace(0.5, 1.5, np.prod(shape), dtype=np.float32).reshape(shape)
+    for name, shape in {
+        "kernel": (4, 3, 3, 3),
+        **dict.fromkeys(["scale", "shift", "mean", "variance"], (4,)),
+    }.items():
+        values = np.linspace(0.5, 1.5, np.prod(shape), dtype=np.float32).reshape(
+            shape
+        )
         graph.graph.initializer.append(numpy_helper.from_array(values, name))
     return graph
 
@@ -550,18 +666,34 @@ conv = "c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, kernel) "
 norm = "n = BatchNormalization (c, scale, shift, mean, variance) "
 cases = {
     "as it should be": small(conv + norm + "y = Relu (n)"),
-    "c is an output, too": small(conv + norm + "y = Relu (n)", outputs=", float[1, 4, 8, 8] c"),
+    "c is an output, too": small(
+        conv + norm + "y = Relu (n)", outputs=", float[1, 4, 8, 8] c"
+    ),
     "somebody else reads c": small(conv + norm + "r = Relu (n) y = Add (r, c)"),
-    "a leftover node reads c": small(conv + norm + "left = Sigmoid (c) y = Relu (n)"),
-    "scale can be fed": small(conv + norm + "y = Relu (n)", inputs=", float[4] scale"),
-    "Relu before the norm": small(conv + "r = Relu (c) y = BatchNormalization (r, scale, shift, mean, variance)"),
+    "a leftover node reads c": small(
+        conv + norm + "left = Sigmoid (c) y = Relu (n)"
+    ),
+    "scale can be fed": small(
+        conv + norm + "y = Relu (n)", inputs=", float[4] scale"
+    ),
+    "Relu before the norm": small(
+        conv
+        + "r = Relu (c) y = BatchNormalization (r, scale, shift, mean, variance)"
+    ),
     "Sigmoid in place of Relu": small(conv + norm + "y = Sigmoid (n)"),
     "Elu in place of Relu": small(conv + norm + "y = Elu (n)"),
 }
 
 # %%
-results = {case: list(cu.op_histogram(cu.optimized(graph, "extended")).index) for case, graph in cases.items()}
-one_node = [case for case, operators in results.items() if operators == ["com.microsoft::FusedConv"]]
+results = {
+    case: list(cu.op_histogram(cu.optimized(graph, "extended")).index)
+    for case, graph in cases.items()
+}
+one_node = [
+    case
+    for case, operators in results.items()
+    if operators == ["com.microsoft::FusedConv"]
+]
 assert one_node == ["as it should be", "Sigmoid in place of Relu"]
 pd.Series(results, name="nodes at extended").str.join(", ").to_frame()
 
@@ -595,10 +727,21 @@ class Attention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(64, 64) for _ in range(3))
 
     def forward(self, x, mask):
-        q, k, v = (f(x).view(-1, 16, 4, 16).transpose(1, 2) for f in (self.query, self.key, self.value))
-        penalty = 0.0 if mask is None else (1.0 - mask[:, None, None, :].to(x.dtype)) * -10000.0
+        q, k, v = (
+            f(x).view(-1, 16, 4, 16).transpose(1, 2)
+            for f in (self.query, self.key, self.value)
+        )
+        penalty = (
+            0.0
+            if mask is None
+            else (1.0 - mask[:, None, None, :].to(x.dtype)) * -10000.0
+        )
         if self.kind == "built in":
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=penalty).transpose(1, 2).reshape(x.shape)
+            return (
+                F.scaled_dot_product_attention(q, k, v, attn_mask=penalty)
+                .transpose(1, 2)
+                .reshape(x.shape)
+            )
         scores = q @ k.transpose(2, 3) / math.sqrt(16)
         scores = scores if mask is None else scores + penalty
         return (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(x.shape)
@@ -614,8 +757,16 @@ class Encoder(nn.Module):
 
     def __init__(self, kind):
         super().__init__()
-        self.words, self.norm, self.mix = nn.Embedding(100, 64), nn.LayerNorm(64), Attention(kind)
-        self.out, self.wide, self.narrow = nn.Linear(64, 64), nn.Linear(64, 256), nn.Linear(256, 64)
+        self.words, self.norm, self.mix = (
+            nn.Embedding(100, 64),
+            nn.LayerNorm(64),
+            Attention(kind),
+        )
+        self.out, self.wide, self.narrow = (
+            nn.Linear(64, 64),
+            nn.Linear(64, 256),
+            nn.Linear(256, 64),
+        )
         self.norm1, self.norm2 = nn.LayerNorm(64), nn.LayerNorm(64)
 
     def forward(self, ids, mask=None):
@@ -629,22 +780,41 @@ class Encoder(nn.Module):
 
 # %%
 ids = torch.randint(0, 100, (2, 16))
-mask = (torch.arange(16) < torch.tensor([[16], [9]])).long()  # the second text has nine words
-ways = {"default": {"external_data": False, "verbose": False}, "older": {"dynamo": False, "opset_version": 17}}
+mask = (
+    torch.arange(16) < torch.tensor([[16], [9]])
+).long()  # the second text has nine words
+ways = {
+    "default": {"external_data": False, "verbose": False},
+    "older": {"dynamo": False, "opset_version": 17},
+}
 encoders = {}
-for kind, inputs in {"no mask": (ids,), "masked": (ids, mask), "built in": (ids, mask)}.items():
+for kind, inputs in {
+    "no mask": (ids,),
+    "masked": (ids, mask),
+    "built in": (ids, mask),
+}.items():
     encoder = Encoder(kind).eval()
     for way, options in ways.items():
         file = f"work/06_encoder_{len(encoders)}.onnx"
         with cu.exporter_messages():
-            torch.onnx.export(encoder, inputs, file, input_names=["ids", "mask"][: len(inputs)], **options)
+            torch.onnx.export(
+                encoder,
+                inputs,
+                file,
+                input_names=["ids", "mask"][: len(inputs)],
+                **options,
+            )
         encoders[way, kind] = onnx.load(file)
 
 # %% [markdown]
 # First, what the session does by itself. We ask for all optimisations:
 
 # %%
-by_session = {kind: cu.op_histogram(cu.optimized(g, "all")) for (way, kind), g in encoders.items() if way == "default"}
+by_session = {
+    kind: cu.op_histogram(cu.optimized(g, "all"))
+    for (way, kind), g in encoders.items()
+    if way == "default"
+}
 by_session = pd.DataFrame(by_session).fillna(0).astype(int)
 assert "com.microsoft::Attention" not in by_session.index
 by_session.replace(0, "")
@@ -661,7 +831,10 @@ import logging
 reasons = []
 listener = logging.Handler(logging.DEBUG)
 listener.emit = lambda record: reasons.append(record.getMessage())
-for name in ("fusion_attention", "onnxruntime.transformers.fusion_attention"):  # which one depends on the version
+for name in (
+    "fusion_attention",
+    "onnxruntime.transformers.fusion_attention",
+):  # which one depends on the version
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.addHandler(listener)
@@ -675,15 +848,22 @@ def fuse(graph):
     """The optimised model, and what its log says about a failed match."""
     reasons.clear()
     onnx.save(graph, "work/06_to_fuse.onnx")
-    done = optimizer.optimize_model("work/06_to_fuse.onnx", "bert", num_heads=4, hidden_size=64, opt_level=0)
+    done = optimizer.optimize_model(
+        "work/06_to_fuse.onnx", "bert", num_heads=4, hidden_size=64, opt_level=0
+    )
     return done.model, ", ".join(r for r in reasons if "failed to match" in r)
 
 
 # %%
 attempts = {key: fuse(graph) for key, graph in encoders.items()}
-rows = [(cu.op_histogram(g).get("com.microsoft::Attention", 0), len(g.graph.node), why) for g, why in attempts.values()]
+rows = [
+    (cu.op_histogram(g).get("com.microsoft::Attention", 0), len(g.graph.node), why)
+    for g, why in attempts.values()
+]
 columns = ["Attention nodes", "all nodes", "the log says"]
-pd.DataFrame(rows, pd.MultiIndex.from_tuples(attempts, names=["exporter", "kind"]), columns)
+pd.DataFrame(
+    rows, pd.MultiIndex.from_tuples(attempts, names=["exporter", "kind"]), columns
+)
 
 # %% [markdown]
 # With the older exporter all three fuse. With the default one, a mask prevents it, and the log says where the match
@@ -702,7 +882,10 @@ def mask_path(graph):
 
 
 paths = {way: mask_path(encoders[way, "masked"]) for way in ways}
-pd.Series({way: " → ".join(n.op_type for n in path) for way, path in paths.items()}, name="from the mask").to_frame()
+pd.Series(
+    {way: " → ".join(n.op_type for n in path) for way, path in paths.items()},
+    name="from the mask",
+).to_frame()
 
 # %% [markdown]
 # `mask[:, None, None, :]` adds two axes. The older exporter writes one `Unsqueeze` for each. The default one writes a
@@ -719,14 +902,23 @@ notes.get("pkg.onnxscript.rewriter.rule_name")
 # again, change nothing else, and try once more.
 
 # %%
-split = onnx.ModelProto.FromString(encoders["default", "masked"].SerializeToString())
+split = onnx.ModelProto.FromString(
+    encoders["default", "masked"].SerializeToString()
+)
 nodes = split.graph.node
 at = [node.name for node in nodes].index(merged.name)
 axes = next(t for t in split.graph.initializer if t.name == merged.input[1])
-axes.CopyFrom(numpy_helper.from_array(np.array([1]), "axis_1"))  # in place of [1, 2]
+axes.CopyFrom(
+    numpy_helper.from_array(np.array([1]), "axis_1")
+)  # in place of [1, 2]
 nodes.pop(at)
-nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask_3d", "axis_1"], list(merged.output)))
-nodes.insert(at, onnx.helper.make_node("Unsqueeze", ["mask", "axis_1"], ["mask_3d"]))
+nodes.insert(
+    at,
+    onnx.helper.make_node("Unsqueeze", ["mask_3d", "axis_1"], list(merged.output)),
+)
+nodes.insert(
+    at, onnx.helper.make_node("Unsqueeze", ["mask", "axis_1"], ["mask_3d"])
+)
 onnx.checker.check_model(split, full_check=True)
 healed, reason = fuse(split)
 cu.op_histogram(healed).to_frame()
@@ -744,7 +936,9 @@ assert np.allclose(outcome(healed, texts), outcome(split, texts), atol=1e-4)
 
 # %%
 table = cu.origins(split, healed, texts)
-inside = table.set_index("node").loc["com.microsoft::Attention", "from"].split(" + ")
+inside = (
+    table.set_index("node").loc["com.microsoft::Attention", "from"].split(" + ")
+)
 assert inside.count("MatMul") == 5
 pd.Series(inside, name="in Attention").value_counts().to_frame().T
 
@@ -755,7 +949,10 @@ pd.Series(inside, name="in Attention").value_counts().to_frame().T
 # pattern looks for a `Sqrt`, because PyTorch divides by the root of the size. How many are there?
 
 # %%
-roots = {way: int(cu.op_histogram(encoders[way, "built in"]).get("Sqrt", 0)) for way in ways}
+roots = {
+    way: int(cu.op_histogram(encoders[way, "built in"]).get("Sqrt", 0))
+    for way in ways
+}
 assert roots["default"] == 0 < roots["older"]
 roots
 
@@ -780,7 +977,10 @@ if folder:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    sentences = ["A cat sits on the mat.", "There is a kitten on the rug, and it sleeps."]
+    sentences = [
+        "A cat sits on the mat.",
+        "There is a kitten on the rug, and it sleeps.",
+    ]
     tokens = tokenizer(sentences, padding=True, return_tensors="pt")
     tokens = tokens["input_ids"], tokens["attention_mask"]
 
@@ -810,9 +1010,19 @@ def export_minilm(attention, way, file):
     names = {"input_names": ["ids", "mask"], "output_names": ["words"]}
     free = {0: "batch", 1: "length"}
     dims = {axis: torch.export.Dim(name) for axis, name in free.items()}
-    shapes = {"default": {"dynamic_shapes": (dims, dims)}, "older": {"dynamic_axes": {"ids": free, "mask": free}}}
+    shapes = {
+        "default": {"dynamic_shapes": (dims, dims)},
+        "older": {"dynamic_axes": {"ids": free, "mask": free}},
+    }
     with cu.exporter_messages():
-        torch.onnx.export(MiniLM(attention).eval(), tokens, file, **names, **ways[way], **shapes[way])
+        torch.onnx.export(
+            MiniLM(attention).eval(),
+            tokens,
+            file,
+            **names,
+            **ways[way],
+            **shapes[way],
+        )
 
 
 # %%
@@ -821,12 +1031,17 @@ from pathlib import Path
 
 
 def fuse_minilm(attention, way):
-    file, fused_file = f"work/06_minilm_{attention}_{way}.onnx", f"work/06_minilm_{attention}_{way}_fused.onnx"
+    file, fused_file = (
+        f"work/06_minilm_{attention}_{way}.onnx",
+        f"work/06_minilm_{attention}_{way}_fused.onnx",
+    )
     start = time.perf_counter()
     export_minilm(attention, way, file)
     seconds = time.perf_counter() - start
     reasons.clear()
-    done = optimizer.optimize_model(file, "bert", num_heads=12, hidden_size=384, opt_level=0)
+    done = optimizer.optimize_model(
+        file, "bert", num_heads=12, hidden_size=384, opt_level=0
+    )
     done.save_model_to_file(fused_file)
     why = next((reason for reason in reasons if "failed to match" in reason), "")
     before, size = len(onnx.load(file).graph.node), Path(file).stat().st_size / 1e6
@@ -837,8 +1052,17 @@ def fuse_minilm(attention, way):
 # %%
 if folder:
     three = [("sdpa", "older"), ("eager", "older"), ("eager", "default")]
-    found = pd.DataFrame([fuse_minilm(*key) for key in three], pd.MultiIndex.from_tuples(three))
-    found.columns = ["Attention nodes", "nodes before", "nodes after", "export, s", "MB", "the log says"]
+    found = pd.DataFrame(
+        [fuse_minilm(*key) for key in three], pd.MultiIndex.from_tuples(three)
+    )
+    found.columns = [
+        "Attention nodes",
+        "nodes before",
+        "nodes after",
+        "export, s",
+        "MB",
+        "the log says",
+    ]
     assert list(found["Attention nodes"]) == [0, 6, 0]
     display(found.round(1))
 
@@ -855,13 +1079,22 @@ if folder:
 if folder:
     words = np.random.default_rng(0).integers(1000, 20000, (4, 64))
     longer = {"ids": words, "mask": np.ones_like(words)}
-    both = {"as exported": "work/06_minilm_eager_older.onnx", "fused": "work/06_minilm_eager_older_fused.onnx"}
+    both = {
+        "as exported": "work/06_minilm_eager_older.onnx",
+        "fused": "work/06_minilm_eager_older_fused.onnx",
+    }
     in_file = [len(onnx.load(file).graph.node) for file in both.values()]
     running = [len(cu.optimized(file, "all").graph.node) for file in both.values()]
-    both = {name: session_at(file, Level.ORT_ENABLE_ALL) for name, file in both.items()}
+    both = {
+        name: session_at(file, Level.ORT_ENABLE_ALL) for name, file in both.items()
+    }
     vectors = [session.run(None, longer)[0] for session in both.values()]
     assert np.allclose(*vectors, atol=1e-4)
-    race = cu.compare({name: lambda s=s: s.run(None, longer) for name, s in both.items()}, rounds=10, seconds=5)
+    race = cu.compare(
+        {name: lambda s=s: s.run(None, longer) for name, s in both.items()},
+        rounds=10,
+        seconds=5,
+    )
     nodes = {"nodes in the file": in_file, "nodes that run": running}
     display(race.table[["median ms", "× as fast"]].assign(**nodes).round(2))
     del both, vectors
@@ -889,7 +1122,9 @@ def profile(level, runs=7):
     options.graph_optimization_level = LEVELS[level]
     options.enable_profiling = True
     options.profile_file_prefix = "work/06_profile"
-    session = ort.InferenceSession("work/06_raw.onnx", options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        "work/06_raw.onnx", options, providers=["CPUExecutionProvider"]
+    )
     for _ in range(runs):
         session.run(None, batch)
     record = Path(session.end_profiling())
@@ -913,7 +1148,9 @@ def by_operator(events):
     return per_node.groupby("operator").sum() / 1000
 
 
-profiles = pd.DataFrame({level: by_operator(profile(level)) for level in ("none", "extended", "all")})
+profiles = pd.DataFrame(
+    {level: by_operator(profile(level)) for level in ("none", "extended", "all")}
+)
 assert {"BatchNormalization", "Relu"} <= set(profiles["none"].dropna().index)
 assert "BatchNormalization" not in profiles["extended"].dropna()
 profiles.sort_values("none", ascending=False).style.format("{:.3f}", na_rep="")
@@ -931,8 +1168,12 @@ profiles.sort_values("none", ascending=False).style.format("{:.3f}", na_rep="")
 # %%
 starts = cu.compare(
     {
-        "optimise at start": lambda: session_at("work/06_raw.onnx", Level.ORT_ENABLE_EXTENDED),
-        "optimised before": lambda: session_at("work/06_raw_extended.onnx", Level.ORT_DISABLE_ALL),
+        "optimise at start": lambda: session_at(
+            "work/06_raw.onnx", Level.ORT_ENABLE_EXTENDED
+        ),
+        "optimised before": lambda: session_at(
+            "work/06_raw_extended.onnx", Level.ORT_DISABLE_ALL
+        ),
     },
     rounds=12,
     seconds=4,
@@ -960,15 +1201,26 @@ def other_runtime(graph):
 # %%
 for graph in tidied.values():
     onnx.checker.check_model(graph, full_check=True)  # no objection to any of them
-domains = {level: {n.domain for n in graph.graph.node} for level, graph in tidied.items()}
+domains = {
+    level: {n.domain for n in graph.graph.node} for level, graph in tidied.items()
+}
 other = {level: other_runtime(graph) for level, graph in tidied.items()}
 assert other["basic"] == "runs it"
 assert "FusedConv" in other["extended"]
 table = pd.DataFrame(
-    {"domains of nodes": pd.Series(domains).map(lambda names: ", ".join(n or "ai.onnx" for n in names))}
+    {
+        "domains of nodes": pd.Series(domains).map(
+            lambda names: ", ".join(n or "ai.onnx" for n in names)
+        )
+    }
 )
-imported = {level: {entry.domain for entry in graph.opset_import} for level, graph in tidied.items()}
-table["imported, not used"] = {level: len(imported[level] - domains[level]) for level in LEVELS}
+imported = {
+    level: {entry.domain for entry in graph.opset_import}
+    for level, graph in tidied.items()
+}
+table["imported, not used"] = {
+    level: len(imported[level] - domains[level]) for level in LEVELS
+}
 table.assign(**{"another runtime": other})
 
 # %% [markdown]
@@ -984,7 +1236,11 @@ table.assign(**{"another runtime": other})
 
 # %%
 for_everybody = onnx.ModelProto.FromString(tidied["basic"].SerializeToString())
-needed = [entry for entry in for_everybody.opset_import if entry.domain in domains["basic"]]
+needed = [
+    entry
+    for entry in for_everybody.opset_import
+    if entry.domain in domains["basic"]
+]
 del for_everybody.opset_import[:]
 for_everybody.opset_import.extend(needed)
 onnx.checker.check_model(for_everybody, full_check=True)
@@ -1009,9 +1265,14 @@ ort.InferenceSession("work/06_untidy.onnx", options, providers=["CPUExecutionPro
 warned = {}
 for level in ("EXTENDED", "ALL"):
     child = subprocess.run(
-        [sys.executable, "-c", saving.format(level=level)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", saving.format(level=level)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    warned[level] = child.stderr.partition("] ")[2].replace("\x1b[m", "").strip() or "nothing"
+    warned[level] = (
+        child.stderr.partition("] ")[2].replace("\x1b[m", "").strip() or "nothing"
+    )
 pd.Series(warned, name="ONNX Runtime says").to_frame()
 
 # %% [markdown]

@@ -12,8 +12,6 @@
 # - find out whether the integers are used when the model runs,
 # - find the layer in which int8 loses the accuracy, and mend the model,
 # - choose between float16, int8 and int4 by size, speed and accuracy.
-#
-# It takes about 90 minutes.
 
 # %%
 import course_utils as cu
@@ -113,7 +111,9 @@ def different_bits(dtype, rounds=200):
         scale = draw.uniform(0.001, 2, ()).astype(np.float32)
         zero = draw.integers(limits.min, limits.max, (), dtype, endpoint=True)
         x = hard_numbers(scale)
-        q, y = running.run(None, {"x": x, "s": np.asarray(scale), "z": np.asarray(zero)})
+        q, y = running.run(
+            None, {"x": x, "s": np.asarray(scale), "z": np.asarray(zero)}
+        )
         mine = quantize(x, scale, zero, dtype)
         back = dequantize(mine, scale, np.int32(zero))
         wrong += (mine != q).sum() + (back.view(np.int32) != y.view(np.int32)).sum()
@@ -141,7 +141,8 @@ same_back = np.array_equal(dequantize(mine, scales[:, None], 0), y)
 cu.claim(
     "dequantize-formula",
     {
-        "uint8: our NumPy and ONNX Runtime agree bit for bit": different["uint8"] == 0,
+        "uint8: our NumPy and ONNX Runtime agree bit for bit": different["uint8"]
+        == 0,
         "int8: so they do": different["int8"] == 0,
         "with one scale for each channel, too": same_by_channel and same_back,
         "real zero comes back as zero": table["back"][1] == 0,
@@ -197,7 +198,9 @@ with cu.exporter_messages():
 
 # %%
 exported = onnx.load("work/07_exported.onnx")
-weights = {t.name: onnx.numpy_helper.to_array(t) for t in exported.graph.initializer}
+weights = {
+    t.name: onnx.numpy_helper.to_array(t) for t in exported.graph.initializer
+}
 kernels = {name: values for name, values in weights.items() if values.ndim == 4}
 len(kernels)
 
@@ -231,7 +234,9 @@ assert gain["symmetric, per channel"] > 1.5 > gain["asymmetric, per tensor"] > 1
 # %%
 import matplotlib.pyplot as plt
 
-title = f"A scale per channel divides the error by {gain['symmetric, per channel']:.1f}"
+title = (
+    f"A scale per channel divides the error by {gain['symmetric, per channel']:.1f}"
+)
 axes = (100 * errors).plot(marker="o", figsize=(7.2, 4), title=title)
 axes.set(ylabel="error, % of a typical weight", xticks=range(len(errors)))
 axes.set_ylim(0, 130 * errors.max().max())  # room for the legend
@@ -275,8 +280,12 @@ def outcome(function, *arguments, **options):
 # %%
 quant_pre_process("work/07_exported.onnx", "work/07_processed.onnx")
 made = {
-    "as exported": outcome(quantize_dynamic, "work/07_exported.onnx", "work/07_dynamic.onnx"),
-    "processed before": outcome(quantize_dynamic, "work/07_processed.onnx", "work/07_dynamic.onnx"),
+    "as exported": outcome(
+        quantize_dynamic, "work/07_exported.onnx", "work/07_dynamic.onnx"
+    ),
+    "processed before": outcome(
+        quantize_dynamic, "work/07_processed.onnx", "work/07_dynamic.onnx"
+    ),
 }
 assert made["processed before"] == "works"
 pd.Series(made, name="quantize_dynamic").to_frame()
@@ -329,13 +338,21 @@ pictures = cu.normalize(images)
 def session(file, threads=1, **more):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"], **more)
+    return ort.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"], **more
+    )
 
 
 def timed(models, feed, **how):
     """The stopwatch over several files or sessions, one thread each."""
-    is_session = {name: isinstance(model, ort.InferenceSession) for name, model in models.items()}
-    sessions = {name: model if is_session[name] else session(model) for name, model in models.items()}
+    is_session = {
+        name: isinstance(model, ort.InferenceSession)
+        for name, model in models.items()
+    }
+    sessions = {
+        name: model if is_session[name] else session(model)
+        for name, model in models.items()
+    }
     calls = {name: lambda s=s: s.run(None, feed) for name, s in sessions.items()}
     return cu.compare(calls, warmup=1, seconds=2, **how)
 
@@ -365,7 +382,9 @@ def profile(file, feed):
     options = ort.SessionOptions()
     options.enable_profiling, options.intra_op_num_threads = True, 1
     options.profile_file_prefix = "work/07_profile"
-    running = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    running = ort.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"]
+    )
     for _ in range(3):
         running.run(None, feed)
     record = Path(running.end_profiling())
@@ -402,7 +421,9 @@ class Reader(CalibrationDataReader):
     """Hands out pictures in batches of 50."""
 
     def __init__(self, pictures):
-        self.batches = iter([pictures[i : i + 50] for i in range(0, len(pictures), 50)])
+        self.batches = iter(
+            [pictures[i : i + 50] for i in range(0, len(pictures), 50)]
+        )
 
     def get_next(self):
         batch = next(self.batches, None)
@@ -456,8 +477,15 @@ in_default.to_frame()
 # %%
 import inspect
 
-guidance = [part for part in inspect.getdoc(quantize_static).split("\n\n") if part.lstrip("- ").startswith("x86")]
-print("\n".join(guidance) or "The help of this version of ONNX Runtime does not say it.")
+guidance = [
+    part
+    for part in inspect.getdoc(quantize_static).split("\n\n")
+    if part.lstrip("- ").startswith("x86")
+]
+print(
+    "\n".join(guidance)
+    or "The help of this version of ONNX Runtime does not say it."
+)
 
 # %% [markdown]
 # | processor | activations | weights | `reduce_range` |
@@ -478,7 +506,9 @@ to_int = [n for n in graph.node if n.op_type == "QuantizeLinear"]
 readers = pd.Series([name for n in graph.node for name in n.input]).value_counts()
 tensors = [(kind[n.input[2]], readers[n.output[0]]) for n in to_int]
 assert not X86 or set(tensors) == {("UINT8", 1), ("INT8", 2)}
-pd.DataFrame(tensors, columns=["type", "readers"]).value_counts().to_frame("tensors")
+pd.DataFrame(tensors, columns=["type", "readers"]).value_counts().to_frame(
+    "tensors"
+)
 
 # %% [markdown]
 # It skips a tensor that two nodes read, and each shortcut of a residual network is one. A convolution between an int8 and
@@ -553,9 +583,13 @@ table.replace(0, "")
 
 # %%
 def answers(file, count=10_000, **more):
-    running = session(file, threads=0, **more)  # 0: one for each core; nothing is timed
+    running = session(
+        file, threads=0, **more
+    )  # 0: one for each core; nothing is timed
     batches = [pictures[i : i + 500] for i in range(0, count, 500)]
-    return np.concatenate([running.run(None, {"image": batch})[0] for batch in batches])
+    return np.concatenate(
+        [running.run(None, {"image": batch})[0] for batch in batches]
+    )
 
 
 def accuracy(logits):
@@ -566,7 +600,9 @@ def accuracy(logits):
 logits = {"float": answers(FLOAT), "QDQ": answers("work/07_static.onnx")}
 accuracies = {form: accuracy(values) for form, values in logits.items()}
 assert accuracies["float"] - accuracies["QDQ"] <= 0.5
-same = answers("work/07_qoperator.onnx", 2000).argmax(1) == logits["QDQ"][:2000].argmax(1)
+same = answers("work/07_qoperator.onnx", 2000).argmax(1) == logits["QDQ"][
+    :2000
+].argmax(1)
 assert same.mean() > 0.995
 pd.Series(accuracies, name="% of 10 000 images").round(2).to_frame()
 
@@ -600,10 +636,12 @@ cu.claim(
     "static-suits-cnn",
     {
         "static: every convolution runs as QLinearConv": in_int8 == 15,
-        "dynamic: every one runs as ConvInteger": nodes["dynamic"]["ConvInteger"] == 15,
+        "dynamic: every one runs as ConvInteger": nodes["dynamic"]["ConvInteger"]
+        == 15,
         "dynamic looks for a range more than ten times in each run": looks > 10,
         "static never does": "DynamicQuantizeLinear" not in nodes["static"],
-        "static moves less than a quarter of the bytes": fourfold < moved["dynamic"],
+        "static moves less than a quarter of the bytes": fourfold
+        < moved["dynamic"],
         "and loses at most half a point on 10 000 images": lost <= 0.5,
     },
 )
@@ -646,7 +684,9 @@ from onnxruntime.quantization import CalibrationMethod
 
 def calibrated(data, method, **options):
     how = {"calibrate_method": CalibrationMethod[method], "extra_options": options}
-    with contextlib.redirect_stdout(io.StringIO()):  # some methods print what they do
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # some methods print what they do
         quantize_static(FLOAT, "work/07_try.onnx", Reader(data), **settings, **how)
     return accuracy(answers("work/07_try.onnx", 500))
 
@@ -656,7 +696,10 @@ def calibrated(data, method, **options):
 
 # %%
 grid = pd.DataFrame(index=sets)
-for method, options in {"MinMax": {}, "Percentile": {"CalibPercentile": 99.0}}.items():
+for method, options in {
+    "MinMax": {},
+    "Percentile": {"CalibPercentile": 99.0},
+}.items():
     grid[method] = [calibrated(data, method, **options) for data in sets.values()]
 
 # %%
@@ -670,7 +713,9 @@ for (row, column), value in np.ndenumerate(grid.to_numpy()):
     axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
 axes.grid(False)
 least = grid.min().min()
-axes.set_title(f"{worst}: {least:.0f} % accuracy is left (float: {reference:.1f} %)")
+axes.set_title(
+    f"{worst}: {least:.0f} % accuracy is left (float: {reference:.1f} %)"
+)
 plt.show()
 
 # %% [markdown]
@@ -691,7 +736,10 @@ stored_with = {}
 for method in ("MinMax", "Entropy"):
     calibrated(broken, method)
     stored_with[method] = initializers("work/07_try.onnx")
-entropy_is_minmax = all(np.array_equal(v, stored_with["Entropy"][k]) for k, v in stored_with["MinMax"].items())
+entropy_is_minmax = all(
+    np.array_equal(v, stored_with["Entropy"][k])
+    for k, v in stored_with["MinMax"].items()
+)
 assert entropy_is_minmax
 {"Entropy stores what MinMax stores": entropy_is_minmax}
 
@@ -701,7 +749,9 @@ good, least_lost = lost["MinMax"], lost.min(axis=1)
 
 
 def try_data(data):
-    return outcome(quantize_static, FLOAT, "work/07_bad.onnx", Reader(data), **settings)
+    return outcome(
+        quantize_static, FLOAT, "work/07_bad.onnx", Reader(data), **settings
+    )
 
 
 refused = try_data(calibration[:0]).startswith("ValueError")
@@ -711,7 +761,8 @@ cu.claim(
         "without data ONNX Runtime refuses": refused,
         "100 pictures lose less than a point": good["100 pictures"] < 1,
         "a small set is enough: so do 10": good["10 pictures"] < 1,
-        "raw pixels lose more than 30 points": least_lost["pixels from 0 to 255"] > 30,
+        "raw pixels lose more than 30 points": least_lost["pixels from 0 to 255"]
+        > 30,
         "so do pixels of a wrong scale": least_lost["pixels from 0 to 1"] > 30,
     },
 )
@@ -757,7 +808,9 @@ attempts = {
 }
 refused = {what: outcome(attempt) for what, attempt in attempts.items()}
 assert "works" not in refused.values()
-pd.Series(refused, name="the course says").str.removeprefix("CourseError: ").to_frame()
+pd.Series(refused, name="the course says").str.removeprefix(
+    "CourseError: "
+).to_frame()
 
 # %% [markdown]
 # ## When int8 collapses
@@ -795,7 +848,9 @@ def static(source, target, **options):
     return target
 
 
-node_of = {n.input[1]: n.name for n in onnx.load(FLOAT).graph.node if len(n.input) > 1}
+node_of = {
+    n.input[1]: n.name for n in onnx.load(FLOAT).graph.node if len(n.input) > 1
+}
 sick = [node_of[first], node_of[second]]
 rescues = {
     "per tensor": {"per_channel": False},
@@ -852,7 +907,9 @@ for kind, source in sources.items():
     matching[kind] = debug.create_weight_matching(source, quantized)
 
 # %%
-error = {kind: debug.compute_weight_error(match) for kind, match in matching.items()}
+error = {
+    kind: debug.compute_weight_error(match) for kind, match in matching.items()
+}
 weight_error = pd.DataFrame(error).reindex(kernels)
 assert weight_error["stretched"].idxmax() == first
 weight_error.sort_values("stretched").add_suffix(", dB").round(1)
@@ -867,7 +924,10 @@ weight_error.sort_values("stretched").add_suffix(", dB").round(1)
 # %%
 def middle_channel(real, back):
     real, back = (values.reshape(len(values), -1) for values in (real, back))
-    signal, error = np.linalg.norm(real, axis=1), np.linalg.norm(real - back, axis=1)
+    signal, error = (
+        np.linalg.norm(real, axis=1),
+        np.linalg.norm(real - back, axis=1),
+    )
     decibel = 20 * np.log10(np.maximum(signal, 1e-12) / np.maximum(error, 1e-12))
     return float(np.median(decibel))
 
@@ -895,9 +955,13 @@ def all_tensors(file):
 
 signal = {}
 for kind, (source, quantized) in pairs.items():
-    both = debug.create_activation_matching(all_tensors(quantized), all_tensors(source))
+    both = debug.create_activation_matching(
+        all_tensors(quantized), all_tensors(source)
+    )
     signal[kind] = pd.DataFrame(debug.compute_activation_error(both)).T
-signal["healthy"].loc[["image", "relu", "getitem_6", "logits"]].add_suffix(", dB").round(1)
+signal["healthy"].loc[["image", "relu", "getitem_6", "logits"]].add_suffix(
+    ", dB"
+).round(1)
 
 # %% [markdown]
 # `xmodel_err` compares a tensor in the two models. `qdq_err` compares it before and after its own pair. `relu` has a
@@ -996,10 +1060,13 @@ qdq = size["QDQ"]
 cu.claim(
     "int8-four-times-smaller",
     {
-        "the weights shrink to a quarter": size.loc["weights", "float ÷ QDQ"] > 3.95,
+        "the weights shrink to a quarter": size.loc["weights", "float ÷ QDQ"]
+        > 3.95,
         "biases do not shrink": qdq["biases"] >= size.loc["biases", "float"],
-        "scales and zero points are added": qdq[["scales", "zero points"]].min() > 0,
-        "the whole file, without notes, shrinks by at least 3.6": max(ratios) >= 3.6,
+        "scales and zero points are added": qdq[["scales", "zero points"]].min()
+        > 0,
+        "the whole file, without notes, shrinks by at least 3.6": max(ratios)
+        >= 3.6,
         "and by less than 4": max(ratios) < 4,
     },
 )
@@ -1043,7 +1110,9 @@ in_int8 = {name: int8_share(file) for name, file in variants.items()}
 times = timed(variants, {"image": pictures[:32]}, rounds=6)
 print("vector extensions here:", ", ".join(cu.machine().extensions))
 speed = times.table["× as fast"]
-pd.DataFrame({"work in int8, %": in_int8, "× as fast as float here": speed}).round(2)
+pd.DataFrame({"work in int8, %": in_int8, "× as fast as float here": speed}).round(
+    2
+)
 
 # %% [markdown]
 # Read both columns together. Where all work is done by *good* integer kernels, a processor with VNNI is clearly faster.
@@ -1060,9 +1129,11 @@ cu.claim(
     {
         "static: more than 99 % of the work runs in integer kernels": done > 99,
         "and no convolution is left in float": "Conv" not in operators,
-        "less than a third of the bytes travels between nodes": threefold < moved["float"],
+        "less than a third of the bytes travels between nodes": threefold
+        < moved["float"],
         "with the default types, x86 leaves a part in float": done_by_default < 90,
-        "the dynamic one has a kernel of another kind": "ConvInteger" in nodes["dynamic"],
+        "the dynamic one has a kernel of another kind": "ConvInteger"
+        in nodes["dynamic"],
     },
 )
 
@@ -1080,7 +1151,9 @@ half = convert_float_to_float16(onnx.load(FLOAT), keep_io_types=True)
 onnx.save(half, "work/07_half.onnx")
 steps = {"in the file": half}
 steps |= {f"level {level}": cu.optimized(half, level) for level in ("none", "all")}
-table = pd.DataFrame({step: cu.op_histogram(model) for step, model in steps.items()})
+table = pd.DataFrame(
+    {step: cu.op_histogram(model) for step, model in steps.items()}
+)
 table.fillna(0).astype(int).replace(0, "")
 
 # %% [markdown]
@@ -1158,7 +1231,9 @@ class Words(torch.nn.Module):
 TEXT = "work/07_text.onnx"
 names = {"input_names": ["ids", "mask"], "output_names": ["vectors"]}
 older = {"dynamo": False, "opset_version": 17}
-older["dynamic_axes"] = {name: {0: "texts", 1: "words"} for name in ("ids", "mask", "vectors")}
+older["dynamic_axes"] = {
+    name: {0: "texts", 1: "words"} for name in ("ids", "mask", "vectors")
+}
 with cu.exporter_messages():
     torch.onnx.export(Words().eval(), (ids, mask), TEXT, **names, **older)
 
@@ -1169,11 +1244,23 @@ with cu.exporter_messages():
 
 # %%
 text_files = {"float": TEXT}
-for what, ops in {"all operators": None, "products only": ["MatMul"], "table only": ["Gather"]}.items():
+for what, ops in {
+    "all operators": None,
+    "products only": ["MatMul"],
+    "table only": ["Gather"],
+}.items():
     for scales in ("per tensor", "per channel"):
-        if (what, scales) != ("table only", "per channel"):  # a table of words has one scale either way
+        if (what, scales) != (
+            "table only",
+            "per channel",
+        ):  # a table of words has one scale either way
             file = f"work/07_text_{len(text_files)}.onnx"
-            quantize_dynamic(TEXT, file, op_types_to_quantize=ops, per_channel=scales == "per channel")
+            quantize_dynamic(
+                TEXT,
+                file,
+                op_types_to_quantize=ops,
+                per_channel=scales == "per channel",
+            )
             text_files[f"{what}, {scales}"] = file
 
 # %% [markdown]
@@ -1203,11 +1290,16 @@ true = embed(session(TEXT))
 
 def judged(files):
     """Size, quality and speed of each file, beside the float one."""
-    table, sessions = pd.DataFrame(index=files), {name: session(file) for name, file in files.items()}
+    table, sessions = (
+        pd.DataFrame(index=files),
+        {name: session(file) for name, file in files.items()},
+    )
     vectors = [embed(running) for running in sessions.values()]
     table["MB"] = [Path(file).stat().st_size / 1e6 for file in files.values()]
     table["worst cosine"] = [(v * true).sum(1).min() for v in vectors]
-    table["neighbours kept"] = [(nearest(v) == nearest(true)).sum() for v in vectors]
+    table["neighbours kept"] = [
+        (nearest(v) == nearest(true)).sum() for v in vectors
+    ]
     table["× as fast"] = timed(sessions, text_feed, rounds=4).table["× as fast"]
     return table
 
@@ -1223,30 +1315,43 @@ summary.round(3)
 # What has become of the products? We look at the graph that runs.
 
 # %%
-best, kernel_names = "all operators, per channel", ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+best, kernel_names = (
+    "all operators, per channel",
+    ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
+)
 weight_names = {t.name for t in onnx.load(TEXT).graph.initializer}
 all_products = [n for n in onnx.load(TEXT).graph.node if n.op_type == "MatMul"]
 products = sum(n.input[1] in weight_names for n in all_products)
 running = cu.op_histogram(cu.optimized(text_files[best]))
-fused = int(sum(running.get(f"com.microsoft::{kernel}", 0) for kernel in kernel_names))
-{"products": len(all_products), "with a weight": products, "fused integer kernels": fused}
+fused = int(
+    sum(running.get(f"com.microsoft::{kernel}", 0) for kernel in kernel_names)
+)
+{
+    "products": len(all_products),
+    "with a weight": products,
+    "fused integer kernels": fused,
+}
 
 # %%
 cosine, megabytes = summary["worst cosine"], summary["MB"]
 cu.claim(
     "dynamic-suits-nlp",
     {
-        "every product with a weight runs in a fused integer kernel": fused == products > 0,
+        "every product with a weight runs in a fused integer kernel": fused
+        == products
+        > 0,
         "it asks for no calibration data": "calibration_data_reader"
         not in inspect.signature(quantize_dynamic).parameters,
         "a scale per channel brings most of the quality": not folder
         or cosine[best] > 0.98 > cosine["all operators, per tensor"],
-        "the table of words alone costs next to nothing": not folder or cosine["table only, per tensor"] > 0.999,
+        "the table of words alone costs next to nothing": not folder
+        or cosine["table only, per tensor"] > 0.999,
         "so all operators are as good as products only": not folder
         or abs(cosine[best] - cosine["products only, per channel"]) < 0.01,
         "in a file of less than half the size": not folder
         or megabytes[best] < megabytes["products only, per channel"] / 2,
-        "each sentence keeps its nearest neighbour": not folder or summary["neighbours kept"][best] == len(sentences),
+        "each sentence keeps its nearest neighbour": not folder
+        or summary["neighbours kept"][best] == len(sentences),
     },
 )
 
@@ -1260,7 +1365,11 @@ cu.claim(
 def spread(file, feeds):
     """Largest ÷ smallest scale that a tensor gets in several runs, for the tensor where it is largest."""
     probe = onnx.load(file)
-    scales = [n.output[1] for n in probe.graph.node if n.op_type == "DynamicQuantizeLinear"]
+    scales = [
+        n.output[1]
+        for n in probe.graph.node
+        if n.op_type == "DynamicQuantizeLinear"
+    ]
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in scales)
     watched = session(probe.SerializeToString())
@@ -1268,9 +1377,14 @@ def spread(file, feeds):
     return float((np.max(seen, 0) / np.min(seen, 0)).max())
 
 
-texts = [{"ids": ids.numpy()[[i], :n], "mask": mask.numpy()[[i], :n]} for i, n in enumerate(mask.sum(1))]
+texts = [
+    {"ids": ids.numpy()[[i], :n], "mask": mask.numpy()[[i], :n]}
+    for i, n in enumerate(mask.sum(1))
+]
 spreads = {"texts": spread(text_files[best], texts)}
-spreads["pictures"] = spread("work/07_dynamic_int8.onnx", [{"image": pictures[[i]]} for i in range(10)])
+spreads["pictures"] = spread(
+    "work/07_dynamic_int8.onnx", [{"image": pictures[[i]]} for i in range(10)]
+)
 spreads
 
 # %% [markdown]
@@ -1283,7 +1397,9 @@ spreads
 ways = {
     "MinMax": {},
     "Percentile": {"calibrate_method": CalibrationMethod.Percentile},
-    "results in float": {"extra_options": {"OpTypesToExcludeOutputQuantization": ["MatMul"]}},
+    "results in float": {
+        "extra_options": {"OpTypesToExcludeOutputQuantization": ["MatMul"]}
+    },
     "16-bit activations": {"activation_type": QuantType.QUInt16},
 }
 static_files = {"float": TEXT}
@@ -1307,20 +1423,30 @@ for way, change in ways.items():
 
 # %%
 static_summary = judged(static_files)
-assert not folder or static_summary["worst cosine"].drop("float").idxmax() == "16-bit activations"
+assert (
+    not folder
+    or static_summary["worst cosine"].drop("float").idxmax() == "16-bit activations"
+)
 running = cu.op_histogram(cu.optimized(static_files["16-bit activations"])).index
 assert not running.str.contains("QLinearMatMul|MatMulIntegerToFloat").any()
 static_summary.round(3)
 
 # %%
-by_static, dynamic_too = static_summary["worst cosine"], cosine["products only, per channel"]
+by_static, dynamic_too = (
+    static_summary["worst cosine"],
+    cosine["products only, per channel"],
+)
 cu.claim(
     "ranges-follow-the-text",
     {
         "a scale changes from text to text": spreads["texts"] > 1.1,
-        "it changes more from picture to picture": not folder or spreads["pictures"] > spreads["texts"],
-        "and static int8 suits the pictures": accuracies["float"] - accuracies["QDQ"] <= 0.5,
-        "static, with the default settings, loses with texts": not folder or by_static["MinMax"] < 0.97 < dynamic_too,
+        "it changes more from picture to picture": not folder
+        or spreads["pictures"] > spreads["texts"],
+        "and static int8 suits the pictures": accuracies["float"]
+        - accuracies["QDQ"]
+        <= 0.5,
+        "static, with the default settings, loses with texts": not folder
+        or by_static["MinMax"] < 0.97 < dynamic_too,
         "with results in float it nearly reaches dynamic": not folder
         or dynamic_too - by_static["results in float"] < 0.02,
     },
@@ -1353,11 +1479,18 @@ def four_bits(model, **more):
 
 small_files = {"float": TEXT}
 with_table = {"op_types_to_quantize": ("MatMul", "Gather")}
-for what, more in {"4 bits": {}, "table, too": with_table, "level 4": {"accuracy_level": 4}}.items():
+for what, more in {
+    "4 bits": {},
+    "table, too": with_table,
+    "level 4": {"accuracy_level": 4},
+}.items():
     small_files[what] = f"work/07_text_4bit_{len(small_files)}.onnx"
     onnx.save(four_bits(onnx.load(TEXT), **more), small_files[what])
 small_summary = judged(small_files)
-assert not folder or small_summary["MB"]["table, too"] < small_summary["MB"]["4 bits"] / 3
+assert (
+    not folder
+    or small_summary["MB"]["table, too"] < small_summary["MB"]["4 bits"] / 3
+)
 small_summary.round(3)
 
 # %% [markdown]
@@ -1374,7 +1507,10 @@ both = {
     name: four_bits(onnx.ModelProto.FromString(wide.SerializeToString()), **more)
     for name, more in {"4 bits": {}, "level 4": {"accuracy_level": 4}}.items()
 }
-wide_models = {name: model.SerializeToString() for name, model in ({"float": wide} | both).items()}
+wide_models = {
+    name: model.SerializeToString()
+    for name, model in ({"float": wide} | both).items()
+}
 timed(wide_models, {"x": draw.normal(size=(8, 2048)).astype(np.float32)}, rounds=10)
 
 # %% [markdown]
@@ -1402,7 +1538,9 @@ results["lost"] = right[0] - np.array(right)
 times = timed(variants, {"image": pictures[:32]}, rounds=4)
 results["× as fast"] = times.table["× as fast"]
 static_rows = static_summary.drop("float").rename("static, {}".format)
-small_rows = small_summary.drop("float").rename({"table, too": "4 bits, table too", "level 4": "4 bits, level 4"})
+small_rows = small_summary.drop("float").rename(
+    {"table, too": "4 bits, table too", "level 4": "4 bits, level 4"}
+)
 text = pd.concat([summary, static_rows, small_rows])
 text = text.assign(size=text["MB"], lost=1 - text["worst cosine"])
 
@@ -1415,8 +1553,12 @@ def picture_of(axis, table, title, unit, loss):
     table = table.sort_values("× as fast")
     speed = table["× as fast"]
     span = plt.Normalize(0, max(table["lost"].max(), 1e-9))
-    bars = axis.barh(table.index, speed, color=plt.cm.viridis_r(span(table["lost"])))
-    axis.bar_label(bars, [f"{size:.0f} {unit}" for size in table["size"]], padding=4)
+    bars = axis.barh(
+        table.index, speed, color=plt.cm.viridis_r(span(table["lost"]))
+    )
+    axis.bar_label(
+        bars, [f"{size:.0f} {unit}" for size in table["size"]], padding=4
+    )
     axis.axvline(1, color="C6", linewidth=1, zorder=0)
     axis.set(xlabel="times as fast as float", xlim=(0, 1.25 * speed.max()))
     axis.set_title(title, fontsize=11)

@@ -11,8 +11,6 @@
 # - run the same file in a browser and in Node, and prove that no data leave the page,
 # - prepare a model for a phone, and read what the usability checker says about it,
 # - describe the model to Triton, and spread it over several processes with Ray.
-#
-# It takes about 90 minutes.
 
 # %%
 import course_utils as cu
@@ -221,7 +219,9 @@ import hashlib
 import os
 from pathlib import Path
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before onnxruntime is imported
 
 import numpy as np
 import onnxruntime as ort
@@ -267,12 +267,18 @@ def check(shape, dtype, most):
     """Refuse all but uint8 [28, 28] and [n, 28, 28] with n from 1 to most."""
     if dtype != np.uint8:
         found = str(dtype)[:60]
-        raise RequestError(422, f"The dtype is {found}, expected uint8: pixels from 0 to 255.")
+        raise RequestError(
+            422, f"The dtype is {found}, expected uint8: pixels from 0 to 255."
+        )
     if len(shape) not in (2, 3) or tuple(shape[-2:]) != (28, 28):
         found = list(shape)[:8]
-        raise RequestError(422, f"The shape is {found}, expected [28, 28] or [n, 28, 28].")
+        raise RequestError(
+            422, f"The shape is {found}, expected [28, 28] or [n, 28, 28]."
+        )
     if len(shape) == 3 and not 1 <= shape[0] <= most:
-        raise RequestError(422, f"The request holds {shape[0]} images, expected 1 to {most}.")
+        raise RequestError(
+            422, f"The request holds {shape[0]} images, expected 1 to {most}."
+        )
 
 
 # %% [markdown]
@@ -310,10 +316,16 @@ def from_npy(body, most):
     check(shape, dtype, most)  # before the data: a header may promise anything
     data, size = body[stream.tell() :], math.prod(shape)
     if len(data) != size:
-        sentence = f"The .npy header promises {size} bytes of pixels, {len(data)} follow."
+        sentence = (
+            f"The .npy header promises {size} bytes of pixels, {len(data)} follow."
+        )
         raise RequestError(400, sentence)
     order = "F" if by_columns else "C"
-    return np.frombuffer(data, np.uint8).reshape(shape, order=order).reshape(-1, 28, 28)
+    return (
+        np.frombuffer(data, np.uint8)
+        .reshape(shape, order=order)
+        .reshape(-1, 28, 28)
+    )
 
 
 # %% [markdown]
@@ -343,7 +355,9 @@ def from_json(body, most):
     try:
         array = np.array(value["pixels"])
     except (ValueError, OverflowError, RecursionError):
-        sentence = "The rows in 'pixels' have different lengths, expected [n, 28, 28]."
+        sentence = (
+            "The rows in 'pixels' have different lengths, expected [n, 28, 28]."
+        )
         raise RequestError(422, sentence) from None
     whole = array.dtype.kind == "i"
     if not whole or (array.size and not 0 <= array.min() <= array.max() <= 255):
@@ -565,7 +579,9 @@ class Batcher:
         results = self.run(np.concatenate(requests))
         *cuts, images = np.cumsum([len(pixels) for pixels in requests])
         if any(len(rows) != images for rows in results):
-            raise ValueError(f"The model did not give {images} rows for {images} images.")
+            raise ValueError(
+                f"The model did not give {images} rows for {images} images."
+            )
         return list(zip(*(np.split(rows, cuts) for rows in results), strict=True))
 
 
@@ -577,7 +593,9 @@ async def in_thread(function, *arguments):
     def call():
         try:
             found = function(*arguments)
-        except BaseException as error:  # of any kind, or somebody would wait for ever
+        except (
+            BaseException
+        ) as error:  # of any kind, or somebody would wait for ever
             found = error
         loop.call_soon_threadsafe(lambda: done.done() or done.set_result(found))
 
@@ -624,7 +642,9 @@ class Metrics:
         about = "seconds from request to answer"
         self.seconds = Histogram("answer_seconds", about, registry=self.all)
         about, sizes = "images in a batch", (1, 2, 4, 8, 16, 32, 64)
-        self.batches = Histogram("batch_images", about, buckets=sizes, registry=self.all)
+        self.batches = Histogram(
+            "batch_images", about, buckets=sizes, registry=self.all
+        )
 
     def text(self):
         return generate_latest(self.all)
@@ -661,7 +681,9 @@ def answer_errors(app, said):
         return said(error.status_code, {"error": sentence})
 
     @app.exception_handler(Exception)
-    async def failed(request, error):  # not the sender's mistake; the log has the details
+    async def failed(
+        request, error
+    ):  # not the sender's mistake; the log has the details
         return said(500, {"error": "The server failed on this request."})
 
 
@@ -697,7 +719,12 @@ from readers import reader_for
 def create_app(settings):
     predictor = Predictor(settings.model, settings.name, settings.threads)
     metrics = Metrics(predictor.about)
-    limits = settings.largest_batch, settings.wait_ms, settings.queue, settings.run_s
+    limits = (
+        settings.largest_batch,
+        settings.wait_ms,
+        settings.queue,
+        settings.run_s,
+    )
     batcher = Batcher(predictor.run, *limits, metrics.batches.observe)
 
     @asynccontextmanager
@@ -706,7 +733,9 @@ def create_app(settings):
         yield  # here the server serves
         batcher.worker.cancel()
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
 
     def said(status, content):
         metrics.answers.labels(status).inc()
@@ -726,12 +755,16 @@ def create_app(settings):
         ready = batcher.alive() and not batcher.waiting.full()
         waiting = len(batcher.waiting.requests)
         status = "ready" if ready else "not ready"
-        return JSONResponse({"status": status, "waiting": waiting}, 200 if ready else 503)
+        return JSONResponse(
+            {"status": status, "waiting": waiting}, 200 if ready else 503
+        )
 
     @app.get("/live")
     async def live():
         alive = batcher.alive()
-        return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
+        return JSONResponse(
+            {"status": "alive" if alive else "dead"}, 200 if alive else 503
+        )
 
     @app.get("/metrics")
     async def numbers():
@@ -929,7 +962,9 @@ def ask(i, due=None):
     began = due or time.perf_counter()
     if not hasattr(mine, "line"):
         mine.line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    mine.line.request("POST", "/predict", bodies[i], {"Content-Type": "application/x-npy"})
+    mine.line.request(
+        "POST", "/predict", bodies[i], {"Content-Type": "application/x-npy"}
+    )
     answer = mine.line.getresponse()
     content = json.loads(answer.read())
     assert answer.status == 200, content
@@ -969,9 +1004,13 @@ def get(way):
 def counted():
     """Images and batches so far, and seconds of a processor."""
     text = get("/metrics")[1]
-    numbers = dict(re.findall(r"^batch_images_(sum|count) (\S+)$", text, re.MULTILINE))
+    numbers = dict(
+        re.findall(r"^batch_images_(sum|count) (\S+)$", text, re.MULTILINE)
+    )
     used = psutil.Process(server.pid).cpu_times()
-    return np.array([float(numbers["sum"]), float(numbers["count"]), used.user + used.system])
+    return np.array(
+        [float(numbers["sum"]), float(numbers["count"]), used.user + used.system]
+    )
 
 
 # %%
@@ -979,7 +1018,9 @@ def load(*rate):
     """What 800 requests met, and what they cost."""
     before = counted()
     command = [sys.executable, "load.py", str(port), *map(str, rate)]
-    done = subprocess.run(command, cwd="work/08", stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        command, cwd="work/08", stdout=subprocess.PIPE, check=True
+    )
     seen, (images, batches, seconds) = json.loads(done.stdout), counted() - before
     p50, p99 = np.percentile(seen["times"], [50, 99])
     return {
@@ -1018,7 +1059,9 @@ table.round(2)
 # %%
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
-one_thread = ort.InferenceSession("work/08_whole.onnx", options, providers=providers)
+one_thread = ort.InferenceSession(
+    "work/08_whole.onnx", options, providers=providers
+)
 batch = few[:8].copy()
 singles = [batch[i : i + 1] for i in range(8)]
 calls = {
@@ -1049,7 +1092,10 @@ pd.Series(gains, name="").round(2).to_frame()
 
 # %%
 arriving = {part: part * rate["in batches"] for part in (0.5, 1.2)}
-opened = {f"{part:.0%}: {some:.0f} a second": load(some) for part, some in arriving.items()}
+opened = {
+    f"{part:.0%}: {some:.0f} a second": load(some)
+    for part, some in arriving.items()
+}
 columns = ["p50 in ms", "p99 in ms", "images per batch"]
 pd.DataFrame(opened, index=columns).T.round(1)
 
@@ -1088,7 +1134,9 @@ with ThreadPoolExecutor(1) as pool:
         time.sleep(0.05)
     server.terminate()  # SIGTERM; Windows has none, and ends a process at once
     ended = late.result() if sys.platform != "win32" else (200, {})
-assert ended[0] == 200 and server.wait(timeout=20) is not None  # answered, and then over
+assert (
+    ended[0] == 200 and server.wait(timeout=20) is not None
+)  # answered, and then over
 ended
 
 # %% [markdown]
@@ -1257,7 +1305,9 @@ pd.Series(checked, name="finding").to_frame()
 import os
 from pathlib import Path
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before onnxruntime is imported
 
 import onnxruntime as ort
 
@@ -1354,7 +1404,9 @@ def serving(pixels):
         "requests under way when it was killed": len(caught),
         "of these, answered right": sum(found == labels for _, found, _ in caught),
         "asked again": sum(again for *_, again in caught + after),
-        "answers by the killed one, afterwards": sum(process == victim for process, *_ in after),
+        "answers by the killed one, afterwards": sum(
+            process == victim for process, *_ in after
+        ),
         "labels": labels,
     }
 
@@ -1458,7 +1510,10 @@ counts = {name: value for name, value in serving.items() if name != "labels"}
 cost = {name: record[name] for name in ("seconds", "processes", "MiB")}
 right_labels = whole_session.run(["label"], {"pixels": images[:120]})[0]
 assert serving["labels"] == right_labels.tolist()
-assert serving["of these, answered right"] == serving["requests under way when it was killed"]
+assert (
+    serving["of these, answered right"]
+    == serving["requests under way when it was killed"]
+)
 assert serving["answers by the killed one, afterwards"] == 0
 assert serving["replicas before"] == serving["replicas in the end"] == 2
 assert record["serving"]["asked again"] > 0
@@ -1650,9 +1705,13 @@ pd.Series({name: str(seen[name]) for name in shown}, name="the page").to_frame()
 cu.claim(
     "same-result-in-browser",
     {
-        "200 pictures got the same labels in both": seen["same labels"] and seen["pictures"] == 200,
+        "200 pictures got the same labels in both": seen["same labels"]
+        and seen["pictures"] == 200,
         "the probabilities agree to 1e-5": seen["largest difference"] < 1e-5,
-        "in the recorded run they were not the same bit for bit": record["largest difference"] > 0,
+        "in the recorded run they were not the same bit for bit": record[
+            "largest difference"
+        ]
+        > 0,
     },
 )
 
@@ -1670,7 +1729,9 @@ cu.claim(
     "web-data-stays-local",
     {
         "the page was watched from its first request": loaded[0] == "GET /",
-        "all it loaded came from its own server": all(r.startswith("GET /") for r in loaded),
+        "all it loaded came from its own server": all(
+            r.startswith("GET /") for r in loaded
+        ),
         "while it predicted, it made no request": seen["while predicting"] == [],
         "without a network it predicted correctly": seen["same labels"],
     },
@@ -1706,23 +1767,30 @@ _, ax = plt.subplots(figsize=(7.2, 2.2))
 ax.barh(speed.index[::-1], speed["times slower"][::-1], color="#0072B2")
 ax.axvline(1, color="gray")
 low, high = speed["times slower"].min(), speed["times slower"].max()
-ax.set_title(f"One thread of WebAssembly is {low:.0f} to {high:.0f} times slower than native code")
+ax.set_title(
+    f"One thread of WebAssembly is {low:.0f} to {high:.0f} times slower than native code"
+)
 ax.set_xlabel("time in the browser ÷ time in Python's ONNX Runtime")
 plt.show()
 
 # %%
 wasm = {"fashion_resnet": record["wasm ms"], **record["more wasm ms"]}
 native = {"fashion_resnet": record["native ms"], **record["more native ms"]}
-times_slower = [wasm[name][n] / native[name][n] for name in wasm for n in wasm[name]]
+times_slower = [
+    wasm[name][n] / native[name][n] for name in wasm for n in wasm[name]
+]
 slower = min(times_slower) > 3 and max(times_slower) < 10
 others = [request for request in loaded if re.search("webgl|webgpu|jsep", request)]
 cu.claim(
     "web-wasm-near-native",
     {
-        "the model runs through WebAssembly": any(r.endswith(".wasm") for r in loaded),
+        "the model runs through WebAssembly": any(
+            r.endswith(".wasm") for r in loaded
+        ),
         "correctly": seen["same labels"],
         "in the record one thread was three to ten times slower than a native one": slower,
-        "one picture took less than a tenth of a second": record["wasm ms"]["1"] < 100,
+        "one picture took less than a tenth of a second": record["wasm ms"]["1"]
+        < 100,
         "WebGL and WebGPU were not in that page": not others,
     },
 )
@@ -1766,8 +1834,16 @@ import hashlib
 Path("work/08/pictures.bin").write_bytes(few[:200].tobytes())
 package = cu.npm_package("onnxruntime-node")
 if package and cu.node():
-    command = [cu.node(), "predict.mjs", package.parent, "model.onnx", "pictures.bin"]
-    done = subprocess.run(command, cwd="work/08", capture_output=True, text=True, check=True)
+    command = [
+        cu.node(),
+        "predict.mjs",
+        package.parent,
+        "model.onnx",
+        "pictures.bin",
+    ]
+    done = subprocess.run(
+        command, cwd="work/08", capture_output=True, text=True, check=True
+    )
     said = json.loads(done.stdout)
     there = np.reshape(said["probability"], (200, 10))
     sha256 = hashlib.sha256(Path("work/08/model.onnx").read_bytes()).hexdigest()
@@ -1778,14 +1854,18 @@ if package and cu.node():
         "largest difference": float(np.abs(there - probability[:200]).max()),
     }
 else:
-    print("Node or the package onnxruntime-node is missing here. What follows was recorded.")
+    print(
+        "Node or the package onnxruntime-node is missing here. What follows was recorded."
+    )
     in_node = cu.deployment_record("node")
 
 # %%
 cu.claim(
     "same-file-other-language",
     {
-        f"onnxruntime-node {in_node['version']} read the same bytes": in_node["same bytes"],
+        f"onnxruntime-node {in_node['version']} read the same bytes": in_node[
+            "same bytes"
+        ],
         "and gave 200 pictures the same labels": in_node["same labels"],
         "the probabilities agree to 1e-5": in_node["largest difference"] < 1e-5,
     },
@@ -1831,10 +1911,14 @@ from onnxruntime.tools.convert_onnx_models_to_ort import (
     convert_onnx_models_to_ort,
 )
 
-logging.getLogger().setLevel(logging.ERROR)  # the tools of this section like to talk
+logging.getLogger().setLevel(
+    logging.ERROR
+)  # the tools of this section like to talk
 logging.getLogger("ort_format_model.utils").setLevel(logging.ERROR)
 with contextlib.redirect_stdout(io.StringIO()):
-    convert_onnx_models_to_ort(mobile, optimization_styles=list(OptimizationStyle), target_platform="arm")
+    convert_onnx_models_to_ort(
+        mobile, optimization_styles=list(OptimizationStyle), target_platform="arm"
+    )
 {file.name: file.stat().st_size for file in sorted(mobile.iterdir())}
 
 # %%
@@ -1857,7 +1941,9 @@ phone = ort.InferenceSession(mobile / "fashion.ort", providers=providers)
 names = ["label", "probability"]
 got = [phone.run(names, {"pixels": few[i : i + 1]}) for i in range(50)]
 assert [int(found[0][0]) for found in got] == label[:50].tolist()
-assert np.allclose(np.concatenate([found[1] for found in got]), probability[:50], atol=1e-5)
+assert np.allclose(
+    np.concatenate([found[1] for found in got]), probability[:50], atol=1e-5
+)
 
 # %% [markdown]
 # ## Will the accelerator take it?
@@ -1869,7 +1955,11 @@ assert np.allclose(np.concatenate([found[1] for found in got]), probability[:50]
 # with a free batch and with a fixed one, with pre- and post-processing, in int8, and one that is unfriendly on purpose.
 
 # %%
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    quantize_static,
+)
 
 
 class Calibration(CalibrationDataReader):
@@ -1919,7 +2009,10 @@ cu.quiz("08_deployment", 4)
 import tempfile
 
 from onnxruntime.tools.mobile_helpers import usability_checker as checker
-from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
+from onnxruntime.tools.onnx_model_utils import (
+    ModelProtoWithShapeInfo,
+    optimize_model,
+)
 
 
 def prepared(file):
@@ -1940,13 +2033,17 @@ def usability(file):
     found = {"NNAPI": checker.check_nnapi_partitions(model, True)}
     for kind in ("NeuralNetwork", "MLProgram"):
         listed = f"coreml_supported_{kind.lower()}_ops.md"
-        found[f"CoreML {kind}"] = checker.check_coreml_partitions(model, True, listed)
+        found[f"CoreML {kind}"] = checker.check_coreml_partitions(
+            model, True, listed
+        )
     return {
         name: {
             "nodes": f"{info.num_supported_nodes}/{info.num_nodes}",
             "pieces": info.num_partitions,
             "verdict": info.suitability().name,
-            "lacks": ", ".join(sorted(op.split(":")[1] for op in info.unsupported_ops)),
+            "lacks": ", ".join(
+                sorted(op.split(":")[1] for op in info.unsupported_ops)
+            ),
         }
         for name, info in found.items()
     }
@@ -1979,8 +2076,13 @@ new = "CoreML MLProgram"
 assert (verdicts.loc["free batch", "pieces"] == 0).all()
 for target in ("NNAPI", new):
     assert verdicts.loc[("batch 1", target), "lacks"] == ""
-    assert verdicts.loc[("with pre- and post-processing", target), "lacks"] in ("ArgMax", "")
-    assert verdicts.loc[("with pre- and post-processing", target), "verdict"] == "YES"
+    assert verdicts.loc[("with pre- and post-processing", target), "lacks"] in (
+        "ArgMax",
+        "",
+    )
+    assert (
+        verdicts.loc[("with pre- and post-processing", target), "verdict"] == "YES"
+    )
 
 # %% [markdown]
 # The verdict mostly counts pieces. YES means one piece with more than three quarters of the nodes. With two pieces it is
@@ -1993,9 +2095,14 @@ cu.claim(
     "android-nnapi-flag",
     {
         "the provider exists": "NnapiExecutionProvider" in known,
-        "but only in the packages for Android": "NnapiExecutionProvider" not in available,
-        "a model with a free batch gives it no node": pieces_of["free batch", "NNAPI"] == 0,
-        "the same model with a fixed batch suits it": verdict_of["batch 1", "NNAPI"] == "YES",
+        "but only in the packages for Android": "NnapiExecutionProvider"
+        not in available,
+        "a model with a free batch gives it no node": pieces_of[
+            "free batch", "NNAPI"
+        ]
+        == 0,
+        "the same model with a fixed batch suits it": verdict_of["batch 1", "NNAPI"]
+        == "YES",
         "so does the int8 model": verdict_of["int8", "NNAPI"] == "YES",
         "an unfriendly model does not": verdict_of["unfriendly", "NNAPI"] == "NO",
     },
@@ -2024,7 +2131,10 @@ listed = {file.stem.replace("_supported", ""): file.read_text() for file in list
 listed = {name: set(row.findall(text)) for name, text in listed.items()}
 schemas = onnx.defs.get_all_schemas()
 current = {s.name for s in schemas if not s.domain and not s.deprecated}
-sizes = {"ONNX": len(current), **{name: len(ops & current) for name, ops in listed.items()}}
+sizes = {
+    "ONNX": len(current),
+    **{name: len(ops & current) for name, ops in listed.items()},
+}
 unknown = {name: ", ".join(sorted(ops - current)) for name, ops in listed.items()}
 columns = {"operators": sizes, "names that ONNX does not know": unknown}
 pd.DataFrame(columns).reindex(sizes).fillna("")
@@ -2038,17 +2148,21 @@ pd.DataFrame(columns).reindex(sizes).fillna("")
 # %%
 operators = {node.op_type for node in prepared(mobile / "fashion.onnx").graph.node}
 said = verdicts.loc[("with pre- and post-processing", new), "lacks"]
-assert said == ", ".join(operators - listed["coreml_mlprogram_ops"])  # letter by letter
+assert said == ", ".join(
+    operators - listed["coreml_mlprogram_ops"]
+)  # letter by letter
 int8_lacks = verdicts.loc[("int8", new), "lacks"]
 cu.claim(
     "coreml-limited-ops",
     {
-        "CoreML lists less than half of ONNX": sizes["coreml_mlprogram_ops"] < sizes["ONNX"] / 2,
+        "CoreML lists less than half of ONNX": sizes["coreml_mlprogram_ops"]
+        < sizes["ONNX"] / 2,
         "our model in float32 fits": verdict_of["batch 1", new] == "YES",
         "in one piece": pieces_of["batch 1", new] == 1,
         "in int8 it is cut into many pieces": pieces_of["int8", new] > 10,
         "because QuantizeLinear is missing": "QuantizeLinear" in int8_lacks,
-        "the rest stays with the CPU": verdicts.loc[("unfriendly", new), "nodes"] != "7/7",
+        "the rest stays with the CPU": verdicts.loc[("unfriendly", new), "nodes"]
+        != "7/7",
     },
 )
 
@@ -2078,7 +2192,9 @@ def ran(file, **config):
     profiled = ort.InferenceSession(file, options, providers=providers)
     profiled.run(None, {"pixels": few[:1]})
     record = Path(profiled.end_profiling())
-    events = [e for e in json.loads(record.read_text()) if "_kernel_time" in e["name"]]
+    events = [
+        e for e in json.loads(record.read_text()) if "_kernel_time" in e["name"]
+    ]
     record.unlink()
     return pd.Series([event["args"]["op_name"] for event in events]).value_counts()
 
@@ -2093,10 +2209,14 @@ rows = {
     "Runtime": ran(planned),
     f"Runtime, session.{key} = 1": ran(planned, **{key: "1"}),
 }
-table = pd.DataFrame(rows).fillna(0).astype(int).T[["Conv", "FusedConv", "Relu", "Add"]]
+table = (
+    pd.DataFrame(rows).fillna(0).astype(int).T[["Conv", "FusedConv", "Relu", "Add"]]
+)
 fixed, by_default, with_key = table["FusedConv"]
 assert 0 < with_key < fixed
-assert by_default == (0 if key in Path(converter.__file__).read_text() else with_key)
+assert by_default == (
+    0 if key in Path(converter.__file__).read_text() else with_key
+)
 table
 
 # %% [markdown]

@@ -11,8 +11,6 @@
 # - bring lost shapes back,
 # - find out where the time goes, down to the line of PyTorch code,
 # - find the first node that computes something else than PyTorch.
-#
-# It takes about 60 minutes.
 
 # %%
 import course_utils as cu
@@ -35,7 +33,9 @@ from torch import nn
 def export(module, args, file, **how):
     """Export in silence, and without notes."""
     with cu.exporter_messages():
-        torch.onnx.export(module, args, file, external_data=False, verbose=False, **how)
+        torch.onnx.export(
+            module, args, file, external_data=False, verbose=False, **how
+        )
     graph = onnx.load(file)
     for node in graph.graph.node:
         node.ClearField("metadata_props")
@@ -130,7 +130,14 @@ import sys
 
 import pandas as pd
 
-command = [sys.executable, "-m", "course_utils.doctor", "--json", well, "work/09_sick.onnx"]
+command = [
+    sys.executable,
+    "-m",
+    "course_utils.doctor",
+    "--json",
+    well,
+    "work/09_sick.onnx",
+]
 done = subprocess.run(command, check=False, capture_output=True, text=True)
 assert done.returncode == 1
 pd.DataFrame([{"file": r["file"], **r["counts"]} for r in json.loads(done.stdout)])
@@ -148,9 +155,20 @@ class Gate(nn.Module):
 
 
 # %%
-positive, negative, free = torch.ones(3), -torch.ones(3), {"dynamic_axes": {"x": [0]}}
+positive, negative, free = (
+    torch.ones(3),
+    -torch.ones(3),
+    {"dynamic_axes": {"x": [0]}},
+)
 with cu.exporter_messages():
-    torch.onnx.export(Gate(), (positive,), "work/09_gate.onnx", dynamo=False, input_names=["x"], **free)
+    torch.onnx.export(
+        Gate(),
+        (positive,),
+        "work/09_gate.onnx",
+        dynamo=False,
+        input_names=["x"],
+        **free,
+    )
 gate = cu.doctor("work/09_gate.onnx", run=True)
 assert not gate.findings
 gate
@@ -160,9 +178,13 @@ gate
 
 # %%
 signs = {"positive": positive, "negative": negative}
-checked = {name: cu.parity(Gate(), "work/09_gate.onnx", x) for name, x in signs.items()}
+checked = {
+    name: cu.parity(Gate(), "work/09_gate.onnx", x) for name, x in signs.items()
+}
 assert checked["positive"].within and not checked["negative"].within
-pd.Series({name: str(outcome) for name, outcome in checked.items()}, name="parity").to_frame()
+pd.Series(
+    {name: str(outcome) for name, outcome in checked.items()}, name="parity"
+).to_frame()
 
 # %% [markdown]
 # The file is wrong for a negative sum, and only a comparison with PyTorch shows it. Nor can the doctor know how the
@@ -208,7 +230,10 @@ print(f"{type(too_old).__name__}: {too_old}")
 newer = older(Attention(), heads, "work/09_attention.onnx", 14)
 export(Attention(), heads, "work/09_attention_new.onnx", opset_version=13)
 written = onnx.load("work/09_attention_new.onnx").opset_import[0].version
-{"older exporter, opset 14": newer, "default exporter, asked for 13": f"wrote {written}"}
+{
+    "older exporter, opset 14": newer,
+    "default exporter, asked for 13": f"wrote {written}",
+}
 
 # %% [markdown]
 # The default exporter does not refuse. It writes a file in a newer opset, as lesson 02 shows, and the doctor calls that
@@ -230,7 +255,9 @@ class Spectrum(nn.Module):
 
 # %%
 signal, asked = (torch.randn(3, 16),), (9, 14, 17, 20)
-fft = {opset: older(Spectrum(), signal, "work/09_fft.onnx", opset) for opset in asked}
+fft = {
+    opset: older(Spectrum(), signal, "work/09_fft.onnx", opset) for opset in asked
+}
 pd.Series(fft, name="torch.fft.rfft in the older exporter").map(str).to_frame()
 
 # %% [markdown]
@@ -241,7 +268,9 @@ pd.Series(fft, name="torch.fft.rfft in the older exporter").map(str).to_frame()
 history = onnx.defs.get_schema("DFT", 17)
 export(Spectrum(), signal, "work/09_fft_default.onnx")
 default_fft = cu.parity(Spectrum(), "work/09_fft_default.onnx", signal)
-print("DFT since opset", history.since_version, "· the default exporter:", default_fft)
+print(
+    "DFT since opset", history.since_version, "· the default exporter:", default_fft
+)
 cu.node_table("work/09_fft_default.onnx")[["op", "inputs", "outputs"]]
 
 # %% [markdown]
@@ -265,7 +294,10 @@ def rfft(g, x, length, axis, norm):
 symbolic = {"aten::fft_rfft": rfft, "aten::view_as_real": lambda g, x: x}
 for operator, function in symbolic.items():
     torch.onnx.register_custom_op_symbolic(operator, function, 17)
-taught = {opset: older(Spectrum(), signal, "work/09_taught.onnx", opset) for opset in (16, 17)}
+taught = {
+    opset: older(Spectrum(), signal, "work/09_taught.onnx", opset)
+    for opset in (16, 17)
+}
 for operator in symbolic:
     torch.onnx.unregister_custom_op_symbolic(operator, 17)
 pd.Series(taught, name="with a symbolic function").map(str).to_frame()
@@ -286,7 +318,9 @@ class Strength(nn.Module):
 
 export(Strength(), signal, "work/09_strength.onnx", opset_version=17)
 verdict = cu.doctor("work/09_strength.onnx", requested_opset=17, run=True)
-print(*verdict.codes, "·", verdict.errors[0].cause if verdict.errors else "no errors")
+print(
+    *verdict.codes, "·", verdict.errors[0].cause if verdict.errors else "no errors"
+)
 
 # %% [markdown]
 # The exporter works in 18, and then converts down. In the versions of this course the conversion left an attribute behind
@@ -306,15 +340,23 @@ at_18
 cu.claim(
     "opset-error-message",
     {
-        "the older exporter raises it at opset 13, and it is a RuntimeError": isinstance(too_old, RuntimeError)
+        "the older exporter raises it at opset 13, and it is a RuntimeError": isinstance(
+            too_old, RuntimeError
+        )
         and "to ONNX opset version 13 is not supported" in str(too_old),
-        "a newer opset cures it, where the message names one": "added in version 14" in str(too_old)
+        "a newer opset cures it, where the message names one": "added in version 14"
+        in str(too_old)
         and newer == "works",
-        "where it names none, no opset of four does": "try exporting" not in str(fft[20])
+        "where it names none, no opset of four does": "try exporting"
+        not in str(fft[20])
         and not any(outcome == "works" for outcome in fft.values()),
-        "a symbolic function still works in the older exporter": taught[17] == "works",
-        "the default exporter, asked for 13, writes a newer opset instead": written > 13,
-        "and that file is right": cu.parity(Attention(), "work/09_attention_new.onnx", heads).within,
+        "a symbolic function still works in the older exporter": taught[17]
+        == "works",
+        "the default exporter, asked for 13, writes a newer opset instead": written
+        > 13,
+        "and that file is right": cu.parity(
+            Attention(), "work/09_attention_new.onnx", heads
+        ).within,
     },
 )
 
@@ -325,13 +367,15 @@ cu.claim(
 cu.claim(
     "torch-fft-needs-17",
     {
-        "the standard's operator DFT came with opset 17": history.since_version == 17,
+        "the standard's operator DFT came with opset 17": history.since_version
+        == 17,
         "the older exporter fails at 17 all the same, and at 20": all(
             isinstance(fft[o], RuntimeError) for o in (17, 20)
         ),
         "with a symbolic function it works at 17": taught[17] == "works",
         "and not at 16": isinstance(taught[16], RuntimeError),
-        "the default exporter writes DFT": "DFT" in cu.op_histogram("work/09_fft_default.onnx"),
+        "the default exporter writes DFT": "DFT"
+        in cu.op_histogram("work/09_fft_default.onnx"),
         "with PyTorch's numbers": default_fft.within,
     },
 )
@@ -355,15 +399,21 @@ class Join(nn.Module):
 # %%
 block = (torch.randn(2, 3, 4),)
 io = {"input_names": ["x"], "output_names": ["y"]}
-export(Join(), block, "work/09_join_default.onnx", dynamic_shapes=({0: batch},), **io)
+export(
+    Join(), block, "work/09_join_default.onnx", dynamic_shapes=({0: batch},), **io
+)
 free = {"dynamic_axes": {"x": {0: "batch"}}}
 with cu.exporter_messages():
-    torch.onnx.export(Join(), block, "work/09_join_older.onnx", dynamo=False, **free, **io)
+    torch.onnx.export(
+        Join(), block, "work/09_join_older.onnx", dynamo=False, **free, **io
+    )
 
 # %%
 files = {way: onnx.load(f"work/09_join_{way}.onnx") for way in ("older", "default")}
 tables = {way: cu.tensor_table(file) for way, file in files.items()}
-described = {way: t[t["role"].isin(["intermediate", "output"])] for way, t in tables.items()}
+described = {
+    way: t[t["role"].isin(["intermediate", "output"])] for way, t in tables.items()
+}
 pd.concat(described).droplevel(1)[["tensor", "dtype", "shape"]]
 
 # %% [markdown]
@@ -397,11 +447,15 @@ ways = {
     "nothing": lambda graph: graph,
     "infer_shapes": infer_shapes,
     "with data_prop": lambda graph: infer_shapes(graph, data_prop=True),
-    "symbolic": lambda graph: SymbolicShapeInference.infer_shapes(graph, auto_merge=True),
+    "symbolic": lambda graph: SymbolicShapeInference.infer_shapes(
+        graph, auto_merge=True
+    ),
 }
 
 # %%
-result = pd.DataFrame(index=list(ways), columns=list(files)).rename_axis("shape of y")
+result = pd.DataFrame(index=list(ways), columns=list(files)).rename_axis(
+    "shape of y"
+)
 for name, graph in files.items():
     for way, infer in ways.items():
         result.loc[way, name] = cu.written_shapes(infer(bare(graph)))["y"]
@@ -434,11 +488,21 @@ whole = str(["batch", 12])
 cu.claim(
     "unknown-shapes",
     {
-        "the older exporter writes no shapes between the nodes": len(described["older"]) == 1,
-        "the default exporter writes them": list(described["default"]["shape"]) == 3 * [whole],
-        "infer_shapes does not find what the graph computes": result["older"]["infer_shapes"] != whole,
+        "the older exporter writes no shapes between the nodes": len(
+            described["older"]
+        )
+        == 1,
+        "the default exporter writes them": list(described["default"]["shape"])
+        == 3 * [whole],
+        "infer_shapes does not find what the graph computes": result["older"][
+            "infer_shapes"
+        ]
+        != whole,
         "with data_prop it does": result["older"]["with data_prop"] == whole,
-        "not so in the default exporter's graph": result["default"]["with data_prop"] != whole,
+        "not so in the default exporter's graph": result["default"][
+            "with data_prop"
+        ]
+        != whole,
         "there symbolic inference helps": result["default"]["symbolic"] == whole,
         "a session finds the size itself": own == ["batch", 12] and same,
     },
@@ -520,10 +584,15 @@ made, runs, agree = {}, {}, []
 with torch.inference_mode():
     for count in counts:
         three = candidates(count)
-        made[count] = {name: python_calls(function) for name, function in three.items()}
+        made[count] = {
+            name: python_calls(function) for name, function in three.items()
+        }
         runs |= {f"{name} {count}": function for name, function in three.items()}
         exact = Sines(count)(eight)
-        agree += [np.allclose(y, exact, atol=1e-6) for y in (three["run"](), result_memory)]
+        agree += [
+            np.allclose(y, exact, atol=1e-6)
+            for y in (three["run"](), result_memory)
+        ]
 made = pd.DataFrame(made).T.rename_axis("nodes")
 made
 
@@ -535,12 +604,16 @@ made
 import matplotlib.pyplot as plt
 
 with torch.inference_mode():
-    median = cu.compare(runs, threads=1, rounds=8, seconds=8).table["median ms"] * 1000
+    median = (
+        cu.compare(runs, threads=1, rounds=8, seconds=8).table["median ms"] * 1000
+    )
 rows = {name: [median[f"{name} {count}"] for count in counts] for name in made}
 times = pd.DataFrame(rows, index=counts)
 
 # %%
-faster = [count for count in counts if times["run"][count] < times["PyTorch"][count]]
+faster = [
+    count for count in counts if times["run"][count] < times["PyTorch"][count]
+]
 axes = times.plot(logx=True, logy=True, marker="o", figsize=(7, 3.4))
 axes.set_xticks(counts, counts)
 axes.set_xlabel("nodes in the model")
@@ -559,7 +632,9 @@ plt.show()
 # %%
 many = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
 with cu.exporter_messages():
-    torch.onnx.export(Sines(1), (eight,), "work/09_rows.onnx", dynamo=False, **io, **free)
+    torch.onnx.export(
+        Sines(1), (eight,), "work/09_rows.onnx", dynamo=False, **io, **free
+    )
 session = one_thread("work/09_rows.onnx")
 
 
@@ -572,8 +647,13 @@ def together():
 
 
 # %%
-per_row = {"one by one": python_calls(one_by_one), "together": python_calls(together)}
-cu.compare({"one by one": one_by_one, "together": together}, threads=1, rounds=8, seconds=2)
+per_row = {
+    "one by one": python_calls(one_by_one),
+    "together": python_calls(together),
+}
+cu.compare(
+    {"one by one": one_by_one, "together": together}, threads=1, rounds=8, seconds=2
+)
 
 # %% [markdown]
 # The same work, and one call in place of 200.
@@ -582,14 +662,26 @@ cu.compare({"one by one": one_by_one, "together": together}, threads=1, rounds=8
 cu.claim(
     "small-models-slower",
     {
-        "a run makes as many Python calls for 1 node as for 64": made["run"].nunique() == 1,
-        "PyTorch makes more with each operator": made["PyTorch"].is_monotonic_increasing
+        "a run makes as many Python calls for 1 node as for 64": made[
+            "run"
+        ].nunique()
+        == 1,
+        "PyTorch makes more with each operator": made[
+            "PyTorch"
+        ].is_monotonic_increasing
         and made["PyTorch"][64] > made["PyTorch"][1] + 60,
-        "for one operator PyTorch makes fewer than a session": made["PyTorch"][1] < made["run"][1],
+        "for one operator PyTorch makes fewer than a session": made["PyTorch"][1]
+        < made["run"][1],
         "for 64 it makes more": made["PyTorch"][64] > made["run"][64],
-        "IO binding saves some of the calls": made["IO binding"][1] < made["run"][1],
-        "200 rows in one call need less than a fiftieth of the calls": per_row["together"] * 50 < per_row["one by one"],
-        "all give the same numbers": all(agree) and np.allclose(one_by_one(), together(), atol=1e-6),
+        "IO binding saves some of the calls": made["IO binding"][1]
+        < made["run"][1],
+        "200 rows in one call need less than a fiftieth of the calls": per_row[
+            "together"
+        ]
+        * 50
+        < per_row["one by one"],
+        "all give the same numbers": all(agree)
+        and np.allclose(one_by_one(), together(), atol=1e-6),
     },
 )
 
@@ -646,7 +738,9 @@ deprecated = any("torch.jit.script` is deprecated" in message for message in hea
 
 # %%
 length = torch.export.Dim.DYNAMIC
-export(scanned, (hundred,), "work/09_scan.onnx", dynamic_shapes=({0: length},), **io)
+export(
+    scanned, (hundred,), "work/09_scan.onnx", dynamic_shapes=({0: length},), **io
+)
 
 # %% [markdown]
 # For each file: how large, how many steps, right for the example, right for seven rows more, and what does the doctor say?
@@ -678,8 +772,16 @@ def traits(name, steps):
 
 
 # %%
-steps_of = {"traced 10": 10, "traced 50": 50, "traced 100": 100, "scripted": 100, "scan": 100}
-loops = pd.DataFrame({name: traits(name, steps) for name, steps in steps_of.items()}).T
+steps_of = {
+    "traced 10": 10,
+    "traced 50": 50,
+    "traced 100": 100,
+    "scripted": 100,
+    "scan": 100,
+}
+loops = pd.DataFrame(
+    {name: traits(name, steps) for name, steps in steps_of.items()}
+).T
 loops
 
 # %% [markdown]
@@ -689,10 +791,17 @@ loops
 # The report gives this as a reason for slowness. So we take the time, of a run and of the creation of a session:
 
 # %%
-three = {name: f"work/09_{name}.onnx" for name in ("traced 100", "scripted", "scan")}
-sessions, rows = {name: one_thread(file) for name, file in three.items()}, {"x": hundred.numpy()}
+three = {
+    name: f"work/09_{name}.onnx" for name in ("traced 100", "scripted", "scan")
+}
+sessions, rows = (
+    {name: one_thread(file) for name, file in three.items()},
+    {"x": hundred.numpy()},
+)
 running = {name: lambda s=s: s.run(None, rows) for name, s in sessions.items()}
-creating = {name: lambda file=file: one_thread(file) for name, file in three.items()}
+creating = {
+    name: lambda file=file: one_thread(file) for name, file in three.items()
+}
 
 # %%
 pd.DataFrame(
@@ -710,13 +819,22 @@ pd.DataFrame(
 cu.claim(
     "unrolled-loop",
     {
-        "traced, 100 steps are 100 copies": list(loops["Tanh"][:3]) == [10, 50, 100],
-        "the nodes grow with the steps": loops["nodes"]["traced 100"] > 9 * loops["nodes"]["traced 10"],
-        "it does not run with another length": not loops["another length"][:3].any(),
-        "the doctor finds it": all("loop-unrolled" in codes for codes in loops["the doctor"][:3]),
-        "scripted and with scan there is one copy": list(loops["Tanh"][3:]) == [1, 1],
+        "traced, 100 steps are 100 copies": list(loops["Tanh"][:3])
+        == [10, 50, 100],
+        "the nodes grow with the steps": loops["nodes"]["traced 100"]
+        > 9 * loops["nodes"]["traced 10"],
+        "it does not run with another length": not loops["another length"][
+            :3
+        ].any(),
+        "the doctor finds it": all(
+            "loop-unrolled" in codes for codes in loops["the doctor"][:3]
+        ),
+        "scripted and with scan there is one copy": list(loops["Tanh"][3:])
+        == [1, 1],
         "these two are right for another length": loops["another length"][3:].all(),
-        "and less than a quarter as large": (loops["bytes"][3:] * 4 < loops["bytes"]["traced 100"]).all(),
+        "and less than a quarter as large": (
+            loops["bytes"][3:] * 4 < loops["bytes"]["traced 100"]
+        ).all(),
         "torch.jit.script calls itself deprecated": deprecated,
         "all are right for the example": loops["right"].all(),
     },
@@ -742,7 +860,10 @@ class Strongest(nn.Module):
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        first, second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
+        first, second = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 32, 3, padding=1),
+        )
         self.features = nn.Sequential(first, nn.ReLU(), second)
         self.strongest, self.head = Strongest(), nn.Linear(32, 10)
 
@@ -757,7 +878,9 @@ class Network(nn.Module):
 # %%
 def with_notes(module, args, file):
     with cu.exporter_messages():
-        torch.onnx.export(module, args, file, **names, external_data=False, verbose=False)
+        torch.onnx.export(
+            module, args, file, **names, external_data=False, verbose=False
+        )
     return onnx.load(file)
 
 
@@ -775,7 +898,9 @@ def recorded(file, runs=7):
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.enable_profiling, options.profile_file_prefix = True, "work/09_profile"
-    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"]
+    )
     for _ in range(runs):
         session.run(None, {"image": photo.numpy()})
     record = Path(session.end_profiling())
@@ -805,7 +930,10 @@ def scopes(node):
 
 
 # %%
-rows = [{"node": n.name, "operator": n.op_type, "module": scopes(n)[0]} for n in graph.node]
+rows = [
+    {"node": n.name, "operator": n.op_type, "module": scopes(n)[0]}
+    for n in graph.node
+]
 table = pd.DataFrame(rows)
 table["ms"] = table["node"].map(milliseconds)
 assert table["ms"].notna().sum() >= 5
@@ -828,7 +956,11 @@ plt.show()
 
 # %%
 (node,) = [node for node in graph.node if node.op_type == "TopK"]
-trace = next(note.value for note in node.metadata_props if note.key == "pkg.torch.onnx.stack_trace")
+trace = next(
+    note.value
+    for note in node.metadata_props
+    if note.key == "pkg.torch.onnx.stack_trace"
+)
 code = [line.strip() for line in trace.splitlines() if line.startswith("    ")]
 assert "sort" in code[-1]
 print(*code, sep="\n")
@@ -871,7 +1003,9 @@ from onnx import numpy_helper
 
 model = cu.fashion_resnet()
 wrong = with_notes(model, (picture,), "work/09_before.onnx")
-planted = next(n for n in wrong.graph.node if n.op_type == "Conv" and "stage2.1" in scopes(n))
+planted = next(
+    n for n in wrong.graph.node if n.op_type == "Conv" and "stage2.1" in scopes(n)
+)
 kernel = next(t for t in wrong.graph.initializer if t.name == planted.input[1])
 turned = numpy_helper.to_array(kernel)[:, :, ::-1, ::-1].copy()
 kernel.CopyFrom(numpy_helper.from_array(turned, kernel.name))
@@ -897,13 +1031,20 @@ compared
 # %%
 stages = ["stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3"]
 blocks = ["stem", *stages, "pool", "classifier"]
-ends = [[n for n in wrong.graph.node if block in scopes(n)][-1].output[0] for block in blocks]
+ends = [
+    [n for n in wrong.graph.node if block in scopes(n)][-1].output[0]
+    for block in blocks
+]
 probe = onnx.ModelProto.FromString(wrong.SerializeToString())
 already = {value.name for value in probe.graph.output}
-probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ends if name not in already)
+probe.graph.output.extend(
+    onnx.ValueInfoProto(name=name) for name in ends if name not in already
+)
 
 # %%
-session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+session = ort.InferenceSession(
+    probe.SerializeToString(), providers=["CPUExecutionProvider"]
+)
 values = session.run(ends, {"image": picture.numpy()})
 in_onnx = dict(zip(blocks, values, strict=True))
 
@@ -921,7 +1062,10 @@ def keep(block, module, args, out):
 
 
 parts = {block: model.get_submodule(block) for block in blocks}
-hooks = [part.register_forward_hook(partial(keep, block)) for block, part in parts.items()]
+hooks = [
+    part.register_forward_hook(partial(keep, block))
+    for block, part in parts.items()
+]
 with torch.no_grad():
     model(picture)
 for hook in hooks:
@@ -946,7 +1090,9 @@ _, axes = plt.subplots(figsize=(7.5, 3))
 axes.bar(blocks, delta.values(), color=colours)
 axes.set_yscale("log")
 axes.set_ylabel("largest difference, relative")
-axes.set_title(f"Equal up to {blocks[blocks.index(first) - 1]}, different from {first} on")
+axes.set_title(
+    f"Equal up to {blocks[blocks.index(first) - 1]}, different from {first} on"
+)
 axes.tick_params(axis="x", rotation=30)
 plt.show()
 

@@ -14,8 +14,6 @@
 # - rewrite what cannot be exported, and prove that the new code computes the same,
 # - keep a budget: size, accuracy, nodes,
 # - hand over a file that works on a server and on a page, and explains itself.
-#
-# It takes about 60 minutes, and the exercises about three hours.
 
 # %%
 import course_utils as cu
@@ -32,7 +30,9 @@ cu.setup()
 import numpy as np
 
 from_middle = np.arange(28) - 13.5
-fading = 1 + np.hypot(from_middle[:, None], from_middle) ** 2 / 365  # 2 in the corners
+fading = (
+    1 + np.hypot(from_middle[:, None], from_middle) ** 2 / 365
+)  # 2 in the corners
 
 
 def photograph(images, seed):
@@ -55,7 +55,10 @@ for axis, photo, label in zip(axes, photos, labels):
     axis.set_title(cu.CLASS_NAMES[label], fontsize=9)
     axis.axis("off")
 share = f"{on_white.mean():.0%}"
-figure.suptitle(f"{share} of the photographs are on white paper; all are dark in the corners", y=1.1)
+figure.suptitle(
+    f"{share} of the photographs are on white paper; all are dark in the corners",
+    y=1.1,
+)
 plt.show()
 
 # %% [markdown]
@@ -267,7 +270,9 @@ axes = {"pixels": {0: "batch"}, "logits": {0: "batch"}}
 dark = torch.from_numpy(photos[~on_white][:2])
 author = OnlyTheOperator().eval()
 with cu.exporter_messages():
-    torch.onnx.export(author, (dark,), traced, dynamo=False, dynamic_axes=axes, **names)
+    torch.onnx.export(
+        author, (dark,), traced, dynamo=False, dynamic_axes=axes, **names
+    )
 
 # %%
 import onnxruntime as ort
@@ -283,7 +288,9 @@ def outcome(group):
     try:
         (got,) = tracing.run(None, {"pixels": group})
     except Exception as error:
-        return "refused: " + str(error).split("Status Message: ")[-1].partition(".")[0]
+        return (
+            "refused: " + str(error).split("Status Message: ")[-1].partition(".")[0]
+        )
     return "right" if np.allclose(got, right, atol=1e-4) else "wrong numbers"
 
 
@@ -357,13 +364,17 @@ onnx.checker.check_model(shipped, full_check=True)
 onnx.save(shipped, "work/10_shipped.onnx")
 
 # %%
-assert cu.parity(scroll, "work/10_shipped.onnx", torch.from_numpy(photos[:200])).within
+assert cu.parity(
+    scroll, "work/10_shipped.onnx", torch.from_numpy(photos[:200])
+).within
 assert "com.microsoft" in imported
 assert used == {opset.domain for opset in shipped.opset_import} <= {"", "ai.onnx"}
 before, after = model.ByteSize(), shipped.ByteSize()
 nodes = len(model.graph.node), len(shipped.graph.node)
 assert after < before
-pd.DataFrame({"bytes": [before, after], "nodes": nodes}, index=["exported", "shipped"])
+pd.DataFrame(
+    {"bytes": [before, after], "nodes": nodes}, index=["exported", "shipped"]
+)
 
 # %% [markdown]
 # Only the standard's operator set is left. The exporter had done most of the work already, as the number of nodes shows.
@@ -400,7 +411,9 @@ ours = {"activation_type": QuantType.QUInt8, "quant_format": QuantFormat.QOperat
 def quantized(file, **changes):
     reader = cu.Calibration("work/10_shipped.onnx", {"pixels": calibration})
     settings = ours | changes
-    quantize_static("work/10_shipped.onnx", file, reader, per_channel=True, **settings)
+    quantize_static(
+        "work/10_shipped.onnx", file, reader, per_channel=True, **settings
+    )
     return ort.InferenceSession(file, **cpu)
 
 
@@ -411,7 +424,10 @@ def quantized(file, **changes):
 # %%
 network_only = ["Conv", "Relu", "Add", "Gemm"]
 ways = {
-    "int8, QDQ": {"activation_type": QuantType.QInt8, "quant_format": QuantFormat.QDQ},
+    "int8, QDQ": {
+        "activation_type": QuantType.QInt8,
+        "quant_format": QuantFormat.QDQ,
+    },
     "uint8, QDQ": {"quant_format": QuantFormat.QDQ},
     "uint8, QOperator": {},
     "uint8, QOperator, network only": {"op_types_to_quantize": network_only},
@@ -464,7 +480,10 @@ assert before_the_network(chosen).count("QuantizeLinear") == 1
 assert not [op for op in before_the_network(chosen) if op.startswith("QLinear")]
 got = answers[fits.index[1]]
 agree = got.argmax(1) == scores.argmax(1)
-same = {"black paper": agree[~on_white].mean(), "white paper": agree[on_white].mean()}
+same = {
+    "black paper": agree[~on_white].mean(),
+    "white paper": agree[on_white].mean(),
+}
 assert min(same.values()) > 0.97
 pd.Series(same, name="answers as before").map("{:.1%}".format).to_frame()
 
@@ -501,7 +520,9 @@ import json
 import os
 import sys
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before onnxruntime is imported
 
 import numpy as np
 import onnxruntime as ort
@@ -510,7 +531,9 @@ from fastapi import FastAPI, HTTPException, Request
 
 session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-session.run(None, {"pixels": np.zeros((1, 28, 28), np.uint8)})  # the first run is slow
+session.run(
+    None, {"pixels": np.zeros((1, 28, 28), np.uint8)}
+)  # the first run is slow
 app = FastAPI()
 
 
@@ -538,7 +561,10 @@ def pixels_of(body):
 @app.post("/predict")
 async def predict(request: Request):
     (scores,) = session.run(None, {"pixels": pixels_of(await body_of(request))})
-    return {"names": [classes[i] for i in scores.argmax(1)], "scores": scores.tolist()}
+    return {
+        "names": [classes[i] for i in scores.argmax(1)],
+        "scores": scores.tolist(),
+    }
 
 
 if __name__ == "__main__":
@@ -582,7 +608,9 @@ def npy(array):
 
 # %%
 with ThreadPoolExecutor(4) as pool:
-    answers = list(pool.map(ask, [npy(photos[i : i + 4]) for i in range(0, 400, 4)]))
+    answers = list(
+        pool.map(ask, [npy(photos[i : i + 4]) for i in range(0, 400, 4)])
+    )
 assert {status for status, _ in answers} == {200}
 served = np.concatenate([answer["scores"] for _, answer in answers])
 assert np.allclose(served, got[:400], atol=1e-4)
@@ -604,7 +632,9 @@ refused = {what: ask(body) for what, body in bad.items()}
 assert all(400 <= status < 500 for status, _ in refused.values())
 server.terminate()
 server.wait(timeout=20)
-rows = {what: [status, answer["detail"]] for what, (status, answer) in refused.items()}
+rows = {
+    what: [status, answer["detail"]] for what, (status, answer) in refused.items()
+}
 pd.DataFrame(rows, index=["status", "it says"]).T
 
 # %% [markdown]
@@ -653,7 +683,9 @@ after = onnx.parser.parse_model(
 )
 
 # %%
-core = compose.add_prefix(core, "scroll_", rename_inputs=False, rename_outputs=False)
+core = compose.add_prefix(
+    core, "scroll_", rename_inputs=False, rename_outputs=False
+)
 front = compose.merge_models(before, core, io_map=[("small", "pixels")])
 page_model = compose.merge_models(front, after, io_map=[("logits", "result")])
 onnx.checker.check_model(page_model, full_check=True)
@@ -666,8 +698,14 @@ onnx.save(page_model, "work/10_page.onnx")
 # %%
 seen = cu.quest_page("work/10_page.onnx", photos[:12], cu.CLASS_NAMES)
 if seen:
-    assert seen["same labels"] == seen["pictures"] and seen["largest difference"] < 1e-4
-    assert not seen["requests while predicting"] and not seen["requests to other hosts"]
+    assert (
+        seen["same labels"] == seen["pictures"]
+        and seen["largest difference"] < 1e-4
+    )
+    assert (
+        not seen["requests while predicting"]
+        and not seen["requests to other hosts"]
+    )
 seen and pd.Series(seen, name="in the browser").to_frame()
 
 # %% [markdown]

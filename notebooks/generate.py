@@ -3,7 +3,8 @@
     python notebooks/generate.py                 write every notebook beside its source
     python notebooks/generate.py --solutions DIR write the exercises with their solutions into DIR (tests, instructors)
 
-A lesson is taken as it is. An exercise loses what stands between `### BEGIN SOLUTION` and `### END SOLUTION`: nbgrader's
+A lesson is taken as it is; its first cell gets the time that it takes, and `{{ course_map }}` becomes the map of the
+course. An exercise loses what stands between `### BEGIN SOLUTION` and `### END SOLUTION`: nbgrader's
 own preprocessor does it. Each notebook starts with the badges and with the guarded cell that installs the course on
 Colab, both made from the repository's address in `pyproject.toml`. Cell ids come from the notebook's name and the
 cell's position, so that generating twice gives the same bytes.
@@ -18,25 +19,40 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import sittings
 from nbformat import NotebookNode
 from nbgrader.preprocessors import ClearSolutions
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 NOTEBOOKS = Path(__file__).resolve().parent
-PROJECT = tomllib.loads((NOTEBOOKS.parent / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((NOTEBOOKS.parent / "pyproject.toml").read_text())[
+    "project"
+]
 SLUG = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
 RELEASE = f"v{PROJECT['version']}"
 KERNEL = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "kernelspec": {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    },
     "language_info": {"name": "python"},
 }
 # Where a task's answer is written and where it is checked: nbgrader's metadata is made from these two lines.
-ANSWER, CHECK = re.compile(r"^# Task (\d+\.\d+)"), re.compile(r'^cu\.check\("(\d+\.\d+)"', re.MULTILINE)
+ANSWER, CHECK = (
+    re.compile(r"^# Task (\d+\.\d+)"),
+    re.compile(r'^cu\.check\("(\d+\.\d+)"', re.MULTILINE),
+)
 
 
 def sources(folder: Path = NOTEBOOKS) -> list[Path]:
     """All percent sources, lessons first, as paths relative to `folder`."""
-    found = [*sorted(folder.glob("[0-9][0-9]_*.py")), *sorted(folder.glob("exercises/[0-9][0-9]_*.py"))]
+    places = ("", "deeper/", "exercises/")
+    found = [
+        path
+        for place in places
+        for path in sorted(folder.glob(f"{place}[0-9][0-9]_*.py"))
+    ]
     return [path.relative_to(folder) for path in found]
 
 
@@ -48,6 +64,8 @@ def notebook(source: Path, *, solutions: bool = False) -> NotebookNode:
         _mark_for_nbgrader(book)
         if not solutions:
             book, _ = ClearSolutions().preprocess(book, {})
+    else:
+        _say_the_time(book, source)
     book.cells[:0] = _first_cells(source)
     name = source.stem + ("-exercise" if is_exercise else "")
     for position, cell in enumerate(book.cells):
@@ -77,7 +95,35 @@ def _first_cells(source: Path) -> list[NotebookNode]:
     )
     # The book has launch buttons of its own, and asks no other host for a picture.
     hidden = {"tags": ["remove-cell"]}
-    return [new_markdown_cell(badges, metadata=dict(hidden)), new_code_cell(install, metadata=dict(hidden))]
+    return [
+        new_markdown_cell(badges, metadata=dict(hidden)),
+        new_code_cell(install, metadata=dict(hidden)),
+    ]
+
+
+def filled(text: str) -> str:
+    """The text with `{{ course_map }}`, `{{ core_hours }}` and `{{ deeper_hours }}` filled in."""
+    for name in ("course_map", "core_hours", "deeper_hours"):
+        if (place := f"{{{{ {name} }}}}") in text:
+            text = text.replace(place, getattr(sittings, name)())
+    return text
+
+
+def _say_the_time(book: NotebookNode, source: Path) -> None:
+    """Below the title: how long the notebook takes, and after which lesson it comes."""
+    title, _, rest = book.cells[0].source.partition("\n")
+    place = "Core lesson"
+    if source.parent.name == "deeper":
+        core = next(path for path in sources() if path.name[:3] == source.name[:3])
+        place = f"Deeper, after [lesson {core.stem[:2]}](../{core.with_suffix('.ipynb')})"
+    book.cells[
+        0
+    ].source = (
+        f"{title}\n\n*{place} · about {sittings.minutes(book)} minutes*\n{rest}"
+    )
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = filled(cell.source)
 
 
 def _mark_for_nbgrader(book: NotebookNode) -> None:
@@ -106,15 +152,28 @@ def write(book: NotebookNode, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, default=NOTEBOOKS, help="folder to write into (default: beside the sources)"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--solutions", type=Path, metavar="DIR", help="write the exercises with solutions into DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=NOTEBOOKS,
+        help="folder to write into (default: beside the sources)",
+    )
+    parser.add_argument(
+        "--solutions",
+        type=Path,
+        metavar="DIR",
+        help="write the exercises with solutions into DIR",
+    )
     args = parser.parse_args()
     if args.solutions:
         for source in (s for s in sources() if s.parent.name == "exercises"):
-            write(notebook(source, solutions=True), args.solutions / f"{source.stem}.ipynb")
+            write(
+                notebook(source, solutions=True),
+                args.solutions / f"{source.stem}.ipynb",
+            )
         return
     for source in sources():
         write(notebook(source), args.out / source.with_suffix(".ipynb"))

@@ -15,7 +15,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FIRST = "00_start_here.ipynb"
 # The maintainers' files beside the notebooks; they would only confuse.
-HIDDEN = ["[0-9][0-9]_*.py", "generate.py", "open_lab.py", "conftest.py", "__pycache__"]
+HIDDEN = [
+    "[0-9][0-9]_*.py",
+    "generate.py",
+    "sittings.py",
+    "open_lab.py",
+    "ruff.toml",
+    "conftest.py",
+    "__pycache__",
+]
 
 
 def main() -> None:
@@ -28,12 +36,17 @@ def main() -> None:
     ]
     if not _has_browser():
         print(
-            "No browser can be opened here. Open the address that JupyterLab prints below, with its token.", flush=True
+            "No browser can be opened here. Open the address that JupyterLab prints below, with its token.",
+            flush=True,
         )
         options.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.append("--allow-root")  # containers run as root; JupyterLab listens on this machine only
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for every notebook, a student's own ones, too
+        options.append(
+            "--allow-root"
+        )  # containers run as root; JupyterLab listens on this machine only
+    os.environ.setdefault(
+        "ORT_DISABLE_TELEMETRY", "1"
+    )  # for every notebook, a student's own ones, too
     command = [sys.executable, "-m", "jupyterlab", *options, *sys.argv[1:]]
     if os.name == "nt":  # execv would split arguments at their spaces there
         sys.exit(subprocess.call(command))
@@ -41,7 +54,9 @@ def main() -> None:
 
 
 def _has_browser() -> bool:
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
         return False
     try:
         webbrowser.get()

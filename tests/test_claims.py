@@ -17,19 +17,13 @@ from course_utils import claims
 from course_utils.environment import PACKAGES
 from course_utils.paths import data_path
 
-LESSONS = (
-    "00_start_here",
-    "01_graph_structure",
-    "02_opsets",
-    "03_tracing_vs_scripting",
-    "04_dynamic_axes",
-    "05_execution_providers",
-    "06_fusion",
-    "07_quantization",
-    "08_deployment",
-    "09_troubleshooting",
-    "10_capstone",
-)
+NOTEBOOKS = ROOT / "notebooks"
+# The lessons and what lies deeper, as paths below `notebooks/`, without ending.
+LESSONS = {
+    path.relative_to(NOTEBOOKS).with_suffix("").as_posix(): path
+    for place in ("", "deeper/")
+    for path in sorted(NOTEBOOKS.glob(f"{place}[0-9][0-9]_*.py"))
+}
 SECTIONS = {"1", "2.1", "2.2", "3", "3.1", "3.2", "4", "5", "5.1", "5.2", "6", "6.1", "6.2", "7.1", "7.2", "7.3"}
 SECTIONS |= {"8.1", "8.2", "8.3", "Appendix"}
 ENTRIES = yaml.safe_load(data_path("claims.yml").read_text(encoding="utf-8"))
@@ -38,8 +32,7 @@ EVIDENCE = re.compile(r"^cu\.claim\(\s*[\"']([\w-]+)[\"']", re.MULTILINE)
 
 def evidence_cells() -> list[tuple[str, str]]:
     """(claim id, lesson) of every cell that gives evidence."""
-    lessons = sorted((ROOT / "notebooks").glob("*/*.py")) + sorted((ROOT / "notebooks").glob("*.py"))
-    return [(id, path.stem) for path in lessons for id in EVIDENCE.findall(path.read_text(encoding="utf-8"))]
+    return [(id, name) for name, path in LESSONS.items() for id in EVIDENCE.findall(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[e["id"] for e in ENTRIES])
@@ -79,7 +72,7 @@ def names_in(tree: ast.AST) -> set[str]:
 def claims_that_rest_on_a_record() -> set[str]:
     """The claims whose evidence uses what was read from a record, followed through the assignments of its lesson."""
     found = set()
-    for lesson in sorted((ROOT / "notebooks").glob("[0-9]*.py")):
+    for lesson in LESSONS.values():
         recorded: set[str] = set()
         for cell in jupytext.read(lesson, fmt="py:percent").cells:
             if cell.cell_type != "code" or cell.source.startswith("%%"):

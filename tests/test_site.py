@@ -32,7 +32,7 @@ PAGES = sorted(
     for page in SITE.rglob("*.html")
     if page.relative_to(SITE).parts[0] not in {"netron", "_static", "pages"}
 )
-LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/\d\d_\w+\.html", page)]
+LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+\.html", page)]
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
 all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_here.html"])
 

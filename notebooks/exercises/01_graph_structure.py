@@ -45,10 +45,18 @@ nodes = [
     helper.make_node("Mul", ["x", "c"], ["cx"]),
     helper.make_node("Add", ["outer", "cx"], ["y"]),
 ]
-constants = [numpy_helper.from_array(np.array([p[name]], dtype=np.float32), name) for name in "abc"]
-x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy")
+constants = [
+    numpy_helper.from_array(np.array([p[name]], dtype=np.float32), name)
+    for name in "abc"
+]
+x, y = (
+    helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
+    for name in "xy"
+)
 graph = helper.make_graph(nodes, "formula", [x], [y], constants)
-model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+model = helper.make_model(
+    graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+)
 onnx.save(model, "work/1.1.onnx")
 ### END SOLUTION
 
@@ -85,7 +93,9 @@ ops = [node.op_type for node in graph.node]
 answer = {
     "nodes": len(graph.node),
     "ops": {op: ops.count(op) for op in ops},
-    "parameters": sum(int(np.prod(t.dims)) for t in graph.initializer if t.name in read),
+    "parameters": sum(
+        int(np.prod(t.dims)) for t in graph.initializer if t.name in read
+    ),
     "unused": [t.name for t in graph.initializer if t.name not in read],
 }
 Path("work/1.2.json").write_text(json.dumps(answer))
@@ -112,7 +122,9 @@ cu.node_table(cu.given("1.3"))
 model = onnx.load(cu.given("1.3"))
 ### BEGIN SOLUTION
 waiting, ordered = list(model.graph.node), []
-known = {i.name for i in model.graph.input} | {t.name for t in model.graph.initializer}
+known = {i.name for i in model.graph.input} | {
+    t.name for t in model.graph.initializer
+}
 while waiting:
     ready = next(node for node in waiting if known.issuperset(node.input))
     waiting.remove(ready)
@@ -208,11 +220,17 @@ torch.onnx.export(
 ### BEGIN SOLUTION
 nodes = onnx.load("work/1.6_whole.onnx").graph.node
 sums = {node.output[0] for node in nodes if node.op_type == "Add"}
-ends = [node.output[0] for node in nodes if node.op_type == "Relu" and node.input[0] in sums]
+ends = [
+    node.output[0]
+    for node in nodes
+    if node.op_type == "Relu" and node.input[0] in sums
+]
 blocks = ["stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3"]
 p = cu.params("1.6")
 first, last = blocks.index(p["first"]), blocks.index(p["last"])
-onnx.utils.extract_model("work/1.6_whole.onnx", "work/1.6.onnx", [ends[first - 1]], [ends[last]])
+onnx.utils.extract_model(
+    "work/1.6_whole.onnx", "work/1.6.onnx", [ends[first - 1]], [ends[last]]
+)
 ### END SOLUTION
 
 # %%

@@ -45,9 +45,14 @@ p = cu.params("2.1")
 ### BEGIN SOLUTION
 history = cu.operator_history(p["restless"])
 moved = cu.operator_history(p["moved"]["operator"])
-is_input = moved["inputs"].str.split(", ").apply(lambda names: p["moved"]["name"] in names)
+is_input = (
+    moved["inputs"].str.split(", ").apply(lambda names: p["moved"]["name"] in names)
+)
 answer = {
-    "introduced": {name: int(cu.operator_history(name)["opset"].min()) for name in p["newcomers"]},
+    "introduced": {
+        name: int(cu.operator_history(name)["opset"].min())
+        for name in p["newcomers"]
+    },
     "versions": [int(opset) for opset in history["opset"] if opset <= 24],
     "moved": int(moved[is_input]["opset"].min()),
 }
@@ -86,7 +91,10 @@ onnx.load(cu.given("2.2")).opset_import[0].version
 model = onnx.load(cu.given("2.2"))
 ### BEGIN SOLUTION
 stated = model.opset_import[0].version
-used = {node.op_type: onnx.defs.get_schema(node.op_type, stated).since_version for node in model.graph.node}
+used = {
+    node.op_type: onnx.defs.get_schema(node.op_type, stated).since_version
+    for node in model.graph.node
+}
 answer = {"versions": used, "opset": max(used.values())}
 with open("work/2.2.json", "w") as file:
     json.dump(answer, file)
@@ -121,7 +129,9 @@ target = cu.params("2.3")["target"]
 converted = version_converter.convert_version(model, target)
 x = np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)
 before, after = (
-    ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    ort.InferenceSession(
+        m.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"x": x})[0]
     for m in (model, converted)
 )
 assert np.allclose(before, after, atol=1e-6)

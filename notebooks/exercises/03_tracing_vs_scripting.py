@@ -78,7 +78,9 @@ torch.onnx.export(
     verbose=False,
 )
 for above in (1.0, -1.0):
-    assert cu.parity(Gate(p), "work/3.1.onnx", torch.full((3, 4), p["threshold"] + above)).within
+    assert cu.parity(
+        Gate(p), "work/3.1.onnx", torch.full((3, 4), p["threshold"] + above)
+    ).within
 ### END SOLUTION
 
 # %%
@@ -164,7 +166,9 @@ power = float(cu.params("3.3")["power"])
 
 @torch.library.custom_op("scroll::hump", mutates_args=())
 def hump(x: torch.Tensor, width: float, height: float) -> torch.Tensor:
-    return torch.from_numpy(np.float32(height) / (1 + np.power(x.numpy() / np.float32(width), power)))
+    return torch.from_numpy(
+        np.float32(height) / (1 + np.power(x.numpy() / np.float32(width), power))
+    )
 
 
 @hump.register_fake
@@ -199,7 +203,9 @@ p = cu.params("3.3")
 
 def hump_in_onnx(x: FLOAT, width: float, height: float):
     ratio = op.Div(x, op.Constant(value_float=width))
-    return op.Div(op.Constant(value_float=height), op.Add(op.Pow(ratio, power), 1.0))
+    return op.Div(
+        op.Constant(value_float=height), op.Add(op.Pow(ratio, power), 1.0)
+    )
 
 
 torch.onnx.export(

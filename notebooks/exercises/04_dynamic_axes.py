@@ -110,7 +110,9 @@ p = cu.params("4.2")
 class AnySize(Mixed):
     def forward(self, x):
         maps = self.net.stage2(self.net.stage1(self.net.stem(x)))
-        mixed = self.share * maps.mean(dim=(2, 3)) + (1 - self.share) * maps.amax(dim=(2, 3))
+        mixed = self.share * maps.mean(dim=(2, 3)) + (1 - self.share) * maps.amax(
+            dim=(2, 3)
+        )
         return self.net.classifier(mixed)
 
 
@@ -156,7 +158,9 @@ p = cu.params("4.3")
 class MaskedMean(torch.nn.Module):
     def forward(self, values, mask):
         weights = mask.unsqueeze(2).float()
-        return (torch.tanh(values * p["scale"]) * weights).sum(1) / weights.sum(1) + p["shift"]
+        return (torch.tanh(values * p["scale"]) * weights).sum(1) / weights.sum(
+            1
+        ) + p["shift"]
 
 
 with cu.exporter_messages():
@@ -166,7 +170,10 @@ with cu.exporter_messages():
         "work/4.3.onnx",
         input_names=["values", "mask"],
         output_names=["mean"],
-        dynamic_shapes=({0: p["batch"], 1: p["length"]}, {0: p["batch"], 1: p["length"]}),
+        dynamic_shapes=(
+            {0: p["batch"], 1: p["length"]},
+            {0: p["batch"], 1: p["length"]},
+        ),
         external_data=False,
         verbose=False,
     )
@@ -207,7 +214,13 @@ free = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("length")},)
 names = {"input_names": ["x"], "output_names": ["y"]}
 with cu.exporter_messages():
     torch.onnx.export(
-        reader, (example,), "work/4.4_first.onnx", **names, dynamic_shapes=free, external_data=False, verbose=False
+        reader,
+        (example,),
+        "work/4.4_first.onnx",
+        **names,
+        dynamic_shapes=free,
+        external_data=False,
+        verbose=False,
     )
 cu.probe_sizes("work/4.4_first.onnx", example, reader)
 
@@ -225,7 +238,9 @@ cu.probe_sizes("work/4.4_first.onnx", example, reader)
 class Cured(Reader):
     def forward(self, x):
         x = x + self.table[: x.shape[1]]
-        age = torch.arange(x.shape[1], -1, -1)  # of the start, of the first step, …, of the last one
+        age = torch.arange(
+            x.shape[1], -1, -1
+        )  # of the start, of the first step, …, of the last one
         weights = (self.decay**age)[:, None]
         return (x * weights[1:]).sum(1) + self.start * weights[0]
 
@@ -269,7 +284,10 @@ cu.params("4.5")
 model = onnx.load(cu.given("4.5"))
 p = cu.params("4.5")
 ### BEGIN SOLUTION
-from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
+from onnxruntime.tools.onnx_model_utils import (
+    fix_output_shapes,
+    make_dim_param_fixed,
+)
 
 for name in ("batch", "length"):
     make_dim_param_fixed(model.graph, name, p[name])
@@ -323,12 +341,20 @@ class Meant(torch.nn.Module):
 
 answer = {}
 for path in paths:
-    probe = cu.probe_sizes(path, torch.randn(2, p["example"], 3), Meant(), sizes=range(1, 65))
+    probe = cu.probe_sizes(
+        path, torch.randn(2, p["example"], 3), Meant(), sizes=range(1, 65)
+    )
     length = probe.iloc[1]
     if isinstance(length["the file says"], int):
         word = "frozen"
     else:
-        word = "only" if length["refused"] else "wrong" if length["wrong numbers"] else "free"
+        word = (
+            "only"
+            if length["refused"]
+            else "wrong"
+            if length["wrong numbers"]
+            else "free"
+        )
     answer[path.stem[-1]] = [word, int(length["works"].split(", ")[-1])]
 Path("work/4.6.json").write_text(json.dumps(answer))
 ### END SOLUTION

@@ -52,11 +52,19 @@ takes = cu.params("5.1")["providers"]
 model = onnx.load(cu.given("5.1"))
 ### BEGIN SOLUTION
 placement = {
-    node.name: next((name for name, operators in takes.items() if node.op_type in operators), "CPUExecutionProvider")
+    node.name: next(
+        (name for name, operators in takes.items() if node.op_type in operators),
+        "CPUExecutionProvider",
+    )
     for node in model.graph.node
 }
 made_by = {output: node.name for node in model.graph.node for output in node.output}
-pairs = [(made_by[name], node.name) for node in model.graph.node for name in node.input if name in made_by]
+pairs = [
+    (made_by[name], node.name)
+    for node in model.graph.node
+    for name in node.input
+    if name in made_by
+]
 answer = {
     "placement": placement,
     "crossings": sum(placement[a] != placement[b] for a, b in pairs),
@@ -96,7 +104,9 @@ options = ort.SessionOptions()
 options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, p["level"])
 options.enable_profiling = True
 options.profile_file_prefix = "work/profile"
-session = ort.InferenceSession(model_file, options, providers=["CPUExecutionProvider"])
+session = ort.InferenceSession(
+    model_file, options, providers=["CPUExecutionProvider"]
+)
 for _ in range(p["runs"]):
     session.run(None, {"x": np.zeros((p["rows"], 3, 6, 6), np.float32)})
 Path(session.end_profiling()).replace("work/5.2.json")
@@ -111,7 +121,10 @@ cu.check("5.2", "work/5.2.json")
 # Your program shares a device with others, and its owner has rules:
 
 # %%
-{name: cu.params("5.3")[name] for name in ("threads", "level", "rows", "subnormals")}
+{
+    name: cu.params("5.3")[name]
+    for name in ("threads", "level", "rows", "subnormals")
+}
 
 # %% [markdown]
 # - `threads`: so many threads inside a node, and waiting threads must sleep instead of turning in a busy loop.
@@ -145,7 +158,9 @@ configuration = {
     },
     "config": {
         "session.intra_op.allow_spinning": "0",
-        "session.set_denormal_as_zero": "1" if p["subnormals"] == "set to zero" else "0",
+        "session.set_denormal_as_zero": "1"
+        if p["subnormals"] == "set to zero"
+        else "0",
     },
     "free_dimensions": {"rows": p["rows"]},
     "providers": ["CPUExecutionProvider"],
@@ -194,8 +209,14 @@ for letter, seen in transcripts.items():
     elif said:
         causes[letter] = "missing provider"
     else:
-        causes[letter] = "unsupported operators" if "CPUExecutionProvider" in nodes else "nothing wrong"
-Path("work/5.4.json").write_text(json.dumps({"causes": causes, "right_name": right_name}))
+        causes[letter] = (
+            "unsupported operators"
+            if "CPUExecutionProvider" in nodes
+            else "nothing wrong"
+        )
+Path("work/5.4.json").write_text(
+    json.dumps({"causes": causes, "right_name": right_name})
+)
 ### END SOLUTION
 
 # %%
@@ -249,14 +270,22 @@ for node in model.graph.node:
     if node.op_type != awkward:
         nodes.append(node)
         continue
-    names = {"x": node.input[0], "y": node.output[0]} | {name: name for name in constants}
+    names = {"x": node.input[0], "y": node.output[0]} | {
+        name: name for name in constants
+    }
     for step in steps.split("; "):
         output, _, op, *inputs = step.split()
         names.setdefault(output, f"{node.name}_{output}")
-        nodes.append(helper.make_node(op, [names[i] for i in inputs], [names[output]], names[output]))
+        nodes.append(
+            helper.make_node(
+                op, [names[i] for i in inputs], [names[output]], names[output]
+            )
+        )
 del model.graph.node[:]
 model.graph.node.extend(nodes)
-model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), name) for name, v in constants.items())
+model.graph.initializer.extend(
+    numpy_helper.from_array(np.float32(v), name) for name, v in constants.items()
+)
 onnx.checker.check_model(model, full_check=True)
 onnx.save(model, "work/5.5.onnx")
 ### END SOLUTION

@@ -43,7 +43,9 @@ cu.node_table(cu.given("6.1"))[["op", "inputs", "outputs", "attributes"]]
 model = onnx.load(cu.given("6.1"))
 ### BEGIN SOLUTION
 graph = model.graph
-weights = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in graph.initializer}
+weights = {
+    t.name: numpy_helper.to_array(t).astype(np.float64) for t in graph.initializer
+}
 first, second = (node for node in graph.node if node.op_type == "Conv")
 one, two = (node for node in graph.node if node.op_type == "BatchNormalization")
 
@@ -67,7 +69,10 @@ second.input[:] = [two.input[0], "two.kernel", "two.bias"]
 graph.node.remove(one)
 graph.node.remove(two)
 del graph.initializer[:]
-graph.initializer.extend(numpy_helper.from_array(v.astype(np.float32), name) for name, v in folded.items())
+graph.initializer.extend(
+    numpy_helper.from_array(v.astype(np.float32), name)
+    for name, v in folded.items()
+)
 onnx.save(model, "work/6.1.onnx")
 ### END SOLUTION
 
@@ -140,8 +145,14 @@ answer = {}
 for letter, case in cases.items():
     graph = case.graph
     read = [name for node in graph.node for name in node.input]
-    inner = [name for name in (node.output[0] for node in graph.node) if name != "y"]
-    activation = next(node for node in graph.node if node.op_type not in ("Conv", "BatchNormalization", "Add"))
+    inner = [
+        name for name in (node.output[0] for node in graph.node) if name != "y"
+    ]
+    activation = next(
+        node
+        for node in graph.node
+        if node.op_type not in ("Conv", "BatchNormalization", "Add")
+    )
     norm = next(node for node in graph.node if node.op_type == "BatchNormalization")
     if cu.op_histogram(cu.optimized(case, "extended")).sum() == 1:
         reason, where = "fuses", ""
@@ -150,7 +161,10 @@ for letter, case in cases.items():
     elif len(graph.input) > 1:
         reason, where = "can be fed", graph.input[1].name
     elif any(read.count(name) > 1 for name in inner):
-        reason, where = "two readers", next(name for name in inner if read.count(name) > 1)
+        reason, where = (
+            "two readers",
+            next(name for name in inner if read.count(name) > 1),
+        )
     else:
         reason = "order" if norm.input[0] == activation.output[0] else "no kernel"
         where = activation.output[0]
@@ -231,7 +245,15 @@ cu.node_table(cu.given("6.5"))[["op", "inputs", "outputs", "name"]]
 model = onnx.load(cu.given("6.5"))
 ### BEGIN SOLUTION
 graph, root = model.graph, np.sqrt(p["hidden"] // p["heads"])
-broken = ("match", "divide", "mask_axis", "mask_axes", "mask_cast", "mask_sub", "mask_mul")
+broken = (
+    "match",
+    "divide",
+    "mask_axis",
+    "mask_axes",
+    "mask_cast",
+    "mask_sub",
+    "mask_mul",
+)
 kept = [node for node in graph.node if not node.name.startswith(broken)]
 at = [node.name for node in kept].index("mask_add")
 new = [
@@ -239,15 +261,24 @@ new = [
     helper.make_node("Div", ["new_raw", "new_root"], ["scores"]),
     helper.make_node("Unsqueeze", ["mask", "new_axis_1"], ["new_mask_3d"]),
     helper.make_node("Unsqueeze", ["new_mask_3d", "new_axis_2"], ["new_mask_4d"]),
-    helper.make_node("Cast", ["new_mask_4d"], ["new_mask"], to=onnx.TensorProto.FLOAT),
+    helper.make_node(
+        "Cast", ["new_mask_4d"], ["new_mask"], to=onnx.TensorProto.FLOAT
+    ),
     helper.make_node("Sub", ["new_one", "new_mask"], ["new_padding"]),
     helper.make_node("Mul", ["new_padding", "new_far"], ["penalty"]),
 ]
 del graph.node[:]
 graph.node.extend([*kept[:at], *new, *kept[at:]])
-values = {"new_root": np.float32(root), "new_one": np.float32(1), "new_far": np.float32(-10000)}
+values = {
+    "new_root": np.float32(root),
+    "new_one": np.float32(1),
+    "new_far": np.float32(-10000),
+}
 values |= {"new_axis_1": np.array([1]), "new_axis_2": np.array([2])}
-graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
+graph.initializer.extend(
+    numpy_helper.from_array(np.asarray(value), name)
+    for name, value in values.items()
+)
 onnx.save(model, "work/6.5.onnx")
 ### END SOLUTION
 

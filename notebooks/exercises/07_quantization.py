@@ -123,7 +123,9 @@ images, labels = cu.fashion_mnist("test")
 
 def accuracy(file, task):
     """Per cent, on 500 test images. task: whose order of classes."""
-    logits = ort.InferenceSession(file).run(None, {"image": cu.normalize(images[:500])})[0]
+    logits = ort.InferenceSession(file).run(
+        None, {"image": cu.normalize(images[:500])}
+    )[0]
     classes = np.array(cu.params(task)["order"])[logits.argmax(1)]
     return round(100 * float((classes == labels[:500]).mean()), 1)
 
@@ -138,7 +140,10 @@ settings = {
 }
 reader = cu.Calibration(healthy, {"image": pictures})
 quantize_static(healthy, "work/7.3_collapsed.onnx", reader, **settings)
-{"float": accuracy(healthy, "7.3"), "int8": accuracy("work/7.3_collapsed.onnx", "7.3")}
+{
+    "float": accuracy(healthy, "7.3"),
+    "int8": accuracy("work/7.3_collapsed.onnx", "7.3"),
+}
 
 # %% [markdown]
 # Find the cause, and write an int8 model that works as `work/7.3.onnx`. At least 13 of the 15 convolutions must run in
@@ -179,7 +184,9 @@ cu.check("7.3", "work/7.3.onnx")
 # %%
 models = {path.stem[-1]: onnx.load(path) for path in cu.given("7.4")}
 stored = {
-    letter: {t.name: numpy_helper.to_array(t).item() for t in model.graph.initializer}
+    letter: {
+        t.name: numpy_helper.to_array(t).item() for t in model.graph.initializer
+    }
     for letter, model in models.items()
 }
 pd.DataFrame(stored).T.astype({"x_zero_point": int})
@@ -245,7 +252,9 @@ x = np.random.default_rng(0).normal(size=(64, 256)).astype(np.float32)
 expected = ort.InferenceSession(source.SerializeToString()).run(None, {"x": x})[0]
 for block_size in (16, 32, 64, 128, 256):
     copy = onnx.ModelProto.FromString(source.SerializeToString())
-    quantizer = MatMulNBitsQuantizer(copy, bits=4, block_size=block_size, is_symmetric=False)
+    quantizer = MatMulNBitsQuantizer(
+        copy, bits=4, block_size=block_size, is_symmetric=False
+    )
     quantizer.process()
     data = quantizer.model.model.SerializeToString()
     got = ort.InferenceSession(data).run(None, {"x": x})[0]

@@ -46,7 +46,9 @@ cu.node_table(cu.given("8.1"))[["op", "inputs", "outputs"]]
 def store(model, **numbers):
     """Add initializers: name → array."""
     for name, value in numbers.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        model.graph.initializer.append(
+            numpy_helper.from_array(np.asarray(value), name)
+        )
 
 
 # %%
@@ -63,7 +65,11 @@ before = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 20]>
         normalised = Div(centred, deviation)
         prepared = Transpose<perm = [0, 3, 1, 2]>(normalised)
     }""")
-store(before, order=[2, 1, 0] if p["camera"] == "BGR" else [0, 1, 2], most=np.float32(255))
+store(
+    before,
+    order=[2, 1, 0] if p["camera"] == "BGR" else [0, 1, 2],
+    most=np.float32(255),
+)
 store(before, mean=np.float32(p["mean"]), deviation=np.float32(p["deviation"]))
 whole = compose.merge_models(before, model, io_map=[("prepared", "x")])
 onnx.checker.check_model(whole, full_check=True)
@@ -192,12 +198,16 @@ for node in model.graph.node:
     if node.op_type != p["activation"]:
         nodes.append(node)
         continue
-    names = {"x": node.input[0], "y": node.output[0]} | {name: name for name in constants}
+    names = {"x": node.input[0], "y": node.output[0]} | {
+        name: name for name in constants
+    }
     for step in steps.split("; "):
         output, _, op, *inputs = step.split()
         names.setdefault(output, f"{node.name}_{output}")
         written = names[output]
-        nodes.append(helper.make_node(op, [names[i] for i in inputs], [written], written))
+        nodes.append(
+            helper.make_node(op, [names[i] for i in inputs], [written], written)
+        )
 del model.graph.node[:]
 model.graph.node.extend(nodes)
 for name, value in constants.items():
@@ -236,7 +246,14 @@ def outcome(largest_batch, wait_ms):
     """p99 in milliseconds, and the part of the time that the model is busy."""
     p = cu.params("8.4")
     spans = {int(images): ms for images, ms in p["spans"].items()}
-    found = simulate(spans, p["per_second"], wait_ms, largest_batch, requests=4000, seed=p["seed"])
+    found = simulate(
+        spans,
+        p["per_second"],
+        wait_ms,
+        largest_batch,
+        requests=4000,
+        seed=p["seed"],
+    )
     p99 = pd.Series(found.latencies).quantile(0.99)
     return round(float(p99), 2), round(float(found.busy), 3)
 
@@ -276,7 +293,10 @@ cu.params("8.5")["limits"]
 # %%
 bodies = {path.stem[-1]: path.read_bytes() for path in cu.given("8.5")}
 table = pd.DataFrame(cu.params("8.5")["requests"]).T
-table.assign(bytes=[len(body) for body in bodies.values()], begins=[repr(body[:12]) for body in bodies.values()])
+table.assign(
+    bytes=[len(body) for body in bodies.values()],
+    begins=[repr(body[:12]) for body in bodies.values()],
+)
 
 # %% [markdown]
 # `waiting` says how many requests wait already; `bodies` holds what was sent. The server checks in this order, and the
@@ -312,19 +332,28 @@ def status(content_type, waiting, body):
     try:
         if kind == "application/json":
             array = np.array(json.loads(body)["pixels"])
-            good = array.dtype.kind == "i" and 0 <= array.min() <= array.max() <= 255
+            good = (
+                array.dtype.kind == "i" and 0 <= array.min() <= array.max() <= 255
+            )
         else:
             array = np.load(io.BytesIO(body))
             good = array.dtype == np.uint8
     except ValueError:
         return 400
     images = len(array) if array.ndim == 3 else 1
-    if not good or array.shape[-2:] != (28, 28) or not 1 <= images <= limits["most_images"]:
+    if (
+        not good
+        or array.shape[-2:] != (28, 28)
+        or not 1 <= images <= limits["most_images"]
+    ):
         return 422
     return 503 if waiting >= limits["queue"] else 200
 
 
-answers = {letter: status(r["Content-Type"], r["waiting"], bodies[letter]) for letter, r in requests.items()}
+answers = {
+    letter: status(r["Content-Type"], r["waiting"], bodies[letter])
+    for letter, r in requests.items()
+}
 Path("work/8.5.json").write_text(json.dumps(answers))
 ### END SOLUTION
 

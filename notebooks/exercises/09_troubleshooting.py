@@ -59,9 +59,16 @@ def complaint(action, *arguments, **options):
 # %%
 cases = [f"9.{number}" for number in range(1, 16)]
 handed_out = {case: cu.given(case) for case in cases}
-files = [path for found in handed_out.values() for path in (found if isinstance(found, list) else [found])]
+files = [
+    path
+    for found in handed_out.values()
+    for path in (found if isinstance(found, list) else [found])
+]
 round_ = [cu.doctor(path) for path in files if path.suffix == ".onnx"]
-pd.DataFrame({"patient": r.file, "errors": len(r.errors), "findings": ", ".join(r.codes)} for r in round_)
+pd.DataFrame(
+    {"patient": r.file, "errors": len(r.errors), "findings": ", ".join(r.codes)}
+    for r in round_
+)
 
 # %% [markdown]
 # Where a line is empty, the doctor is blind, or the patient is not ill yet. The doctor reads files. It does not know which
@@ -125,11 +132,15 @@ model = onnx.load(cu.given("9.2"))
 model.opset_import[0].version = cu.params("9.2")["opset"]
 for node in model.graph.node:
     if node.op_type == "Split":
-        node.attribute.remove(next(a for a in node.attribute if a.name == "num_outputs"))
+        node.attribute.remove(
+            next(a for a in node.attribute if a.name == "num_outputs")
+        )
     if node.op_type == "ReduceMean":
         del node.input[1]
         node.attribute.append(helper.make_attribute("axes", [1]))
-model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == "axes"))
+model.graph.initializer.remove(
+    next(t for t in model.graph.initializer if t.name == "axes")
+)
 onnx.save(model, "work/9.2.onnx")
 ### END SOLUTION
 
@@ -196,7 +207,10 @@ cu.check("9.4", "work/9.4.onnx")
 # %%
 complaint(session, cu.given("9.5"))
 node = onnx.load(cu.given("9.5")).graph.node[1]
-{"doc_string": node.doc_string, **{a.name: helper.get_attribute_value(a) for a in node.attribute}}
+{
+    "doc_string": node.doc_string,
+    **{a.name: helper.get_attribute_value(a) for a in node.attribute},
+}
 
 # %% [markdown]
 # Write a model that computes the same with standard operators only, as `work/9.5.onnx`.
@@ -205,15 +219,35 @@ node = onnx.load(cu.given("9.5")).graph.node[1]
 # Task 9.5: replace the unknown operator
 model = onnx.load(cu.given("9.5"))
 ### BEGIN SOLUTION
-first, odd, last = (onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node)
+first, odd, last = (
+    onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node
+)
 steps = {
-    "ScaledSwish": [("Mul", ["h", "k"], "i"), ("Sigmoid", ["i"], "j"), ("Mul", ["h", "j"], "a")],
-    "SquaredRelu": [("Relu", ["h"], "i"), ("Mul", ["i", "i"], "j"), ("Mul", ["j", "k"], "a")],
-    "SoftClip": [("Div", ["h", "k"], "i"), ("Tanh", ["i"], "j"), ("Mul", ["j", "k"], "a")],
+    "ScaledSwish": [
+        ("Mul", ["h", "k"], "i"),
+        ("Sigmoid", ["i"], "j"),
+        ("Mul", ["h", "j"], "a"),
+    ],
+    "SquaredRelu": [
+        ("Relu", ["h"], "i"),
+        ("Mul", ["i", "i"], "j"),
+        ("Mul", ["j", "k"], "a"),
+    ],
+    "SoftClip": [
+        ("Div", ["h", "k"], "i"),
+        ("Tanh", ["i"], "j"),
+        ("Mul", ["j", "k"], "a"),
+    ],
 }[odd.op_type]
 value = np.float32(helper.get_attribute_value(odd.attribute[0]))
 del model.graph.node[:]
-model.graph.node.extend([first, *(helper.make_node(op, read, [written]) for op, read, written in steps), last])
+model.graph.node.extend(
+    [
+        first,
+        *(helper.make_node(op, read, [written]) for op, read, written in steps),
+        last,
+    ]
+)
 model.graph.initializer.append(numpy_helper.from_array(value, "k"))
 model.opset_import.remove(next(o for o in model.opset_import if o.domain))
 onnx.save(model, "work/9.5.onnx")
@@ -232,7 +266,9 @@ cu.check("9.5", "work/9.5.onnx")
 above, below = cu.given("9.6")
 threshold = cu.params("9.6")["threshold"]
 rows = np.full((1, cu.params("9.6")["features"]), threshold - 0.3, np.float32)
-results = {path.stem: session(path).run(None, {"x": rows})[0][0] for path in (above, below)}
+results = {
+    path.stem: session(path).run(None, {"x": rows})[0][0] for path in (above, below)
+}
 pd.DataFrame(results).T.assign(right=["no", "yes"])
 
 # %% [markdown]
@@ -244,7 +280,9 @@ pd.DataFrame(results).T.assign(right=["no", "yes"])
 ### BEGIN SOLUTION
 branches, weights = {}, []
 for path in (above, below):
-    graph = onnx.compose.add_prefix(onnx.load(path), f"{path.stem}/", rename_inputs=False).graph
+    graph = onnx.compose.add_prefix(
+        onnx.load(path), f"{path.stem}/", rename_inputs=False
+    ).graph
     branches[path.stem] = helper.make_graph(graph.node, path.stem, [], graph.output)
     weights += graph.initializer
 model = onnx.load(above)
@@ -253,10 +291,18 @@ model.graph.node.extend(
     [
         helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
         helper.make_node("Greater", ["mean", "threshold"], ["large"]),
-        helper.make_node("If", ["large"], ["y"], then_branch=branches["9.6_above"], else_branch=branches["9.6_below"]),
+        helper.make_node(
+            "If",
+            ["large"],
+            ["y"],
+            then_branch=branches["9.6_above"],
+            else_branch=branches["9.6_below"],
+        ),
     ]
 )
-model.graph.initializer.extend([*weights, numpy_helper.from_array(np.float32(threshold), "threshold")])
+model.graph.initializer.extend(
+    [*weights, numpy_helper.from_array(np.float32(threshold), "threshold")]
+)
 onnx.save(model, "work/9.6.onnx")
 ### END SOLUTION
 
@@ -274,7 +320,12 @@ first, other = np.random.default_rng(0).normal(size=(2, 4, 4)).astype(np.float32
 patient = session(cu.given("9.7"))
 mixed = np.concatenate([first[:2], other[2:]])
 seen = {"once": first, "again": first, "among others": mixed}
-pd.DataFrame({name: patient.run(None, {"x": batch})[0][:2].ravel() for name, batch in seen.items()}).T
+pd.DataFrame(
+    {
+        name: patient.run(None, {"x": batch})[0][:2].ravel()
+        for name, batch in seen.items()
+    }
+).T
 
 # %%
 cu.node_table(cu.given("9.7"))[["op", "inputs", "outputs", "attributes"]]
@@ -309,8 +360,17 @@ p = cu.params("9.8")
 asked_for = [p["wrong_name"], "CPUExecutionProvider"]
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    landed = ort.InferenceSession(str(cu.given("9.8")), providers=asked_for).get_providers()
-print("asked for:", asked_for, "\nwarning:", *[str(w.message).splitlines()[0] for w in said], "\nin use:", landed)
+    landed = ort.InferenceSession(
+        str(cu.given("9.8")), providers=asked_for
+    ).get_providers()
+print(
+    "asked for:",
+    asked_for,
+    "\nwarning:",
+    *[str(w.message).splitlines()[0] for w in said],
+    "\nin use:",
+    landed,
+)
 
 # %% [markdown]
 # The answer is a configuration, not a model. With it, a session must run on the provider that was meant, or not start at
@@ -341,7 +401,11 @@ meant = {
 answer = {
     "providers": [meant[p["wrong_name"]]],
     "config": {"session.disable_cpu_ep_fallback": "1"},
-    "on_cpu": [node.name for node in onnx.load(cu.given("9.8")).graph.node if node.op_type not in p["takes"]],
+    "on_cpu": [
+        node.name
+        for node in onnx.load(cu.given("9.8")).graph.node
+        if node.op_type not in p["takes"]
+    ],
 }
 Path("work/9.8.json").write_text(json.dumps(answer))
 ### END SOLUTION
@@ -359,14 +423,22 @@ cu.check("9.8", "work/9.8.json")
 # %%
 def difference(path, float_path, x):
     """Root mean square of the difference, divided by that of the float model's result."""
-    got, expected = (session(file).run(None, {"x": x})[0] for file in (path, float_path))
+    got, expected = (
+        session(file).run(None, {"x": x})[0] for file in (path, float_path)
+    )
     return float(np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2)))
 
 
-settings = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+settings = {
+    "activation_type": QuantType.QUInt8,
+    "weight_type": QuantType.QInt8,
+    "per_channel": True,
+}
 x = np.random.default_rng(0).normal(size=(100, 3, 10, 10)).astype(np.float32)
 wide = str(cu.given("9.9"))
-quantize_static(wide, "work/9.9_collapsed.onnx", cu.Calibration(wide, {"x": x}), **settings)
+quantize_static(
+    wide, "work/9.9_collapsed.onnx", cu.Calibration(wide, {"x": x}), **settings
+)
 print(f"float against int8: {difference('work/9.9_collapsed.onnx', wide, x):.0%}")
 
 # %% [markdown]
@@ -386,7 +458,9 @@ for i in (1, 2):
         values[f"bias{i}"][channel] /= factor
         values[f"kernel{i + 1}"][:, channel] *= factor
 del model.graph.initializer[:]
-model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+model.graph.initializer.extend(
+    numpy_helper.from_array(value, name) for name, value in values.items()
+)
 onnx.save(model, "work/9.9_narrow.onnx")
 reader = cu.Calibration("work/9.9_narrow.onnx", {"x": x})
 quantize_static("work/9.9_narrow.onnx", "work/9.9.onnx", reader, **settings)
@@ -406,7 +480,10 @@ complaint(quantize_dynamic, cu.given("9.10"), "work/9.10_never.onnx")
 
 # %%
 graph = onnx.load(cu.given("9.10")).graph
-described = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info}
+described = {
+    value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+    for value in graph.value_info
+}
 stored = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 pd.DataFrame({"value_info": described, "stored": stored})
 
@@ -432,7 +509,10 @@ cu.check("9.10", "work/9.10.onnx")
 
 # %%
 quantize_dynamic(cu.given("9.11"), "work/9.11_slow.onnx")
-counts = {"float": cu.op_histogram(cu.given("9.11")), "as the tutorial says": cu.op_histogram("work/9.11_slow.onnx")}
+counts = {
+    "float": cu.op_histogram(cu.given("9.11")),
+    "as the tutorial says": cu.op_histogram("work/9.11_slow.onnx"),
+}
 pd.DataFrame(counts).fillna(0).astype(int)
 
 # %%
@@ -449,8 +529,14 @@ cu.params("9.11")
 # Task 9.11: quantize it the right way
 p, source = cu.params("9.11"), str(cu.given("9.11"))
 ### BEGIN SOLUTION
-data = np.random.default_rng(0).uniform(p["low"], p["high"], (100, 3, 10, 10)).astype(np.float32)
-quantize_static(source, "work/9.11.onnx", cu.Calibration(source, {"x": data}), **settings)
+data = (
+    np.random.default_rng(0)
+    .uniform(p["low"], p["high"], (100, 3, 10, 10))
+    .astype(np.float32)
+)
+quantize_static(
+    source, "work/9.11.onnx", cu.Calibration(source, {"x": data}), **settings
+)
 ### END SOLUTION
 
 # %%
@@ -464,7 +550,11 @@ cu.check("9.11", "work/9.11.onnx")
 
 # %%
 p = cu.params("9.12")
-complaint(session(cu.given("9.12")).run, None, {"x": np.zeros((p["steps"] + 5, p["width"]), np.float32)})
+complaint(
+    session(cu.given("9.12")).run,
+    None,
+    {"x": np.zeros((p["steps"] + 5, p["width"]), np.float32)},
+)
 cu.op_histogram(cu.given("9.12")).to_frame().T
 
 # %% [markdown]
@@ -475,7 +565,10 @@ cu.op_histogram(cu.given("9.12")).to_frame().T
 # Task 9.12: roll the loop up
 model = onnx.load(cu.given("9.12"))
 ### BEGIN SOLUTION
-vectors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [p["width"]]) for n in ("s_in", "x_t", "s_out")]
+vectors = [
+    helper.make_tensor_value_info(n, TensorProto.FLOAT, [p["width"]])
+    for n in ("s_in", "x_t", "s_out")
+]
 nodes = [
     helper.make_node("MatMul", ["x_t", "from_input"], ["a"]),
     helper.make_node("MatMul", ["s_in", "from_state"], ["b"]),
@@ -486,7 +579,9 @@ step = helper.make_graph(nodes, "step", vectors[:2], vectors[2:])
 stored = [t for t in model.graph.initializer if not t.name.startswith("index")]
 del model.graph.node[:], model.graph.initializer[:]
 model.graph.initializer.extend(stored)
-model.graph.node.append(helper.make_node("Scan", ["start", "x"], ["y"], body=step, num_scan_inputs=1))
+model.graph.node.append(
+    helper.make_node("Scan", ["start", "x"], ["y"], body=step, num_scan_inputs=1)
+)
 model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "steps"
 onnx.save(model, "work/9.12.onnx")
 ### END SOLUTION
@@ -501,10 +596,19 @@ cu.check("9.12", "work/9.12.onnx")
 # optimised offline, so it holds an operator of ONNX Runtime. The usual cure stops half-way:
 
 # %%
-inferred = onnx.shape_inference.infer_shapes(onnx.load(cu.given("9.13")), data_prop=True)
-known = {value.name for value in inferred.graph.value_info if value.type.tensor_type.HasField("shape")}
+inferred = onnx.shape_inference.infer_shapes(
+    onnx.load(cu.given("9.13")), data_prop=True
+)
+known = {
+    value.name
+    for value in inferred.graph.value_info
+    if value.type.tensor_type.HasField("shape")
+}
 made = [name for node in inferred.graph.node for name in node.output]
-{"known": sorted(known), "unknown": [name for name in made if name not in known and name != "y"]}
+{
+    "known": sorted(known),
+    "unknown": [name for name in made if name not in known and name != "y"],
+}
 
 # %% [markdown]
 # Write the model with the shape of every tensor between the nodes in `value_info`, as `work/9.13.onnx`. Sizes are numbers, and
@@ -514,7 +618,9 @@ made = [name for node in inferred.graph.node for name in node.output]
 # Task 9.13: write all shapes into the model
 model = onnx.load(cu.given("9.13"))
 ### BEGIN SOLUTION
-onnx.save(SymbolicShapeInference.infer_shapes(model, auto_merge=True), "work/9.13.onnx")
+onnx.save(
+    SymbolicShapeInference.infer_shapes(model, auto_merge=True), "work/9.13.onnx"
+)
 ### END SOLUTION
 
 # %%
@@ -540,8 +646,17 @@ cu.params("9.14") | {"rows": len(rows), "calls": calls}
 
 # %%
 sizes = [1, 10, 200]
-times = [timeit.timeit(lambda n=n: stages["a"].run(None, {"x": rows[:n]}), number=300) / 300 for n in sizes]
-pd.DataFrame({"rows": sizes, "microseconds per call": [round(1e6 * seconds, 1) for seconds in times]})
+times = [
+    timeit.timeit(lambda n=n: stages["a"].run(None, {"x": rows[:n]}), number=300)
+    / 300
+    for n in sizes
+]
+pd.DataFrame(
+    {
+        "rows": sizes,
+        "microseconds per call": [round(1e6 * seconds, 1) for seconds in times],
+    }
+)
 
 # %% [markdown]
 # Most of it is the call. Write one model that does the work of all three, for any number of rows, as `work/9.14.onnx`: input
@@ -552,7 +667,9 @@ pd.DataFrame({"rows": sizes, "microseconds per call": [round(1e6 * seconds, 1) f
 order = cu.params("9.14")["order"]
 ### BEGIN SOLUTION
 parts = {path.stem[-1]: onnx.load(path) for path in cu.given("9.14")}
-model = onnx.compose.add_prefix(parts[order[0]], f"{order[0]}/", rename_inputs=False)
+model = onnx.compose.add_prefix(
+    parts[order[0]], f"{order[0]}/", rename_inputs=False
+)
 for letter in order[1:]:
     stage = onnx.compose.add_prefix(parts[letter], f"{letter}/")
     link = [(model.graph.output[0].name, stage.graph.input[0].name)]
@@ -600,7 +717,11 @@ graph = helper.make_graph(
     model.graph.output,
     model.graph.initializer,
 )
-for name, value in {"full": 255, "mean": p["mean"], "deviation": p["deviation"]}.items():
+for name, value in {
+    "full": 255,
+    "mean": p["mean"],
+    "deviation": p["deviation"],
+}.items():
     graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
 model.graph.CopyFrom(graph)
 onnx.save(model, "work/9.15.onnx")
@@ -615,8 +736,17 @@ cu.check("9.15", "work/9.15.onnx")
 # The doctor examines those whom you healed:
 
 # %%
-healed = [cu.doctor(f"work/{case}.onnx") for case in cases if Path(f"work/{case}.onnx").exists()]
-pd.DataFrame([{"healed": r.file, "errors": len(r.errors), "findings": ", ".join(r.codes)} for r in healed])
+healed = [
+    cu.doctor(f"work/{case}.onnx")
+    for case in cases
+    if Path(f"work/{case}.onnx").exists()
+]
+pd.DataFrame(
+    [
+        {"healed": r.file, "errors": len(r.errors), "findings": ", ".join(r.codes)}
+        for r in healed
+    ]
+)
 
 # %% [markdown]
 # ## Hand in

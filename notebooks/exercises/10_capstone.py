@@ -95,16 +95,28 @@ class Ready(Scroll):
             low, high = row[:, k - 1, None, None], row[:, 784 - k, None, None]
             return ((light - low) / (high - low + 0.01)).clamp(0, 1)
         wide = nn.functional.pad(light[:, None], (1, 1, 1, 1), mode="reflect")
-        median = nn.functional.unfold(wide, 3).sort(dim=1).values[:, 4].reshape(light.shape)
+        median = (
+            nn.functional.unfold(wide, 3)
+            .sort(dim=1)
+            .values[:, 4]
+            .reshape(light.shape)
+        )
         return torch.where((light == 0) | (light == 1), median, light)
 
 
 ready = Ready().eval()
 some = torch.from_numpy(photos[:3])
-how = {"input_names": ["pixels"], "output_names": ["logits"], "external_data": False, "verbose": False}
+how = {
+    "input_names": ["pixels"],
+    "output_names": ["logits"],
+    "external_data": False,
+    "verbose": False,
+}
 free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},)}
 with cu.exporter_messages():
-    torch.onnx.export(ready, (some,), "work/10.1.onnx", opset_version=18, **how, **free)
+    torch.onnx.export(
+        ready, (some,), "work/10.1.onnx", opset_version=18, **how, **free
+    )
 print(cu.parity(scroll, "work/10.1.onnx", torch.from_numpy(photos)))
 ### END SOLUTION
 
@@ -151,22 +163,36 @@ with torch.no_grad():
     edge = repaired.index_select(axis, torch.tensor([0, 27]))
     mean = edge.mean((1, 2), keepdim=True)
     negative = 1 - repaired
-    expected = {"light": light, "repaired": repaired, "edge": edge, "edge_mean": mean}
+    expected = {
+        "light": light,
+        "repaired": repaired,
+        "edge": edge,
+        "edge_mean": mean,
+    }
     expected["on_white"] = mean > p["threshold"]
     if p["operator"] == "kthvalue":
         row = light.flatten(1).sort(1).values
-        expected["low_all"], expected["high_all"] = row[:, : p["strength"]], row.flip(1)[:, : p["strength"]]
+        expected["low_all"], expected["high_all"] = (
+            row[:, : p["strength"]],
+            row.flip(1)[:, : p["strength"]],
+        )
     if p["operator"] == "median":
         wide = nn.functional.pad(light[:, None], (1, 1, 1, 1), mode="reflect")
-        expected["median"] = nn.functional.unfold(wide, 3).median(1).values.reshape(light.shape)
+        expected["median"] = (
+            nn.functional.unfold(wide, 3).median(1).values.reshape(light.shape)
+        )
     if p["operator"] == "searchsorted":
         expected["above"] = light[..., None] > scroll.curve
 
 names = [node.name for node in model.graph.node]
 watched = onnx.load(theirs)
 watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in expected)
-found = ort.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-tensors = dict(zip(expected, found.run(list(expected), {"pixels": photos}), strict=True))
+found = ort.InferenceSession(
+    watched.SerializeToString(), providers=["CPUExecutionProvider"]
+)
+tensors = dict(
+    zip(expected, found.run(list(expected), {"pixels": photos}), strict=True)
+)
 
 
 def differs(name):
@@ -178,11 +204,15 @@ wrong = sorted((name for name in expected if differs(name)), key=names.index)
 if wrong:
     node = wrong[0]
 else:
-    onnx.utils.extract_model(theirs, "work/10.2_network.onnx", ["image"], ["scores"])
+    onnx.utils.extract_model(
+        theirs, "work/10.2_network.onnx", ["image"], ["scores"]
+    )
     x = torch.randn(20, 1, 28, 28)
     parity = cu.parity(scroll.network, "work/10.2_network.onnx", x)
     node = "logits" if parity.within else parity.first_divergent_node.split()[0]
-Path("work/10.2.json").write_text(json.dumps({"node": node, "different": different}))
+Path("work/10.2.json").write_text(
+    json.dumps({"node": node, "different": different})
+)
 ### END SOLUTION
 
 # %%
@@ -194,7 +224,10 @@ cu.check("10.2", "work/10.2.json")
 # Your file leaves the house. What runs it may be older than your machine, and whoever opens it needs to know what it is.
 
 # %%
-{name: cu.params("10.3")[name] for name in ("opset", "most_nodes", "most_bytes", "version")}
+{
+    name: cu.params("10.3")[name]
+    for name in ("opset", "most_nodes", "most_bytes", "version")
+}
 
 # %% [markdown]
 # Write `work/10.3.onnx`. It computes what `work/10.1.onnx` computes, and
@@ -214,16 +247,32 @@ cu.check("10.2", "work/10.2.json")
 p = cu.params("10.3")
 ### BEGIN SOLUTION
 with cu.exporter_messages():
-    torch.onnx.export(ready, (some,), "work/10.3_raw.onnx", opset_version=p["opset"], **how, **free)
+    torch.onnx.export(
+        ready,
+        (some,),
+        "work/10.3_raw.onnx",
+        opset_version=p["opset"],
+        **how,
+        **free,
+    )
 options = ort.SessionOptions()
 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
 options.optimized_model_filepath = "work/10.3_basic.onnx"
-ort.InferenceSession("work/10.3_raw.onnx", options, providers=["CPUExecutionProvider"])
+ort.InferenceSession(
+    "work/10.3_raw.onnx", options, providers=["CPUExecutionProvider"]
+)
 model = onnx.load("work/10.3_basic.onnx")
 classes = json.dumps([cu.CLASS_NAMES[i] for i in scroll.order])
 onnx.helper.set_model_props(model, {"classes": classes, "version": p["version"]})
 graph = model.graph
-for part in [graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]:
+for part in [
+    graph,
+    *graph.node,
+    *graph.input,
+    *graph.output,
+    *graph.initializer,
+    *graph.value_info,
+]:
     del part.metadata_props[:]
     part.ClearField("doc_string")
 standard = [entry for entry in model.opset_import if not entry.domain]
@@ -264,7 +313,9 @@ first = next(i for i, node in enumerate(nodes) if node.op_type == "Conv")
 quantize_static(
     "work/10.3.onnx",
     "work/10.4.onnx",
-    cu.Calibration("work/10.3.onnx", {"pixels": np.load(calibration_file)["photos"]}),
+    cu.Calibration(
+        "work/10.3.onnx", {"pixels": np.load(calibration_file)["photos"]}
+    ),
     quant_format=QuantFormat.QOperator,
     activation_type=QuantType.QUInt8,
     weight_type=QuantType.QInt8,
@@ -273,7 +324,9 @@ quantize_static(
 )
 int8 = ort.InferenceSession("work/10.4.onnx", providers=["CPUExecutionProvider"])
 (got,) = int8.run(None, {"pixels": photos})
-print(f"float {(scores.argmax(1) == labels).mean():.1%}, int8 {(got.argmax(1) == labels).mean():.1%}")
+print(
+    f"float {(scores.argmax(1) == labels).mean():.1%}, int8 {(got.argmax(1) == labels).mean():.1%}"
+)
 ### END SOLUTION
 
 # %%
@@ -299,7 +352,10 @@ cu.check("10.4", "work/10.4.onnx")
 
 # %%
 requests = json.loads(Path(cu.given("10.5")).read_text())
-{letter: (r["content_type"], len(base64.b64decode(r["body"]))) for letter, r in requests.items()}
+{
+    letter: (r["content_type"], len(base64.b64decode(r["body"])))
+    for letter, r in requests.items()
+}
 
 # %% [markdown]
 # The client is ready. `send` gives the status and the labels of one answer.
@@ -309,10 +365,15 @@ requests = json.loads(Path(cu.given("10.5")).read_text())
 def send(port, request):
     body = base64.b64decode(request["body"])
     url = f"http://127.0.0.1:{port}/predict"
-    post = urllib.request.Request(url, body, {"Content-Type": request["content_type"]})
+    post = urllib.request.Request(
+        url, body, {"Content-Type": request["content_type"]}
+    )
     try:
         with urllib.request.urlopen(post, timeout=30) as answer:
-            return {"status": answer.status, "label": json.loads(answer.read())["label"]}
+            return {
+                "status": answer.status,
+                "label": json.loads(answer.read())["label"],
+            }
     except urllib.error.HTTPError as error:
         return {"status": error.code, "label": []}
 
@@ -407,7 +468,9 @@ p = cu.params("10.6")
 core = onnx.load("work/10.3.onnx")
 opset = core.opset_import[0].version
 header = f'<ir_version: {core.ir_version}, opset_import: ["": {opset}]>'
-weights = {"Rec. 601": "0.299, 0.587, 0.114", "Rec. 709": "0.2126, 0.7152, 0.0722"}[p["grey"]]
+weights = {"Rec. 601": "0.299, 0.587, 0.114", "Rec. 709": "0.2126, 0.7152, 0.0722"}[
+    p["grey"]
+]
 behind = 255.0 if p["behind"] == "white" else 0.0
 before = onnx.parser.parse_model(
     header
@@ -440,7 +503,9 @@ after = onnx.parser.parse_model(
         label = ArgMax<axis = 1, keepdims = 0>(scores)
     }"""
 )
-core = compose.add_prefix(core, "scroll_", rename_inputs=False, rename_outputs=False)
+core = compose.add_prefix(
+    core, "scroll_", rename_inputs=False, rename_outputs=False
+)
 front = compose.merge_models(before, core, io_map=[("small", "pixels")])
 page = compose.merge_models(front, after, io_map=[("logits", "scores")])
 onnx.checker.check_model(page, full_check=True)
