@@ -1,22 +1,24 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# A model that was trained in PyTorch lives in Python. A phone, a browser, a C++ server or a small board does not.
-# [**ONNX**](https://onnx.ai/) (Open Neural Network Exchange) is the common format between them: a file that holds the
-# network as a graph, with its weights.
-# [**ONNX Runtime**](https://onnxruntime.ai/) is a program that runs such files, on almost anything.
+# You have trained a model in PyTorch. Now it must run on a phone, in a browser, or on a server without Python.
+# [**ONNX**](https://onnx.ai/) (Open Neural Network Exchange) is a file format for this: the file holds the network as
+# a graph, with its weights. [**ONNX Runtime**](https://onnxruntime.ai/) is a program that runs such files.
+#
+# You need to know Python, and have seen PyTorch. You need to know nothing about ONNX.
 #
 # After this lesson you will be able to
 #
 # - export a trained PyTorch model and run the file without PyTorch,
+# - compare the file with the model: its numbers, its accuracy, its speed,
 # - say what your machine offers to ONNX Runtime,
 # - use the tools of this course: the viewer, the checks, the claims.
 
 # %% [markdown]
 # ## Set up
 #
-# After a cell that installs the course on Colab, every notebook begins with these two lines. The second one prepares a
-# folder `work/` beside the notebook, fixes the random seeds, and prints what it runs on.
+# After a cell that installs the course on Colab, every notebook begins with these two lines. The second one makes a
+# folder `work/` beside the notebook, fixes the random seeds, and prints the versions.
 
 # %%
 import course_utils as cu
@@ -24,50 +26,56 @@ import course_utils as cu
 cu.setup()
 
 # %% [markdown]
+# The drawing shows the way of a model, and which lesson is about which part of it. This lesson goes the whole way
+# once, quickly.
+
+# %% tags=["remove-input"]
+cu.picture("way_of_a_model")
+
+# %% [markdown]
 # ## A model worth exporting
 #
-# `fashion_resnet` is a small residual network. It looks at a grey picture of 28×28 pixels and names one of ten kinds
-# of clothes. It was trained for this course, and you will meet it in every lesson.
+# `fashion_resnet` is a small residual network, trained for this course. It looks at a grey picture of 28×28 pixels
+# and names one of ten kinds of clothes. You will meet it in every lesson.
 
 # %%
 model = cu.fashion_resnet()
-sum(p.numel() for p in model.parameters())
+images, labels = cu.fashion_mnist("test")
+pictures = cu.normalize(images[:8])
 
 # %% [markdown]
-# Some of the 10 000 test pictures, and what the model says about them:
+# `images` holds 10 000 test pictures; `pictures` holds the first eight, as the network wants them: float32, of shape
+# `[8, 1, 28, 28]`.
+
+# %%
+import torch
+
+guesses = model(torch.from_numpy(pictures)).argmax(1)
+
+# %% [markdown]
+# Here they are, and what the model says about them:
 
 # %%
 import matplotlib.pyplot as plt
-import torch
 
-images, labels = cu.fashion_mnist("test")
-with torch.no_grad():
-    guesses = model(torch.from_numpy(cu.normalize(images[:8]))).argmax(1)
-
-_, axes = plt.subplots(1, 8, figsize=(9, 1.8))
-for image, guess, label, ax in zip(images, guesses, labels, axes):
+_, axes = plt.subplots(1, 8, figsize=(9, 1.6))
+for image, guess, ax in zip(images, guesses, axes):
     ax.imshow(image, cmap="gray_r")
-    ax.set_title(
-        cu.CLASS_NAMES[guess],
-        fontsize=9,
-        color="green" if guess == label else "red",
-        loc="center",
-    )
+    ax.set_title(cu.CLASS_NAMES[guess], fontsize=9, loc="center")
     ax.axis("off")
 plt.show()
 
 # %% [markdown]
 # ## The first export
 #
-# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) wants the model and an example of its
-# input. It writes a file. We name the input and the output, so that we can speak of them later, and say that the first
-# dimension, the batch, may have any size.
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) takes the model and an example of its
+# input, and writes a file. We give names to the input and the output. We also say that the first dimension, the
+# batch, may have any size.
 
 # %%
-example = torch.randn(2, 1, 28, 28)
 program = torch.onnx.export(
     model,
-    (example,),
+    (torch.randn(2, 1, 28, 28),),
     "work/00_fashion_resnet.onnx",
     input_names=["image"],
     output_names=["logits"],
@@ -77,9 +85,9 @@ program = torch.onnx.export(
 
 # %% [markdown]
 # > **Note** `external_data=False` keeps the weights inside the file. Without it the exporter writes two files that must
-# > stay together. Lesson 01 says when you want that.
+# > stay together. [Large files](deeper/01_large_files.ipynb) says when you want that.
 #
-# The file is now all there is. It knows nothing of Python classes:
+# From here on we use only the file. It needs no Python class of the model.
 
 # %%
 from pathlib import Path
@@ -98,91 +106,105 @@ cu.quiz("00_start_here", 1)
 # %% [markdown]
 # A [**session**](https://onnxruntime.ai/docs/api/python/api_summary.html) loads the file and prepares it; `providers`
 # says what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list of NumPy
-# arrays.
+# arrays: here the [logits](glossary.md#logits), one number per class.
 
 # %%
 import onnxruntime as ort
 
 session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-(logits,) = session.run(None, {"image": cu.normalize(images[:8])})
+(logits,) = session.run(None, {"image": pictures})
 [cu.CLASS_NAMES[i] for i in logits.argmax(1)]
 
 # %% [markdown]
-# The same words as above. But are they the same *numbers*? Never take that for granted: after every export, compare.
-# `cu.parity` runs both models and checks that no number differs by more than `atol + rtol · |number|`.
+# These are the same words as above. Are they the same *numbers*? Compare after every export. `cu.parity` runs both
+# models and checks that no number differs by more than `atol + rtol · |number|`.
 
 # %%
 gate = cu.parity(model, file, torch.from_numpy(cu.normalize(images[:64])))
+assert gate.within
 gate
 
-# %%
-assert gate.within
-
 # %% [markdown]
-# The difference is not zero. Two programs that add the same numbers in another order round differently. Lesson 01 looks
-# at that closely. What counts in the end is the accuracy, on all 10 000 images:
+# The difference is not zero: two programs that add the same numbers in another order round differently
+# ([Step by step](deeper/01_step_by_step.ipynb) measures it). What counts in the end is the accuracy, on all 10 000
+# pictures. We give them in 20 batches, because all at once would need much more memory.
 
 # %%
 import numpy as np
 
-batches = np.split(images, 20)  # all at once would need much more memory
-predictions = np.concatenate(
-    [session.run(None, {"image": cu.normalize(b)})[0].argmax(1) for b in batches]
-)
+batches = [cu.normalize(part) for part in np.split(images, 20)]
+found = [session.run(None, {"image": batch})[0].argmax(1) for batch in batches]
+predictions = np.concatenate(found)
 accuracy = (predictions == labels).mean()
 assert accuracy >= 0.93
-f"{accuracy:.2%} of {len(labels):,} test images"
+f"{accuracy:.2%} of {len(labels):,} test pictures"
 
 # %% [markdown]
+# The model is good, but not perfect. Here are the first eight pictures that it gets wrong:
+
+# %%
+wrong = np.flatnonzero(predictions != labels)[:8]
+_, axes = plt.subplots(1, 8, figsize=(9, 1.8))
+for i, ax in zip(wrong, axes):
+    ax.imshow(images[i], cmap="gray_r")
+    said, is_ = cu.CLASS_NAMES[predictions[i]], cu.CLASS_NAMES[labels[i]]
+    ax.set_title(f"{said}?\n{is_}", fontsize=9, loc="center")
+    ax.axis("off")
+plt.show()
+
+# %% [markdown]
+# Above each picture stands what the model says, and below that what it is. The file makes the mistakes of the PyTorch
+# model: an export changes no weights.
+#
 # ## Without PyTorch
 #
-# This course is built on a report, an introduction to ONNX for engineers. It makes about fifty statements; the page
-# *The claims* of the book lists them in our words. We do not repeat them, we **test** them. Here is the first: *an
-# exported model runs where PyTorch is not installed.*
+# This course is built on a report, an introduction to ONNX for engineers. The report makes about fifty statements. The
+# page *The claims* of the book lists them in our words. We **test** them. Here is the first one: *an exported model
+# runs where PyTorch is not installed.*
 #
-# To test it, we start a second Python in which `import torch` is forbidden, and let it run the file.
+# We start a second Python in which `import torch` is forbidden, and let it run the file.
 
 # %% tags=["remove-input"]
 cu.quiz("00_start_here", 2)
+
+# %%
+script = """
+import json, sys
+sys.modules["torch"] = None  # from here on, `import torch` raises ImportError
+import numpy as np, onnxruntime as ort
+session = ort.InferenceSession("work/00_fashion_resnet.onnx")
+(logits,) = session.run(None, {"image": np.load("work/00_pictures.npy")})
+try:
+    import torch
+except ImportError as error:
+    print(json.dumps({"error": str(error), "guesses": logits.argmax(1).tolist()}))
+"""
+
+# %% [markdown]
+# The script prints only when PyTorch could not be imported.
 
 # %%
 import json
 import subprocess
 import sys
 
-script = """
-import json, sys
-sys.modules["torch"] = None          # from here on, `import torch` raises ImportError
-import numpy as np, onnxruntime as ort
-session = ort.InferenceSession("work/00_fashion_resnet.onnx", providers=["CPUExecutionProvider"])
-logits = session.run(None, {"image": np.load("work/00_images.npy")})[0]
-try:
-    import torch
-    imported = True
-except ImportError:
-    imported = False
-print(json.dumps({"torch imported": imported, "guesses": logits.argmax(1).tolist()}))
-"""
-
-# %%
-np.save("work/00_images.npy", cu.normalize(images[:8]))
-done = subprocess.run(
-    [sys.executable, "-c", script], capture_output=True, text=True, check=True
-)
+np.save("work/00_pictures.npy", pictures)
+command = [sys.executable, "-c", script]
+done = subprocess.run(command, capture_output=True, text=True, check=True)
 report = json.loads(done.stdout)
 report
 
 # %% [markdown]
-# A **claim** cell puts the evidence next to the statement. It fails when the evidence is false, so a claim you see on
-# a page was true when the page was made. All of them together are the *claims ledger*.
+# The second process names the same classes. A **claim** cell puts such evidence next to the statement. It fails when
+# the evidence is false, so a claim you see on a page was true when the page was made. All of them together are the
+# *claims ledger*.
 
-# %%
+# %% tags=["hide-input"]
 cu.claim(
     "runs-without-pytorch",
     {
-        "PyTorch could not be imported in the second process": not report[
-            "torch imported"
-        ],
+        "PyTorch could not be imported in the second process": "torch"
+        in report["error"],
         "its eight guesses are those of the PyTorch model": report["guesses"]
         == guesses.tolist(),
     },
@@ -198,23 +220,22 @@ cu.claim(
 cu.show(file)
 
 # %% [markdown]
-# The same in numbers: which operators the graph is made of, and how many of each.
+# `cu.op_histogram` counts the operators of the graph.
 
 # %%
 histogram = cu.op_histogram(file)
-assert histogram["Conv"] == sum(
-    isinstance(m, torch.nn.Conv2d) for m in model.modules()
-)
+convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+assert histogram["Conv"] == len(convolutions)
 histogram.to_frame()
 
 # %% [markdown]
-# Every convolution of the model is there. The BatchNorm layers are not: the exporter has folded them into the
-# convolutions. Lesson 06 does that by hand.
-
-# %% [markdown]
+# Every convolution of the model is there. The BatchNorm layers are not: the exporter has multiplied them into the
+# convolutions. [Lesson 06](06_fusion.ipynb) does that by hand.
+#
 # ## Your machine
 #
-# What ONNX Runtime can do depends on the processor and on the *execution providers* in the installed package.
+# What ONNX Runtime can do depends on the processor and on the
+# [execution providers](glossary.md#execution-provider) in the installed package.
 
 # %%
 cu.machine()
@@ -224,101 +245,46 @@ cu.machine()
 # (servers), and on Arm with dot product or i8mm (lesson 07).
 # **[Execution providers](https://onnxruntime.ai/docs/execution-providers/)**: `CPUExecutionProvider` is always there.
 # Others come with other packages, for a GPU for example (lesson 05).
-
-# %% [markdown]
+#
 # ## An honest stopwatch
 #
-# Is the file faster than the PyTorch model? `cu.compare` lets the candidates take turns, many times, and looks at the
-# median. A single measurement says nothing: other programs run on your machine, too.
+# Is the file faster than the PyTorch model? A single measurement says nothing, because other programs run on your
+# machine, too. `cu.compare` lets both take turns, many times, and looks at the median. One thread for each gives the
+# most reliable comparison.
 
 # %% tags=["remove-input"]
 cu.quiz("00_start_here", 3)
 
 # %%
 options = ort.SessionOptions()
-options.intra_op_num_threads = (
-    1  # one thread for each: the most reliable comparison
-)
+options.intra_op_num_threads = 1
 session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-one = cu.normalize(images[:1])
-one_tensor = torch.from_numpy(one)
+one = pictures[:1]
 
 
-# %%
+@torch.inference_mode()
 def in_torch():
-    with torch.inference_mode():
-        return model(one_tensor)
+    return model(torch.from_numpy(one))
 
 
-result = cu.compare(
-    {
-        "PyTorch": in_torch,
-        "ONNX Runtime": lambda: session.run(None, {"image": one}),
-    },
-    threads=1,
-)
-result
+# %% [markdown]
+# `cu.compare` takes functions without arguments, each under a name.
+
 
 # %%
+def in_ort():
+    return session.run(None, {"image": one})
+
+
+ways = {"PyTorch": in_torch, "ONNX Runtime": in_ort}
+result = cu.compare(ways, threads=1)
 result.plot()
 plt.show()
+
 # %% [markdown]
 # Your numbers will differ from those on the page. That is why no lesson asserts a time: it asserts what is true on
 # every machine, and shows the rest.
-
-# %% [markdown]
-# ## Play
 #
-# ONNX Runtime looks at 24 pictures: the first twelve, and the first twelve that the model gets wrong. Move the slider.
-# Would you have known better?
-
-# %%
-wrong = np.flatnonzero(predictions != labels)
-rows = [*range(12), *wrong[:12]]
-scores = session.run(None, {"image": cu.normalize(images[rows])})[0]
-shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-
-# %%
-import base64
-import io
-
-
-def drawing(row, share):
-    """A picture and the model's opinion of it, as HTML."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(6.4, 2.6), width_ratios=[1, 2]
-    )
-    left.imshow(images[row], cmap="gray_r")
-    left.axis("off")
-    right.barh(cu.CLASS_NAMES, share * 100)
-    right.set_xlabel("share, %")
-    title = (
-        f"{cu.CLASS_NAMES[share.argmax()]} (it is: {cu.CLASS_NAMES[labels[row]]})"
-    )
-    right.set_title(title)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80)
-    plt.close(figure)
-    return f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}">'
-
-
-# %% [markdown]
-# The pictures are drawn beforehand, and the slider is linked to them in the browser. So it also works on a page
-# without a kernel.
-
-# %%
-from ipywidgets import HTML, IntSlider, Stack, VBox, jslink
-
-stack = Stack(
-    [HTML(drawing(row, share)) for row, share in zip(rows, shares)],
-    selected_index=0,
-)
-slider = IntSlider(0, 0, len(rows) - 1, description="picture")
-jslink((slider, "value"), (stack, "selected_index"))
-VBox([slider, stack])
-
-# %% [markdown]
 # ## How this course works
 #
 # | you see | it means |
@@ -330,7 +296,8 @@ VBox([slider, stack])
 # | `cu.submit()` | packs your answers for your instructor |
 # | `cu.report_card()` | checks all your answers anew, and writes one page for you to keep |
 #
-# Everything you make goes into `work/`. You can delete that folder at any time, but for your exercises' answers.
+# Words of the field are linked to the [glossary](glossary.md). Everything you make goes into `work/`. You can delete
+# that folder at any time, but for your exercises' answers.
 #
 # Each lesson has a core that is one sitting. What lies deeper stands in pages of its own, for the day when you need it.
 # The core lessons take about {{ core_hours }} together, the deeper pages {{ deeper_hours }}.
@@ -341,9 +308,10 @@ VBox([slider, stack])
 # ## Recap
 #
 # - `torch.onnx.export` turns a model and an example input into a file.
-# - `ort.InferenceSession` loads the file once; `run` uses it many times.
-# - The file runs without PyTorch.
+# - `ort.InferenceSession` loads the file once; `run` uses it many times. The file runs without PyTorch.
 # - After every export: compare the numbers, then the accuracy.
+# - Use ONNX when the model must run without Python, or when a measurement says that it is faster. Stay with PyTorch
+#   where it is installed anyway and fast enough.
 # - Times are shown, never asserted.
 #
 # **Next:** [01 · Graph structure](01_graph_structure.ipynb) opens the file and looks at every part of it.
