@@ -81,6 +81,7 @@ program = torch.onnx.export(
     output_names=["logits"],
     dynamic_shapes=({0: torch.export.Dim("batch")},),
     external_data=False,
+    verbose=False,
 )
 
 # %% [markdown]
@@ -98,12 +99,6 @@ f"{file.stat().st_size / 1e6:.2f} MB"
 # %% [markdown]
 # ## The first run
 #
-# Before you run the next cell, make a guess.
-
-# %% tags=["remove-input"]
-cu.quiz("00_start_here", 1)
-
-# %% [markdown]
 # A [**session**](https://onnxruntime.ai/docs/api/python/api_summary.html) loads the file and prepares it; `providers`
 # says what it runs on, here the CPU. `run` takes a dict of input names and NumPy arrays, and returns a list of NumPy
 # arrays: here the [logits](glossary.md#logits), one number per class.
@@ -117,7 +112,10 @@ session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 # %% [markdown]
 # These are the same words as above. Are they the same *numbers*? Compare after every export. `cu.parity` runs both
-# models and checks that no number differs by more than `atol + rtol · |number|`.
+# models and checks that no number differs by more than `atol + rtol · |number|`. Make a guess before you run it.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 1)
 
 # %%
 gate = cu.parity(model, file, torch.from_numpy(cu.normalize(images[:64])))
@@ -164,9 +162,6 @@ plt.show()
 #
 # We start a second Python in which `import torch` is forbidden, and let it run the file.
 
-# %% tags=["remove-input"]
-cu.quiz("00_start_here", 2)
-
 # %%
 script = """
 import json, sys
@@ -182,6 +177,9 @@ except ImportError as error:
 
 # %% [markdown]
 # The script prints only when PyTorch could not be imported.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 2)
 
 # %%
 import json
@@ -252,9 +250,6 @@ cu.machine()
 # machine, too. `cu.compare` lets both take turns, many times, and looks at the median. One thread for each gives the
 # most reliable comparison.
 
-# %% tags=["remove-input"]
-cu.quiz("00_start_here", 3)
-
 # %%
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
@@ -269,6 +264,9 @@ def in_torch():
 
 # %% [markdown]
 # `cu.compare` takes functions without arguments, each under a name.
+
+# %% tags=["remove-input"]
+cu.quiz("00_start_here", 3)
 
 
 # %%

@@ -170,9 +170,6 @@ cu.claim(
 # The report says that Protocol Buffers make the file compact. Compared with what? We write the trained network in
 # other forms, and count bytes.
 
-# %% tags=["remove-input"]
-cu.quiz("01_bytes", 1)
-
 # %%
 from google.protobuf import json_format
 
@@ -184,7 +181,10 @@ sizes["as JSON"] = len(json_format.MessageToJson(trained))
 sizes["as text"] = len(onnx.printer.to_text(trained))
 
 # %% [markdown]
-# The picture compares the four, in megabytes:
+# The picture compares the four, in megabytes. What do you expect?
+
+# %% tags=["remove-input"]
+cu.quiz("01_bytes", 1)
 
 # %%
 import matplotlib.pyplot as plt

@@ -68,13 +68,7 @@ cu.step_through(trained, {"image": pictures[:1]})
 # ## The same result everywhere?
 #
 # The standard says what an operator computes, so every program should give the same numbers. We ask four programs for
-# the logits of the same eight pictures.
-
-# %% tags=["remove-input"]
-cu.quiz("01_step_by_step", 1)
-
-# %% [markdown]
-# First PyTorch, then ONNX Runtime, which rewrites the graph before it runs it:
+# the logits of the same eight pictures. First PyTorch, then ONNX Runtime, which rewrites the graph before it runs it:
 
 # %%
 import onnxruntime as ort
@@ -112,6 +106,9 @@ errors = {name: np.abs(answer - truth).max() for name, answer in answers.items()
 
 # %% [markdown]
 # The picture shows the four errors. Compare them with the largest logit in its title.
+
+# %% tags=["remove-input"]
+cu.quiz("01_step_by_step", 1)
 
 # %%
 import matplotlib.pyplot as plt
