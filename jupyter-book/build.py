@@ -45,8 +45,6 @@ VENDORED = [
     ("mathjax/es5/a11y", "mathjax"),  # this and the next: formulas read aloud, loaded when a reader asks for it
     ("mathjax/es5/sre", "mathjax"),
 ]
-# jupyterquiz would fetch MathJax from here when it finds a page's own not ready.
-QUIZ_MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
 
 
 def main() -> None:
@@ -158,7 +156,7 @@ def run_jupyter_book(cache: Path) -> Path:
 
 
 def finish(site: Path, models: Path) -> None:
-    """Put the models and live pages that lessons open beside them, and keep the quizzes from asking another host for MathJax."""
+    """Put the models and live pages that lessons open beside them."""
     shutil.rmtree(site / "reports", ignore_errors=True)
     (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
     (site / "models").mkdir()
@@ -171,11 +169,6 @@ def finish(site: Path, models: Path) -> None:
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
             shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
-        if QUIZ_MATHJAX in text:
-            local = Path(os.path.relpath(site / "_static/vendor/mathjax/tex-mml-chtml.js", page.parent)).as_posix()
-            # On a slow line MathJax is not ready when a quiz asks for its version: then there is nothing to do yet.
-            text = text.replace(QUIZ_MATHJAX, local).replace("MathJax.version", "(MathJax.version ?? '')")
-            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
