@@ -8,7 +8,9 @@ import pytest
 from checkout import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-TERMS = re.findall(r"^## (\S+)$", (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+TEXT = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
+TERMS = [heading.lower().replace(" ", "-") for heading in HEADING.findall(TEXT)]  # as anchors are made from them
 SOURCES = sorted(NOTEBOOKS.rglob("[0-9][0-9]_*.py"))
 LINK = re.compile(r"\]\(([./]*glossary\.md)#([\w-]+)\)")
 
@@ -16,8 +18,7 @@ LINK = re.compile(r"\]\(([./]*glossary\.md)#([\w-]+)\)")
 def test_words_stand_in_order_and_are_explained():
     assert sorted(TERMS) == TERMS
     assert len(set(TERMS)) == len(TERMS) >= 40
-    sections = re.split(r"^## \S+$", (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert all(8 <= len(section.split()) <= 80 for section in sections[1:])
+    assert all(8 <= len(text.split()) <= 80 for text in HEADING.split(TEXT)[2::2])
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(NOTEBOOKS).as_posix())
