@@ -111,6 +111,8 @@ def stage(packages: Path, cache: Path) -> None:
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
+        if source.parent.name == "exercises":
+            notebook = pages.with_solutions(notebook, (ROOT / "data" / source).read_text(encoding="utf-8"))
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
