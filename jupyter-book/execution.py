@@ -68,6 +68,7 @@ def _run(name: str, staged: Path, variables: dict[str, str]) -> str:
     path = staged / f"{name}.ipynb"
     book = nbformat.read(path, as_version=4)
     client = NotebookClient(book, timeout=SECONDS, kernel_name="python3", record_timing=False)
+    client.extra_arguments = ["--log-level=40"]  # a kernel's own warnings say nothing of the notebook
     try:
         client.execute(cwd=str(path.parent), env=os.environ | variables)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:

@@ -107,7 +107,7 @@ def _first_cells(source: Path) -> list[NotebookNode]:
         'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime sends telemetry, unless it is told not to\n'
         'if "google.colab" in sys.modules:  # elsewhere the course is installed already\n'
         f'    course = os.environ.get("ONNX_SCROLL_SOURCE", "git+https://github.com/{SLUG}@{RELEASE}")\n'
-        '    %pip install --quiet "onnx-scroll @ {course}"'
+        '    %pip install --quiet "onnx-scroll[lessons] @ {course}"'
     )
     # The book has launch buttons of its own, and asks no other host for a picture.
     hidden = {"tags": ["remove-cell"]}
