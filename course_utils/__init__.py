@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         strict_session,
     )
     from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
+    from .solutions import solution
     from .stopwatch import compare
     from .submission import submit
     from .viewer import show, show_page
@@ -123,6 +124,7 @@ _HOME = {
     "shape_explorer": "shapes",
     "show": "viewer",
     "show_page": "viewer",
+    "solution": "solutions",
     "step_through": "widget_steps",
     "strict_session": "sessions",
     "submit": "submission",

@@ -54,7 +54,7 @@ def given(task_id: str) -> Path | list[Path]:
 
 
 def hint(task_id: str, number: int = 1) -> None:
-    """Print one of a task's hints: 1 says where to look, the last one nearly what to do. First used in exercise 09.
+    """Print one of a task's hints: 1 says where to look, the last one nearly what to do. First used in exercise 01.
 
     Raises CourseError when there is no such task, or no such hint.
     """

@@ -1,21 +1,19 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
 1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
-2. Jupyter Book runs the lessons (or takes them from the cache) and writes the pages. Any warning or failed cell ends
-   the build with exit status 1, and the site built before stays as it is.
-3. The viewer, and the models and live pages that lessons open, are put beside the lessons.
+2. The lessons run, or are taken from the cache.
+3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
+   stays as it is.
+4. The viewer, and the models and live pages that lessons open, are put beside the lessons.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distributions
 from pathlib import Path
 
 import yaml
@@ -26,6 +24,7 @@ BUILD = BOOK / "_build"
 STAGE = BUILD / "stage"
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 
+import execution  # noqa: E402 - beside this file
 import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
@@ -45,17 +44,20 @@ VENDORED = [
     ("mathjax/es5/a11y", "mathjax"),  # this and the next: formulas read aloud, loaded when a reader asks for it
     ("mathjax/es5/sre", "mathjax"),
 ]
-# jupyterquiz would fetch MathJax from here when it finds a page's own not ready.
-QUIZ_MATHJAX = "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-svg.js"
 
 
 def main() -> None:
     packages = install_browser_packages()
-    cache = execution_cache()
-    stage(packages, cache)
-    site = run_jupyter_book(cache)
+    execution.delete_old()
+    stage(packages)
+    models = execution.folder() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    lessons = [source.with_suffix("").as_posix() for source in generate.sources() if source.parent.name != "exercises"]
+    print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
+    execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
+    site = run_jupyter_book()
     build_netron(site / "netron")
-    finish(site, cache / "models")
+    finish(site, models)
     shutil.rmtree(BUILD / "html", ignore_errors=True)
     site.rename(BUILD / "html")
     print(f"\nThe book is in {(BUILD / 'html').relative_to(ROOT)}. To look at it: make serve")
@@ -79,27 +81,7 @@ def install_browser_packages() -> Path:
     return modules
 
 
-def execution_cache() -> Path:
-    """The folder for executed notebooks and the models they show, named by everything they depend on.
-
-    Jupyter's cache looks at a notebook's own code only. An answer must not come from it when the course's helpers, its
-    data or the installed packages have changed. Folders of earlier states are deleted.
-    """
-    digest = hashlib.sha256()
-    installed = sorted({f"{package.name}=={package.version}" for package in distributions()})
-    digest.update("\n".join(installed).encode())
-    files = [*(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
-    unread = {"__pycache__", ".training", "bench.json"}  # by notebooks
-    for file in sorted(f for f in files if f.is_file() and unread.isdisjoint(f.parts)):
-        digest.update(f"{file.relative_to(ROOT)}\0{file.stat().st_size}\0".encode() + file.read_bytes())
-    cache = BUILD / f"cache-{digest.hexdigest()[:16]}"
-    for old in set(BUILD.glob("cache-*")) - {cache}:
-        shutil.rmtree(old)
-    (cache / "models").mkdir(parents=True, exist_ok=True)
-    return cache
-
-
-def stage(packages: Path, cache: Path) -> None:
+def stage(packages: Path) -> None:
     """Write everything Jupyter Book reads into an empty `_build/stage/`."""
     shutil.rmtree(STAGE, ignore_errors=True)
     for folder in ("assets", "images"):
@@ -113,6 +95,8 @@ def stage(packages: Path, cache: Path) -> None:
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
+        if source.parent.name == "exercises":
+            notebook = pages.with_solutions(notebook, (ROOT / "data" / source).read_text(encoding="utf-8"))
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
@@ -121,7 +105,6 @@ def stage(packages: Path, cache: Path) -> None:
         "path_to_book": "",
         "branch": generate.RELEASE,
     }
-    config["execute"]["cache"] = str(cache / "notebooks")
     texts = {page.name: page.read_text(encoding="utf-8") for page in BOOK.glob("*.md")}
     texts |= {
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
@@ -140,26 +123,17 @@ def stage(packages: Path, cache: Path) -> None:
         (STAGE / name).write_text(generate.filled(known_here), encoding="utf-8")
 
 
-def run_jupyter_book(cache: Path) -> Path:
-    """Run the notebooks and write the pages; return their folder. Ends the build when anything failed."""
+def run_jupyter_book() -> Path:
+    """Write the pages; return their folder. Ends the build at any warning."""
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*jupyter_book, "build", str(STAGE), "--warningiserror", "--keep-going"]
-    done = subprocess.run(command, env=os.environ | {BOOK_MODELS: str(cache / "models")}, check=False)
-    site = STAGE / "_build" / "html"
-    failed = sorted((site / "reports").rglob("*.err.log"))
-    for log in failed:
-        notebook = log.relative_to(site / "reports").as_posix().removesuffix(".err.log")
-        print(f"\n{notebook}.ipynb failed:\n{log.read_text(encoding='utf-8')}", file=sys.stderr)
-    if failed:
-        sys.exit(f"The book was not built: {len(failed)} notebook(s) failed, see above.")
+    done = subprocess.run([*jupyter_book, "build", str(STAGE), "--warningiserror", "--keep-going"], check=False)
     if done.returncode:
         sys.exit("The book was not built: Jupyter Book reports the warnings above.")
-    return site
+    return STAGE / "_build" / "html"
 
 
 def finish(site: Path, models: Path) -> None:
-    """Put the models and live pages that lessons open beside them, and keep the quizzes from asking another host for MathJax."""
-    shutil.rmtree(site / "reports", ignore_errors=True)
+    """Put the models and live pages that lessons open beside them."""
     (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
     (site / "models").mkdir()
     for page in site.rglob("*.html"):
@@ -171,11 +145,6 @@ def finish(site: Path, models: Path) -> None:
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
             shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
-        if QUIZ_MATHJAX in text:
-            local = Path(os.path.relpath(site / "_static/vendor/mathjax/tex-mml-chtml.js", page.parent)).as_posix()
-            # On a slow line MathJax is not ready when a quiz asks for its version: then there is nothing to do yet.
-            text = text.replace(QUIZ_MATHJAX, local).replace("MathJax.version", "(MathJax.version ?? '')")
-            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import html
+import os
+import re
 from collections import Counter
 from itertools import groupby
 from typing import Any
 
 import sittings
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
+from course_utils import exercises, solutions
 from course_utils.claims import VERDICTS, Claim, ledger
 
 # The chapters of the report, by the number a claim's section begins with.
@@ -57,6 +62,21 @@ NOT_COVERED = (
 )
 
 
+SOLUTION = """<details class="solution">
+<summary>Stuck? A solution of task {id} is here.</summary>
+<details>
+<summary>I have tried it: show the solution.</summary>
+
+```python
+{code}
+```
+
+{text}
+
+</details>
+</details>"""
+
+
 def contents(written: list[str]) -> dict[str, Any]:
     """The table of contents: below each lesson what lies deeper, and its exercise.
 
@@ -99,6 +119,24 @@ def _card(lesson: dict[str, Any]) -> str:
             "Deeper: " + " · ".join(f"[{page['title']}](notebooks/deeper/{page['file']}.ipynb)" for page in deeper),
         ]
     return "\n\n".join(parts) + "\n:::\n"
+
+
+def with_solutions(notebook: NotebookNode, source: str) -> NotebookNode:
+    """An exercise of the book: below each check its solution, two clicks away. source: of the exercise, percent format.
+
+    With COURSE_SOLUTIONS=0 they are left out, for a class that works without.
+    """
+    if os.environ.get(solutions.OFF) == "0":
+        return notebook
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        for id in re.findall(r'^cu\.check\("(\d+\.\d+)"', cell.source, re.MULTILINE):
+            shown = solutions.read_solution(exercises.task(id), source)
+            text = SOLUTION.format(id=id, code=shown.code, text=shown.text)
+            cells.append(new_markdown_cell(text, id=f"solution-{id.replace('.', '-')}"))
+    notebook.cells = cells
+    return notebook
 
 
 def claims() -> str:

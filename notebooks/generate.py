@@ -1,11 +1,11 @@
-"""Make the `.ipynb` files from the `.py` sources beside them, one way.
+"""Make the `.ipynb` files from their `.py` sources, one way.
 
-    python notebooks/generate.py                 write every notebook beside its source
+    python notebooks/generate.py                 write every notebook
     python notebooks/generate.py --solutions DIR write the exercises with their solutions into DIR (tests, instructors)
 
 A lesson is taken as it is; its first cell gets the time that it takes, and `{{ course_map }}` becomes the map of the
 course. An exercise loses what stands between `### BEGIN SOLUTION` and `### END SOLUTION`: nbgrader's
-own preprocessor does it. Each notebook starts with the badges and with the guarded cell that installs the course on
+own preprocessor does it. So do the cells with the tag `solution`, which explain it. Each notebook starts with the badges and with the guarded cell that installs the course on
 Colab, both made from the repository's address in `pyproject.toml`. Cell ids come from the notebook's name and the
 cell's position, so that generating twice gives the same bytes.
 """
@@ -25,6 +25,7 @@ from nbgrader.preprocessors import ClearSolutions
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 NOTEBOOKS = Path(__file__).resolve().parent
+EXERCISES = NOTEBOOKS.parent / "data" / "exercises"
 PROJECT = tomllib.loads((NOTEBOOKS.parent / "pyproject.toml").read_text())[
     "project"
 ]
@@ -38,6 +39,7 @@ KERNEL = {
     },
     "language_info": {"name": "python"},
 }
+SOLUTION = "solution"  # the tag of a cell that explains a solution
 # Where a task's answer is written and where it is checked: nbgrader's metadata is made from these two lines.
 ANSWER, CHECK = (
     re.compile(r"^# Task (\d+\.\d+)"),
@@ -45,25 +47,39 @@ ANSWER, CHECK = (
 )
 
 
-def sources(folder: Path = NOTEBOOKS) -> list[Path]:
-    """All percent sources, lessons first, as paths relative to `folder`."""
-    places = ("", "deeper/", "exercises/")
-    found = [
-        path
+def sources() -> list[Path]:
+    """All percent sources, each as its notebook's path below `notebooks/`, with the ending `.py`."""
+    places = ("", "deeper/")
+    lessons = [
+        p
         for place in places
-        for path in sorted(folder.glob(f"{place}[0-9][0-9]_*.py"))
+        for p in sorted(NOTEBOOKS.glob(f"{place}[0-9][0-9]_*.py"))
     ]
-    return [path.relative_to(folder) for path in found]
+    exercises = sorted(EXERCISES.glob("[0-9][0-9]_*.py"))
+    return [p.relative_to(NOTEBOOKS) for p in lessons] + [
+        Path("exercises") / p.name for p in exercises
+    ]
+
+
+def read(source: Path) -> NotebookNode:
+    """The source as a notebook. An exercise's lies apart: it holds the solutions."""
+    folder = EXERCISES.parent if source.parent.name == "exercises" else NOTEBOOKS
+    return jupytext.read(folder / source, fmt="py:percent")
 
 
 def notebook(source: Path, *, solutions: bool = False) -> NotebookNode:
-    """The notebook of one source (relative to `notebooks/`). solutions: keep them, for an exercise."""
-    book = jupytext.read(NOTEBOOKS / source, fmt="py:percent")
+    """The notebook of one of the `sources()`. solutions: keep them and their explanations, for an exercise."""
+    book = read(source)
     is_exercise = source.parent.name == "exercises"
     if is_exercise:
         _mark_for_nbgrader(book)
         if not solutions:
             book, _ = ClearSolutions().preprocess(book, {})
+            book.cells = [
+                cell
+                for cell in book.cells
+                if SOLUTION not in cell.metadata.get("tags", [])
+            ]
     else:
         _say_the_time(book, source)
     book.cells[:0] = _first_cells(source)
@@ -91,7 +107,7 @@ def _first_cells(source: Path) -> list[NotebookNode]:
         'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime sends telemetry, unless it is told not to\n'
         'if "google.colab" in sys.modules:  # elsewhere the course is installed already\n'
         f'    course = os.environ.get("ONNX_SCROLL_SOURCE", "git+https://github.com/{SLUG}@{RELEASE}")\n'
-        '    %pip install --quiet "onnx-scroll @ {course}"'
+        '    %pip install --quiet "onnx-scroll[lessons] @ {course}"'
     )
     # The book has launch buttons of its own, and asks no other host for a picture.
     hidden = {"tags": ["remove-cell"]}
@@ -159,7 +175,7 @@ def main() -> None:
         "--out",
         type=Path,
         default=NOTEBOOKS,
-        help="folder to write into (default: beside the sources)",
+        help="folder to write into (default: notebooks/)",
     )
     parser.add_argument(
         "--solutions",

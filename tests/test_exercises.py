@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from course_utils import exercises
 
 FOLDER = ROOT / "notebooks" / "exercises"
-NAMES = [path.stem for path in sorted(FOLDER.glob("[0-9][0-9]_*.py"))]
+NAMES = [path.stem for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
 ANSWER = re.compile(r"^# Task (\d+\.\d+)\b")
 CHECK = re.compile(r'^cu\.check\("(\d+\.\d+)"', re.MULTILINE)
 
@@ -95,7 +95,7 @@ def test_every_chapter_of_checks_has_its_notebook():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_student_version_holds_no_solution(name):
-    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    source = (ROOT / "data" / "exercises" / f"{name}.py").read_text(encoding="utf-8")
     parts = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", source, re.DOTALL)
     assert source.count("### BEGIN SOLUTION") == source.count("### END SOLUTION") == len(parts) > 0
     outside = re.sub(r"### BEGIN SOLUTION\n.*?### END SOLUTION", "", source, flags=re.DOTALL)
@@ -105,3 +105,8 @@ def test_student_version_holds_no_solution(name):
     leaked = {line.strip() for part in parts for line in part.splitlines() if line.strip()} & shown - given
     assert leaked == set()
     assert "SOLUTION" not in "\n".join(cell.source for cell in cells)
+    assert not [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
+
+
+def test_no_source_with_solutions_lies_beside_the_notebooks():
+    assert not list(FOLDER.glob("*.py"))

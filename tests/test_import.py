@@ -59,9 +59,8 @@ def test_every_first_use_is_looked_at():
 @pytest.mark.parametrize("name", SAYING)
 def test_first_used_where_it_says(name):
     """In the code; what is only named in prose, such as a hint, where it is named first."""
-    notebooks = sorted(
-        (ROOT / "notebooks").rglob("[0-9][0-9]_*.py"), key=lambda path: (path.name, "exercises" in path.parts)
-    )
+    notebooks = [*(ROOT / "notebooks").rglob("[0-9][0-9]_*.py"), *(ROOT / "data" / "exercises").glob("*.py")]
+    notebooks.sort(key=lambda path: (path.name[:2], "exercises" in path.parts, "deeper" in path.parts, path.name))
     uses = re.compile(rf"\bcu\.{name}\b")
     texts = {path: path.read_text(encoding="utf-8") for path in notebooks}
     in_code = [path for path, text in texts.items() if uses.search(re.sub(r"^#.*", "", text, flags=re.MULTILINE))]

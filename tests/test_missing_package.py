@@ -23,7 +23,6 @@ SENTENCE = "The package {!r} is not installed, and this step needs it. Run  %pip
     ("package", "step"),
     [
         ("netron", "import onnx; cu.show(onnx.ModelProto())"),
-        ("jupyterquiz", "cu.quiz('00_start_here', 1)"),
         ("torchvision", "cu.resnet18()"),
         ("torchvision", "cu.fashion_mnist('train')"),
         ("matplotlib", "cu.compare({'x': int}, rounds=1).plot()"),
@@ -40,8 +39,8 @@ def test_a_step_says_what_it_needs(package, step, python, tmp_path):
 
 
 def test_setup_and_lesson_steps_work_without_the_optional_ones(python, tmp_path):
-    """Without the viewer, the quizzes and torchvision a lesson still exports, runs and compares."""
-    code = BLOCK.format(names=["netron", "jupyterquiz", "torchvision"])
+    """Without the viewer and torchvision a lesson still exports, runs and compares."""
+    code = BLOCK.format(names=["netron", "torchvision"])
     code += "cu.setup()\nprint(cu.fashion_mnist('calibration')[0].shape, cu.fashion_resnet().training, cu.machine())"
     done = python(code, cwd=tmp_path)
     assert "onnxruntime" in done.stdout.splitlines()[0]

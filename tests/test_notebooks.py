@@ -22,13 +22,16 @@ QUIZZES = ROOT / "data" / "quizzes"
 CORE = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 DEEPER = sorted(NOTEBOOKS.glob("deeper/[0-9][0-9]_*.py"))
 LESSONS = CORE + DEEPER
-SOURCES = LESSONS + sorted(NOTEBOOKS.glob("exercises/[0-9][0-9]_*.py"))
+EXERCISES = sorted((ROOT / "data" / "exercises").glob("[0-9][0-9]_*.py"))
+SOURCES = LESSONS + EXERCISES
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SLUG = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
 
 
 def names(paths: list[Path]) -> list[str]:
-    return [path.relative_to(NOTEBOOKS).with_suffix("").as_posix() for path in paths]
+    """Notebooks below `notebooks/`, without ending. The sources of exercises, with the solutions, lie in `data/`."""
+    roots = [NOTEBOOKS if path.is_relative_to(NOTEBOOKS) else ROOT / "data" for path in paths]
+    return [path.relative_to(root).with_suffix("").as_posix() for path, root in zip(paths, roots, strict=True)]
 
 
 @pytest.fixture(scope="module")

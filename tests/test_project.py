@@ -25,7 +25,8 @@ PINS = {
         if line and not line.startswith("#")
     )
 }
-WANTED = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+EXTRAS = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+WANTED = [r for r in [*PROJECT["dependencies"], *EXTRAS] if not r.startswith("onnx-scroll[")]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 
 

@@ -65,28 +65,3 @@ def test_machine_is_told():
     assert machine.memory_gib > 0.5
     assert "<th>processor</th>" in machine._repr_html_()
     assert str(machine).splitlines()[0].startswith("system")
-
-
-def test_quiz_shows_the_question_that_was_asked_for(monkeypatch, capsys):
-    import jupyterquiz
-
-    shown = []
-    real = jupyterquiz.display_quiz
-    monkeypatch.setattr(jupyterquiz, "display_quiz", lambda *args, **how: (shown.append(args[0]), real(*args, **how)))
-    cu.quiz("00_start_here", 2)
-    ((question,),) = shown
-    assert question["question"].startswith("We forbid")
-    assert "HTML" in capsys.readouterr().out, "outside a notebook IPython prints what it would show"
-
-
-@pytest.mark.parametrize(
-    ("lesson", "number", "sentence"),
-    [
-        ("00_start", 1, "no quiz for '00_start'. There is one for: 00_start_here"),
-        ("00_start_here", 0, "has questions 1 to 3, not 0"),
-        ("00_start_here", 4, "has questions 1 to 3, not 4"),
-    ],
-)
-def test_no_such_question(lesson, number, sentence):
-    with pytest.raises(cu.CourseError, match=sentence):
-        cu.quiz(lesson, number)

@@ -2,7 +2,8 @@
 # # 01 · Exercises: graph structure
 #
 # Six tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
-# for what is not. Try as often as you like: the best answer is kept.
+# for what is not. Try as often as you like: the best answer is kept. When you are stuck, `cu.hint("1.1")` gives a hint
+# on the task, `cu.hint("1.1", 2)` the next one. After a try of your own, `cu.solution("1.1")` shows a solution.
 #
 # The numbers in the tasks are drawn from your id, so most of them are yours alone. Put your id between the quotes.
 
