@@ -339,7 +339,8 @@ cu.claim(
 # - A file is a `ModelProto`. It holds a `GraphProto` with nodes, initializers, inputs, outputs and value info.
 # - Nodes are connected by names. Each name is written once, and before it is read.
 # - The graph is a fixed list of steps; only `If`, `Loop` and `Scan` let the data choose.
-# - Run `onnx.checker.check_model(model, full_check=True)` before you trust a file.
+# - Run `onnx.checker.check_model(model, full_check=True)` before you trust a file. Give it the path in place of the model
+#   when the weights are in a second file.
 # - Use the text form for a small model, `cu.node_table` and the viewer for a large one.
 #
 # **Now you:** [exercises 01](exercises/01_graph_structure.ipynb). **Next:** [02 · Opsets](02_opsets.ipynb).

@@ -15,7 +15,7 @@ PATHS = code(
     NOTE,
     "01",
     "The file names folders of the machine that built it",
-    "Before you publish the model, clear metadata_props and doc_string of the nodes, as lesson 01 does.",
+    "Before you publish the model, clear metadata_props and doc_string of the nodes, as “What a file tells”, deeper in lesson 01, does.",
 )
 HEAVY = code(
     "heavy-notes",

@@ -239,8 +239,8 @@ cu.check("10.2", "work/10.2.json")
 #   `cu.CLASS_NAMES` in the order of **your** scores.
 #
 # > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the session
-# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. Lesson 01 says
-# > how to clear notes.
+# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. The page
+# > [What a file tells](../deeper/01_metadata.ipynb) says how to clear notes.
 
 # %%
 # Task 10.3: optimise, describe, and save the model

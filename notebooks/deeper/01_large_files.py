@@ -84,7 +84,8 @@ with open(folder / "table.bin", "wb") as stream:
 # %%
 large = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 18]>
 large (int64[n] ids) => (float[n, 1024] y) { y = Gather(table, ids) }""")
-table = large.graph.initializer.add(name="table", data_type=1, dims=[rows, 1024])
+table = large.graph.initializer.add(name="table", dims=[rows, 1024])
+table.data_type = onnx.TensorProto.FLOAT
 table.data_location = onnx.TensorProto.EXTERNAL
 table.external_data.add(key="location", value="table.bin")
 table.external_data.add(key="length", value=str(rows * 4096))

@@ -95,8 +95,7 @@ cu.claim(
 # %% [markdown]
 # ## Notes for those who run the model
 #
-# [`metadata_props`](https://onnx.ai/onnx/repo-docs/MetadataProps.html) holds notes of your own: a version, a licence, the
-# names of the classes.
+# `metadata_props` holds notes of your own: a version, a licence, the names of the classes.
 
 # %%
 notes = {"classes": ", ".join(cu.CLASS_NAMES), "licence": "Apache-2.0"}
@@ -104,7 +103,8 @@ onnx.helper.set_model_props(model, notes)
 onnx.save(model, "work/01_with_notes.onnx")
 
 # %% [markdown]
-# ONNX Runtime hands them out with the model, so a server needs no second file:
+# ONNX Runtime [hands them out](https://onnxruntime.ai/docs/api/python/auto_examples/plot_metadata.html) with the model,
+# so a server needs no second file:
 
 # %%
 session = ort.InferenceSession("work/01_with_notes.onnx", providers=cpu)

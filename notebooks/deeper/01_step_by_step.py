@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · Step by step
 #
-# Your model gives other numbers than PyTorch in the fourth digit. Is that an error, or is that rounding? To decide, you
+# Your model gives other numbers than PyTorch in the sixth digit. Is that an error, or is it rounding? To decide, you
 # look at single steps, and you know how much two correct programs may differ.
 #
 # You need the [core of lesson 01](../01_graph_structure.ipynb).
@@ -119,7 +119,7 @@ ax.bar_label(bars, fmt="%.1e", padding=3)
 ax.invert_yaxis()
 worst, largest = max(errors.values()), np.abs(truth).max()
 ax.set_title(
-    f"Nobody is exact: errors up to {worst:.0e}, logits up to {largest:.0f}"
+    f"No program is exact: errors up to {worst:.0e}, logits up to {largest:.0f}"
 )
 ax.set_xlabel("largest error of a logit")
 plt.show()
