@@ -85,6 +85,7 @@ class Visit:
     headings: list[str]
     text: str
     too_wide: list[str]
+    wrapped: list[str]
     violations: list[str]
 
 
@@ -96,6 +97,22 @@ TOO_WIDE = """() => {
   return [`page is ${document.documentElement.scrollWidth}px wide`, ...wide.slice(0, 5).map(e => e.outerHTML.slice(0, 120))];
 }"""
 
+# Lines of code that go on in the next line of the page.
+WRAPPED = """() => [...document.querySelectorAll('div.cell_input pre')].flatMap(pre => {
+  const range = document.createRange(), found = [];
+  const walker = document.createTreeWalker(pre, NodeFilter.SHOW_TEXT);
+  let line = '', top, broken = false;
+  for (let node = walker.nextNode(); node; node = walker.nextNode())
+    for (let at = 0; at < node.length; at++) {
+      if (node.data[at] === '\\n') { if (broken) found.push(line); line = ''; top = undefined; broken = false; continue; }
+      range.setStart(node, at); range.setEnd(node, at + 1);
+      const y = range.getBoundingClientRect().top;
+      if (node.data[at].trim()) { top ??= y; broken ||= Math.abs(y - top) > 8; }
+      line += node.data[at];
+    }
+  return broken ? [...found, line] : found;
+})"""
+
 
 def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: str) -> Visit:
     """Open a page as a reader would: wide, then dark, then on a phone; write a screenshot of each."""
@@ -104,6 +121,7 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
         seen.watch(page)
         page.goto(address, wait_until="load")
         _screenshot(page, screenshots / f"{name}-desktop.jpg")
+        wrapped = page.evaluate(WRAPPED)
         page.add_script_tag(path=axe)
         violations = [f"light: {v}" for v in findings(page)]
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
@@ -114,7 +132,7 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
         _screenshot(page, screenshots / f"{name}-phone.jpg")
         too_wide = page.evaluate(TOO_WIDE)
         headings = page.locator("h1:visible").all_inner_texts()
-        return Visit(seen, headings, page.inner_text("main"), too_wide, violations)
+        return Visit(seen, headings, page.inner_text("main"), too_wide, wrapped, violations)
 
 
 def _screenshot(page: Page, path: Path) -> None:

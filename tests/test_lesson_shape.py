@@ -62,12 +62,20 @@ def faults(name: str, sittings) -> list[str]:
     wrong += [f"{len(sittings.lines(c))} lines: {c.source[:60]!r}" for c in read_cells if len(sittings.lines(c)) > 12]
     shown = [cell for cell in cells if cell.cell_type == "markdown" or cell in read_cells]
     followed = [b.cell_type == "markdown" for a, b in itertools.pairwise(shown) if a.cell_type == "code"]
+    wrong += [f"more than 84 columns: {line}" for line in wide(book)]
     if sum(followed) < 0.8 * len(followed):
         wrong.append(f"{sum(followed)} of {len(followed)} code cells are followed by prose, not four in five")
     helpers = [node.name for cell in read_cells for node in parsed(cell).body if isinstance(node, ast.FunctionDef)]
     if len(helpers) > 3:
         wrong.append(f"{len(helpers)} helper functions, not 3 at most: {', '.join(helpers)}")
     return wrong
+
+
+def wide(book: NotebookNode) -> list[str]:
+    """Lines of code that the book's column does not hold."""
+    return [
+        line for cell in book.cells if cell.cell_type == "code" for line in cell.source.splitlines() if len(line) > 84
+    ]
 
 
 def parsed(cell: NotebookNode) -> ast.Module:
@@ -149,3 +157,8 @@ def test_time_counts_words_questions_and_lines(sittings):
 
 def test_the_titles_of_the_map_are_yaml_that_people_edit():
     assert yaml.safe_load((ROOT / "data" / "lessons.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "exercises").glob("*.py")), ids=lambda path: path.stem)
+def test_the_code_of_an_exercise_fits_its_column(path):
+    assert wide(jupytext.read(path, fmt="py:percent")) == []

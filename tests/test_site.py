@@ -116,6 +116,11 @@ def test_page_fits_a_phone(page, visited):
 
 
 @all_pages
+def test_no_line_of_code_is_wrapped_on_a_screen(page, visited):
+    assert visited(page).wrapped == []
+
+
+@all_pages
 def test_page_is_accessible(page, visited):
     assert visited(page).violations == []
 

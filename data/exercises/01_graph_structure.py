@@ -119,7 +119,7 @@ cu.check("1.2", "work/1.2.json")
 cu.node_table(cu.given("1.3"))
 
 # %%
-# Task 1.3: bring the nodes into topological order and save the model as work/1.3.onnx
+# Task 1.3: bring the nodes into topological order, save work/1.3.onnx
 model = onnx.load(cu.given("1.3"))
 ### BEGIN SOLUTION
 waiting, ordered = list(model.graph.node), []

@@ -256,10 +256,12 @@ cu.params("5.5")["awkward"]
 model = onnx.load(cu.given("5.5"))
 awkward = cu.params("5.5")["awkward"]
 ### BEGIN SOLUTION
-# Each step: output = operator, inputs. "x" is the input of the node that is replaced, "y" its output.
+# Each step: output = operator, inputs.
+# "x" is the input of the node that is replaced, "y" its output.
 steps = {
     "Softsign": "a = Abs x; b = Add a one; y = Div x b",
-    "HardSwish": "a = Mul x sixth; b = Add a half; c = Min b one; d = Max c zero; y = Mul x d",
+    "HardSwish": "a = Mul x sixth; b = Add a half; "
+    "c = Min b one; d = Max c zero; y = Mul x d",
     "Mish": "a = Exp x; b = Add a one; c = Log b; d = Tanh c; y = Mul x d",
     "Gelu": "a = Mul x root; b = Erf a; c = Add b one; d = Mul x half; y = Mul c d",
     "Celu": "a = Exp x; b = Sub a one; c = Min b zero; d = Max x zero; y = Add c d",

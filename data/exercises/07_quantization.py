@@ -164,7 +164,8 @@ error = debug.compute_activation_error(debug.create_activation_matching(*seen))
 nodes = onnx.load(healthy).graph.node
 order = [name for node in nodes for name in node.output if name in error]
 first_bad = next(name for name in order if error[name]["xmodel_err"] < 10)
-# The wide channel lies before the convolution that writes this tensor: leave that one and the one before it in float.
+# The wide channel lies before the convolution that writes this tensor:
+# leave that one and the one before it in float.
 convolutions = [node for node in nodes if node.op_type == "Conv"]
 at = next(i for i, node in enumerate(convolutions) if first_bad in node.output)
 sick = [node.name for node in convolutions[at - 1 : at + 1]]

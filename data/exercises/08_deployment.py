@@ -108,7 +108,8 @@ p = cu.params("8.2")
 model = onnx.load(cu.given("8.2"))
 ### BEGIN SOLUTION
 after = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 20]>
-    after (float[batch, 8] scores) => (int64[batch, best] id, float[batch, best] probability) {
+    after (float[batch, 8] scores)
+    => (int64[batch, best] id, float[batch, best] probability) {
         cooled = Div(scores, temperature)
         all = Softmax<axis = 1>(cooled)
         probability, position = TopK<axis = 1>(all, k)
@@ -184,11 +185,13 @@ model = onnx.load(cu.given("8.3"))
 from onnx import helper
 from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
 
-# Each step: output = operator, inputs. "x" is the input of the node that is replaced, "y" its output.
+# Each step: output = operator, inputs.
+# "x" is the input of the node that is replaced, "y" its output.
 nnapi = p["accelerator"] == "NNAPI"
 softplus = "a = Exp x; b = Add a one; c = Log b" if nnapi else "c = Softplus x"
 steps = {
-    "HardSwish": "a = Mul x sixth; b = Add a half; c = Clip b zero one; y = Mul x c",
+    "HardSwish": "a = Mul x sixth; b = Add a half; "
+    "c = Clip b zero one; y = Mul x c",
     "Mish": softplus + "; d = Tanh c; y = Mul x d",
     "Softsign": "a = Sub zero x; b = Max x a; c = Add b one; y = Div x c",
 }[p["activation"]]

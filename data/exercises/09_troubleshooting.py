@@ -422,7 +422,7 @@ cu.check("9.8", "work/9.8.json")
 
 # %%
 def difference(path, float_path, x):
-    """Root mean square of the difference, divided by that of the float model's result."""
+    """Root mean square of the difference, divided by that of the float result."""
     got, expected = (
         session(file).run(None, {"x": x})[0] for file in (path, float_path)
     )

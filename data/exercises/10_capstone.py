@@ -324,9 +324,8 @@ quantize_static(
 )
 int8 = ort.InferenceSession("work/10.4.onnx", providers=["CPUExecutionProvider"])
 (got,) = int8.run(None, {"pixels": photos})
-print(
-    f"float {(scores.argmax(1) == labels).mean():.1%}, int8 {(got.argmax(1) == labels).mean():.1%}"
-)
+right = [(found.argmax(1) == labels).mean() for found in (scores, got)]
+print(f"float {right[0]:.1%}, int8 {right[1]:.1%}")
 ### END SOLUTION
 
 # %%
@@ -390,7 +389,7 @@ def send(port, request):
 ### BEGIN SOLUTION
 Path("work/10.5_server.py").write_text("""
 import io, os, sys
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import
 import numpy as np, onnxruntime as ort, uvicorn
 from fastapi import FastAPI, HTTPException, Request
 
@@ -413,8 +412,9 @@ async def predict(request: Request):
         shape, dtype = pixels.shape, pixels.dtype
     except Exception:
         raise HTTPException(400, "The body is not an .npy file.") from None
-    if dtype != np.uint8 or len(shape) != 3 or shape[1:] != (28, 28) or not 1 <= shape[0] <= 8:
-        raise HTTPException(422, f"It is {dtype} {shape}, expected uint8 [1 to 8, 28, 28].")
+    if dtype != np.uint8 or shape[1:] != (28, 28) or not 1 <= shape[0] <= 8:
+        said = f"It is {dtype} {shape}, expected uint8 [1 to 8, 28, 28]."
+        raise HTTPException(422, said)
     return {"label": session.run(None, {"pixels": pixels})[0].argmax(1).tolist()}
 
 
@@ -476,8 +476,9 @@ before = onnx.parser.parse_model(
     header
     + f"""
     before (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small)
-    <int64[2] parts = {{3, 1}}, float[3] weights = {{{weights}}}, float behind = {{{behind}}}, float full = {{255.0}},
-     float unit = {{1.0}}, int64[1] last = {{2}}, int64[2] front = {{0, 1}}, int64[1] second = {{1}},
+    <int64[2] parts = {{3, 1}}, float[3] weights = {{{weights}}},
+     float behind = {{{behind}}}, float full = {{255.0}}, float unit = {{1.0}},
+     int64[1] last = {{2}}, int64[2] front = {{0, 1}}, int64[1] second = {{1}},
      int64[4] sizes = {{1, 1, 28, 28}}> {{
         numbers = Cast<to = 1>(rgba)
         colour, raw = Split<axis = 2>(numbers, parts)
@@ -498,7 +499,8 @@ before = onnx.parser.parse_model(
 after = onnx.parser.parse_model(
     header
     + """
-    after (float[batch, 10] scores) => (int64[batch] label, float[batch, 10] probability) {
+    after (float[batch, 10] scores)
+    => (int64[batch] label, float[batch, 10] probability) {
         probability = Softmax<axis = 1>(scores)
         label = ArgMax<axis = 1, keepdims = 0>(scores)
     }"""

@@ -233,7 +233,7 @@ cu.claim(
         > 1.33 * sizes["weights alone"],
         "text is more than twice as large": sizes["as text"]
         > 2 * sizes["weights alone"],
-        "without the exporter's notes it is smaller by more than 1 %": bare.ByteSize()
+        "the exporter's notes take more than 1 % of it": bare.ByteSize()
         < 0.99 * trained.ByteSize(),
         "weights are not compressed: gzip still makes the file smaller": zipped
         < sizes["the .onnx file"],
