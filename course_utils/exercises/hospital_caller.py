@@ -50,8 +50,6 @@ def _prepared(p: Params, pictures: np.ndarray, mistake: str = "") -> np.ndarray:
         x = x.reshape(len(x), 3, *x.shape[1:3])
     elif mistake == "turned":
         x = x.transpose(0, 3, 2, 1)
-    elif mistake == "turned and reshaped":
-        x = x.transpose(0, 3, 2, 1).reshape(len(x), 3, *x.shape[1:3])
     else:
         x = x.transpose(0, 3, 1, 2)
     x = x if mistake == "not divided" else x / 255

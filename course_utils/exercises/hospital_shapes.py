@@ -52,7 +52,7 @@ def _check_batch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
         return criteria
     source, free = numpy_source(rng), _fixed(p, "batch", -1)
     stored = {t.name: t for t in model.graph.initializer}
-    shapes = [n.input[1] for n in model.graph.node if n.op_type == "Reshape" and len(n.input) > 1]
+    shapes = [name for n in model.graph.node if n.op_type == "Reshape" for name in n.input[1:]]
     frozen = [s for s in shapes if s in stored and onnx.numpy_helper.to_array(stored[s]).ravel()[:1].tolist() > [0]]
     hint = (
         f"Reshape reads the stored shape {frozen[0]}, which begins with a number of rows: there the batch is frozen, too. "
