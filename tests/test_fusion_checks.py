@@ -121,7 +121,7 @@ def with_layer(layer: str, kernel: float | None, bias: float) -> ModelProto:
 )
 def test_which_part_of_a_layer_is_another_one(layer: str, kernel: float | None, bias: float, cause: str) -> None:
     found = criteria("6.1", with_layer(layer, kernel, bias))
-    assert [c.what for c in found if not c.passed][0] == f"layer {layer} is folded"
+    assert next(c.what for c in found if not c.passed) == f"layer {layer} is folded"
     assert cause in failed("6.1", with_layer(layer, kernel, bias))
     other = {"one": "two", "two": "one"}[layer]
     assert next(c for c in found if c.what == f"layer {other} is folded").passed
