@@ -1,4 +1,4 @@
-"""The checks of exercises 01, 04, 8.4, 8.5, 10.3 and 10.5 at their borders, and slips that other tests do not make."""
+"""The checks of exercises 01, 04, 8.4, 8.5, 10.3 at their borders, and slips that other tests do not make."""
 
 from __future__ import annotations
 
