@@ -133,10 +133,8 @@ def opened(
         criteria.require("ONNX Runtime loads the model", False, str(error))
         return None
     weights = _int8_weights(running.graph)
-    small = {
-        t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY
-    }  # such as one that cuts windows out
-    known = weights | small
+    # A weight of so few numbers prepares the input only, such as one that cuts windows out.
+    known = weights | {t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY}
     beside = sum("Conv" in n.op_type and not known & set(_kernel(n)) for n in running.graph.node)
     numbers = _numbers(running.graph, weights)
     hint = (
