@@ -80,6 +80,12 @@ def test_events_without_times(kind: int, change: dict[str, Any]) -> None:
     assert "Events have no times" in failed("5.2", found)
 
 
+def test_a_node_that_took_less_than_a_microsecond() -> None:
+    found = events()
+    of_kind(found)[1][0]["dur"] = 0
+    assert lost("5.2", found) == []
+
+
 def test_nodes_of_another_provider() -> None:
     found = events()
     for event in of_kind(found)[1]:
