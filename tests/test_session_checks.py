@@ -41,6 +41,8 @@ def test_one_of_the_two_questions_alone_is_wrong() -> None:
     ]
     assert len(lost("5.1", right | {"strict_error": not right["strict_error"]})) == 1
     assert "without quotes" in failed("5.1", right | {"strict_error": int(right["strict_error"])})
+    for number in (1e300, 2.0**53, float("inf"), -0.5):  # from 2**53 on, a float does not say which whole number it is
+        assert "It is not a whole number" in failed("5.1", right | {"crossings": number})
 
 
 # 5.2
