@@ -34,3 +34,10 @@ def test_ids_in_another_order(best: int) -> None:
     model = with_answer(who, beside, more=", int64 one = {1}, int64 size = {8}")
     assert "Compare with the ids of the largest scores" in failed("8.2", model, who)
     assert [c.passed for c in criteria("8.2", model, who) if not c.condition] == [False, True]
+
+
+def test_probabilities_of_the_best_alone() -> None:
+    both = "all = Softmax<axis = 1>(c)\n    probability, place = TopK<axis = 1>(all, k)"
+    assert both in ANSWER
+    alone = ANSWER.replace(both, "v, place = TopK<axis = 1>(c, k)  probability = Softmax<axis = 1>(v)")
+    assert "The softmax sees the best classes only" in failed("8.2", with_answer("ada", alone))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from answers import accepted, criteria, failed, given
 from onnx import ModelProto, numpy_helper
-from test_exercise_06 import folded, reasons, tidy
+from test_exercise_06 import changed, folded, reasons, tidy
 
 Parts = tuple[np.ndarray, np.ndarray]
 
@@ -167,3 +167,24 @@ def test_both_keys_and_a_known_reason_for_each() -> None:
         assert "the keys are reason and where" in failed("6.3", right | {"c": entry})
     assert "the keys are reason and where" in failed("6.3", right | {"c": ["fuses", ""]})
     assert "the keys are reason and where" in failed("6.3", right | {"c": right["c"] | {"reason": "Fuses"}})
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("output", "a tensor that would disappear is among the outputs is not so there"),
+        ("two readers", "a tensor that would disappear has a second reader is not so there"),
+        ("can be fed", "a weight that would be folded is listed among the inputs is not so there"),
+        ("order", "the activation stands before the norm is not so there"),
+        ("no kernel", "fusedConv does not have this activation is not so there"),
+    ],
+)
+def test_a_reason_that_is_not_so(said: str, cause: str) -> None:
+    who, answer = changed("order" if said != "order" else "output", reason=said)
+    assert cause in failed("6.3", answer, who)
+
+
+def test_another_name_of_the_result() -> None:
+    model = tidy()
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "z"
+    assert "the outputs are y (float)" in [c.what for c in criteria("6.2", model) if not c.passed]

@@ -140,6 +140,16 @@ def test_the_limits_themselves_are_allowed() -> None:
         assert [c.passed for c in judged if not c.condition] == passed
 
 
+def test_why_the_model_is_busy() -> None:
+    for answer, cause in (
+        (outcome("ada", 1, 0), "No more fit into a batch"),
+        (outcome("ada", 16, 0), "wait longer for others"),
+    ):
+        busy = next(c for c in criteria("8.4", answer) if "is busy" in c.what)
+        assert not busy.passed
+        assert cause in busy.hint
+
+
 # 8.5
 
 
