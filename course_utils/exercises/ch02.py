@@ -60,8 +60,8 @@ _MOVED = [
     ("Clip", "min"),
     ("Pad", "pads"),
     ("Slice", "starts"),
-    ("TopK", "k"),
-    ("Split", "split"),
+    ("Clip", "max"),
+    ("Slice", "axes"),
     ("Dropout", "ratio"),
     ("Reshape", "shape"),
 ]

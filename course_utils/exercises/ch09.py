@@ -5,11 +5,14 @@ The cases stand in `hospital_*.py`, by subject; what they share is in `hospital.
 
 from __future__ import annotations
 
+from .hospital_caller import CALLER
 from .hospital_export import BRANCH, TRAINING
 from .hospital_int8 import COLLAPSE, CRASH, SLOWER
-from .hospital_loading import ELSEWHERE, NEW_IR, NEW_OPSET, STRANGER
-from .hospital_shapes import CALLER, FIXED_BATCH, UNKNOWN, UNROLLED
+from .hospital_loading import ELSEWHERE, STRANGER
+from .hospital_loop import UNROLLED
+from .hospital_shapes import FIXED_BATCH, UNKNOWN
 from .hospital_speed import FALLBACK, TINY
+from .hospital_versions import NEW_IR, NEW_OPSET
 
 TASKS = (
     FIXED_BATCH,

@@ -128,15 +128,14 @@ def opened(
     if not (is_sound(model, criteria) and has_io(model, {source: kind}, {"logits": "float"}, criteria)):
         return None
     try:
-        running = optimized(model)
+        running = optimized(model, "extended")  # the layouts beyond it fill small weights up, as the processor likes
     except CourseError as error:
         criteria.require("ONNX Runtime loads the model", False, str(error))
         return None
     weights = _int8_weights(running.graph)
-    small = {
-        t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY
-    }  # such as one that cuts windows out
-    beside = sum("Conv" in n.op_type and not small & set(n.input[1:2]) for n in running.graph.node) - len(weights)
+    # A weight of so few numbers prepares the input only, such as one that cuts windows out.
+    known = weights | {t.name for t in running.graph.initializer if math.prod(t.dims) <= _TINY}
+    beside = sum("Conv" in n.op_type and not known & set(_kernel(n)) for n in running.graph.node)
     numbers = _numbers(running.graph, weights)
     hint = (
         f"{len(weights)} do, but beside them the graph that runs holds {beside} other convolutions and {numbers:,} "
@@ -156,10 +155,16 @@ def _int8_weights(graph: onnx.GraphProto) -> set[str]:
     eight = (TensorProto.INT8, TensorProto.UINT8)
     found, others = set(), set()
     for node in graph.node:
-        at = 3 if node.op_type == "QLinearConv" and len(node.input) > 3 else len(node.input)
-        found.update(name for name in node.input[at : at + 1] if kind.get(name) in eight)
-        others.update([*node.input[:at], *node.input[at + 1 :]])
+        kernel = _kernel(node) if node.op_type == "QLinearConv" else []
+        found.update(name for name in kernel if kind.get(name) in eight)
+        others.update(name for name in node.input if name not in kernel)
     return found - others
+
+
+def _kernel(convolution: onnx.NodeProto) -> list[str]:
+    """The name of its weight. QLinearConv has it behind input, scale and zero point."""
+    at = 3 if convolution.op_type == "QLinearConv" else 1
+    return list(convolution.input[at : at + 1])
 
 
 def _numbers(graph: onnx.GraphProto, without: set[str]) -> int:

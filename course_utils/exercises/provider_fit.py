@@ -90,7 +90,6 @@ _AWKWARD: dict[str, tuple[Meaning, list[str], dict[str, Meaning]]] = {
         {
             "The positive part is missing.": lambda v: np.minimum(np.expm1(v), 0),
             "That is Relu: the negative part is missing.": lambda v: np.maximum(v, 0),
-            "The 1 is not subtracted from e^x.": lambda v: np.maximum(v, 0) + np.minimum(np.exp(v), 0),
             "Min and Max are exchanged.": lambda v: np.minimum(v, 0) + np.maximum(np.expm1(v), 0),
             "The parts are subtracted: add them.": lambda v: np.maximum(v, 0) - np.minimum(np.expm1(v), 0),
             "It is 1 - e^x: subtract 1 from e^x.": lambda v: np.maximum(v, 0) + np.minimum(-np.expm1(v), 0),
