@@ -143,7 +143,14 @@ def __getattr__(name: str) -> Any:
     """Load the module a public name lives in, on first use (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"course_utils has no {name!r}. It offers: {', '.join(__all__)}.")
-    value = getattr(importlib.import_module(f"course_utils.{_HOME[name]}"), name)
+    from .errors import CourseError, missing
+
+    try:
+        value = getattr(importlib.import_module(f"course_utils.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:  # the package alone brings what the doctor and the checks need
+        if error.name is None or error.name.startswith("course_utils"):
+            raise
+        raise CourseError(missing(error.name, "lessons")) from None
     globals()[name] = value
     return value
 

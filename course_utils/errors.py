@@ -27,8 +27,13 @@ def require(package: str, extra: str | None = None) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package.split(".", maxsplit=1)[0]:
             raise  # the package is there, something it needs is not: its own message is the better one
-        target = f"onnx-scroll[{extra}]" if extra else package.split(".", maxsplit=1)[0].replace("_", "-")
-        raise CourseError(
-            f"The package {package!r} is not installed, and this step needs it. "
-            f"Run  %pip install {target!r}  in a cell, then restart the kernel."
-        ) from None
+        raise CourseError(missing(package, extra)) from None
+
+
+def missing(package: str, extra: str | None = None) -> str:
+    """How to get a package that is not installed, in one sentence."""
+    target = f"onnx-scroll[{extra}]" if extra else package.split(".", maxsplit=1)[0].replace("_", "-")
+    return (
+        f"The package {package!r} is not installed, and this step needs it. "
+        f"Run  %pip install {target!r}  in a cell, then restart the kernel."
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from ..running import run, session_for
 from . import Criteria, Criterion, Params
 from .examine import computes, has_io, is_sound, numpy_source, result
@@ -215,7 +215,7 @@ def _why_not_attention(model: onnx.ModelProto, p: Params) -> str:
             logger.removeHandler(listener)
             logger.setLevel(level)
             logger.propagate = propagate
-    left = op_histogram(done)
+    left = operator_counts(done)
     if left.get("com.microsoft::Attention", 0) == 1:
         beside = {"Softmax": left.get("Softmax", 0), "MatMul": left.get("MatMul", 0) - 1}  # one behind the Attention
         more = ", ".join(f"{count} {op}" for op, count in beside.items() if count > 0)

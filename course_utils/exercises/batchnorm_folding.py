@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from . import Criteria, Criterion, Params
 from .examine import computes, has_io, is_sound, numpy_source, result
 from .fusion_models import Weights, conv_node, float32_model, norm_node
@@ -142,7 +142,7 @@ def check_fold(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    ops = {op: count for op, count in op_histogram(model).items() if op != "Constant"}
+    ops = {op: count for op, count in operator_counts(model).items() if op != "Constant"}
     if not criteria.require(
         "two Conv and one Relu are left",
         ops == {"Conv": 2, "Relu": 1} and not model.functions,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graphs import op_histogram, type_text
+from ..graphs import operator_counts, type_text
 from . import Criteria, Criterion, Params, Task
 from .examine import every_node, has_io, is_sound, numpy_source, result, wants_keys
 from .fashion_reference import BLOCKS, blocks
@@ -71,7 +71,7 @@ def _check_formula(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crite
     criteria.require(
         f"the operator {p['f']} is at work",
         any(n.op_type == p["f"] for n in every_node(model)) and _has_effect(model, p["f"], feeds[0]),
-        f"The graph has {', '.join(op_histogram(model).index)}, and your f is {p['f']}: y must be made with it.",
+        f"The graph has {', '.join(operator_counts(model))}, and your f is {p['f']}: y must be made with it.",
     )
     compare(
         model,
@@ -169,7 +169,7 @@ def _check_count(answer: object, p: Params, rng: Random) -> list[Criterion]:
     read = {name for node in graph.node for name in node.input}
     sizes = {t.name: int(np.prod(t.dims)) for t in graph.initializer}
     used = sum(size for name, size in sizes.items() if name in read)
-    ops = {op: int(count) for op, count in op_histogram(_counting_model(p)).items()}
+    ops = {op: int(count) for op, count in operator_counts(_counting_model(p)).items()}
     criteria.add(
         "nodes and ops say how many nodes there are, and of which operators",
         answer["nodes"] == len(graph.node) and answer["ops"] == ops,

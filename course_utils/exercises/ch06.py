@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from ..provenance import optimized
 from . import Criteria, Criterion, Params, Task
 from .attention_fusion import attention, check_attention, draw_attention, faults
@@ -99,11 +99,11 @@ def _check_tidy(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         not fed,
         f"{', '.join(fed)} is listed among the inputs, so anybody may feed it: it cannot be folded.",
     )
-    left = op_histogram(optimized(model, "extended"))
+    left = operator_counts(optimized(model, "extended"))
     criteria.add(
         f"at level extended at most {p['most']} nodes are left",
-        int(left.sum()) <= p["most"],
-        f"{int(left.sum())} are left: {', '.join(f'{n} {op}' for op, n in left.items())}. {_tidy_cause(model)}",
+        sum(left.values()) <= p["most"],
+        f"{sum(left.values())} are left: {', '.join(f'{n} {op}' for op, n in left.items())}. {_tidy_cause(model)}",
     )
     return criteria
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from ..errors import CourseError
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from ..running import run, session_for
 from . import Criteria, Criterion, Params, Task
 from .examine import has_io, is_sound, numpy_source
@@ -54,7 +54,7 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     criteria = Criteria()
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    operators = op_histogram(model).to_dict()
+    operators = operator_counts(model)
     products = [n for n in model.graph.node if n.op_type == "MatMulNBits"]
     bits = {a.i for n in products for a in n.attribute if a.name == "bits"}
     if not criteria.require(

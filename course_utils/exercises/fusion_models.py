@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from . import Criteria
 from .handouts import x_to_y
 
@@ -44,7 +44,7 @@ def float32_model(
 
 def is_standard(model: onnx.ModelProto, criteria: Criteria) -> bool:
     """Add: all nodes are of standard operators, in subgraphs too, and there are no functions."""
-    foreign = sorted({op for op in op_histogram(model).index if "::" in op and not op.startswith("ai.onnx::")})
+    foreign = sorted({op for op in operator_counts(model) if "::" in op and not op.startswith("ai.onnx::")})
     return criteria.require(
         "only standard operators are in the file",
         not foreign and not model.functions,

@@ -9,7 +9,7 @@ import onnx
 import onnx.reference
 from onnx import helper, numpy_helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from . import Criteria, Criterion, Params
 from .examine import has_io, is_sound, numpy_source
 from .handouts import x_to_y
@@ -73,7 +73,7 @@ def check_repair(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
     criteria, healthy = Criteria(), _healthy(p)
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
-    got, want = op_histogram(model).to_dict(), op_histogram(healthy).to_dict()
+    got, want = operator_counts(model), operator_counts(healthy)
     criteria.require(
         "no node was added or taken away",
         got == want,

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from . import Criteria, Criterion, Params, Task
 from .examine import has_io, is_sound, numpy_source
 from .hospital import any_size, judged, patient
@@ -79,7 +79,7 @@ _LOOP_CAUSES = {
 
 def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    count = int(op_histogram(model).sum())
+    count = sum(operator_counts(model).values())
     if not criteria.require(
         "the loop stands in the graph once",
         count <= 20,

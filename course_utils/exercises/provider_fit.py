@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graphs import op_histogram
+from ..graphs import operator_counts
 from ..running import run, session_for
 from . import Criteria, Criterion, Params
 from .examine import computes, has_io, is_sound, numpy_source
@@ -148,7 +148,7 @@ def check_fit(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]
         model, {"x": x}, expected, criteria, what, lambda: _fit_cause(model, x, p), atol=1e-4, condition=True
     ):
         return criteria
-    used = {op.removeprefix("ai.onnx::") for op in op_histogram(model).index}
+    used = {op.removeprefix("ai.onnx::") for op in operator_counts(model)}
     still = [n.name or n.output[0] for n in model.graph.node if n.op_type == p["awkward"]]
     hint = f"{p['awkward']} is still there: {', '.join(still)}."
     if not criteria.add(f"at most one {p['awkward']} is left", len(still) < 2, hint):
