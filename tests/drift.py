@@ -23,10 +23,11 @@ sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 import generate  # noqa: E402 - notebooks/generate.py
 from nbclient import NotebookClient  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
+from packaging.version import Version  # noqa: E402
 
 import course_utils  # noqa: E402, F401 - before onnxruntime: it switches the telemetry off
 
-WATCHED = ("onnx", "onnxruntime", "onnxscript")
+WATCHED = ("onnx", "onnxruntime", "onnxscript", "torch", "torchvision", "numpy")
 # What cells say that need what an earlier cell did not make.
 LACKS = re.compile(r"NameError|no such ?file|there is no file|file doesn't exist", re.IGNORECASE)
 CLAIM = re.compile(r"^cu\.claim\(\s*[\"']([\w-]+)[\"']", re.MULTILINE)
@@ -81,7 +82,7 @@ def versions() -> str:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     told = []
     for name in WATCHED:
-        here = version(name)
+        here = Version(version(name)).public  # without a build tag such as +cpu: the pins have none
         told.append(f"{name} {here}" + (f" (pinned: {pins[name]})" if here != pins[name] else ""))
     return ", ".join(told)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import drift
 import nbformat
 import pytest
@@ -56,6 +58,15 @@ def test_a_claim_that_is_excused_is_told(tmp_path):
     (found,) = after_a_run(tmp_path, OK, old, f"cu.claim({since.id!r}, {{'it is': False}})")
     assert found.claim == since.id
     assert found.what.startswith("Not upheld here: it needs")
+
+
+def test_a_build_tag_is_no_difference(monkeypatch):
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", (drift.ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    monkeypatch.setattr(drift, "version", lambda name: f"{dict(pins)[name]}+cpu")
+    told = drift.versions()
+    assert f"torch {dict(pins)['torch']}, " in told
+    assert "+cpu" not in told
+    assert "pinned" not in told
 
 
 @pytest.mark.parametrize(("pin", "said"), [("0.0.1", "(pinned: 0.0.1)"), (drift.version("onnx"), "")])
