@@ -9,10 +9,13 @@ It edits nothing: each notebook runs in a folder of its own. The exit status is 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +51,15 @@ def run(book: NotebookNode, folder: Path, seconds: int = 300) -> None:
     where = {"metadata": {"path": str(folder)}}
     client = NotebookClient(book, timeout=seconds, allow_errors=True, kernel_name="python3", resources=where)
     client.extra_arguments = ["--log-level=40"]  # the kernel's own warnings would stand between the lines of the result
+    client.on_notebook_start = _leave_signals
     client.execute()
+
+
+def _leave_signals(**_: object) -> None:
+    """nbclient takes Ctrl+C and a request to end as the end of one notebook. Here they are the end of all."""
+    with suppress(NotImplementedError):  # on Windows it takes none
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def changes(name: str, book: NotebookNode) -> list[Change]:
