@@ -818,7 +818,7 @@ probe
 # `__cause__` names the dimension. We kept it above:
 
 # %%
-assert "static shape of 8 for dimension inputs['x'].shape[1]" in reasons['"length"']
+assert "inferred a static shape of 8 for dimension" in reasons['"length"']
 print(reasons['"length"'])
 
 # %% [markdown]
@@ -1056,17 +1056,20 @@ print(
     f"torch {torch.__version__.split('+')[0]}", *done.stdout.splitlines(), sep="\n"
 )
 
-tagger = runpy.run_path("work/04_tagger.py")["Tagger"]().eval()
-lstm = cu.probe_sizes("work/04_lstm.onnx", tokens, tagger)
-assert (lstm["verdict"] == "free").all() and cu.op_histogram("work/04_lstm.onnx")[
-    "LSTM"
-] == 1
+assert done.stdout.startswith("a file") or torch.__version__ < "2.13"
+lstm = None
+if done.stdout.startswith("a file"):
+    tagger = runpy.run_path("work/04_tagger.py")["Tagger"]().eval()
+    lstm = cu.probe_sizes("work/04_lstm.onnx", tokens, tagger)
+    assert (lstm["verdict"] == "free").all() and cu.op_histogram(
+        "work/04_lstm.onnx"
+    )["LSTM"] == 1
 lstm
 
 # %% [markdown]
 # The first file is right: an `LSTM` node, every batch, every length. The second call is the same, and in PyTorch 2.13
 # it gives no file: the first export in the process spoils the next one. So export each recurrent network in **a fresh
-# process**, with labels, and probe.
+# process**, with labels, and probe. (In PyTorch 2.11 both calls give no file.)
 #
 # ## Make it static again
 #

@@ -9,10 +9,13 @@ It edits nothing: each notebook runs in a folder of its own. The exit status is 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +26,11 @@ sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 import generate  # noqa: E402 - notebooks/generate.py
 from nbclient import NotebookClient  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
+from packaging.version import Version  # noqa: E402
 
 import course_utils  # noqa: E402, F401 - before onnxruntime: it switches the telemetry off
 
-WATCHED = ("onnx", "onnxruntime", "onnxscript")
+WATCHED = ("onnx", "onnxruntime", "onnxscript", "torch", "torchvision", "numpy")
 # What cells say that need what an earlier cell did not make.
 LACKS = re.compile(r"NameError|no such ?file|there is no file|file doesn't exist", re.IGNORECASE)
 CLAIM = re.compile(r"^cu\.claim\(\s*[\"']([\w-]+)[\"']", re.MULTILINE)
@@ -47,7 +51,15 @@ def run(book: NotebookNode, folder: Path, seconds: int = 300) -> None:
     where = {"metadata": {"path": str(folder)}}
     client = NotebookClient(book, timeout=seconds, allow_errors=True, kernel_name="python3", resources=where)
     client.extra_arguments = ["--log-level=40"]  # the kernel's own warnings would stand between the lines of the result
+    client.on_notebook_start = _leave_signals
     client.execute()
+
+
+def _leave_signals(**_: object) -> None:
+    """nbclient takes Ctrl+C and a request to end as the end of one notebook. Here they are the end of all."""
+    with suppress(NotImplementedError):  # on Windows it takes none
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def changes(name: str, book: NotebookNode) -> list[Change]:
@@ -81,7 +93,7 @@ def versions() -> str:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     told = []
     for name in WATCHED:
-        here = version(name)
+        here = Version(version(name)).public  # without a build tag such as +cpu: the pins have none
         told.append(f"{name} {here}" + (f" (pinned: {pins[name]})" if here != pins[name] else ""))
     return ", ".join(told)
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
 import drift
 import nbformat
 import pytest
@@ -56,6 +63,34 @@ def test_a_claim_that_is_excused_is_told(tmp_path):
     (found,) = after_a_run(tmp_path, OK, old, f"cu.claim({since.id!r}, {{'it is': False}})")
     assert found.claim == since.id
     assert found.what.startswith("Not upheld here: it needs")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends such a signal to whole groups only")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends(number, tmp_path):
+    """And does not go on to the next notebook."""
+    nbformat.write(notebook("import time; open('begun', 'w').close(); time.sleep(100)"), tmp_path / "long.ipynb")
+    code = (
+        "import drift, nbformat, pathlib; drift.run(nbformat.read('long.ipynb', 4), pathlib.Path()); print('went on')"
+    )
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(drift.ROOT / "tests"), str(drift.ROOT)])}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=variables, stdout=subprocess.PIPE) as started:
+        ends = time.monotonic() + 60
+        while not (tmp_path / "begun").exists() and time.monotonic() < ends:
+            time.sleep(0.1)
+        started.send_signal(number)
+        said, _ = started.communicate(timeout=60)
+    assert said == b""
+    assert started.returncode == -number
+
+
+def test_a_build_tag_is_no_difference(monkeypatch):
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", (drift.ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    monkeypatch.setattr(drift, "version", lambda name: f"{dict(pins)[name]}+cpu")
+    told = drift.versions()
+    assert f"torch {dict(pins)['torch']}, " in told
+    assert "+cpu" not in told
+    assert "pinned" not in told
 
 
 @pytest.mark.parametrize(("pin", "said"), [("0.0.1", "(pinned: 0.0.1)"), (drift.version("onnx"), "")])

@@ -158,6 +158,18 @@ def test_nothing_is_published_before_its_tests_passed():
     assert [key for key, job in jobs.items() if "permissions" in job] == [("tests", "publish")]
 
 
+def test_the_nightly_job_has_what_the_tests_need():
+    """In CI a test fails, and is not skipped, where an extra or the book is missing."""
+    extras = re.compile(r'--editable "\.\[([\w,]+)\]"')
+    rule = re.search(
+        r"^\$\(VENV\)/\.all:.*\n(?:\t.*\n)+", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )[0]
+    runs = [step["run"] for step in WORKFLOWS["nightly"]["jobs"]["newest"]["steps"] if "run" in step]
+    install, build, test = (next(i for i, run in enumerate(runs) if x in run) for x in ("pip", "build.py", "pytest"))
+    assert install < build < test
+    assert set(extras.search(runs[install])[1].split(",")) == set(extras.search(rule)[1].split(","))
+
+
 def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():
     files = ["tests/test_import.py", "notebooks/00_start_here.ipynb", "tests/test_project.py"]
     orders = []
