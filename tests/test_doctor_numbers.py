@@ -17,7 +17,8 @@ def moved(how: str, into: str, value: float, *, place: int = 3) -> onnx.ModelPro
     table.flat[place] = value
     stored = {
         "t": table, "two": np.array([1, 4, 4]), "square": np.array([4, 4]), "zero": np.array([0]), "four": np.array([4]),
-        "all": np.arange(4), "other": weights(4, 4),
+        "all": np.arange(4), "other": weights(4, 4), "ones": np.array([1, 1]), "rows": np.arange(4)[:, None],
+        "columns": np.tile(np.arange(4), (4, 1)).T, "deep": np.array([1, 4, 2, 2]), "flat": np.array([1, 1, 4, 4]),
     }  # fmt: skip
     used = {
         k: v
@@ -39,6 +40,17 @@ WAYS = {
     "Split": "a, b = Split<axis = 0, num_outputs = 2>(t)  m = Concat<axis = 0>(a, b)",
     "Expand": "m = Expand(t, square)",
     "Pad": "m = Pad(t, all)",
+    "Identity": "h = Transpose<perm = [1, 0]>(t)  m = Identity(h)",
+    "CastLike": "m = CastLike(t, other)",
+    "Flatten": "m = Flatten<axis = 1>(t)",
+    "Squeeze": "u = Reshape(t, two)  m = Squeeze(u, zero)",
+    "Tile": "m = Tile(t, ones)",
+    "Trilu": "m = Trilu(t)",
+    "Dropout": "m = Dropout(t)",
+    "GatherND": "m = GatherND(t, rows)",
+    "GatherElements": "m = GatherElements(t, columns)",
+    "DepthToSpace": "r = Reshape(t, deep)  d = DepthToSpace<blocksize = 2>(r)  m = Reshape(d, square)",
+    "SpaceToDepth": "r = Reshape(t, flat)  d = SpaceToDepth<blocksize = 2>(r)  m = Reshape(d, square)",
 }
 
 
@@ -50,8 +62,9 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("way", "reader"), [(way, "MatMul") for way in WAYS] + [(way, r) for way in ("nothing", "Slice") for r in READERS]
+)
 def test_nan_behind_what_only_moves_it(way, reader):
     how, into = WAYS[way], READERS[reader]
     assert "weights-not-finite" in found(moved(how, into, np.nan))
