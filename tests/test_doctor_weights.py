@@ -41,8 +41,8 @@ def test_a_weight_that_a_branch_reads():
 
 def test_a_name_inside_a_loop_is_not_the_one_outside():
     """`m` of the loop's body is what the loop carries, and begins as x."""
-    graph = """g (float[4, 4] x) => (float[4, 4] y) { n = Transpose(w)  i = IsNaN(n)  z = Where(i, x, n)
-        y = Loop(k, , z) <body = b (int64 j, bool c, float[4, 4] v) => (bool d, float[4, 4] o) { d = Identity(c)  o = Neg(v) }> }"""
+    graph = """g (float[4, 4] x) => (float[4, 4] y) { m = Transpose(w)  i = IsNaN(m)  z = Where(i, x, m)
+        y = Loop(k, , z) <body = b (int64 j, bool c, float[4, 4] m) => (bool d, float[4, 4] o) { d = Identity(c)  o = Neg(m) }> }"""
     w = weights(4, 4)
     w[0, 0] = np.nan
     assert found(parsed(graph, {"w": w, "k": np.array(3)})) == []
