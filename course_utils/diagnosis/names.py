@@ -92,7 +92,7 @@ def _names(scope: Scope, found: dict[Code, list[tuple[Place, str, Scope]]]) -> l
             if name in defined:
                 found[TWICE].append((scope.place(index), name, scope))
             defined.add(name)
-    lacking = [name for name in scope.outputs if name and name not in defined]
+    lacking = [name for name in scope.outputs if name not in defined]
     found[NO_OUTPUT] += [(Place("output", name, None, scope.label), name, scope) for name in lacking]
     return early
 
@@ -109,15 +109,13 @@ def _outside_names(scope: Scope) -> set[str]:
 def _free(scope: Scope) -> list[str]:
     """Names that a graph inside a node takes from outside."""
     reads = dict.fromkeys((*scope.readers, *scope.outputs, *sorted(scope.inner_reads, key=repr)))  # some are bytes
-    own = {*scope.producer, *scope.initializers, *scope.sparse, *scope.inputs, ""}
+    own = {*scope.producer, *scope.initializers, *scope.sparse, *scope.inputs}
     return [name for name in reads if name not in own]
 
 
 def _near(name: str, scope: Scope) -> str:
-    if isinstance(name, bytes):
-        return ""
-    known = [n for n in (*scope.producer, *scope.initializers, *scope.inputs) if isinstance(n, str)]
-    near = difflib.get_close_matches(name, known[:5000], n=1, cutoff=0.75)
+    known = [*scope.producer, *scope.initializers, *scope.inputs]
+    near = difflib.get_close_matches(name, known[:5000], cutoff=0.75)
     return f" The nearest name that is written: {plain(near[0])!r}." if near else ""
 
 
@@ -125,8 +123,6 @@ def _circle(scope: Scope) -> list[int]:
     """One circle of nodes, in the order of the data; empty where there is none. Without recursion: graphs can be long."""
     state = [0] * len(scope.nodes)  # 0 new, 1 on the way, 2 done
     for start in range(len(scope.nodes)):
-        if state[start]:
-            continue
         way = [(start, iter(before(scope, start)))]
         state[start] = 1
         while way:

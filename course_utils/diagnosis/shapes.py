@@ -143,9 +143,9 @@ def conflict(patient: Patient) -> Iterator[Finding]:
     if patient.opinion is None or not patient.opinion.strict or not patient.sound or objects(patient.opinion):
         return  # not asked, no objection, or one that follows from another
     words = plain(" ".join(patient.opinion.strict.split()), None)
-    # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
+    # Errors within errors: inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
-    if not beside and words.count("(op_type:") < 2:
+    if not beside and words.count("Inference error(s)") < 2:
         what = DTYPE if "has unsupported type" in words or "inconsistent type" in words else CONFLICT
         mild = what is DTYPE or "existing shape differ" in words
         text = f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}"
