@@ -71,6 +71,12 @@ def test_nodes_in_the_wrong_order_are_no_circle(body):
     assert report.findings[0].cause.startswith(f"node #0 'y' reads '{first}', which a node behind it writes.")
 
 
+def test_many_ways_through_a_graph_take_no_time():
+    """Forty times two ways: each node is looked at once."""
+    body = "  ".join(f"l{i + 1} = Add(a{i}, b{i})  a{i} = Relu(l{i})  b{i} = Neg(l{i})" for i in reversed(range(40)))
+    assert found(parsed(f"g (float[N] l0) => (float[N] l40) {{ {body} }}")) == ["not-sorted"]
+
+
 def test_every_node_that_stands_too_early_is_a_place():
     report = cu.doctor(one_input("y = Neg(b)  b = Neg(a)  a = Relu(x)"))
     assert [place.name for place in report.findings[0].where] == ["y", "b"]
