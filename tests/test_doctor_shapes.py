@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from doctor_models import found, parsed, weights
-from onnx import TensorProto, helper
+from onnx import helper, numpy_helper
 
 import course_utils as cu
 
@@ -192,7 +192,6 @@ def test_an_input_without_time_keeps_its_first_axis():
     [
         ("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }", (), "shape-conflict", "warning"),
         ("g (float[N, 4] x) => (float[N, 5] y) { y = MatMul(x, w) }", (3, 5), "shape-conflict", "error"),
-        ("g (int64[N] x) => (bool[N] y) { y = Not(x) }", (), "dtype-not-allowed", "error"),
     ],
 )
 def test_how_bad_a_contradiction_is(graph, stored, code, severity):
@@ -218,9 +217,7 @@ def test_the_largest_tensor_is_told(dtype, codes):
     report = cu.doctor(model)
     assert report.codes == codes
     if codes:
-        size = {"float16": "549.8 GB", "float": "1,099.5 GB"}[dtype]
         assert report.findings[0].cause.startswith("'y' has the shape [262144, 1048576]: ")
-        assert size
         assert {place.name for place in report.findings[0].where} == ({"y"} if dtype == "float16" else {"x", "a", "y"})
 
 
@@ -272,11 +269,10 @@ def test_shapes_are_not_lost_at_operators_of_the_runtime():
     assert found(model) == []
 
 
-def test_sparse_weights_have_shapes():
-    model = parsed("g (float[4] x) => (float[4] y) { a = Add(x, s)  y = Relu(a) }")
-    values, at = (
-        helper.make_tensor("s", TensorProto.FLOAT, [1], [2.0]),
-        helper.make_tensor("i", TensorProto.INT64, [1], [0]),
-    )
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [4]))
-    assert "shape-unknown" in found(model) or found(model) == []
+@pytest.mark.parametrize("body", ["a = Expand(w, s)", "a = Resize(x, , , s)"])
+def test_stored_tensors_have_shapes(body):
+    """And an input that is left out has nothing to tell."""
+    model = unknown(f"{body}  y = ReduceMax<keepdims = 0>(a)")
+    model.graph.initializer.append(numpy_helper.from_array(weights(4), "w"))
+    (finding,) = (f for f in cu.doctor(model).findings if f.code.id == "shape-unknown")
+    assert finding.where[0].name == "a"

@@ -178,7 +178,7 @@ def unknown(patient: Patient) -> Iterator[Finding]:
         for name, value in patient.inferred.items()
         if value.type.WhichOneof("value") != "tensor_type" or shape_of(value) is not None
     }
-    has |= {*scope.initializers, *scope.sparse, ""}
+    has |= {*scope.initializers, ""}
     lost = [
         index
         for index, node in enumerate(scope.nodes)
