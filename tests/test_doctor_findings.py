@@ -22,6 +22,7 @@ from doctor_models import (
 )
 from onnx import TensorProto, helper
 
+import course_utils as cu
 from course_utils.diagnosis.vocabulary import all_codes
 
 Maker = Callable[[], onnx.ModelProto]
@@ -286,6 +287,28 @@ ELSEWHERE = {
     "provider-missing", "fallback", "made-for-one-processor", "made-for-one-provider", "opset-not-as-requested", "onnx-tools-die",
     "size-not-free", "output-shape-differs",
 }  # fmt: skip
+
+
+# What is no error is a warning or a note.
+NOTES = {
+    "batch-fixed", "batchnorm-not-folded", "checker-formality", "dead-nodes", "external-file-stale", "heavy-notes", "loop-unrolled",
+    "made-for-one-processor", "made-for-one-provider", "nodes-without-effect", "pairs-that-cancel", "paths-of-a-machine", "qdq-incomplete",
+    "shape-unknown", "weights-stored-twice",
+}  # fmt: skip
+WARNINGS = {
+    "batch-not-free", "batchnorm-in-training", "batchnorm-without-statistics", "dropout-in-training", "dynamic-quantized-conv", "fallback",
+    "float64", "opset-not-as-requested", "opset-too-old", "output-shape-differs", "outputs-change", "outputs-nan", "over-limits",
+    "scale-not-calibrated", "scores-lost", "shape-conflict", "size-not-free", "subnormal-numbers", "unused-weights", "weights-are-inputs",
+    "weights-collapsed", "weights-saturated",
+}  # fmt: skip
+
+
+def test_how_severe_each_finding_is():
+    """The exit status of the command depends on it."""
+    severe = cu.doctor_codes().set_index("code")["severity"]
+    assert set(severe[severe == "note"].index) == NOTES
+    assert set(severe[severe == "warning"].index) == WARNINGS
+    assert set(severe[~severe.index.isin(NOTES | WARNINGS)]) == {"error"}
 
 
 def test_every_code_has_a_test():

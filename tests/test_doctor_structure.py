@@ -196,6 +196,14 @@ def test_where_unused_weights_begin(used, unused, codes):
     assert found(stored(used, unused)) == codes
 
 
+@pytest.mark.parametrize(("size", "codes"), [(4096, []), (4097, ["unused-weights"])])
+def test_texts_count_nothing(size, codes):
+    model = stored(4, 4)
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(size, np.uint8), "left"))
+    model.graph.initializer.append(helper.make_tensor("words", TensorProto.STRING, [2], [b"a", b"b"]))
+    assert found(model) == codes
+
+
 def test_unused_weights_are_added_up():
     report = cu.doctor(stored(1000, 2000, 1000))
     assert report.findings[0].cause == "2 tensors of 12.0 kB; the weights have 16.0 kB in all."

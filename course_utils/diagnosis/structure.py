@@ -99,7 +99,7 @@ def types(patient: Patient) -> Iterator[Finding]:
 
 def _says(kind: onnx.TypeProto) -> bool:
     """Whether a type says what is in it, down to the dtype."""
-    for _ in range(16):
+    while True:  # a type within a type, as deep as the file has it
         what = kind.WhichOneof("value")
         if what is None:
             return False
@@ -109,7 +109,6 @@ def _says(kind: onnx.TypeProto) -> bool:
         if not hasattr(inner, "elem_type"):  # a map, or something opaque
             return True
         kind = inner.elem_type
-    return False
 
 
 def tidy(patient: Patient) -> Iterator[Finding]:
