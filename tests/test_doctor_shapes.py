@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from doctor_models import found, parsed, weights
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 import course_utils as cu
 
@@ -43,13 +43,13 @@ def test_the_fixed_batch_of_every_layer(op):
     shape, body, stored = LEARNT[op]
     assert "batch-fixed" in found(sized(shape, body, stored))
     assert "batch-fixed" not in found(sized(shape.replace("2", "N"), body, stored))
-    fed = sized(shape, body, {k: v for k, v in stored.items() if k not in "wr"})
-    for name in [k for k in stored if k in "wr"]:
-        array = stored[name]
-        fed.graph.input.append(
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-        )
-    assert "batch-fixed" not in found(fed)
+
+
+@pytest.mark.parametrize("body", ["y = Mul(x, k)", "w = Reshape(v, size)  y = MatMul(x, w)"])
+def test_a_formula_has_no_batch(body):
+    """What is fed is not learnt; nor is a number beside it."""
+    stored = {"k": weights(4)} if "Mul(x, k" in body else {"size": np.array([4, 4])}
+    assert found(parsed(f"g (float[2, 4] x, float[16] v) => (float[2, 4] y) {{ {body} }}", stored)) == []
 
 
 def test_a_layer_in_a_branch_counts():
@@ -78,6 +78,19 @@ def test_one_number_in_every_input_and_in_an_output(inputs, output, codes):
     body = "a = MatMul(x, w)  y = Add(a, z)" if " z" in inputs else "y = MatMul(x, w)"
     model = parsed(f"g ({inputs}) => (float[{output}] y) {{ {body} }}", {"w": weights(4, 4)})
     assert set(found(model)) - {"shape-conflict"} == set(codes)
+
+
+def test_inputs_and_outputs_without_a_shape():
+    """They say nothing of a batch; and one output is enough."""
+    graph = "g (float[2, 4] x, float[2, 4] u) => (float[4, 2] z, float[2, 4] y) { y = MatMul(x, w)  z = Transpose(u) }"
+    model = parsed(graph, {"w": weights(4, 4)})
+    (finding,) = cu.doctor(model).findings
+    assert finding.code.id == "batch-fixed"
+    assert "dynamic_shapes=({0: 'batch'}, {0: 'batch'})." in finding.cure
+    model.graph.input[1].type.tensor_type.ClearField("shape")
+    assert "batch-fixed" in found(model)
+    model.graph.output[1].type.tensor_type.ClearField("shape")
+    assert "batch-fixed" not in found(model)
 
 
 def test_the_first_dimension_is_told():

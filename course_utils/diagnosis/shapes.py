@@ -51,15 +51,12 @@ _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"
 _HUGE = 256 * 2**30  # bytes
 
 
-def shape_of(value: ValueInfoProto) -> list[int | str | None] | None:
-    """Sizes as the file has them: a number, a name, or None; None for no shape at all, or no tensor."""
-    kind = value.type.WhichOneof("value")
-    if kind not in ("tensor_type", "sparse_tensor_type"):
-        return None
-    tensor = getattr(value.type, kind)
+def shape_of(value: ValueInfoProto) -> list[int | None] | None:
+    """Sizes as the file has them: a number, or None where it is free; None for no shape at all, or no tensor."""
+    tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+    return [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
 
 
 def fixed_batch(patient: Patient) -> Iterator[Finding]:
@@ -76,7 +73,8 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
     shapes = {v.name: shape_of(v) for v in input_values(graph, patient.model.ir_version)}
     several = {name: dims for name, dims in shapes.items() if dims is not None and len(dims) > 1}
     sizes = {dims[axes.get(name, 0) % len(dims)] for name, dims in several.items()}
-    if not learnt or len(sizes) != 1 or not isinstance(number := sizes.pop(), int) or number < 1:
+    number = sizes.pop() if learnt and len(sizes) == 1 else None
+    if not number:
         return
     if any(dims and number in (dims if axes else dims[:1]) for dims in map(shape_of, graph.output)):
         at = [axes.get(name, 0) for name in several]
@@ -88,7 +86,7 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
         free = ", ".join(f"{{{axis}: 'batch'}}" for axis in at[:4]) + (
             "," if len(at) == 1 else ", …" if len(at) > 4 else ""
         )
-        advice = BATCH.cure.replace("{0: 'batch'},", free) if any(at) else ""
+        advice = BATCH.cure.replace("{0: 'batch'},", free)
         yield finding(BATCH, text, [Place("input", name) for name in several], advice)
 
 
@@ -156,8 +154,8 @@ def huge(patient: Patient) -> Iterator[Finding]:
     found = []
     for name, value in patient.inferred.items():
         dims = shape_of(value)
-        if dims and all(isinstance(d, int) and d >= 0 for d in dims):
-            tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type or 1, dims=dims)
+        if dims and None not in dims:
+            tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type, dims=dims)
             size = expected_bytes(tensor)
             if size is not None and size > _HUGE:
                 found.append((size, name, dims))
