@@ -164,6 +164,7 @@ def test_the_axis_of_the_batch_is_followed_back(kind):
     ],
 )
 def test_where_it_cannot_be_followed_the_batch_stands_first(body, shape):
+    found(recurrent(body, shape))
     report = cu.doctor(recurrent(body, shape))
     assert not [f for f in report.findings if f.code.id == "batch-fixed" and "axis" in f.cause]
 
@@ -187,6 +188,19 @@ def test_the_cure_names_the_axis_of_each_input(count, free):
     (finding,) = (f for f in cu.doctor(model).findings if f.code.id == "batch-fixed")
     assert f"dynamic_shapes={free}. " in finding.cure
     assert len(finding.where) == count
+
+
+@pytest.mark.parametrize("states", ["h", "h, c"])
+def test_the_batch_of_the_first_states(states):
+    """Of the hidden state, and of the cell."""
+    gates, layer = (16, "LSTM") if "c" in states else (12, "GRU")
+    inputs = ", ".join(f"float[1, 2, 4] {name}" for name in states.split(", "))
+    graph = f"g (float[5, 2, 4] x, {inputs}) => (float[5, 2, 4] y) {{ a = {layer}<hidden_size = 4>(x, w, r, , , {states})  y = Squeeze(a, one) }}"
+    model = parsed(graph, {"w": weights(1, gates, 4), "r": weights(1, gates, 4), "one": np.array([1])})
+    (finding,) = (f for f in cu.doctor(model).findings if f.code.id == "batch-fixed")
+    assert finding.cause.startswith(
+        ", ".join(f"{name} (axis 1)" for name in ["x", *states.split(", ")]) + ": the size of the batch is 2."
+    )
 
 
 def test_an_input_without_time_keeps_its_first_axis():
@@ -263,6 +277,16 @@ def test_where_shapes_are_lost(body, words, places):
 
 def test_what_nobody_reads_needs_no_shape():
     assert found(unknown("a = Reshape(x, s)  y = ReduceMax<keepdims = 0>(x)")) == ["dead-nodes"]
+
+
+def test_results_that_nobody_reads_are_not_counted():
+    (_, finding) = cu.doctor(unknown("a = Reshape(x, s)  b = Relu(a)  y = ReduceMax<keepdims = 0>(a)")).findings
+    assert finding.cause == "Even onnx.shape_inference does not know 1 tensor. They are lost at: Reshape."
+
+
+def test_shapes_that_were_not_worked_out_are_not_lost():
+    model = parsed("g (float[4] x) => (float[4] y) { k = Neg(w)  y = Add(k, nobody) }", {"w": weights(4)})
+    assert found(model) == ["tensor-undefined"]
 
 
 def test_a_list_of_tensors_has_no_shape():

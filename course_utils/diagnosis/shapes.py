@@ -127,10 +127,8 @@ def _came_from(patient: Patient, name: str, axis: int) -> tuple[str, int] | None
             and not attribute(node, "axis", 0)
         ):
             name = node.input[1]  # an embedding
-        elif is_op(node, "LSTM", "GRU", "RNN"):
-            return None  # the layer below has told it
         elif is_op(node, *_SAME_AXES):
-            name = next((n for n in node.input if n and patient.stored(scope, n) is None), "")
+            name = next((n for n in node.input if patient.stored(scope, n) is None), "")
         else:
             return None
     return None
