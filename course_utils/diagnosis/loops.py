@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from .parts import Scope, inner_graphs, is_op
+from .parts import Scope, is_op
 from .patient import Patient
 from .vocabulary import NOTE, Finding, code, finding, nodes
 
@@ -36,9 +36,9 @@ LONGEST_STEP = 400  # nodes
 _LONGEST_NAME = 2000  # characters that are looked at
 # Operators of several inputs that compute nothing from them: they move or convert data, or cut it off.
 _MOVES = {
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Pad", "Slice", "Split", "Concat", "Gather",
-    "GatherElements", "GatherND", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear", "Clip", "Dropout", "Resize",
-    "Upsample", "Trilu", "ConstantOfShape", "Range", "SequenceAt", "SequenceInsert", "SequenceConstruct", "ReverseSequence",
+    "Reshape", "Squeeze", "Unsqueeze", "Expand", "Tile", "Pad", "Slice", "Split", "Concat", "Gather", "GatherElements", "GatherND",
+    "CastLike", "QuantizeLinear", "DequantizeLinear", "Clip", "Dropout", "Resize", "Upsample", "Trilu", "Range", "SequenceAt",
+    "SequenceInsert", "SequenceConstruct", "ReverseSequence",
 }  # fmt: skip
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
@@ -46,8 +46,6 @@ _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 def unrolled(patient: Patient) -> Iterator[Finding]:
     scope = patient.main
     index = [i for i, n in enumerate(scope.nodes) if not is_op(n, "Constant", "Identity")]
-    if len(index) < 2 * LEAST_STEPS:
-        return
     numbers: dict[bytes, int] = {}
     does = np.array([numbers.setdefault(_does(patient, scope, scope.nodes[i]), len(numbers)) for i in index])
     taken = np.zeros(len(index), bool)
@@ -96,7 +94,6 @@ def _does(patient: Patient, scope: Scope, node: NodeProto) -> bytes:
     """What a node does, as bytes: the same for the same operator, attributes and stored inputs."""
     parts = [node.domain.encode() if isinstance(node.domain, str) else node.domain, str(node.op_type).encode()]
     parts += sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
-    parts += [b"graph"] * sum(1 for _ in inner_graphs(node))
     for name in node.input:
         tensor = patient.stored(scope, name)
         if tensor is None:

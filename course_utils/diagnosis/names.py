@@ -46,6 +46,7 @@ NO_OUTPUT = code(
     "An output of the model is written by no node",
     "Correct the name in graph.output, or of the node's output.",
 )
+_SHOWN = 6  # nodes of a circle
 
 
 def order(patient: Patient) -> Iterator[Finding]:
@@ -55,7 +56,8 @@ def order(patient: Patient) -> Iterator[Finding]:
         early = _names(scope, found)
         circle = _circle(scope) if early else []
         if circle:
-            way = " → ".join(plain(scope.place(i).name) for i in [*circle[:6], circle[0]])
+            shown = [plain(scope.place(i).name) for i in circle[:_SHOWN]] + ["…"] * (len(circle) > _SHOWN)
+            way = " → ".join([*shown, shown[0]])
             yield finding(CYCLE, f"{nodes(len(circle))}: {way}.", [scope.place(i) for i in circle])
         else:
             found[UNSORTED] += [(scope.place(i), name, scope) for i, name in early]
@@ -80,16 +82,17 @@ def _names(scope: Scope, found: dict[Code, list[tuple[Place, str, Scope]]]) -> l
     defined = set(scope.inputs) | set(scope.initializers) | scope.sparse
     early = []
     for index, node in enumerate(scope.nodes):
-        reads = {*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))} - {""}
-        missing = reads - defined - known
+        reads = dict.fromkeys((*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))))
+        missing = [name for name in reads if name and name not in defined and name not in known]
         early += [(index, name) for name in missing if name in later]
         # What a graph inside this node lacks is found when that graph has its turn.
-        nowhere = [name for name in missing.intersection(node.input) if name not in later]
+        nowhere = [name for name in missing if name not in later and name in node.input]
         found[UNDEFINED] += [(scope.place(index), name, scope) for name in nowhere]
-        written = [name for name in node.output if name]
-        found[TWICE] += [(scope.place(index), name, scope) for name in written if name in defined]
-        defined.update(written)
-    lacking = [name for name in scope.outputs if name and name not in defined and name not in known]
+        for name in filter(None, node.output):
+            if name in defined:
+                found[TWICE].append((scope.place(index), name, scope))
+            defined.add(name)
+    lacking = [name for name in scope.outputs if name not in defined]
     found[NO_OUTPUT] += [(Place("output", name, None, scope.label), name, scope) for name in lacking]
     return early
 
@@ -103,17 +106,16 @@ def _outside_names(scope: Scope) -> set[str]:
     return names
 
 
-def _free(scope: Scope) -> set[str]:
+def _free(scope: Scope) -> list[str]:
     """Names that a graph inside a node takes from outside."""
-    reads = {*scope.readers, *scope.inner_reads, *scope.outputs}
-    return reads - {*scope.producer, *scope.initializers, *scope.sparse, *scope.inputs, ""}
+    reads = dict.fromkeys((*scope.readers, *scope.outputs, *sorted(scope.inner_reads, key=repr)))  # some are bytes
+    own = {*scope.producer, *scope.initializers, *scope.sparse, *scope.inputs}
+    return [name for name in reads if name not in own]
 
 
 def _near(name: str, scope: Scope) -> str:
-    if isinstance(name, bytes):
-        return ""
-    known = [n for n in (*scope.producer, *scope.initializers, *scope.inputs) if isinstance(n, str)]
-    near = difflib.get_close_matches(name, known[:5000], n=1, cutoff=0.75)
+    known = [*scope.producer, *scope.initializers, *scope.inputs]
+    near = difflib.get_close_matches(name, known[:5000], cutoff=0.75)
     return f" The nearest name that is written: {plain(near[0])!r}." if near else ""
 
 
@@ -121,8 +123,6 @@ def _circle(scope: Scope) -> list[int]:
     """One circle of nodes, in the order of the data; empty where there is none. Without recursion: graphs can be long."""
     state = [0] * len(scope.nodes)  # 0 new, 1 on the way, 2 done
     for start in range(len(scope.nodes)):
-        if state[start]:
-            continue
         way = [(start, iter(before(scope, start)))]
         state[start] = 1
         while way:

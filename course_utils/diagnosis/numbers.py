@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnx import TensorProto
 
@@ -48,39 +49,35 @@ _MULTIPLIES = (
     "LayerNormalization", "GroupNormalization", "RMSNormalization", "PRelu", "Einsum",
 )  # fmt: skip
 _SCALES = ("Mul", "Div")  # these as well, though what they read is often no weight
-# These give on what they read. Operator → which of its inputs; all, where there is no entry in the pair.
-_CARRIES: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(
-        ("Identity", "Cast", "CastLike", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Expand",
-         "Tile", "Pad", "Trilu", "Dropout", "DepthToSpace", "SpaceToDepth", "Gather", "GatherND", "GatherElements"), (0,)
-    ),
-    "Concat": None,
-}  # fmt: skip
+# These give on what they read: their first input, and Concat all of them.
+_CARRIES = (
+    "Identity", "Cast", "CastLike", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Expand", "Tile",
+    "Pad", "Trilu", "Dropout", "DepthToSpace", "SpaceToDepth", "Gather", "GatherND", "GatherElements", "Concat",
+)  # fmt: skip
 _LOOKS_UP = ("Gather", "GatherND", "GatherElements")  # in an embedding; or in a table of masks, where -inf is meant
 # These ask what a number is, choose among numbers, or keep them. NaN can be meant there, as the sign of what is missing.
 _HARMLESS = (
-    *_CARRIES, "IsNaN", "IsInf", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Shape", "Size", "If", "Loop",
-    "Scan", "ScatterND", "ScatterElements", "Compress", "SequenceConstruct", "SequenceInsert", "Optional", "Constant",
+    *_CARRIES, "IsNaN", "IsInf", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Shape", "Size", "Loop",
+    "Scan", "ScatterND", "ScatterElements", "Compress", "SequenceConstruct", "SequenceInsert", "Optional",
 )  # fmt: skip
 _BOUNDS = ("Min", "Max", "Clip", "Sub")  # +inf from a table can be meant here
 _STORED_IN = {"QuantizeLinear": 1, "DequantizeLinear": 1}  # the inputs behind are for `quantization` to judge
 _DEEPEST = 32  # nodes between a constant and its reader
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _FEW, _SHARE = 64, 0.01  # subnormal weights that do not matter: so many, or this share of all
-_LEAST = 1024  # bytes: what is shorter is no weight, and costs nothing
 
 
 def finite(patient: Patient) -> Iterator[Finding]:
     """NaN, infinity or very small numbers in weights. Short tensors first, until the budget is spent."""
     found, small, seen, skipped = [], [], 0, 0
     for read in sorted(_read(patient), key=lambda r: expected_bytes(r.tensor) or 0):
-        tensor, size = read.tensor, expected_bytes(read.tensor) or 0
-        if source(patient, tensor) is None:
+        tensor = read.tensor
+        where = source(patient, tensor)
+        if where is None:
             continue  # its file is missing, or its data is damaged: other checks say so
-        if size > patient.budget:
-            skipped += size
+        if not _paid(patient, where):
+            skipped += where[2]
             continue
-        patient.budget -= size if _in_a_file(patient, tensor) else 0
         n = odd(patient, tensor)
         place = Place("tensor", read.name, None, read.scope.label)
         nan = n.nan if read.computed else 0
@@ -137,28 +134,30 @@ def _constants(
 ) -> list[tuple[Scope, str, TensorProto, bool]]:
     """The stored float tensors that a name stands for, wholly or in part; the last says whether rows are looked up in it."""
     key = (id(scope), name)
-    if key in known or not name or not left:
+    if key in known or not left:
         return known.get(key, [])
     known[key] = found = []
-    tensor = patient.stored(scope, name)
-    if tensor is not None:
-        if tensor.data_type in _FLOATS:
+    node = scope.nodes[scope.producer[name]] if name in scope.producer else None
+    if node is not None and is_op(node, *_CARRIES):
+        for carried in node.input if node.op_type == "Concat" else node.input[:1]:
+            inner = _constants(patient, scope, carried, known, left - 1)
+            found += [(s, n, t, up or node.op_type in _LOOKS_UP) for s, n, t, up in inner]
+    elif node is not None or name in scope.initializers:
+        tensor = patient.stored(scope, name)
+        if tensor is not None and tensor.data_type in _FLOATS:
             found.append((scope, tensor.name or name, tensor, False))
-    elif name in scope.producer:
-        node = scope.nodes[scope.producer[name]]
-        if is_op(node, *_CARRIES):
-            carried = _CARRIES[node.op_type]
-            for source_name in node.input if carried is None else node.input[:1]:
-                inner = _constants(patient, scope, source_name, known, left - 1)
-                found += [(s, n, t, up or node.op_type in _LOOKS_UP) for s, n, t, up in inner]
     elif name not in scope.inputs and scope.outer is not None:
         found += _constants(patient, scope.outer, name, known, left - 1)
     return found
 
 
-def _in_a_file(patient: Patient, tensor: TensorProto) -> bool:
-    where = source(patient, tensor)
-    return where is not None and not isinstance(where[0], bytes)
+def _paid(patient: Patient, where: tuple[Path | bytes, int, int]) -> bool:
+    """Take from the budget what is to be read from a file; False where that is too much. where: as `source` tells it."""
+    price = 0 if isinstance(where[0], bytes) else where[2]
+    if price > patient.budget:
+        return False
+    patient.budget -= price
+    return True
 
 
 def float64(patient: Patient) -> Iterator[Finding]:
@@ -180,19 +179,15 @@ def float64(patient: Patient) -> Iterator[Finding]:
 
 
 def twice(patient: Patient) -> Iterator[Finding]:
-    """Tensors of the same dtype, shape and data. First by size, so that few of them need to be read."""
+    """Tensors of the same dtype, shape and data."""
     alike = defaultdict(list)
     for scope in patient.scopes:
         for tensor in scope.initializers.values():
-            if (expected_bytes(tensor) or 0) > _LEAST:
-                alike[tensor.data_type, tuple(tensor.dims)].append(
-                    (Place("tensor", tensor.name, None, scope.label), tensor)
-                )
-    groups = [group for group in alike.values() if len(group) > 1]
-    if sum(expected_bytes(t) or 0 for group in groups for _, t in group[1:]) < patient.weights_bytes // 20:
-        return  # even if all of these were the same, it would not matter
+            alike[tensor.data_type, tuple(tensor.dims)].append(
+                (Place("tensor", tensor.name, None, scope.label), tensor)
+            )
     wasted, places = 0, []
-    for copies in (same for group in groups for same in _same(patient, group)):
+    for copies in (same for group in alike.values() if len(group) > 1 for same in _same(patient, group)):
         wasted += (expected_bytes(copies[0][1]) or 0) * (len(copies) - 1)
         places += [place for place, _ in copies]
     if wasted > max(64 * 1024, patient.weights_bytes // 20):
@@ -206,15 +201,13 @@ def _same(patient: Patient, group: list[tuple[Place, TensorProto]]) -> list[list
     found: dict[bytes, dict[object, tuple[Place, TensorProto]]] = defaultdict(dict)
     skipped = 0
     for number, (place, tensor) in enumerate(group):
-        where, size = source(patient, tensor), expected_bytes(tensor) or 0
+        where = source(patient, tensor)
         if where is None:
             continue
-        in_file = not isinstance(where[0], bytes)
-        if in_file and size > patient.budget:
-            skipped += size
+        if not _paid(patient, where):
+            skipped += where[2]
             continue
-        patient.budget -= size if in_file else 0
-        found[digest(patient, tensor)][where if in_file else number] = (place, tensor)
+        found[digest(patient, tensor)][number if isinstance(where[0], bytes) else where] = (place, tensor)
     if skipped:
         patient.not_checked.append(
             f"{amount(skipped)} of weights were not compared with each other: the limit is budget_mb."

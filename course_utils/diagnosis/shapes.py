@@ -51,15 +51,12 @@ _WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"
 _HUGE = 256 * 2**30  # bytes
 
 
-def shape_of(value: ValueInfoProto) -> list[int | str | None] | None:
-    """Sizes as the file has them: a number, a name, or None; None for no shape at all, or no tensor."""
-    kind = value.type.WhichOneof("value")
-    if kind not in ("tensor_type", "sparse_tensor_type"):
-        return None
-    tensor = getattr(value.type, kind)
+def shape_of(value: ValueInfoProto) -> list[int | None] | None:
+    """Sizes as the file has them: a number, or None where it is free; None for no shape at all, or no tensor."""
+    tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+    return [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
 
 
 def fixed_batch(patient: Patient) -> Iterator[Finding]:
@@ -76,7 +73,8 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
     shapes = {v.name: shape_of(v) for v in input_values(graph, patient.model.ir_version)}
     several = {name: dims for name, dims in shapes.items() if dims is not None and len(dims) > 1}
     sizes = {dims[axes.get(name, 0) % len(dims)] for name, dims in several.items()}
-    if not learnt or len(sizes) != 1 or not isinstance(number := sizes.pop(), int) or number < 1:
+    number = sizes.pop() if learnt and len(sizes) == 1 else None
+    if not number:
         return
     if any(dims and number in (dims if axes else dims[:1]) for dims in map(shape_of, graph.output)):
         at = [axes.get(name, 0) for name in several]
@@ -88,7 +86,7 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
         free = ", ".join(f"{{{axis}: 'batch'}}" for axis in at[:4]) + (
             "," if len(at) == 1 else ", …" if len(at) > 4 else ""
         )
-        advice = BATCH.cure.replace("{0: 'batch'},", free) if any(at) else ""
+        advice = BATCH.cure.replace("{0: 'batch'},", free)
         yield finding(BATCH, text, [Place("input", name) for name in several], advice)
 
 
@@ -129,10 +127,8 @@ def _came_from(patient: Patient, name: str, axis: int) -> tuple[str, int] | None
             and not attribute(node, "axis", 0)
         ):
             name = node.input[1]  # an embedding
-        elif is_op(node, "LSTM", "GRU", "RNN"):
-            return None  # the layer below has told it
         elif is_op(node, *_SAME_AXES):
-            name = next((n for n in node.input if n and patient.stored(scope, n) is None), "")
+            name = next((n for n in node.input if patient.stored(scope, n) is None), "")
         else:
             return None
     return None
@@ -143,9 +139,9 @@ def conflict(patient: Patient) -> Iterator[Finding]:
     if patient.opinion is None or not patient.opinion.strict or not patient.sound or objects(patient.opinion):
         return  # not asked, no objection, or one that follows from another
     words = plain(" ".join(patient.opinion.strict.split()), None)
-    # Twice "op_type": inside the function that defines a standard operator, which is the affair of onnx itself.
+    # Errors within errors: inside the function that defines a standard operator, which is the affair of onnx itself.
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
-    if not beside and words.count("(op_type:") < 2:
+    if not beside and words.count("Inference error(s)") < 2:
         what = DTYPE if "has unsupported type" in words or "inconsistent type" in words else CONFLICT
         mild = what is DTYPE or "existing shape differ" in words
         text = f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}"
@@ -156,8 +152,8 @@ def huge(patient: Patient) -> Iterator[Finding]:
     found = []
     for name, value in patient.inferred.items():
         dims = shape_of(value)
-        if dims and all(isinstance(d, int) and d >= 0 for d in dims):
-            tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type or 1, dims=dims)
+        if dims and None not in dims:
+            tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type, dims=dims)
             size = expected_bytes(tensor)
             if size is not None and size > _HUGE:
                 found.append((size, name, dims))
@@ -178,7 +174,7 @@ def unknown(patient: Patient) -> Iterator[Finding]:
         for name, value in patient.inferred.items()
         if value.type.WhichOneof("value") != "tensor_type" or shape_of(value) is not None
     }
-    has |= {*scope.initializers, *scope.sparse, ""}
+    has |= {*scope.initializers, ""}
     lost = [
         index
         for index, node in enumerate(scope.nodes)

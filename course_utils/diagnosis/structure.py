@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import onnx
 
 from .names import before
-from .parts import Scope, count_of, domain, expected_bytes, is_op
+from .parts import Scope, count_of, domain, expected_bytes, inner_graphs, is_op
 from .patient import Patient
 from .tools import Opinion
 from .vocabulary import ERROR, NOTE, WARNING, Finding, Place, amount, code, count, finding, listed, nodes, plain
@@ -99,7 +99,7 @@ def types(patient: Patient) -> Iterator[Finding]:
 
 def _says(kind: onnx.TypeProto) -> bool:
     """Whether a type says what is in it, down to the dtype."""
-    for _ in range(16):
+    while True:  # a type within a type, as deep as the file has it
         what = kind.WhichOneof("value")
         if what is None:
             return False
@@ -109,7 +109,6 @@ def _says(kind: onnx.TypeProto) -> bool:
         if not hasattr(inner, "elem_type"):  # a map, or something opaque
             return True
         kind = inner.elem_type
-    return False
 
 
 def tidy(patient: Patient) -> Iterator[Finding]:
@@ -127,7 +126,7 @@ def tidy(patient: Patient) -> Iterator[Finding]:
             if node.name in repeated and not is_op(node, "Constant")
         ]
         unused += [(scope, t) for name, t in scope.initializers.items() if not scope.is_read(name)]
-        if patient.model.ir_version >= 4 and not scope.is_function:
+        if patient.model.ir_version >= 4:
             # A single number or a short list is an input with a default value, as it should be.
             inputs += [
                 (scope, name)
@@ -161,10 +160,7 @@ def _live(scope: Scope) -> set[int]:
 
 
 def recursion(patient: Patient) -> Iterator[Finding]:
-    calls = {
-        key: {(domain(n), n.op_type) for n in f.node if (domain(n), n.op_type) in patient.functions}
-        for key, f in patient.functions.items()
-    }
+    calls = {key: _called(f) & set(patient.functions) for key, f in patient.functions.items()}
     for key, called in calls.items():
         reached, waiting = set(), list(called)
         while waiting:
@@ -176,6 +172,16 @@ def recursion(patient: Patient) -> Iterator[Finding]:
             name = f"{plain(key[0])}::{plain(key[1])}"
             yield finding(RECURSIVE, f"{name} is called within itself.", Place("function", name))
             return
+
+
+def _called(function: onnx.FunctionProto) -> set[tuple[str, str]]:
+    """Domain and name of all that a function's nodes are, also in the graphs inside them."""
+    found, waiting = set(), list(function.node)
+    while waiting:
+        node = waiting.pop()
+        found.add((domain(node), node.op_type))
+        waiting += [inner for _, graph in inner_graphs(node) for inner in graph.node]
+    return found
 
 
 def checker(patient: Patient) -> Iterator[Finding]:

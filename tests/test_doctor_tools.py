@@ -1,0 +1,104 @@
+"""The doctor and the tools that it asks: when they die, do not start, never come back, or tell nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from doctor_models import chain, convolution, found, int8_weights, linear, parsed, quantized
+from test_doctor_findings import PAIRS, nan_at
+
+import course_utils as cu
+
+
+def test_tools_that_die(monkeypatch):
+    """The checker and shape inference are compiled code: when their process ends, that is a finding, and the next model is fine."""
+    from course_utils.diagnosis import patient, tools
+
+    died = tools.Opinion(died="signal SIGSEGV", during="onnx.shape_inference")
+    with monkeypatch.context() as patched:
+        patched.setattr(patient, "ask", lambda *given: died)
+        report = cu.doctor(linear())
+    assert report.codes == ["onnx-tools-die"]
+    assert report.findings[0].cause.startswith("onnx.shape_inference: signal SIGSEGV.")
+    assert report.findings[0].severity == "warning", "ONNX Runtime lives, and loads it"
+    bench = tools._Bench.current()
+    bench.child.kill()
+    bench.child.wait()
+    assert found(linear()) == []
+
+
+@pytest.mark.parametrize("code", ["cycle", "recursive-function", "tensor-undefined"])
+def test_tools_are_not_asked_about_a_broken_graph(code):
+    """Their words would tell nothing new, and some errors end their process."""
+    report = cu.doctor(PAIRS[code][0]())
+    assert report.codes == [code]
+    assert "onnx.checker and onnx.shape_inference were not asked, because of what was found." in report.not_checked
+
+
+def test_the_checker_has_no_word_beside_an_error():
+    """Most of what it says then follows from that. Once the error is mended, it is heard."""
+    model = PAIRS["checker-formality"][0]()
+    nan_at(model, np.nan)
+    assert found(model) == ["weights-not-finite"]
+    nan_at(model, 1)
+    assert found(model) == ["checker-formality"]
+
+
+def test_tools_that_do_not_start_are_no_finding(monkeypatch):
+    """As where no process can be started: that says nothing about the model, and is no clean bill either."""
+    from course_utils.diagnosis import patient, tools
+
+    monkeypatch.setattr(patient, "ask", lambda *given: tools.Opinion(died="exit status 1", during=tools.STARTING))
+    report = cu.doctor(linear())
+    assert report.codes == []
+    assert report.unfinished == ("The tools of onnx did not start: exit status 1.",)
+
+
+def test_tools_that_never_come_back():
+    """An equation that is not ASCII: onnx 1.23 runs in a circle. Where it is mended, it is an error of another kind, or none."""
+    model = parsed(
+        'g (float[5, 2, 3] x, float[5, 3, 4] z) => (float[5, 2, 4] y) { y = Einsum<equation = "E">(x, z) }', opset=12
+    )
+    model.graph.node[0].attribute[0].s = b"bij, bjk\xee-> bik"
+    codes = found(model, seconds=3)
+    assert codes == ["onnx-tools-die"] or "onnx-tools-die" not in codes
+    assert found(linear()) == []
+
+
+def test_tools_are_asked_one_after_the_other():
+    """Several threads share the one process of the tools."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    models = [linear(), linear(dtype="double"), convolution(), chain(12)] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(found, models)) == [[], ["float64"], [], ["loop-unrolled"]] * 4
+
+
+@pytest.fixture
+def silent_runtime(monkeypatch):
+    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
+    from course_utils.diagnosis import runtime
+
+    def forget() -> None:
+        for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):
+            getattr(runtime, name).cache_clear()
+
+    forget()
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=b""))
+        yield
+    forget()
+
+
+def test_a_runtime_that_tells_nothing(silent_runtime):
+    """Operators of the standard are known from onnx; whether there is an implementation, loading tells."""
+    assert found(PAIRS["operator-unknown"][0]()) == ["operator-unknown"]
+    assert found(PAIRS["domain-unknown"][0]()) == ["domain-unknown"]
+    report = cu.doctor(PAIRS["operator-not-implemented"][0]())
+    assert report.codes == ["operator-not-implemented"]
+    assert report.findings[0].cause.startswith("ONNX Runtime says:")
+    contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
+    for model in (linear(), convolution(), quantized(int8_weights()), contrib):
+        assert found(model) == []

@@ -1,0 +1,80 @@
+"""What the doctor's findings say: causes, cures, and what they quote."""
+
+from __future__ import annotations
+
+import pytest
+from doctor_models import found, linear, parsed, weights
+from test_doctor_findings import filled, notes
+
+import course_utils as cu
+
+
+def test_the_opset_that_was_asked_for():
+    assert found(linear(opset=18), requested_opset=13) == ["opset-not-as-requested"]
+    assert found(linear(opset=18), requested_opset=18) == []
+
+
+def test_refusals_of_the_runtime_are_quoted():
+    """The same words as when the model is loaded."""
+    from course_utils.opsets import why_not_loaded
+
+    for model in (linear(opset=99), linear(ir=99)):
+        assert why_not_loaded(model) in cu.doctor(model).findings[0].cause
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        ("y = Reluu(x)", "ai.onnx never had an operator of this name. Is it Relu?"),
+        ("y = Gelu(x)", "ai.onnx has it from opset 20 on, and the file has opset 17."),
+        ("y = Upsample(x, x)", "ai.onnx withdrew it with opset 10, and the file has opset 17."),
+        ("y = BiasGelu(x, x)", "The domain com.microsoft has one."),
+    ],
+)
+def test_unknown_operators_are_explained(graph, words):
+    report = cu.doctor(parsed(f"g (float[N] x) => (float[N] y) {{ {graph} }}", opset=17))
+    assert report.codes == ["operator-unknown"]
+    assert words in report.findings[0].cause
+
+
+def test_attributes_of_other_opsets_are_explained():
+    """As the default exporter left one behind in a conversion to 17; and one that the installed runtime may not know."""
+    older = parsed("g (float[N] x) => (float[1] y) { y = ReduceL2<noop_with_empty_axes = 0>(x) }", opset=17)
+    report = cu.doctor(older)
+    assert report.codes == ["attribute-unknown"]
+    assert "ReduceL2 has it from opset 18 on." in report.findings[0].cause
+    assert found(parsed("g (float[N] x) => (float[1] y) { y = ReduceL2<noop_with_empty_axes = 0>(x) }", opset=18)) == []
+
+
+def test_an_opset_that_nobody_knows_cannot_be_converted():
+    cure = cu.doctor(linear(opset=99)).findings[0].cure
+    assert "Is the number right?" in cure
+    assert "opset_version=" in cure
+
+
+@pytest.mark.parametrize(("layout", "codes"), [(0, []), (1, ["operator-not-implemented"])])
+def test_recurrent_layers_with_the_batch_first(layout, codes):
+    """The standard has this layout, ONNX Runtime on the CPU has not."""
+    stored = {"w": weights(1, 12, 4), "r": weights(1, 12, 3)}
+    report = cu.doctor(
+        parsed(
+            f"g (float[2, 5, 4] x) => (float[?, ?, ?, ?] y) {{ y = GRU<hidden_size = 3, layout = {layout}>(x, w, r) }}",
+            stored,
+        )
+    )
+    assert [c for c in report.codes if c != "batch-fixed"] == codes
+    assert not codes or "layout=0" in report.findings[0].cure
+
+
+@pytest.mark.parametrize("folder", ["/srv/env", "/home/{}".format("runner")])
+def test_packages_tell_nothing_of_a_person(folder):
+    text, model = f"{folder}/lib/python3.11/site-packages/torch/nn/linear.py", linear()
+    notes(model, f'File "{text}", line 3')
+    assert found(model) == []
+    notes(model, f'File "/home/user{text}", line 3')
+    assert found(model) == ["paths-of-a-machine"]
+
+
+def test_quoted_words_stand_on_one_line():
+    report = cu.doctor(filled(2**20, 2**20))
+    assert all("\\n" not in f.cause for f in report.findings), report
