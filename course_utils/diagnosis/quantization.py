@@ -228,14 +228,22 @@ def uncalibrated(patient: Patient) -> Iterator[Finding]:
         scale, zero = patient.value(scope, node.input[1]), patient.value(scope, given) if given else np.uint8(0)
         if scale is None or zero is None or scale.size != 1 or float(scale.ravel()[0]) != 1 or zero.any():
             continue
-        before = scope.producer.get(node.input[0])
-        computed = before is not None and not is_op(scope.nodes[before], "Cast", "Identity")
-        if computed or zero.dtype == np.int8:
+        if zero.dtype == np.int8 or _computed(scope, node.input[0]):
             found.append(scope.place(index))
     if found:
         yield finding(
             DEFAULT, f"Scale 1 and zero point 0, in {nodes(len(found))}: values below 0.5 all become 0.", found
         )
+
+
+def _computed(scope: Scope, name: str) -> bool:
+    """Whether a tensor is more than an input in another dtype, or by another name."""
+    for _ in range(_FAR):  # a graph may run in a circle
+        index = scope.producer.get(name)
+        if index is None or not is_op(scope.nodes[index], "Cast", "Identity") or not scope.nodes[index].input:
+            return index is not None
+        name = scope.nodes[index].input[0]
+    return False
 
 
 def levels(patient: Patient) -> Iterator[Finding]:
