@@ -241,8 +241,8 @@ def test_quantizations_of_the_runtime_s_own():
         assert "1 number can be told apart" in only(made(own.format(op, "t", "t")), "scores-lost")
     assert found(made(own.format("QLinearLeakyRelu", "t", "t"))) == []
     concat = "p = com.microsoft.QLinearSigmoid(q, s, z, f, z)  c = com.microsoft.QLinearConcat<axis = 0>(t, z, {})  y = DequantizeLinear(c, t, z)"
-    assert found(made(concat.format("p, f, z, q, s, z"))) == ["scores-lost"]
-    assert found(made(concat.format("q, s, z, p, f, z"))) == ["scores-lost"]
+    for read in ("p, f, z, q, s, z", "q, s, z, p, f, z"):
+        assert "rounds to multiples of 2.5," in only(made(concat.format(read)), "scores-lost")
     assert "scores-lost" not in found(made(concat.format("q, s, z, q, s, z")))
     of_one = concat.replace("(t, z,", "(one, none,").replace("(c, t, z)", "(c, one, none)")
     assert found(made(of_one.format("p, f, z, q, s, z"))) == ["scores-lost"], "it is no QuantizeLinear"
