@@ -78,11 +78,12 @@ def judged(made: onnx.ModelProto) -> list[str]:
 def test_one_wide_channel_for_each_reader(kind):
     """The channels are counted along the right axis: 15 of 16 lost theirs. Along the other one nothing would be seen."""
     shape, axis = shape_for(kind)
-    report = cu.doctor(reader(kind, weight(shape, axis, 15)))
-    assert [f.code.id for f in report.findings if f.code.id.startswith("weights-")] == ["weights-collapsed"], report
-    (cause,) = [f.cause for f in report.findings if f.code.id == "weights-collapsed"]
-    assert cause.startswith("1 tensor with one scale for all channels")
-    assert "In 'w' half of the channels reach no further than ±3 of ±127." in cause
+    for zero in (INT8(0), U(100)):
+        report = cu.doctor(reader(kind, weight(shape, axis, 15, zero=int(zero)), zero=zero))
+        assert [f.code.id for f in report.findings if f.code.id.startswith("weights-")] == ["weights-collapsed"], report
+        (cause,) = [f.cause for f in report.findings if f.code.id == "weights-collapsed"]
+        assert cause.startswith("1 tensor with one scale for all channels")
+        assert "In 'w' half of the channels reach no further than ±3 of ±127." in cause
     assert judged(reader(kind, weight(shape, 1 - axis, 15))) == [], "rows and columns differ"
     if "z" in READERS[kind][0] and "Integer(" not in READERS[kind][0]:
         many, zeros = np.full(16, 0.01, F), np.zeros(16, INT8)
