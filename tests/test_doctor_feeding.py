@@ -147,7 +147,7 @@ def test_numbers_of_every_dtype(kind):
 def test_texts_and_what_cannot_be_made_up():
     assert shapes("string[N] x").feed({"N": 2}, "normal")["x"].tolist() == ["a", "a"]
     for kind in ("seq(tensor(float))", "tensor(bfloat16)", "map(int64,tensor(float))"):
-        with pytest.raises(UnmadeError, match="the input 'x' is a .*, which cannot be made up"):
+        with pytest.raises(UnmadeError, match=r"the input 'x' is a .*, which cannot be made up"):
             Shapes([given("x", kind, 2)]).feed({}, "normal")
 
 
