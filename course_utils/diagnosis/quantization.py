@@ -118,7 +118,7 @@ def scales(patient: Patient) -> Iterator[Finding]:
                 continue
             bad = ~np.isfinite(value) | (value <= 0)
             if bad.any() and not (node.op_type == "DequantizeLinear" and _all_zero(patient, scope, node, value)):
-                wrong.append((scope.place(index), float(value[bad].ravel()[0]) if value.ndim else float(value)))
+                wrong.append((scope.place(index), float(value[bad].ravel()[0])))
     if wrong:
         yield finding(SCALE, f"Scale {wrong[0][1]:g} at {wrong[0][0]}.", [place for place, _ in wrong])
 
