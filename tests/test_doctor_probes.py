@@ -152,3 +152,33 @@ def test_what_is_no_array_has_no_numbers():
     assert worker._same(np.array([np.nan]), np.array([np.nan]))
     assert worker._same(np.array(["a"]), np.array(["a"]))
     assert not worker._same(np.array([1.0]), np.array([2.0]))
+
+
+# A constant k of NaN is read by one node, which is the first that gives one, if it computes.
+COMPUTE = {
+    "Conv": "Conv(c, k)", "ConvTranspose": "ConvTranspose(c, k)", "Gemm": "Gemm(x, k)", "MatMul": "MatMul(x, k)", "Einsum": 'Einsum<equation = "ij,jk">(x, k)',
+    "Mul": "Mul(x, k)", "Div": "Div(x, k)", "Add": "Add(x, k)", "Sub": "Sub(x, k)", "Pow": "Pow(x, k)", "Exp": "Exp(k)", "Log": "Log(k)", "Sqrt": "Sqrt(k)",
+    "Sigmoid": "Sigmoid(k)", "Softmax": "Softmax(k)", "Tanh": "Tanh(k)", "Relu": "Relu(k)", "LSTM": "LSTM<hidden_size = 1>(r, k, q)",
+    "GRU": "GRU<hidden_size = 1>(r, k, q)", "RNN": "RNN<hidden_size = 1>(r, k, q)", "BatchNormalization": "BatchNormalization(x, k, v, v, v)",
+    "LayerNormalization": "LayerNormalization(x, k)", "InstanceNormalization": "InstanceNormalization(c, k, v)", "ReduceMean": "ReduceMean(k)",
+    "ReduceSum": "ReduceSum(k)", "Identity": "Identity(k)", "Neg": "Neg(k)", "Transpose": "Transpose(k)",
+}  # fmt: skip
+DIMS = {"Conv": (4, 4, 1), "ConvTranspose": (4, 4, 1), "LSTM": (1, 4, 4), "GRU": (1, 3, 4), "RNN": (1, 1, 4), "BatchNormalization": (4,), "LayerNormalization": (4,), "InstanceNormalization": (4,)}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", COMPUTE)
+def test_which_nodes_are_looked_at(op, said, folder):
+    """Those that compute; what others give on was computed before."""
+    number = 1e-40 if op == "Relu" else np.nan  # it gives no NaN
+    stored = {
+        "k": np.full(DIMS.get(op, (4, 4)), number, np.float32),
+        "one": np.array([2]),
+        "three": np.array([0]),
+        "v": np.ones(4, np.float32),
+    }
+    stored["q"] = np.ones((1, stored["k"].shape[1] if stored["k"].ndim > 1 else 1, 1), np.float32)
+    body = f"c = Unsqueeze(x, one)  r = Unsqueeze(x, three)  y = {COMPUTE[op]}"
+    graph = f"g (float[N, 4] x) => (float y) {{ {body} }}"
+    found = inside(graph, stored, said)
+    wanted = [] if op in ("Identity", "Neg", "Transpose") else ["y"]
+    assert (found["nan"] if op != "Relu" else [name for name, *_ in found["slow"]]) == wanted
