@@ -64,6 +64,13 @@ def test_sizes_that_one_other_number_fits(said):
     ) == (None, [])
 
 
+def test_a_frozen_size_beside_a_free_one(said):
+    """Both were 7. Changed together with the other one, the free one would fail; alone it does not."""
+    graph = "g (float[1, B] z, float[1, A] x) => (float[?, ?] y, float[?, ?] v) { y = Add(z, p)  v = Relu(x) }"
+    event, left = probed(graph, {"p": weights(1, 7)}, {"B": 7, "A": 7}, said)
+    assert (event["name"], left) == ("B", [])
+
+
 def test_a_size_that_is_a_sum_is_left(said):
     """Where one of the sizes is 0, the others may have to add up."""
     graph = "g (float[1, P] c, float[1, S] x, float[1, T] m) => (float[?, ?] y) { j = Concat<axis = 1>(c, x)  y = Concat<axis = 0>(j, m) }"

@@ -241,14 +241,13 @@ def test_outputs_without_a_shape(said):
 
 
 def test_a_provider_that_is_not_there(said):
-    request = {"provider": "XExecutionProvider"}
-    session = worker.load(ort, linear().SerializeToString(), request)
+    session = worker.load(ort, linear().SerializeToString(), "XExecutionProvider")
     assert session.get_providers() == ["CPUExecutionProvider"]
     assert said == {"provider-missing": {"available": ort.get_available_providers()}}
     assert worker.placement(session) == []
     said.clear()
     for provider in (None, "CPUExecutionProvider"):
-        worker.load(ort, linear().SerializeToString(), {"provider": provider})
+        worker.load(ort, linear().SerializeToString(), provider)
     assert said == {}
 
 
@@ -270,7 +269,7 @@ def test_long_words_are_cut():
 @pytest.mark.skipif(len(ort.get_available_providers()) < 2, reason="this package of ONNX Runtime has one provider")
 def test_the_provider_that_was_asked_for_comes_first(said):
     wanted = next(p for p in ort.get_available_providers() if p != "CPUExecutionProvider")
-    session = worker.load(ort, linear().SerializeToString(), {"provider": wanted})
+    session = worker.load(ort, linear().SerializeToString(), wanted)
     assert session.get_providers() == [wanted, "CPUExecutionProvider"]
     assert [(op, name) for _, op, name in worker.placement(session)] == [("MatMul", "")]
     assert said == {}
