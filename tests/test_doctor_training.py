@@ -124,3 +124,26 @@ def test_data_behind_another_layer():
         assert STATISTICS in found(parsed(graph.format(data), stored))
     circle = parsed(graph.format("h").replace("Relu(x)", "Add(x, y)"), stored)
     assert "cycle" in found(circle)
+
+
+def test_a_file_without_an_opset_for_these():
+    """That is an error of its own, and no check stops at it."""
+    stored = {
+        "w": weights(3, 3, 1),
+        "s": weights(3),
+        "r": np.asarray(HALF),
+        "t": np.asarray(True),
+        "q": np.full(5, 0.1, np.float32),
+        "z": np.zeros(5, np.int8),
+    }
+    body = "c = Conv(x, w)  n = BatchNormalization(c, s, s, s, s)  d = Dropout(n, r, t)  i = Dropout(d)  e = QuantizeLinear(i, q, z)  y = DequantizeLinear(e, q, z)"
+    model = parsed(f"g (float[N, 3, 4] x) => (float[N, 3, 4] y) {{ {body} }}", stored)
+    del model.opset_import[:]
+    assert found(model)[0] == "opset-missing"
+
+
+def test_an_input_too_many_is_no_matter_of_dtypes():
+    """Up to opset 11 a Dropout had one input."""
+    made = dropout(", r, t", 11, r=HALF, t=True)
+    assert "dtypes-differ" not in found(made)
+    assert cu.doctor(made).errors
