@@ -200,3 +200,13 @@ def test_a_length_that_is_not_given_is_that_of_the_tensor(folder):
         del model.graph.initializer[0].external_data[2]
         assert examined(model, w=data[:size]).codes == codes
     assert found(model) == []
+
+
+def test_no_numbers_need_no_data(folder):
+    """An empty tensor without a length, in an empty file."""
+    model = linear()
+    tensor = model.graph.initializer.add(
+        name="t", data_type=TensorProto.FLOAT, dims=[0, 3], data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="w.bin")
+    assert examined(model, w=b"").codes == []

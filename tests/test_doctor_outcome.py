@@ -57,6 +57,9 @@ def test_how_the_process_ended():
     low = "It did not get along with 300.0 MB of memory while loading. Python and ONNX Runtime alone take 165.0 MB, before there is a model."
     assert stopped("signal SIGSEGV", "start", memory=300) == (["over-limits"], low, [])
     assert stopped("signal SIGSEGV", "start", memory=330)[0] == ["runtime-dies"]
+    assert (
+        stopped(FINE, "start", "memory", memory=330)[1] == "It did not get along with 330.0 MB of memory while loading."
+    )
     assert stopped(FINE, "start", "refused", memory=300) == ([], "", [])
     assert stopped("signal SIGSEGV", "start", "loaded", "ran", "end", memory=300)[0] == []
     assert stopped("signal SIGSEGV", "start") == (
@@ -206,6 +209,19 @@ def test_a_model_that_never_ran():
         assert left == [
             "It loads. It was not run to the end, as fitting inputs could not be made up: Name:'one' Status Message: no"
         ]
+
+
+@pytest.mark.parametrize(
+    ("longest", "said"),
+    [
+        (300, lambda why: only(frozen("N", True, why)).cause),
+        (400, lambda why: only(fails(why=why)).cause),
+        (400, lambda why: outcome(event("not-run", why=why))[1][0]),
+    ],
+)
+def test_long_words_are_cut(longest, said):
+    assert "…" not in said("x" * longest)
+    assert "…" in said("x" * (longest + 1))
 
 
 def test_the_node_that_a_message_names():
