@@ -77,6 +77,10 @@ def test_opsets_of_other_domains():
     assert found(made) == []
 
 
+def test_opset_0_is_not_too_new():
+    assert [c for c in found(linear(opset=0)) if c.startswith("op")] == ["operator-unknown", "opset-too-old"]
+
+
 def test_nothing_is_said_of_operators_in_an_opset_that_is_too_new():
     made = linear(opset=99)
     made.graph.node[0].op_type = "Matmul"
