@@ -74,6 +74,7 @@ def test_scales_that_are_no_number_of_their_own_channel():
     cause = only(weight_scales(RNG.integers(1, 127, (6, 4)).astype(INT8), scale), "scale-impossible")
     assert cause == "Scale 0 at node #0 'd'."
     assert found(weight_scales(w, scale, axis=-2)) == []
+    assert found(weight_scales(np.ascontiguousarray(w.T), scale, axis=None)) == [], "axis 1 where nothing is said"
     assert found(weight_scales(w, scale, axis=1))[:1] == ["scale-impossible"], "of another length than this axis"
     assert found(weight_scales(w, scale, axis=2))[:1] == ["scale-impossible"], "there is no such axis"
 
