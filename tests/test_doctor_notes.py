@@ -55,6 +55,13 @@ def test_texts_that_tell_nothing(text):
     assert found(noted(text)) == []
 
 
+@pytest.mark.parametrize(("before", "codes"), [(0, [PATHS]), (1, [])])
+def test_how_much_of_a_text_is_read(before, codes):
+    """20,000 characters: up to the second quotation mark, or not quite."""
+    quoted = 'File "/srv/app/net.py"'
+    assert found(noted("x" * (19_999 - len(quoted) + before) + " " + quoted)) == codes
+
+
 def test_the_shortest_path_is_the_example():
     """The outer frames of a stack trace are those of packages; those that tell nothing are passed over."""
     trace = 'File "/srv/v/site-packages/torch/x.py", line 1\n  File "/srv/ann/project/net.py", line 2\n  File "/a/b.py", line 3'

@@ -196,6 +196,7 @@ def test_nan_infinity_and_change(graph, said, folder):
     assert "ran" in said
     assert "shapes" not in said
     assert "frozen" not in said
+    assert "not-probed" not in said
     if "Div(z, z)" in graph or "Sqrt(b)" in graph:
         assert said["inside"]["nan"] == ["y"]
 
