@@ -29,7 +29,8 @@ def test_a_limit_that_is_just_enough():
     ("given", "meant"),
     [("cuda", "CUDAExecutionProvider"), ("CUDA", "CUDAExecutionProvider"), ("CUDAExecutionProvder", "CUDAExecutionProvider"),
      ("cpu", "CPUExecutionProvider"), ("CoreML EP", "CoreMLExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider"),
-     ("xnnpack", "XnnpackExecutionProvider")],
+     ("xnnpack", "XnnpackExecutionProvider"), ("gpu", "CUDAExecutionProvider"), ("nvidia", "CUDAExecutionProvider"), ("trt", "TensorrtExecutionProvider"),
+     ("directml", "DmlExecutionProvider"), ("amd", "MIGraphXExecutionProvider"), ("rocm", "MIGraphXExecutionProvider"), ("onednn", "DnnlExecutionProvider")],
 )  # fmt: skip
 def test_a_provider_that_is_misspelt(given, meant):
     assert provider_meant(given) == meant
@@ -101,3 +102,23 @@ def test_an_error_of_the_worker_is_not_the_model_s_fault():
     events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
     assert not list(trial._stopped(patient, events, "exit status 1", Place("file", "m.onnx"), 60, 4 * 10**9))
     assert patient.not_checked == ["The model was not run: the process for it did not do its work (exit status 1)."]
+
+
+F, STRING, HALF = "tensor(float)", "tensor(string)", "tensor(float16)"
+
+
+@pytest.mark.parametrize(
+    ("op", "since", "types", "made"),
+    [
+        (("", "Relu"), 14, (F,), True), (("", "Relu"), 14, ("",), True), (("", "Relu"), 14, (), True), (("", "Relu"), 14, (STRING,), False), (("", "Relu"), 6, (F,), True),
+        (("", "Relu"), 1, (F,), False), (("", "Relu"), 1, (), False), (("", "Nobody"), 1, (), False), (("", "Max"), 13, ("tensor(int16)", F), False),
+        (("", "Max"), 13, (F, F, F, "tensor(int16)"), False), (("", "Max"), 13, (F, F, F, F), True), (("", "Softmax"), 13, (HALF,), True),
+        (("", "Gather"), 13, (STRING, "tensor(int64)"), True), (("", "Gather"), 13, (STRING, F), False), (("com.microsoft", "BiasGelu"), 1, (F, F), True),
+        (("com.microsoft", "BiasGelu"), 1, ("tensor(double)", F), False),
+    ],
+)  # fmt: skip
+def test_what_the_cpu_implements(op, since, types, made):
+    """Of float16 it computes what it computes of float32. The last input's type may stand for many."""
+    from course_utils.diagnosis import runtime
+
+    assert runtime.implemented(*op, since, types) is made

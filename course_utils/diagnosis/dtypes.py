@@ -37,13 +37,16 @@ def differing(patient: Patient, scope: Scope, node: NodeProto) -> dict[str, str]
 def _letters(scope: Scope, node: NodeProto) -> list[str]:
     """What stands for the type of each input, such as T; empty where it may differ from others of its name."""
     version, where = scope.version(node), domain(node)
+    if version is None:
+        return []
     try:
-        formal = onnx.defs.get_schema(node.op_type, version or 1, where).inputs
+        formal = onnx.defs.get_schema(node.op_type, version, where).inputs
     except (onnx.defs.SchemaError, TypeError):  # not of the standard; or a name that is no text
-        known = [s for s in runtime.schemas().get((where, node.op_type), []) if s.since <= (version or 0)]
+        known = [s for s in runtime.schemas().get((where, node.op_type), []) if s.since <= version]
         return list(known[-1].inputs) if known else []
     letters = [p.type_str if p.is_homogeneous else "" for p in formal]
-    return letters + letters[-1:] * (len(node.input) - len(letters))
+    many = bool(formal) and formal[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return letters + letters[-1:] * (len(node.input) - len(letters) if many else 0)
 
 
 def differ(patient: Patient) -> Iterator[Finding]:

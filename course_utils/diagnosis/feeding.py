@@ -45,13 +45,11 @@ class Shapes:
     other: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        at = {name: axis for i in self.inputs for axis, name in reversed(list(enumerate(self.of(i))))}
-        for i in self.inputs:  # a name that stands first somewhere counts as such everywhere
-            at |= {name: 0 for name in self.of(i)[:1]}
+        in_front = {name for i in self.inputs for name in self.of(i)[:1]}  # a name counts as such everywhere
         free = dict.fromkeys(name for i in self.inputs for name in self.of(i) if isinstance(name, str))
         plain = [name for name in free if formula(name, dict.fromkeys(free, 1)) is None]
-        self.first = [name for name in plain if at[name] == 0]
-        self.other = [name for name in plain if at[name] != 0]
+        self.first = [name for name in plain if name in in_front]
+        self.other = [name for name in plain if name not in in_front]
 
     @staticmethod
     def of(value: Any) -> list[int | str]:

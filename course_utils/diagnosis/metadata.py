@@ -83,11 +83,11 @@ def _texts(model: onnx.ModelProto) -> Iterator[tuple[Place, str | bytes]]:
     while waiting:
         label, graph = waiting.pop()
         yield from of(Place("graph", graph.name), graph)
-        for value in graph.value_info:
+        values = list(graph.value_info)
+        if isinstance(graph, onnx.GraphProto):  # a function's inputs and outputs are names alone
+            values += [*graph.input, *graph.output, *graph.initializer]
+        for value in values:
             yield from of(Place("tensor", value.name, None, plain(label)), value)
-        if isinstance(graph, onnx.GraphProto):
-            for tensor in graph.initializer:
-                yield from of(Place("tensor", tensor.name, None, plain(label)), tensor)
         for index, node in enumerate(graph.node):
             yield from of(Place("node", node.name, index, plain(label)), node)
             for a in node.attribute:

@@ -92,6 +92,7 @@ _INTEGER = {
     ("com.microsoft", "DynamicQuantizeMatMul"): (1, 2, 3, -1), ("com.microsoft", "MatMulIntegerToFloat"): (1, 3, 5, -1),
 }  # fmt: skip
 _FEW = 4  # levels on each side of zero
+_FAR = 12  # nodes between what is quantized and what tells its kind
 _PASSES = (
     "Relu",
     "Clip",
@@ -117,7 +118,7 @@ def scales(patient: Patient) -> Iterator[Finding]:
                 continue
             bad = ~np.isfinite(value) | (value <= 0)
             if bad.any() and not (node.op_type == "DequantizeLinear" and _all_zero(patient, scope, node, value)):
-                wrong.append((scope.place(index), float(value[bad].ravel()[0]) if value.ndim else float(value)))
+                wrong.append((scope.place(index), float(value[bad].ravel()[0])))
     if wrong:
         yield finding(SCALE, f"Scale {wrong[0][1]:g} at {wrong[0][0]}.", [place for place, _ in wrong])
 
@@ -160,7 +161,7 @@ def lengths(patient: Patient) -> Iterator[Finding]:
             hint = f"; axis {fits[0]} has so many" if len(fits) == 1 else ""
             found.append((scope.place(index), f"{says} for axis {axis}, which has {size}{hint}"))
     if found:
-        yield finding(LENGTH, f"{found[0][1].capitalize()}.", [place for place, _ in found])
+        yield finding(LENGTH, f"{found[0][1]}.", [place for place, _ in found])
 
 
 def _dims(patient: Patient, scope: Scope, name: str) -> list[int | str | None] | None:
@@ -172,7 +173,7 @@ def _dims(patient: Patient, scope: Scope, name: str) -> list[int | str | None] |
 
 
 def scores(patient: Patient) -> Iterator[Finding]:
-    """Numbers between 0 and 1, quantized in steps that leave four of them or fewer: boxes in pixels need such a scale."""
+    """Numbers between 0 and 1, quantized in steps that leave five of them or fewer: boxes in pixels need such a scale."""
     found = []
     for scope, index, node in patient.each_node():
         kind = _QUANTIZES.get((domain(node), node.op_type))
@@ -199,7 +200,7 @@ def scores(patient: Patient) -> Iterator[Finding]:
         yield finding(SCORES, text, [p for p, _ in found])
 
 
-def _probability(scope: Scope, name: str, left: int = 12) -> bool:
+def _probability(scope: Scope, name: str, left: int = _FAR) -> bool:
     """Whether a tensor is, wholly or in part, the result of a Sigmoid or Softmax."""
     index = scope.producer.get(name)
     if index is None or not left:
@@ -221,19 +222,28 @@ def uncalibrated(patient: Patient) -> Iterator[Finding]:
     """
     found = []
     for scope, index, node in patient.each_node():
-        if not is_op(node, "QuantizeLinear") or len(node.input) < 3:
+        if not is_op(node, "QuantizeLinear") or len(node.input) < 2:
             continue
-        scale, zero = (patient.value(scope, name) for name in node.input[1:3])
+        given = [*node.input, ""][2]
+        scale, zero = patient.value(scope, node.input[1]), patient.value(scope, given) if given else np.uint8(0)
         if scale is None or zero is None or scale.size != 1 or float(scale.ravel()[0]) != 1 or zero.any():
             continue
-        before = scope.producer.get(node.input[0])
-        computed = before is not None and not is_op(scope.nodes[before], "Cast", "Identity")
-        if computed or zero.dtype == np.int8:
+        if zero.dtype == np.int8 or _computed(scope, node.input[0]):
             found.append(scope.place(index))
     if found:
         yield finding(
             DEFAULT, f"Scale 1 and zero point 0, in {nodes(len(found))}: values below 0.5 all become 0.", found
         )
+
+
+def _computed(scope: Scope, name: str) -> bool:
+    """Whether a tensor is more than an input in another dtype, or by another name."""
+    for _ in range(_FAR):  # a graph may run in a circle
+        index = scope.producer.get(name)
+        if index is None or not is_op(scope.nodes[index], "Cast", "Identity") or not scope.nodes[index].input:
+            return index is not None
+        name = scope.nodes[index].input[0]
+    return False
 
 
 def levels(patient: Patient) -> Iterator[Finding]:
@@ -295,14 +305,16 @@ def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, NodeProto, int
 
 def _channels(scope: Scope, name: str) -> int:
     """The axis of the channels of a weight, by the node that reads it."""
-    reader = next((scope.nodes[i] for i in scope.readers.get(name, ())), None)
-    if reader is None:
-        return -1
-    if is_op(reader, "Transpose") and reader.output:  # between a weight as PyTorch has it and a MatMul
-        return -1 - _channels(scope, reader.output[0]) if _channels(scope, reader.output[0]) < 0 else -1
-    if is_op(reader, "Conv") or (is_op(reader, "Gemm") and attribute(reader, "transB", 0)):
-        return 0
-    return 1 if is_op(reader, "ConvTranspose") else -1
+    turned, reader = False, None
+    for _ in range(_FAR):  # a graph may run in a circle
+        reader = next((scope.nodes[i] for i in scope.readers.get(name, ())), None)
+        if reader is None or not is_op(reader, "Transpose") or not reader.output:
+            break
+        turned, name = not turned, reader.output[0]  # between a weight as PyTorch has it and a MatMul
+    if reader is not None and is_op(reader, "ConvTranspose"):
+        return 1
+    first = reader is not None and (is_op(reader, "Conv") or (is_op(reader, "Gemm") and attribute(reader, "transB", 0)))
+    return 0 if bool(first) != turned else -1
 
 
 def dynamic_conv(patient: Patient) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx
@@ -215,25 +215,3 @@ def _takes(kernel: Kernel, schema: Schema | None, types: tuple[str, ...]) -> boo
         ):
             return False
     return True
-
-
-_WAIT = 30  # seconds for all questions together: each takes milliseconds
-
-
-def asked(models: Sequence[bytes]) -> list[str | None]:
-    """Why ONNX Runtime refuses each of these small models, in its own words: "" where it loads one, None where it did not
-    say, as its process ended before."""
-    if not models:
-        return []
-    command = [sys.executable, "-m", f"{__package__}.question"]
-    data = b"".join(len(model).to_bytes(8, "little") + model for model in models)
-    try:
-        said = subprocess.run(
-            command, input=data, capture_output=True, env=environment(), timeout=_WAIT, check=False
-        ).stdout
-    except subprocess.TimeoutExpired as error:
-        said = error.stdout or b""
-    except OSError:
-        said = b""
-    answers: list[str | None] = [json.loads(line) for line in said.splitlines() if line.endswith(b'"')]
-    return [*answers, *[None] * (len(models) - len(answers))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from .dtypes import differing
 from .hardware import COMPILED
 from .parts import STANDARD, Scope, attribute, domain, dtype_name, is_op
 from .patient import Patient
+from .tools import Verdict, ask_runtime
 from .vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
 
 IR = code(
@@ -150,10 +152,12 @@ def operators(patient: Patient) -> Iterator[Finding]:
                 found[what].append(place)
             elif what is not None:
                 doubtful.setdefault(what, ([], alone(patient, scope, node)))[0].append(place)
-    answers = runtime.asked([model for _, model in doubtful.values()])
-    for (what, (places, _)), words in zip(doubtful.items(), answers, strict=True):
+    until = time.monotonic() + patient.seconds  # for all questions together: each takes milliseconds
+    for what, (places, model) in doubtful.items():
+        left = until - time.monotonic()
+        answer = ask_runtime(model, 0, left) if left > 0 else Verdict()
         # No answer: what the runtime's own list says of an attribute still counts; of implementations it does not tell all.
-        if any(said in words for said in _REFUSALS[what[0]]) if words is not None else what[0] is ATTRIBUTE:
+        if what[0] is ATTRIBUTE if answer.loads is None else any(said in answer.words for said in _REFUSALS[what[0]]):
             found[what] = places
     for (what, detail), items in found.items():
         places = [place for place, _ in items]

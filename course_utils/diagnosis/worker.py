@@ -54,13 +54,12 @@ def limit_memory(size: int) -> bool:
     return size - taken > 32 * 2**20
 
 
-def load(ort: Any, model: Any, request: dict[str, Any], folder: str = "") -> Any:
+def load(ort: Any, model: Any, provider: str | None, folder: str = "") -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    provider = request["provider"]
     providers = ["CPUExecutionProvider"]
     if provider and provider != providers[0]:
         if provider not in ort.get_available_providers():
@@ -193,13 +192,13 @@ def compare(runs: Runs, sizes: Sizes, results: list[Any]) -> bool:
         if not isinstance(result, np.ndarray) or not value.type.startswith("tensor("):
             continue
         says, has = list(value.shape or []), list(result.shape)
-        if not says and has:  # ONNX Runtime gives no shape for both: none, and that of a single number
+        if not says:  # ONNX Runtime gives no shape for both: none, and that of a single number
             continue
         differs, named = len(says) != len(has), False
         for d, n in zip(says, has, strict=False):
             if isinstance(d, int):
                 differs |= d != n and d > 0
-            elif isinstance(d, str) and d:
+            elif isinstance(d, str):
                 meant = size_of(d, known)
                 named |= meant is not None and meant != n
                 known.setdefault(d, n)
@@ -256,7 +255,7 @@ def inside(ort: Any, request: dict[str, Any], runs: Runs, sizes: Sizes, kind: st
     makers = {name: node.name or node.op_type for node in nodes for name in node.output if name}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in makers if name not in own)
     try:
-        session = load(ort, model.SerializeToString(), {**request, "provider": None}, str(path.parent))
+        session = load(ort, model.SerializeToString(), None, str(path.parent))
         results = session.run(None, runs.shapes.feed(sizes, kind))
     except Exception:  # as it is, the model runs: this is no finding
         return
@@ -284,7 +283,7 @@ def main() -> None:
         return say(event="memory")
     say(event="start")
     try:
-        session = load(ort, request["path"], request)
+        session = load(ort, request["path"], request["provider"])
     except MemoryError:
         return say(event="memory")
     except Exception as error:
