@@ -44,7 +44,7 @@ class Picture:
 
 
 def picture(name: str) -> Picture:
-    """Show a drawing. First used in lesson 06.
+    """Show a drawing. First used in lesson 03.
 
     name: of a file in `data/pictures/`, without ending. Raises CourseError when there is no such drawing.
     """
