@@ -68,7 +68,7 @@ LOADED = {
     "Constants of one name": (lambda: named(texts(CONSTANTS)[0]), []),
     "a Constant and a node of one name": (lambda: named(texts("a = Constant<value_float = 1.0>()  y = Add(x, a)")[0]), []),
     "sizes that fit": (lambda: texts("y = MatMul(x, w)", stored={"w": weights(4, 4)})[0], []),
-    "a note of another size": (lambda: outdated(size=5), []),
+    "a note of another size": (lambda: outdated(size=5), ["shape-conflict"]),
     "a note that is right": (outdated, []),
     "an output of another size": (lambda: parsed("g (float[N, 4] x) => (float[N, 5] y) { y = Relu(x) }"), ["shape-conflict"]),
     "a graph that is not sorted": (lambda: texts("y = Tanh(a)  a = Relu(x)")[0], ["not-sorted"]),

@@ -139,9 +139,11 @@ def conflict(patient: Patient) -> Iterator[Finding]:
     if patient.opinion is None or not patient.opinion.strict or not patient.sound or objects(patient.opinion):
         return  # not asked, no objection, or one that follows from another
     words = plain(" ".join(patient.opinion.strict.split()), None)
-    # Errors within errors: inside the function that defines a standard operator, which is the affair of onnx itself.
+    # Two operators in one line: an error inside the function that defines the first, which is the affair of onnx itself, or
+    # in a branch, which ONNX Runtime's words tell better.
+    nested = any(line.count("(op_type:") > 1 for line in patient.opinion.strict.splitlines())
     beside = any(part in words for part in ("No Op registered", "external", "data type 0"))
-    if not beside and words.count("Inference error(s)") < 2:
+    if not beside and not nested:
         what = DTYPE if "has unsupported type" in words or "inconsistent type" in words else CONFLICT
         mild = what is DTYPE or "existing shape differ" in words
         text = f"onnx.shape_inference says: {words.removeprefix('[ShapeInferenceError] ')[:350]}"
