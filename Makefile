@@ -45,8 +45,8 @@ drift: .venv-drift/.installed ## run all notebooks with the newest onnx, onnxrun
 	$(subst $(VENV),.venv-drift,$(PY)) tests/drift.py
 
 ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own
-	$(PY) course_utils/ep_experiment.py --out data/ep_records/cpu.json
-	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
+	$(PY) course_utils/lab/ep_experiment.py --out data/ep_records/cpu.json
+	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/lab/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
 
 lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .

@@ -15,7 +15,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 # ONNX Runtime reads the variable once, when it is imported. An empty value counts as none, as it does for ONNX Runtime.
 if not os.environ.get("ORT_DISABLE_TELEMETRY"):
@@ -28,28 +28,28 @@ if not os.environ.get("ORT_DISABLE_TELEMETRY"):
         )
 
 if TYPE_CHECKING:
-    from .browser_lab import deployment_record, in_browser, node, npm_package
-    from .capstone_page import quest_page
-    from .checks import check, given, hint, params
-    from .claims import claim, ledger
-    from .data import CLASS_NAMES, fashion_mnist, normalize
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
-    from .ep_experiment import overheard
     from .errors import CourseError
-    from .exporter import exporter_messages
-    from .graphs import graph_diff, node_table, op_histogram, tensor_table
-    from .lookups import telemetry_record, watch_lookups
-    from .mechanisms import mechanism_explorer, try_export
-    from .models import fashion_resnet, minilm, random_encoder, resnet18
-    from .opsets import loads_in_this_runtime, operator_history
-    from .parity_gate import parity
-    from .pictures import picture
-    from .provenance import optimized, origins, traffic
-    from .quantization import Calibration, ready_to_quantize
-    from .quizzes import quiz
-    from .report_cards import report_card
-    from .sessions import (
+    from .handin.checks import check, given, hint, params
+    from .handin.report_cards import report_card
+    from .handin.solutions import solution
+    from .handin.submission import submit
+    from .lab.claims import claim, ledger
+    from .lab.data import CLASS_NAMES, fashion_mnist, normalize
+    from .lab.ep_experiment import overheard
+    from .lab.exporter import exporter_messages
+    from .lab.exports import mechanism_explorer, try_export
+    from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
+    from .lab.lookups import telemetry_record, watch_lookups
+    from .lab.models import fashion_resnet, minilm, random_encoder, resnet18
+    from .lab.opsets import loads_in_this_runtime, operator_history
+    from .lab.parity import parity
+    from .lab.pictures import picture
+    from .lab.provenance import optimized, origins, traffic
+    from .lab.quantization import Calibration, ready_to_quantize
+    from .lab.quizzes import quiz
+    from .lab.sessions import (
         ep_record,
         placement_explorer,
         run_ep_experiment,
@@ -57,84 +57,84 @@ if TYPE_CHECKING:
         session_log,
         strict_session,
     )
-    from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
-    from .solutions import solution
-    from .stopwatch import compare
-    from .submission import submit
-    from .viewer import show, show_page
-    from .widget_batching import batching_explorer
-    from .widget_levels import level_explorer
-    from .widget_opsets import opset_explorer
-    from .widget_quantization import scale_explorer
-    from .widget_steps import step_through
-    from .widget_symptoms import symptom_explorer
+    from .lab.shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
+    from .lab.stopwatch import compare
+    from .pages.browser_lab import deployment_record, in_browser, node, npm_package
+    from .pages.capstone_page import quest_page
+    from .pages.viewer import show, show_page
+    from .widgets.batching import batching_explorer
+    from .widgets.levels import level_explorer
+    from .widgets.opsets import opset_explorer
+    from .widgets.quantization import scale_explorer
+    from .widgets.steps import step_through
+    from .widgets.symptoms import symptom_explorer
 
 _HOME = {
-    "CLASS_NAMES": "data",
-    "Calibration": "quantization",
+    "CLASS_NAMES": "lab.data",
+    "Calibration": "lab.quantization",
     "CourseError": "errors",
-    "batching_explorer": "widget_batching",
-    "check": "checks",
-    "claim": "claims",
-    "compare": "stopwatch",
-    "deployment_record": "browser_lab",
+    "batching_explorer": "widgets.batching",
+    "check": "handin.checks",
+    "claim": "lab.claims",
+    "compare": "lab.stopwatch",
+    "deployment_record": "pages.browser_lab",
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
-    "ep_record": "sessions",
-    "exporter_messages": "exporter",
-    "fashion_mnist": "data",
-    "fashion_resnet": "models",
-    "given": "checks",
-    "graph_diff": "graphs",
-    "hint": "checks",
-    "in_browser": "browser_lab",
-    "ledger": "claims",
-    "level_explorer": "widget_levels",
-    "loads_in_this_runtime": "opsets",
+    "ep_record": "lab.sessions",
+    "exporter_messages": "lab.exporter",
+    "fashion_mnist": "lab.data",
+    "fashion_resnet": "lab.models",
+    "given": "handin.checks",
+    "graph_diff": "lab.graphs",
+    "hint": "handin.checks",
+    "in_browser": "pages.browser_lab",
+    "ledger": "lab.claims",
+    "level_explorer": "widgets.levels",
+    "loads_in_this_runtime": "lab.opsets",
     "machine": "environment",
-    "mechanism_explorer": "mechanisms",
-    "minilm": "models",
-    "node": "browser_lab",
-    "node_table": "graphs",
-    "normalize": "data",
-    "npm_package": "browser_lab",
-    "op_histogram": "graphs",
-    "operator_history": "opsets",
-    "opset_explorer": "widget_opsets",
-    "optimized": "provenance",
-    "origins": "provenance",
-    "overheard": "ep_experiment",
-    "params": "checks",
-    "parity": "parity_gate",
-    "picture": "pictures",
-    "placement_explorer": "sessions",
-    "probe_sizes": "shapes",
-    "quest_page": "capstone_page",
-    "quiz": "quizzes",
-    "random_encoder": "models",
-    "ready_to_quantize": "quantization",
-    "report_card": "report_cards",
-    "resnet18": "models",
-    "run_ep_experiment": "sessions",
-    "run_in_batches": "shapes",
-    "scale_explorer": "widget_quantization",
-    "second_environment": "sessions",
-    "session_log": "sessions",
+    "mechanism_explorer": "lab.exports",
+    "minilm": "lab.models",
+    "node": "pages.browser_lab",
+    "node_table": "lab.graphs",
+    "normalize": "lab.data",
+    "npm_package": "pages.browser_lab",
+    "op_histogram": "lab.graphs",
+    "operator_history": "lab.opsets",
+    "opset_explorer": "widgets.opsets",
+    "optimized": "lab.provenance",
+    "origins": "lab.provenance",
+    "overheard": "lab.ep_experiment",
+    "params": "handin.checks",
+    "parity": "lab.parity",
+    "picture": "lab.pictures",
+    "placement_explorer": "lab.sessions",
+    "probe_sizes": "lab.shapes",
+    "quest_page": "pages.capstone_page",
+    "quiz": "lab.quizzes",
+    "random_encoder": "lab.models",
+    "ready_to_quantize": "lab.quantization",
+    "report_card": "handin.report_cards",
+    "resnet18": "lab.models",
+    "run_ep_experiment": "lab.sessions",
+    "run_in_batches": "lab.shapes",
+    "scale_explorer": "widgets.quantization",
+    "second_environment": "lab.sessions",
+    "session_log": "lab.sessions",
     "setup": "environment",
-    "shape_explorer": "shapes",
-    "show": "viewer",
-    "show_page": "viewer",
-    "solution": "solutions",
-    "step_through": "widget_steps",
-    "strict_session": "sessions",
-    "submit": "submission",
-    "symptom_explorer": "widget_symptoms",
-    "telemetry_record": "lookups",
-    "tensor_table": "graphs",
-    "traffic": "provenance",
-    "try_export": "mechanisms",
-    "watch_lookups": "lookups",
-    "written_shapes": "shapes",
+    "shape_explorer": "lab.shapes",
+    "show": "pages.viewer",
+    "show_page": "pages.viewer",
+    "solution": "handin.solutions",
+    "step_through": "widgets.steps",
+    "strict_session": "lab.sessions",
+    "submit": "handin.submission",
+    "symptom_explorer": "widgets.symptoms",
+    "telemetry_record": "lab.lookups",
+    "tensor_table": "lab.graphs",
+    "traffic": "lab.provenance",
+    "try_export": "lab.exports",
+    "watch_lookups": "lab.lookups",
+    "written_shapes": "lab.shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from course_utils.browser_lab import FLAGS, browser, missing
-from course_utils.loopback import served
+from course_utils.pages.browser_lab import FLAGS, browser, missing
+from course_utils.pages.loopback import served
 
 ROUNDS = 3
 

@@ -20,7 +20,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from course_utils.data import read_idx  # noqa: E402
+from course_utils.lab.data import read_idx  # noqa: E402
 
 SEED, PER_CLASS = 2026, 100
 CHECKED = ("fashion-mnist/*.gz", "fashion_resnet.safetensors")

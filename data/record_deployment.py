@@ -29,8 +29,8 @@ import onnxruntime as ort
 import psutil
 
 import course_utils as cu
-from course_utils import browser_lab
-from course_utils.ep_experiment import cores, processor
+from course_utils.lab.ep_experiment import cores, processor
+from course_utils.pages import browser_lab
 
 TARGET = Path(__file__).with_name("deployment.json")
 # resnet18, the report's example: float32 pictures of 224 × 224, one thread.

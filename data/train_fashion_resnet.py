@@ -36,8 +36,8 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from course_utils.data import CLASS_NAMES, FASHION_MEAN, FASHION_STD, read_idx  # noqa: E402
-from course_utils.models import FashionResNet  # noqa: E402
+from course_utils.lab.data import CLASS_NAMES, FASHION_MEAN, FASHION_STD, read_idx  # noqa: E402
+from course_utils.lab.models import FashionResNet  # noqa: E402
 
 SEED, BATCH, PEAK_LR, WEIGHT_DECAY, EMA = 2026, 128, 0.2, 5e-4, 0.998
 CHECKPOINT = HERE / ".training" / "checkpoint.pt"

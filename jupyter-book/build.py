@@ -29,8 +29,8 @@ import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
 
-from course_utils.netron_static import build as build_netron  # noqa: E402
-from course_utils.viewer import BOOK_MODELS  # noqa: E402
+from course_utils.pages.netron_static import build as build_netron  # noqa: E402
+from course_utils.pages.viewer import BOOK_MODELS  # noqa: E402
 
 # Files and folders from npm → folder under the site's `_static/vendor/`.
 VENDORED = [

@@ -13,8 +13,9 @@ import sittings
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from course_utils import exercises, solutions
-from course_utils.claims import VERDICTS, Claim, ledger
+from course_utils import exercises
+from course_utils.handin import solutions
+from course_utils.lab.claims import VERDICTS, Claim, ledger
 
 # The chapters of the report, by the number a claim's section begins with.
 CHAPTERS = {

@@ -137,7 +137,7 @@ watched = cu.watch_lookups(program)
 
 # %% [markdown]
 # And without the variable? Such a program sends, so we do not run it here. The table was recorded without a network: each
-# program lived for 40 seconds. On Linux, `python -m course_utils.lookups` repeats it, cut off from the network in the same way.
+# program lived for 40 seconds. On Linux, `python -m course_utils.lab.lookups` repeats it, cut off from the network in the same way.
 
 # %%
 record = cu.telemetry_record()
@@ -844,7 +844,7 @@ cu.claim(
 # make ep-openvino
 # ```
 #
-# builds `.venv-openvino`, runs the script `course_utils/ep_experiment.py` there, and writes `data/ep_records/openvino.json`.
+# builds `.venv-openvino`, runs the script `course_utils/lab/ep_experiment.py` there, and writes `data/ep_records/openvino.json`.
 # The script asks for providers as we did above, and writes down what was said and where the nodes went. If you have that
 # environment, the next cell runs the script now; otherwise it reads the record. This package is built from
 # an older ONNX Runtime than the one of this lesson; the cell shows both versions.
@@ -883,7 +883,7 @@ pd.Series(
 
 # %% [markdown]
 # For CUDA and TensorRT there was no graphics card at hand, so there is no record, and this lesson gives no figure for them.
-# With a card: install `onnxruntime-gpu`, run `python course_utils/ep_experiment.py --provider CUDAExecutionProvider --out
+# With a card: install `onnxruntime-gpu`, run `python course_utils/lab/ep_experiment.py --provider CUDAExecutionProvider --out
 # data/ep_records/cuda.json`, and send it in.
 #
 # First, a model with `Unique` in its middle, which OpenVINO does not support.

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from course_utils.assessing import assess
 from course_utils.errors import CourseError
 from course_utils.exercises import Criterion, personal_params, task
+from course_utils.handin.assessing import assess
 from course_utils.onnx_files import parse
 
 STUDENTS = ["ada", "grace", "emmy", "s-001", "guest", "x"]

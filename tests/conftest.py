@@ -105,6 +105,6 @@ def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks run here, without the guarded process: it does not know the tasks that a test makes up."""
-    from course_utils import assessing, guarded
+    from course_utils.handin import assessing, guarded
 
     monkeypatch.setattr(guarded, "examine", assessing.assessed)

@@ -11,8 +11,8 @@ import onnxruntime as ort
 import pytest
 from doctor_models import parsed
 
-from course_utils.diagnosis import worker
-from course_utils.diagnosis.feeding import Shapes
+from course_utils.diagnosis.child import trial_child as worker
+from course_utils.diagnosis.child.feeding import Shapes
 
 RESHAPE = "g (float[N, {}] x) => (float[?, ?] y) {{ y = Reshape(x, s) }}"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from course_utils.batching import simulate
 from course_utils.errors import CourseError
-from course_utils.widget_batching import batching_explorer, frame
+from course_utils.lab.batching import simulate
+from course_utils.widgets.batching import batching_explorer, frame
 
 SPANS = {1: 1.0, 8: 4.0, 32: 12.0}
 

@@ -14,9 +14,9 @@ from checkout import ROOT
 from quest_models import built, page
 
 import course_utils as cu
-from course_utils import capstone_page
-from course_utils.exercises import quest
-from course_utils.loopback import served
+from course_utils.exercises.ch10 import scroll as quest
+from course_utils.pages import capstone_page
+from course_utils.pages.loopback import served
 
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = [f"class {i} <i>" for i in range(10)]  # text, whatever it looks like

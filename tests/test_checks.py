@@ -16,9 +16,10 @@ import pytest
 from onnx import TensorProto, helper
 
 import course_utils as cu
-from course_utils import checks, exercises, student
+from course_utils import exercises, student
 from course_utils.exercises import Criteria, Criterion, Task
-from course_utils.points import task_points
+from course_utils.handin import checks
+from course_utils.handin.points import task_points
 
 pytestmark = pytest.mark.usefixtures("folder", "nobody_known", "in_this_process")
 

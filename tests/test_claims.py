@@ -13,8 +13,8 @@ import yaml
 from checkout import ROOT
 
 import course_utils as cu
-from course_utils import claims
 from course_utils.environment import PACKAGES
+from course_utils.lab import claims
 from course_utils.paths import data_path
 
 NOTEBOOKS = ROOT / "notebooks"

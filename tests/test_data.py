@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import course_utils as cu
-from course_utils import data, models
+from course_utils.lab import data, models
 from course_utils.paths import data_path
 
 

@@ -23,9 +23,9 @@ from checkout import ROOT
 from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
-from course_utils import browser_lab
 from course_utils.errors import CourseError
-from course_utils.loopback import served
+from course_utils.pages import browser_lab
+from course_utils.pages.loopback import served
 
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"
 

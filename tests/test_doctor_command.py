@@ -307,7 +307,7 @@ def test_a_runtime_whose_libraries_do_not_load(models, folder):
 
 
 def test_a_check_that_stops_is_no_clean_bill(command, models, monkeypatch):
-    from course_utils.diagnosis import loops
+    from course_utils.diagnosis.findings import loops
 
     def unrolled(patient: object) -> list:
         raise ZeroDivisionError("of all things")

@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from doctor_models import parsed
 
-from course_utils.diagnosis.feeding import Shapes, UnmadeError, formula, others, size_of, together
+from course_utils.diagnosis.child.feeding import Shapes, UnmadeError, formula, others, size_of, together
 
 
 def session(inputs: str, opset: int = 21) -> ort.InferenceSession:

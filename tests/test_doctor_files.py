@@ -18,7 +18,7 @@ from doctor_models import external, found, linear, parsed, weights
 from onnx import TensorProto, helper
 
 import course_utils as cu
-from course_utils.diagnosis import skeleton
+from course_utils.diagnosis.file import skeleton
 from course_utils.file_formats import recognise
 from course_utils.running import session_for
 

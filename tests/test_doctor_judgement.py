@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from doctor_models import linear
 
-from course_utils.diagnosis import tools, verdict
+from course_utils.diagnosis import verdict
+from course_utils.diagnosis.child import onnx_tools as tools
+from course_utils.diagnosis.file.reading import read
 from course_utils.diagnosis.patient import Patient
-from course_utils.diagnosis.reading import read
 from course_utils.diagnosis.vocabulary import Finding, all_codes, finding
 
 CODES = {c.id: c for c in all_codes()}

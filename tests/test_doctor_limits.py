@@ -6,7 +6,7 @@ import pytest
 from doctor_models import found, linear
 
 import course_utils as cu
-from course_utils.diagnosis.runtime import provider_meant
+from course_utils.diagnosis.child.runtime import provider_meant
 from course_utils.diagnosis.vocabulary import spoken
 
 # Limits, options, words
@@ -74,8 +74,8 @@ def test_words_without_places_in_the_source(said, read):
 @pytest.mark.parametrize(("memory", "code"), [(200, "over-limits"), (4000, "runtime-dies")])
 def test_a_process_that_dies_near_its_limit(memory, code):
     """Compiled code does not always say that it got no memory. What the worker says before, of a process of 165 MB."""
-    from course_utils.diagnosis import trial
-    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.child import trial
+    from course_utils.diagnosis.file.reading import read
     from course_utils.diagnosis.vocabulary import Place
 
     events = {"room": {"taken": 165_000_000}, "start": {}, "loaded": {}}
@@ -94,8 +94,8 @@ def test_a_refusal_near_the_limit_is_a_refusal(megabytes):
 
 def test_an_error_of_the_worker_is_not_the_model_s_fault():
     """As Python ends a process whose program is wrong. That says nothing about the model, and is no clean bill either."""
-    from course_utils.diagnosis import trial
-    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.child import trial
+    from course_utils.diagnosis.file.reading import read
     from course_utils.diagnosis.vocabulary import Place
 
     patient = read(linear())
@@ -119,6 +119,6 @@ F, STRING, HALF = "tensor(float)", "tensor(string)", "tensor(float16)"
 )  # fmt: skip
 def test_what_the_cpu_implements(op, since, types, made):
     """Of float16 it computes what it computes of float32. The last input's type may stand for many."""
-    from course_utils.diagnosis import runtime
+    from course_utils.diagnosis.child import runtime
 
     assert runtime.implemented(*op, since, types) is made

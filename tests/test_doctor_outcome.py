@@ -10,8 +10,8 @@ import pytest
 from doctor_models import external, linear, parsed, weights
 from onnx import TensorProto, helper
 
-from course_utils.diagnosis import trial
-from course_utils.diagnosis.reading import read
+from course_utils.diagnosis.child import trial
+from course_utils.diagnosis.file.reading import read
 from course_utils.diagnosis.vocabulary import Finding, Place
 
 PLACE = Place("file", "m.onnx")

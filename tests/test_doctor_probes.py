@@ -12,7 +12,7 @@ import pytest
 from doctor_models import parsed, weights
 from doctor_runs import RESHAPE, listen, runs
 
-from course_utils.diagnosis import worker
+from course_utils.diagnosis.child import trial_child as worker
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from doctor_models import convolution, found, linear, parsed, weights
 from onnx import TensorProto, helper, numpy_helper
 
 import course_utils as cu
-from course_utils.diagnosis import runtime
+from course_utils.diagnosis.child import runtime
 
 MICROSOFT = ', "com.microsoft": 1'
 
@@ -174,7 +174,7 @@ def test_loading_disproves_what_was_said_of_it(run):
 @pytest.mark.parametrize("run", [False, True])
 def test_loading_disproves_the_runtimes_own_list(run, monkeypatch):
     """Whatever the doctor took from lists: a model that was loaded has no operator that cannot be loaded."""
-    from course_utils.diagnosis import versions
+    from course_utils.diagnosis.findings import versions
 
     monkeypatch.setattr(versions, "_reason", lambda *given: ("nobody knows it.", 0))
     report = cu.doctor(linear(), run=run)
@@ -257,7 +257,8 @@ def test_doubts_are_put_to_the_runtime(monkeypatch):
 
 
 def test_a_runtime_that_gives_no_answer(monkeypatch):
-    from course_utils.diagnosis import tools, versions
+    from course_utils.diagnosis.child import onnx_tools as tools
+    from course_utils.diagnosis.findings import versions
 
     monkeypatch.setattr(versions, "ask_runtime", lambda *given: tools.Verdict(None, "signal SIGSEGV", "signal SIGSEGV"))
     body = ABSENT["Rfft"][0]

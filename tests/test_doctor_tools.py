@@ -14,7 +14,8 @@ import course_utils as cu
 
 def test_tools_that_die(monkeypatch):
     """The checker and shape inference are compiled code: when their process ends, that is a finding, and the next model is fine."""
-    from course_utils.diagnosis import patient, tools
+    from course_utils.diagnosis import patient
+    from course_utils.diagnosis.child import onnx_tools as tools
 
     died = tools.Opinion(died="signal SIGSEGV", during="onnx.shape_inference")
     with monkeypatch.context() as patched:
@@ -48,7 +49,8 @@ def test_the_checker_has_no_word_beside_an_error():
 
 def test_tools_that_do_not_start_are_no_finding(monkeypatch):
     """As where no process can be started: that says nothing about the model, and is no clean bill either."""
-    from course_utils.diagnosis import patient, tools
+    from course_utils.diagnosis import patient
+    from course_utils.diagnosis.child import onnx_tools as tools
 
     monkeypatch.setattr(patient, "ask", lambda *given: tools.Opinion(died="exit status 1", during=tools.STARTING))
     report = cu.doctor(linear())
@@ -79,7 +81,7 @@ def test_tools_are_asked_one_after_the_other():
 @pytest.fixture
 def silent_runtime(monkeypatch):
     """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
-    from course_utils.diagnosis import runtime
+    from course_utils.diagnosis.child import runtime
 
     def forget() -> None:
         for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):

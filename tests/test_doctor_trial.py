@@ -8,7 +8,7 @@ import pytest
 from doctor_models import external, found, linear, named_function, parsed
 
 import course_utils as cu
-from course_utils.diagnosis import trial
+from course_utils.diagnosis.child import trial
 
 
 def test_a_healthy_model_runs():

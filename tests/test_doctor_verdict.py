@@ -217,7 +217,8 @@ def test_a_shape_in_another_file(folder):
 
 def test_without_the_runtime_nobody_is_acquitted(monkeypatch):
     """Where it does not answer, the doctor's own judgement stands, and that is said."""
-    from course_utils.diagnosis import patient, tools
+    from course_utils.diagnosis import patient
+    from course_utils.diagnosis.child import onnx_tools as tools
 
     (unsorted,) = texts("y = Tanh(a)  a = Relu(x)")
     monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "it is not installed"))
@@ -238,7 +239,8 @@ def test_without_the_runtime_nobody_is_acquitted(monkeypatch):
 )  # fmt: skip
 def test_the_doctor_s_own_judgement(kind, severities, monkeypatch):
     """What it says where the runtime does not answer."""
-    from course_utils.diagnosis import patient, tools
+    from course_utils.diagnosis import patient
+    from course_utils.diagnosis.child import onnx_tools as tools
 
     monkeypatch.setattr(patient, "ask_runtime", lambda *given: tools.Verdict(None, "it is busy"))
     report = cu.doctor({**REFUSED, **LOADED}[kind][0]())
@@ -246,7 +248,7 @@ def test_the_doctor_s_own_judgement(kind, severities, monkeypatch):
 
 
 def test_a_warning_that_the_runtime_confirms_is_an_error():
-    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.file.reading import read
 
     codes = {c.id: c for c in all_codes()}
     patient = read(linear())
@@ -285,7 +287,7 @@ def test_nothing_is_computed_for_the_verdict():
 def test_a_run_that_went_well_disproves():
     """An error that only a refusal would prove is none in a model that was loaded; a wrong number stays one."""
     from course_utils.diagnosis.examination import judged
-    from course_utils.diagnosis.reading import read
+    from course_utils.diagnosis.file.reading import read
 
     patient = read(linear())
     codes = {c.id: c for c in all_codes()}

@@ -11,7 +11,7 @@ from doctor_models import found, linear, named_function, parsed, weights
 from onnx import helper
 
 import course_utils as cu
-from course_utils.diagnosis import runtime
+from course_utils.diagnosis.child import runtime
 from course_utils.diagnosis.vocabulary import Finding
 
 
@@ -224,7 +224,7 @@ def test_an_attribute_that_only_onnx_knows(monkeypatch):
         for key, group in runtime.schemas().items()
     }
     monkeypatch.setattr(runtime, "schemas", lambda: table)
-    from course_utils.diagnosis import versions
+    from course_utils.diagnosis.findings import versions
 
     node = helper.make_node("Softmax", ["x"], ["y"], axis=1)
     words = versions._odd_attribute("", "Softmax", 13, node)

@@ -16,7 +16,7 @@ def test_the_opset_that_was_asked_for():
 
 def test_refusals_of_the_runtime_are_quoted():
     """The same words as when the model is loaded."""
-    from course_utils.opsets import why_not_loaded
+    from course_utils.lab.opsets import why_not_loaded
 
     for model in (linear(opset=99), linear(ir=99)):
         assert why_not_loaded(model) in cu.doctor(model).findings[0].cause

@@ -15,8 +15,8 @@ import pytest
 from doctor_models import linear, parsed, weights
 from doctor_runs import RESHAPE, listen, runs
 
-from course_utils.diagnosis import worker
-from course_utils.diagnosis.feeding import Shapes, UnmadeError
+from course_utils.diagnosis.child import trial_child as worker
+from course_utils.diagnosis.child.feeding import Shapes, UnmadeError
 
 
 @pytest.fixture

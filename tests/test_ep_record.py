@@ -15,7 +15,7 @@ from checkout import ROOT
 
 import course_utils as cu
 from course_utils.errors import CourseError
-from course_utils.sessions import EXPERIMENT
+from course_utils.lab.sessions import EXPERIMENT
 
 CPU = "CPUExecutionProvider"
 RECORDS = sorted((ROOT / "data" / "ep_records").glob("*.json"))
@@ -121,7 +121,7 @@ def test_a_record_that_nobody_made_is_none() -> None:
 
 def test_damaged_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "odd.json").write_text("{}")
-    monkeypatch.setattr("course_utils.sessions.data_path", lambda name: tmp_path)
+    monkeypatch.setattr("course_utils.lab.sessions.data_path", lambda name: tmp_path)
     with pytest.raises(CourseError, match=r"odd\.json.* is damaged"):
         cu.ep_record("odd")
 

@@ -16,10 +16,10 @@ import pytest
 from answers import STUDENTS, criteria, given_files, hints
 
 from course_utils import exercises
-from course_utils.assessing import assessed, read
 from course_utils.errors import CourseError
 from course_utils.exercises import Task, task
-from course_utils.points import task_points
+from course_utils.handin.assessing import assessed, read
+from course_utils.handin.points import task_points
 
 TASKS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
 ONNX = [id for id in TASKS if task(id).kind == "onnx"]

@@ -16,10 +16,11 @@ from answers import accepted, criteria, damaged, failed, given, hints, nearly, p
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import course_utils as cu
-from course_utils.exercises import ch01, task
+from course_utils.exercises import task
+from course_utils.exercises.ch01 import tasks as ch01
 from course_utils.exercises.examine import result
 from course_utils.exercises.fashion_reference import BLOCKS, blocks, network
-from course_utils.points import task_points
+from course_utils.handin.points import task_points
 
 # 1.1
 
@@ -488,7 +489,7 @@ def test_checking_a_cut_needs_no_pytorch(python, tmp_path: Path) -> None:
     python(
         """
         import sys, onnx
-        from course_utils.assessing import assess
+        from course_utils.handin.assessing import assess
         from course_utils.exercises import task
         assert all(c.passed for c in assess(task("1.6"), onnx.load("cut.onnx"), "ada"))
         assert "torch" not in sys.modules

@@ -12,9 +12,10 @@ from answers import STUDENTS, criteria, damaged, failed, given, hints, nearly, p
 from onnx import helper, numpy_helper, version_converter
 
 import course_utils as cu
-from course_utils.exercises import model_heads, task
-from course_utils.opsets import editions_of
-from course_utils.points import task_points
+from course_utils.exercises import task
+from course_utils.exercises.ch02 import model_heads
+from course_utils.handin.points import task_points
+from course_utils.lab.opsets import editions_of
 
 # Right answers, made with onnx alone: the checks read histories with the course's own helper.
 

@@ -17,9 +17,10 @@ from onnx import numpy_helper
 from onnxscript import FLOAT, opset18
 
 from course_utils import running
-from course_utils.assessing import assessed
-from course_utils.exercises import task, traced_router
-from course_utils.points import task_points
+from course_utils.exercises import task
+from course_utils.exercises.ch03 import traced_router
+from course_utils.handin.assessing import assessed
+from course_utils.handin.points import task_points
 from course_utils.running import OutOfTimeError
 
 HEAD = '<ir_version: 10, opset_import: ["": 18]>'

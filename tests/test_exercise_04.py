@@ -17,8 +17,9 @@ from torch import nn
 from torch.export import Dim
 
 import course_utils as cu
-from course_utils.exercises import Params, fashion_reference, suspects, task
-from course_utils.points import task_points
+from course_utils.exercises import Params, fashion_reference, task
+from course_utils.exercises.ch04 import suspects
+from course_utils.handin.points import task_points
 
 HEAD = '<ir_version: 10, opset_import: ["": 18]>'
 Dims = list[str | int]
@@ -604,7 +605,7 @@ def test_checking_needs_no_pytorch(python, tmp_path: Path) -> None:
     python(
         """
         import sys, onnx
-        from course_utils.assessing import assess
+        from course_utils.handin.assessing import assess
         from course_utils.exercises import task
         for id, name in (("4.1", "one.onnx"), ("4.2", "two.onnx")):
             assert all(c.passed for c in assess(task(id), onnx.load(name), "ada"))

@@ -12,8 +12,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
 
 import course_utils as cu
-from course_utils.exercises import attention_fusion, batchnorm_folding, ch06, examine, task, tasks_of
-from course_utils.points import task_points
+from course_utils.exercises import examine, task, tasks_of
+from course_utils.exercises.ch06 import attention_fusion, batchnorm_folding
+from course_utils.exercises.ch06 import tasks as ch06
+from course_utils.handin.points import task_points
 
 STUDENTS = ["ada", "grace@example.org", "s-1234567", "Жанна", "guest"]
 

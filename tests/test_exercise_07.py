@@ -19,7 +19,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import course_utils as cu
-from course_utils.exercises import int8_by_hand, int8_network, tasks_of
+from course_utils.exercises import tasks_of
+from course_utils.exercises.ch07 import by_hand as int8_by_hand
+from course_utils.exercises.ch07 import network as int8_network
 
 IMAGES = cu.fashion_mnist("calibration")[0]
 GOOD: dict[str, Any] = {

@@ -18,7 +18,8 @@ from numpy.lib import format as npy
 from onnx import compose, helper, numpy_helper, parser
 from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
 
-from course_utils.exercises import server_limits, tasks_of
+from course_utils.exercises import tasks_of
+from course_utils.exercises.ch08 import server_limits
 
 HEADER = '<ir_version: 9, opset_import: ["": 20]>'
 

@@ -18,15 +18,10 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, q
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 import course_utils as cu
-from course_utils.exercises import (
-    examine,
-    hospital,
-    hospital_export,
-    hospital_speed,
-    personal_params,
-    task,
-    tasks_of,
-)
+from course_utils.exercises import examine, personal_params, task, tasks_of
+from course_utils.exercises.ch09 import export as hospital_export
+from course_utils.exercises.ch09 import hospital
+from course_utils.exercises.ch09 import speed as hospital_speed
 
 
 @pytest.fixture(autouse=True)

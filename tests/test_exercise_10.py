@@ -23,7 +23,12 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from quest_models import another_road, built, page
 
 import course_utils as cu
-from course_utils.exercises import ch10, personal_params, quest, quest_canvas, quest_export, quest_server, task
+from course_utils.exercises import personal_params, task
+from course_utils.exercises.ch10 import canvas as quest_canvas
+from course_utils.exercises.ch10 import export as quest_export
+from course_utils.exercises.ch10 import scroll as quest
+from course_utils.exercises.ch10 import server as quest_server
+from course_utils.exercises.ch10 import tasks as ch10
 
 # One student for each operator without a translation.
 OPERATORS = {"median": "ada", "kthvalue": "bob", "searchsorted": "dora"}

@@ -14,7 +14,7 @@ from test_exercise_03 import exchanged, healed, hump, lies, loop, node
 from test_exercise_06 import attention
 
 import course_utils as cu
-from course_utils.exercises import traced_router
+from course_utils.exercises.ch03 import traced_router
 
 # 3.1 to 3.3
 

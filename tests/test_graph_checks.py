@@ -15,7 +15,7 @@ from test_exercise_04 import WEIGHTED, any_batch, any_size, reader
 from test_exercise_08 import outcome, settings_for
 from test_exercise_10 import shipped
 
-from course_utils.exercises import server_limits
+from course_utils.exercises.ch08 import server_limits
 
 # 1.1
 

@@ -16,8 +16,9 @@ from answers import given, params
 from onnx import TensorProto, helper, numpy_helper
 
 import course_utils as cu
-from course_utils import assessing, guarded, student
+from course_utils import student
 from course_utils.exercises import task
+from course_utils.handin import assessing, guarded
 
 
 @pytest.fixture(autouse=True)

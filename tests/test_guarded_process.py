@@ -20,8 +20,9 @@ from answers import given, params
 from onnx import TensorProto, helper, numpy_helper
 from test_guarded import HEAD, OWN, loop, parsed
 
-from course_utils import assessing, guarded, student
+from course_utils import student
 from course_utils.exercises import task
+from course_utils.handin import assessing, guarded
 from course_utils.paths import PACKAGE
 
 POSIX = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no such signals")

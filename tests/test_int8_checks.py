@@ -14,7 +14,8 @@ from onnx import ModelProto, helper, numpy_helper
 from test_exercise_07 import rescued, static
 
 import course_utils as cu
-from course_utils.exercises import Criteria, int8_network
+from course_utils.exercises import Criteria
+from course_utils.exercises.ch07 import network as int8_network
 
 
 @cache

@@ -46,7 +46,7 @@ def test_right_answers_pass(answers, python, tmp_path):
         ALONE
         + f"""
 import pickle
-from course_utils.assessing import assessed
+from course_utils.handin.assessing import assessed
 from course_utils.exercises import task
 for id, data in pickle.load(open({str(answers)!r}, "rb")).items():
     found = assessed(task(id), data, id, "ada")

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import course_utils as cu
-from course_utils.exporter import exporter_messages
-from course_utils.mechanisms import graph_html, reason
-from course_utils.widget_style import INK
+from course_utils.lab.exporter import exporter_messages
+from course_utils.lab.exports import graph_html, reason
+from course_utils.style import INK
 
 
 class Gate(nn.Module):

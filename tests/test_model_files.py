@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 import course_utils as cu
 from course_utils import running
-from course_utils.diagnosis.skeleton import _head
+from course_utils.diagnosis.file.skeleton import _head
 from course_utils.file_formats import explain, recognise
 from course_utils.running import run, runtime_words, session_for
 

@@ -16,7 +16,8 @@ import pytest
 from test_checks import TASKS, answer, kept
 
 import course_utils as cu
-from course_utils import checks, keeping, paths, student
+from course_utils import paths, student
+from course_utils.handin import checks, keeping
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
 

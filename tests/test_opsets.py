@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import course_utils as cu
-from course_utils.opsets import editions_of, why_not_loaded
-from course_utils.widget_opsets import frame
+from course_utils.lab.opsets import editions_of, why_not_loaded
+from course_utils.widgets.opsets import frame
 
 
 def test_history_has_every_version_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from checkout import ROOT
 
 import course_utils as cu
-from course_utils import pictures
+from course_utils.lab import pictures
 
 FILES = sorted((ROOT / "data" / "pictures").glob("*.svg"))
 SHOWN = re.compile(r'^cu\.picture\("(\w+)"\)', re.MULTILINE)

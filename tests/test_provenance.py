@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 import course_utils as cu
-from course_utils import provenance
-from course_utils.widget_levels import frame
+from course_utils.lab import provenance
+from course_utils.widgets.levels import frame
 
 FEED = {"x": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}
 SHAPES = {

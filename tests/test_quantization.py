@@ -8,8 +8,9 @@ import pytest
 from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
 import course_utils as cu
-from course_utils import quantization, widget_quantization
-from course_utils.exercises import int8_network
+from course_utils.exercises.ch07 import network as int8_network
+from course_utils.lab import quantization
+from course_utils.widgets import quantization as widget_quantization
 
 MODEL = int8_network.network(list(range(10)))
 PICTURES = cu.normalize(cu.fashion_mnist("calibration")[0][:20])

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 import course_utils as cu
-from course_utils import quizzes
+from course_utils.lab import quizzes
 from course_utils.paths import BOOK_MODELS, data_path
 
 ASKED = json.loads(data_path("quizzes/00_start_here.json").read_text(encoding="utf-8"))

@@ -18,10 +18,11 @@ from checkout import ROOT
 from test_exercise_02 import RIGHT
 
 import course_utils as cu
-from course_utils import checks, exercises, report_cards, student
+from course_utils import exercises, student
 from course_utils.exercises import Criteria, Task
-from course_utils.loopback import served
-from course_utils.points import course_points, percent
+from course_utils.handin import checks, report_cards
+from course_utils.handin.points import course_points, percent
+from course_utils.pages.loopback import served
 
 pytestmark = pytest.mark.usefixtures("folder", "nobody_known", "in_this_process")
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"

@@ -14,7 +14,7 @@ from torch import nn
 
 import course_utils as cu
 from course_utils.running import session_for
-from course_utils.widget_style import INK
+from course_utils.style import INK
 
 
 def model(body: str, x: str = "batch, length, 4", y: str = "", more: str = "") -> ModelProto:

@@ -15,7 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import course_utils as cu
-from course_utils.loopback import served
+from course_utils.pages.loopback import served
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver

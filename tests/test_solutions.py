@@ -9,7 +9,8 @@ import pytest
 from checkout import ROOT
 
 import course_utils as cu
-from course_utils import exercises, solutions
+from course_utils import exercises
+from course_utils.handin import solutions
 
 IDS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
 

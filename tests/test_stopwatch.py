@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import course_utils as cu
-from course_utils import stopwatch
+from course_utils.lab import stopwatch
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
+from course_utils.exercises.ch09.tasks.tasks import TASKS
 from ipywidgets.embed import dependency_state
 
 import course_utils as cu
-from course_utils.exercises.ch09 import TASKS
-from course_utils.widget_symptoms import SYMPTOMS, words
+from course_utils.widgets.symptoms import SYMPTOMS, words
 
 # What the installed packages say to a patient, as far as it is the same in all their versions.
 SAYS = {

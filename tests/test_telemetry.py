@@ -16,8 +16,8 @@ import yaml
 from checkout import ROOT, project_files
 
 import course_utils as cu
-from course_utils import lookups
-from course_utils.lookups import BUILD_SERVICES, SWITCH
+from course_utils.lab import lookups
+from course_utils.lab.lookups import BUILD_SERVICES, SWITCH
 
 IMPORTS = "import course_utils\nimport onnxruntime as ort\n"
 SESSION = """

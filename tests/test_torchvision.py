@@ -77,7 +77,7 @@ def offline(monkeypatch, tmp_path):
     """An empty cache, and an address that nobody can reach."""
     import torch
 
-    from course_utils import models
+    from course_utils.lab import models
 
     monkeypatch.setattr(models, "_reachable", lambda url: False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -107,7 +107,7 @@ def test_resnet18_when_the_download_breaks(offline, monkeypatch, tmp_path, capsy
     import torch
 
     import course_utils as cu
-    from course_utils import models
+    from course_utils.lab import models
 
     asked = []
 
@@ -123,6 +123,6 @@ def test_resnet18_when_the_download_breaks(offline, monkeypatch, tmp_path, capsy
 
 
 def test_an_unreachable_host_is_noticed():
-    from course_utils.models import _reachable
+    from course_utils.lab.models import _reachable
 
     assert not _reachable("https://does-not-exist.invalid/weights.pth")

@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 import course_utils as cu
-from course_utils import netron_static, viewer
+from course_utils.pages import netron_static, viewer
 
 # The exporter's note of where a node comes from; it holds paths of the machine.
 TRACE = "pkg.torch.onnx.stack_trace"

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
-from . import runtime
+from .child import runtime
+from .child.trial import trial
+from .file.reading import read
+from .findings.structure import checker
 from .parts import domain, dtype_name, expected_bytes, input_values
 from .patient import Patient
-from .reading import read
 from .report import Report
-from .structure import checker
-from .trial import trial
 from .verdict import judged, without_consequences
 from .vocabulary import ERROR, MODULES, SEVERITIES, Finding, amount, listed, plain
 
-_ASKS_RUNTIME = ("versions",)  # modules whose checks need ONNX Runtime
+_ASKS_RUNTIME = ("findings.versions",)  # modules whose checks need ONNX Runtime
 _EVERY = {name: i for i, name in enumerate(SEVERITIES)}
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from . import runtime
+from .child import runtime
+from .child.onnx_tools import STARTING, Opinion, Verdict, ask, ask_runtime
+from .file.skeleton import KEPT, Piece
 from .parts import STANDARD, Scope, constant, expected_bytes, inner_graphs, is_op, without_data
-from .skeleton import KEPT, Piece
-from .tools import STARTING, Opinion, Verdict, ask, ask_runtime
 from .vocabulary import Place, plain
 
 MOST_GRAPHS = 200_000
@@ -150,7 +150,7 @@ class Patient:
 
     def _short(self, tensor: TensorProto) -> bytes | None:
         """The data of a short tensor in another file, where it is to be had."""
-        from .weights import chunks, source
+        from .findings.weights import chunks, source
 
         if (expected_bytes(tensor) or KEPT) >= KEPT:
             return None

@@ -84,7 +84,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        from .. import __version__
+        from ..version import __version__
 
         return {
             "format": 1,

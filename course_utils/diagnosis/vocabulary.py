@@ -31,21 +31,21 @@ LESSONS = {
 }
 # The modules that declare codes, in the order in which their checks are made.
 MODULES = (
-    "reading",
-    "outside",
-    "names",
-    "structure",
-    "dtypes",
-    "versions",
-    "hardware",
-    "training",
-    "loops",
-    "shapes",
-    "numbers",
-    "fusion",
-    "quantization",
-    "metadata",
-    "trial",
+    "file.reading",
+    "findings.external_data",
+    "findings.names",
+    "findings.structure",
+    "findings.dtypes",
+    "findings.versions",
+    "findings.hardware",
+    "findings.training",
+    "findings.loops",
+    "findings.shapes",
+    "findings.numbers",
+    "findings.fusion",
+    "findings.quantization",
+    "findings.metadata",
+    "child.trial",
 )
 _LONGEST_NAME = 80
 _PLACES_SHOWN = 3

@@ -1,4 +1,4 @@
-"""The exercises' checks: one module per chapter (`ch01`, `ch02`, …), one `Task` per exercise.
+"""The exercises' checks: one package per chapter (`ch01`, `ch02`, …), one `Task` per exercise, listed in its module `tasks`.
 
 A check looks at an artefact (an ONNX model or a JSON value) and at the student's personal parameters, and returns a list
 of criteria: conditions, which every answer must meet and which earn nothing, and goals, each of which earns a point. The
@@ -119,7 +119,7 @@ def chapters() -> list[int]:
 
 def tasks_of(chapter: int) -> dict[str, Task]:
     """All tasks of one chapter by id, in order."""
-    return {t.id: t for t in importlib.import_module(f"{__name__}.ch{chapter:02}").TASKS}
+    return {t.id: t for t in importlib.import_module(f"{__name__}.ch{chapter:02}.tasks").TASKS}
 
 
 def personal_params(task: Task, student: str, secret: str = "") -> Params:

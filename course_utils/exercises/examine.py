@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import Message
 
 from ..errors import CourseError
-from ..graphs import type_text
+from ..lab.graphs import type_text
 from ..running import run, session_for
 from . import Criteria, Hint
 

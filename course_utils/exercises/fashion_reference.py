@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 from safetensors.numpy import load_file
 
-from ..data import verified
+from ..lab.data import verified
 
 BLOCKS = ("stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3")
 STRIDED = ("stage1.0", "stage2.0")  # the blocks that halve height and width, and have a convolution beside them

@@ -242,7 +242,7 @@ cu.params("8.4")
 # numbers.
 
 # %%
-from course_utils.batching import simulate
+from course_utils.lab.batching import simulate
 
 
 def outcome(largest_batch, wait_ms):

@@ -218,7 +218,7 @@ sums
 # Each gives one plus two, and `TwoTypes` two times one. Which of them does the compiler take?
 
 # %%
-from course_utils.mechanisms import reason
+from course_utils.lab.exports import reason
 
 compiled = {}
 for module in (Starred, *takes_a_list):

@@ -29,7 +29,7 @@ import contextlib
 import io
 
 import torchvision
-from course_utils.data import impatient_network
+from course_utils.lab.data import impatient_network
 
 screen = io.StringIO()  # the download's progress
 quiet = contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen)

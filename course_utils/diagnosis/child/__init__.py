@@ -1,0 +1,1 @@
+"""What the doctor asks in a process of its own."""

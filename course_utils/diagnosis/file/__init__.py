@@ -1,0 +1,1 @@
+"""Reading a model file that may be anything."""

@@ -1,0 +1,1 @@
+"""The checks of chapter 03: tracing versus scripting."""

@@ -1,0 +1,354 @@
+"""Exercises of lesson 04: free the batch, free the size, link, cure, freeze again, find out.
+
+Every check runs the artefact with sizes the student has not seen. What a file declares is a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+import numpy as np
+import onnx
+
+from .. import Criteria, Criterion, Params, Task
+from ..examine import has_io, is_sound, numpy_source, result
+from ..fashion_reference import classify, maps, network
+from ..slips import Calculation, Feed, compare
+from .static_shapes import Shape, check_static, dims_of, draw_static, free_model, shape_text
+from .suspects import check_suspects, draw_suspects, suspects
+
+_ASK_PYTORCH = "Compare with PyTorch at several sizes: cu.parity(module, path, inputs)."
+
+
+def _declares(model: onnx.ModelProto, wanted: Mapping[str, Shape], criteria: Criteria) -> bool:
+    """Add, for each input and output: its dimensions are named and numbered as the task says."""
+    initialized = {t.name for t in model.graph.initializer}
+    right = True
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name not in initialized:
+            got, want = dims_of(value), list(wanted[value.name])
+            right &= criteria.require(
+                f"{value.name} has the shape {shape_text(want)}", got == want, _shape_hint(got, want)
+            )
+    return right
+
+
+def _shape_hint(got: list[str | int], want: list[str | int]) -> str:
+    says = f"The file says {shape_text(got)}."
+    if len(got) != len(want):
+        return f"{says} It must have {len(want)} axes."
+    if sorted(map(str, got)) == sorted(map(str, want)):
+        return f"{says} The names are right, and stand in each other's places."
+    for axis, (g, w) in enumerate(zip(got, want, strict=True)):
+        if isinstance(g, int) and isinstance(w, str):
+            return f"{says} Axis {axis} is frozen at {g}: name it {w!r} in dynamic_shapes, and see whether the exporter kept it."
+        if isinstance(w, int) and g != w:
+            return f"{says} Axis {axis} must stay the number {w}: leave it out of dynamic_shapes."
+        if g != w:
+            return f"{says} Axis {axis} is free, but its name must be {w!r}: give it as a label, not as Dim.AUTO or Dim.DYNAMIC."
+    return says
+
+
+# 4.1: any batch
+
+_NAMES = ["batch", "requests", "pictures", "customers", "n"]
+_PAIRS = [("height", "width"), ("rows", "columns"), ("h", "w"), ("lines", "pixels")]
+
+
+def _draw_batch(rng: Random) -> Params:
+    return {
+        "input": rng.choice(["flat", "pixels", "grey"]),
+        "output": rng.choice(["scores", "classes"]),
+        "name": rng.choice(_NAMES),
+        "mean": rng.randint(15, 29) / 100,
+        "std": rng.randint(30, 45) / 100,
+    }
+
+
+def _pictures(prepare: Callable[[np.ndarray], np.ndarray]) -> Calculation:
+    """The network on what `prepare` makes of the flat pixels, each as a picture 1×28×28."""
+    return lambda feed: result(
+        network(), {"x": prepare(next(iter(feed.values()))).reshape(-1, 1, 28, 28).astype(np.float32)}
+    )
+
+
+def _check_batch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not has_io(model, {p["input"]: "float"}, {p["output"]: "float"}, criteria):
+        return criteria
+    _declares(model, {p["input"]: [p["name"], 784], p["output"]: [p["name"], 10]}, criteria)
+    source, mean, std = numpy_source(rng), p["mean"], p["std"]
+
+    def flat(n: int) -> Feed:
+        return {p["input"]: source.integers(0, 256, (n, 784)).astype(np.float32)}
+
+    def right(x: np.ndarray) -> np.ndarray:
+        return (x / 255 - mean) / std
+
+    compare(
+        model,
+        {
+            "the right numbers for one picture": [flat(1)],
+            "the right numbers for several pictures at once": [flat(rng.randint(3, 9)), flat(rng.randint(10, 40))],
+        },
+        _pictures(right),
+        {
+            "The division by 255 is missing.": _pictures(lambda x: (x - mean) / std),
+            "mean and std are missing: the pixels are only divided by 255.": _pictures(lambda x: x / 255),
+            "The pixels reach the network as they are.": _pictures(lambda x: x),
+            "mean is missing.": _pictures(lambda x: x / 255 / std),
+            "mean is added in place of subtracted.": _pictures(lambda x: (x / 255 + mean) / std),
+            "std is missing.": _pictures(lambda x: x / 255 - mean),
+            "std multiplies in place of dividing.": _pictures(lambda x: (x / 255 - mean) * std),
+            "mean and std are exchanged.": _pictures(lambda x: (x / 255 - std) / mean),
+            "mean is subtracted after std has divided, not before.": _pictures(lambda x: x / 255 / std - mean),
+            "Rows and columns of the pictures are exchanged: the numbers come row by row.": _pictures(
+                lambda x: right(x).reshape(-1, 28, 28).transpose(0, 2, 1)
+            ),
+        },
+        criteria,
+        otherwise=_ASK_PYTORCH,
+        atol=1e-3,
+    )
+    return criteria
+
+
+# 4.2: any size
+
+
+def _draw_size(rng: Random) -> Params:
+    height, width = rng.choice(_PAIRS)
+    return {"batch": rng.choice(_NAMES[:3]), "height": height, "width": width, "share": rng.randint(20, 80) / 100}
+
+
+def _pooled(pool: Callable[[np.ndarray], np.ndarray]) -> Calculation:
+    """The network with another pooling. pool: maps float32 [N, 64, h, w] → [N, 64]."""
+    return lambda feed: classify(pool(result(maps(), {"x": next(iter(feed.values()))})).astype(np.float32))
+
+
+def _mixed(share: float, of: Callable[[np.ndarray], np.ndarray] = lambda m: m) -> Calculation:
+    """share: of the mean; the rest is of the maximum. of: the part of the maps that is looked at."""
+    return _pooled(lambda m: share * of(m).mean((2, 3)) + (1 - share) * of(m).max((2, 3)))
+
+
+def _check_size(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not has_io(model, {"image": "float"}, {"logits": "float"}, criteria):
+        return criteria
+    _declares(model, {"image": [p["batch"], 1, p["height"], p["width"]], "logits": [p["batch"], 10]}, criteria)
+    source, share = numpy_source(rng), p["share"]
+
+    def pictures(*shape: int) -> Feed:
+        return {"image": source.normal(0, 1, shape).astype(np.float32)}
+
+    h, w = rng.choice([36, 40, 44]), rng.choice([20, 24, 52, 56])
+    wrong_head = "At other sizes, too, the mean and the maximum must be taken over all of each map."
+    compare(
+        model,
+        {
+            "the right numbers for pictures of 28×28": [pictures(2, 1, 28, 28), pictures(1, 1, 28, 28)],
+            f"the right numbers for {h}×{w}, {h - 3}×{w + 7} and 9×11": [
+                pictures(1, 1, h, w), pictures(1, 1, h - 3, w + 7), pictures(3, 1, 9, 11),
+            ],
+        },
+        _mixed(share),
+        {
+            "It looks at one corner of the maps only.": _mixed(share, lambda m: m[:, :, :7, :7]),
+            "The maximum is not in it: the mean counts alone.": _mixed(1.0),
+            "The mean is not in it: the maximum counts alone.": _mixed(0.0),
+            "The share is the maximum's, and must be the mean's.": _mixed(1 - share),
+            "Mean and maximum are added up without the share.": _pooled(lambda m: m.mean((2, 3)) + m.max((2, 3))),
+            "The sum is taken in place of the mean.": _pooled(
+                lambda m: share * m.sum((2, 3)) + (1 - share) * m.max((2, 3))
+            ),
+        },
+        criteria,
+        otherwise=f"{wrong_head} Resizing the picture, or a window of fixed size, is something else.",
+        atol=1e-3,
+    )  # fmt: skip
+    return criteria
+
+
+# 4.3: two inputs that share a length
+
+
+def _draw_shared(rng: Random) -> Params:
+    return {
+        "scale": rng.randint(11, 29) / 10,
+        "shift": rng.randint(1, 9) / 10,
+        "batch": rng.choice(_NAMES[:4]),
+        "length": rng.choice(["length", "steps", "words", "time"]),
+    }
+
+
+def _shared(p: Params, **changed: float) -> Calculation:
+    q = {**p, **changed}
+    return _masked(lambda v, m: (np.tanh(v * q["scale"]) * m).sum(1) / m.sum(1) + q["shift"])
+
+
+def _masked(calculate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Calculation:
+    """calculate: values [batch, length, 4] and mask [batch, length, 1] → [batch, 4]."""
+
+    def on(feed: Feed) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return calculate(feed["values"], feed["mask"][:, :, None].astype(np.float32))
+
+    return on
+
+
+def _check_shared(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    inputs = {"values": "float", "mask": "int64"}
+    if not is_sound(model, criteria) or not has_io(model, inputs, {"mean": "float"}, criteria):
+        return criteria
+    b, n, scale, shift = p["batch"], p["length"], p["scale"], p["shift"]
+    by_name = {v.name: dims_of(v) for v in model.graph.input}
+    got = [by_name[name][1] if len(by_name[name]) > 1 else "?" for name in inputs]
+    criteria.require(
+        "both inputs have the same name for their length",
+        isinstance(got[0], str) and got[0] != "?" and got[0] == got[1],
+        f"Axis 1 is {got[0]!r} in values and {got[1]!r} in mask: use the same label {n!r} in both entries of dynamic_shapes.",
+    )
+    _declares(model, {"values": [b, n, 4], "mask": [b, n], "mean": [b, 4]}, criteria)
+    source = numpy_source(rng)
+
+    def feed(batch: int, length: int) -> Feed:
+        mask = (source.random((batch, length)) < 0.6).astype(np.int64)
+        mask[:, 0], mask[:, 2:3] = 1, 0  # some step counts, and some other one does not
+        return {"values": source.normal(0, 1, (batch, length, 4)).astype(np.float32), "mask": mask}
+
+    compare(
+        model,
+        {
+            "the mean over the steps that count, short ones": [feed(1, 1), feed(2, rng.randint(3, 6))],
+            "the mean over the steps that count, long ones": [feed(rng.randint(3, 6), rng.randint(12, 30))],
+        },
+        _shared(p),
+        {
+            "The mask has no effect: all steps are counted.": _masked(lambda v, m: np.tanh(v * scale).mean(1) + shift),
+            "It divides by the whole length, not by the number of steps that count. Where a length became a number, the "
+            "division did, too.": _masked(lambda v, m: (np.tanh(v * scale) * m).mean(1) + shift),
+            "It gives the sum, not the mean.": _masked(lambda v, m: (np.tanh(v * scale) * m).sum(1) + shift),
+            "It gives the maximum, not the mean.": _masked(
+                lambda v, m: np.where(m > 0, np.tanh(v * scale), -np.inf).max(1) + shift
+            ),
+            "The mask is the wrong way round: 1 is a step that counts.": _masked(
+                lambda v, m: (np.tanh(v * scale) * (1 - m)).sum(1) / (1 - m).sum(1) + shift
+            ),
+            "The shift is missing.": _shared(p, shift=0),
+            "The shift is subtracted, not added.": _shared(p, shift=-shift),
+            "The shift is inside of tanh.": _masked(lambda v, m: (np.tanh(v * scale + shift) * m).sum(1) / m.sum(1)),
+            "The scale is missing.": _shared(p, scale=1.0),
+            "The scale has the wrong sign.": _shared(p, scale=-scale),
+            "The scale stands outside of tanh.": _masked(
+                lambda v, m: (scale * np.tanh(v) * m).sum(1) / m.sum(1) + shift
+            ),
+            "Scale and shift are exchanged.": _shared(p, scale=shift, shift=scale),
+            "tanh is missing.": _masked(lambda v, m: (v * scale * m).sum(1) / m.sum(1) + shift),
+            "tanh is taken of the mean, not of the values.": _masked(
+                lambda v, m: np.tanh(scale * (v * m).sum(1) / m.sum(1)) + shift
+            ),
+        },
+        criteria,
+        otherwise=_ASK_PYTORCH,
+    )
+    return criteria
+
+
+# 4.4: cure the over-specialised export
+
+ROWS, WIDTH = 48, 6  # of the table of positions
+
+
+def _draw_reader(rng: Random) -> Params:
+    return {
+        "seed": rng.randrange(10**6),
+        "decay": rng.choice([0.6, 0.7, 0.8]),
+        "start": rng.choice([-1, 1]) * rng.randint(5, 30) / 10,
+        "length": rng.randint(7, 12),
+    }
+
+
+def _table(p: Params) -> np.ndarray:
+    return np.random.default_rng(p["seed"]).normal(0, 1, (ROWS, WIDTH)).astype(np.float32)
+
+
+def _read(
+    p: Params,
+    steps: int | None = None,
+    *,
+    table: float = 1.0,
+    decays: bool = True,
+    flipped: bool = False,
+    late: int = 0,
+) -> Calculation:
+    """What the network of the task computes, or one with a mistake.
+
+    steps: it reads so many of them only. table: a factor of it. decays, flipped: whether the steps lose weight, and the
+    last ones in place of the first. late: rounds too few in which the start loses weight.
+    """
+
+    def calculate(feed: Feed) -> np.ndarray:
+        x = (feed["x"] + table * _table(p)[: feed["x"].shape[1]])[:, :steps]
+        n = x.shape[1]
+        age = np.arange(n) if flipped else np.arange(n - 1, -1, -1)
+        weights = p["decay"] ** age if decays else np.ones(n)
+        return (x * weights[:, None]).sum(1) + p["start"] * p["decay"] ** (n - late)
+
+    return calculate
+
+
+def _check_reader(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+        return criteria
+    _declares(model, {"x": ["batch", "length", WIDTH], "y": ["batch", WIDTH]}, criteria)
+    source, n = numpy_source(rng), p["length"]
+
+    def feed(batch: int, length: int) -> Feed:
+        return {"x": source.normal(0, 1, (batch, length, WIDTH)).astype(np.float32)}
+
+    shorter, longer = rng.randint(2, n - 2), rng.randint(n + 2, ROWS - 1)
+    no_start = {**p, "start": 0.0}
+    compare(
+        model,
+        {
+            f"the numbers of the given network at the example's length ({n})": [feed(2, n), feed(rng.randint(3, 9), n)],
+            f"its numbers at the lengths 1, {shorter}, {longer} and {ROWS}": [
+                feed(batch, length) for batch, length in ((1, 1), (2, shorter), (2, longer), (1, ROWS))
+            ],
+        },
+        _read(p),
+        {
+            f"It reads the first {n} steps and ignores the others: the loop over range(…) was unrolled for the "
+            f"example.": _read(p, n),
+            "The start is not in it.": _read(no_start),
+            "The start does not lose weight: each round multiplies it, too.": lambda feed: (
+                _read(no_start)(feed) + p["start"]
+            ),
+            "The start loses weight in one round too few.": _read(p, late=1),
+            "The start has the wrong sign.": _read({**p, "start": -p["start"]}),
+            "All steps count alike: the decay got lost.": _read(p, decays=False),
+            "All steps count alike, and the start is not in it.": _read(no_start, decays=False),
+            "The weights run the wrong way: the last step counts fully, older ones less.": _read(p, flipped=True),
+            "The weights run the wrong way, and the start is not in it.": _read(no_start, flipped=True),
+            "The table of positions is not added any more.": _read(p, table=0.0),
+            "The table of positions is subtracted.": _read(p, table=-1.0),
+        },
+        criteria,
+        otherwise="Write down what the loop gives for two steps, and compare: cu.parity(reader, path, x).",
+    )
+    return criteria
+
+
+TASKS = (
+    Task("4.1", "Any batch", "onnx", _check_batch, _draw_batch, points=2),
+    Task("4.2", "Any size", "onnx", _check_size, _draw_size, points=2),
+    Task("4.3", "Two inputs that share a length", "onnx", _check_shared, _draw_shared, points=2),
+    Task("4.4", "Cure the over-specialised export", "onnx", _check_reader, _draw_reader, points=2),
+    Task(
+        "4.5", "Make it static again", "onnx", check_static, draw_static, lambda p: {"4.5.onnx": free_model(p)}, points=2,
+    ),
+    Task("4.6", "Four suspects", "json", check_suspects, draw_suspects, suspects, points=1),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The checks of chapter 05: execution providers."""

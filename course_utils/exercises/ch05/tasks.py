@@ -1,0 +1,257 @@
+"""Exercises of lesson 05: predict placement, prove it, configure a session, diagnose a fallback, make a model fit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+from onnx import helper
+
+from .. import Criteria, Criterion, Params, Task
+from ..examine import wants_keys, whole
+from ..handouts import x_to_y
+from .profile_proof import CPU, IR, OPSET, check_profile, draw_profile, layered
+from .provider_fit import check_fit, draw_fit, unfit
+from .session_options import check_configuration, draw_limits
+
+# 5.1: predict the placement
+
+_FAST, _WIDE = "FastExecutionProvider", "WideExecutionProvider"
+_UNARY = ["Relu", "Sigmoid", "Tanh", "Erf", "Neg", "Abs", "Softmax"]
+_BINARY = ["Add", "Mul", "Sub"]
+
+
+def _draw_providers(rng: Random) -> Params:
+    used = rng.sample(_UNARY, 4) + rng.sample(_BINARY, 2)
+    rng.shuffle(used)
+    # One operator only the first takes, two that both take, two only the second takes, one that is left over or not.
+    fast, wide = used[:3], used[1:5]
+    if rng.random() < 0.5:
+        wide.append(used[5])
+    return {
+        "seed": rng.randrange(10**6),
+        "operators": sorted(used),
+        "providers": {_FAST: sorted(fast), _WIDE: sorted(wide)},
+    }
+
+
+def _branching(p: Params) -> onnx.ModelProto:
+    """Ten nodes in which every operator occurs; most nodes read the last tensor, some read an older one, too."""
+    rng = Random(p["seed"])
+    kinds = [*p["operators"], *rng.choices(p["operators"], k=4)]
+    rng.shuffle(kinds)
+    nodes, tensors = [], ["x"]
+    for index, kind in enumerate(kinds):
+        inputs = [tensors[-1], *([rng.choice(tensors)] if kind in _BINARY else [])]
+        tensors.append("y" if index == len(kinds) - 1 else f"t{index}")
+        nodes.append(helper.make_node(kind, inputs, [tensors[-1]], f"n{index}"))
+    return x_to_y("branching", nodes, {}, ["batch", 4], ["batch", 4], {"": OPSET}, ir_version=IR)
+
+
+def _placement(p: Params) -> dict[str, str]:
+    def first(op: str) -> str:
+        return next((name for name, takes in p["providers"].items() if op in takes), CPU)
+
+    return {node.name: first(node.op_type) for node in _branching(p).graph.node}
+
+
+def _crossings(p: Params, where: Mapping[str, str]) -> int:
+    nodes = _branching(p).graph.node
+    made_by = {node.output[0]: node.name for node in nodes}
+    pairs = [(made_by[name], node.name) for node in nodes for name in node.input if name in made_by]
+    return sum(where[a] != where[b] for a, b in pairs)
+
+
+def _check_placement(answer: Any, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not wants_keys(answer, {"placement", "crossings", "strict_error"}, criteria):
+        return criteria
+    right, got = _placement(p), answer["placement"]
+    nodes = {node.name: node.op_type for node in _branching(p).graph.node}
+    if not criteria.require(
+        "placement names every node once",
+        isinstance(got, dict) and set(got) == set(nodes),
+        f"It is a dict from the name of each node ({', '.join(nodes)}) to the name of its provider.",
+    ):
+        return criteria
+    wrong = [name for name in nodes if got[name] != right[name]]
+    if not criteria.add(
+        "every node is where the list of providers puts it",
+        not wrong,
+        f"{len(nodes) - len(wrong)} of {len(nodes)} are right. {_placement_hint(nodes, got, wrong, p)}",
+    ):
+        return criteria  # what is counted over a wrong placement tells nothing
+    counted, crossings = whole(answer["crossings"]), _crossings(p, right)
+    criteria.add(
+        "crossings counts the connections between nodes on different providers",
+        counted == crossings,
+        "It is not a whole number." if counted is None else _crossings_hint(counted, p, right),
+    )
+    to_cpu = CPU in right.values()
+    criteria.add(
+        "strict_error says whether the session fails with session.disable_cpu_ep_fallback",
+        answer["strict_error"] is to_cpu,
+        "It is true or false, without quotes."
+        if not isinstance(answer["strict_error"], bool)
+        else "A node is left for the CPU, and with this option that is an error."
+        if to_cpu
+        else "No node is left for the CPU: nothing falls back, and so there is no error.",
+    )
+    return criteria
+
+
+def _crossings_hint(counted: int, p: Params, where: Mapping[str, str]) -> str:
+    nodes = _branching(p).graph.node
+    made_by = {node.output[0]: node.name for node in nodes}
+    pairs = [(made_by[name], node.name) for node in nodes for name in node.input if name in made_by]
+    order = [where[node.name] for node in nodes]
+    slips = {
+        sum(where[a] == where[b] for a, b in pairs): "That counts the connections inside of one provider.",
+        sum(where[a] != where[b] for a, b in set(pairs)): "A node that reads a tensor twice has two connections to it.",
+        sum(
+            a != b for a, b in itertools.pairwise(order)
+        ): "That compares each node with the next one in the list. Some read a tensor from further above.",
+        _crossings(p, where) + sum("x" in node.input for node in nodes): "The input x of the model is made by no node.",
+    }
+    other = "Take each input of each node that another node has made, and count those with two different providers."
+    return slips.get(counted, other)
+
+
+def _placement_hint(nodes: Mapping[str, str], got: Mapping[str, object], wrong: list[str], p: Params) -> str:
+    """The cause of one node's wrong place, without its name: it shall be found, and not be tried."""
+    for name in wrong:
+        takes = [provider for provider, ops in p["providers"].items() if nodes[name] in ops]
+        if got[name] not in (*p["providers"], CPU):
+            return f"{got[name]!r} is none of the providers: {', '.join(p['providers'])}, {CPU}."
+        if got[name] == CPU:
+            return "A node is placed on the CPU although a provider takes its operator: the CPU gets only what is left."
+        if got[name] in takes:
+            return "Where both providers take an operator, the first one in the list gets it."
+    return "A node is placed on a provider that does not take its operator."
+
+
+# 5.4: what happened here?
+
+_CAUSES = ("nothing wrong", "wrong name", "missing provider", "unknown option", "unsupported operators")
+_NAMES = {  # real name → how people write it
+    "TensorrtExecutionProvider": "TensorRTExecutionProvider",
+    "DmlExecutionProvider": "DirectMLExecutionProvider",
+    "NnapiExecutionProvider": "NNAPIExecutionProvider",
+    "OpenVINOExecutionProvider": "OpenVinoExecutionProvider",
+    "CoreMLExecutionProvider": "CoreMlExecutionProvider",
+}
+
+
+def _draw_transcripts(rng: Random) -> Params:
+    real = rng.sample(sorted(_NAMES), 5)
+    nodes, few = rng.randint(20, 60), rng.randint(1, 5)
+    lacking = "Specified provider {!r} is not in available provider names."
+    again = f"Falling back to [{CPU!r}] and retrying."
+    wrong = _NAMES[real[0]]
+    option = rng.choice(["device", "num_thread", "precison"])
+    found = [
+        (wrong, [lacking.format(wrong), f"EP Error Unknown Provider Type: {wrong}", again], [CPU], {CPU: nodes}),
+        (real[1], [lacking.format(real[1])], [CPU], {CPU: nodes}),
+        (real[2], [f"EP Error Invalid EP option: {option}", again], [CPU], {CPU: nodes}),
+        (real[3], [], [real[3], CPU], {CPU: nodes}),
+        (real[4], [], [real[4], CPU], {real[4]: nodes - few, CPU: few}),
+        (real[1], [], [real[1], CPU], {real[1]: nodes}),
+    ]
+    rng.shuffle(found)
+    keys = ("asked for", "said", "get_providers()", "record: nodes per provider")
+    return {
+        "transcripts": {
+            letter: dict(zip(keys, ([first, CPU], said, names, record), strict=True))
+            for letter, (first, said, names, record) in zip("ABCDEF", found, strict=True)
+        }
+    }
+
+
+def _cause(transcript: Mapping[str, Any]) -> str:
+    said, record = " ".join(transcript["said"]), transcript["record: nodes per provider"]
+    if "Unknown Provider Type" in said:
+        return "wrong name"
+    if "option" in said:
+        return "unknown option"
+    if "not in available" in said:
+        return "missing provider"
+    return "unsupported operators" if CPU in record else "nothing wrong"
+
+
+_SIGNS = {
+    "wrong name": "it is said that this type of provider is unknown, so no package has a provider of this name.",
+    "unknown option": "it is said that an option is invalid, so provider and name are fine.",
+    "missing provider": "a warning is all there is: the name is right, but the installed package lacks it.",
+    "unsupported operators": "nothing is said, the provider is registered, and the CPU has nodes in the record.",
+    "nothing wrong": "all nodes are on the provider that was asked for first.",
+}
+
+
+def _check_transcripts(answer: Any, p: Params, rng: Random) -> list[Criterion]:
+    criteria, transcripts = Criteria(), p["transcripts"]
+    if not wants_keys(answer, {"causes", "right_name"}, criteria):
+        return criteria
+    causes = answer["causes"]
+    if not criteria.require(
+        "causes names one of the five causes for each transcript",
+        isinstance(causes, dict) and set(causes) == set(transcripts) and all(c in _CAUSES for c in causes.values()),
+        f"It is a dict with the keys {', '.join(transcripts)}; the causes are: {', '.join(_CAUSES)}.",
+    ):
+        return criteria
+    wrong = [(causes[letter], _cause(t)) for letter, t in transcripts.items() if causes[letter] != _cause(t)]
+    if not criteria.add(
+        "all transcripts are explained",
+        not wrong,
+        f"{len(transcripts) - len(wrong)} of {len(transcripts)} are right. In one that you call {wrong[0][0]!r}, "
+        f"{_SIGNS[wrong[0][1]]}"
+        if wrong
+        else "",
+    ):
+        return criteria
+    misspelled = next(t["asked for"][0] for t in transcripts.values() if _cause(t) == "wrong name")
+    name = answer["right_name"]
+    criteria.add(
+        "right_name is the real name of the misspelled provider",
+        name == next(real for real, written in _NAMES.items() if written == misspelled),
+        f"{name!r} is no provider that ONNX Runtime knows: search in ort.get_all_providers(), capital letters count."
+        if name not in ort.get_all_providers()
+        else "That is another provider.",
+    )
+    return criteria
+
+
+TASKS = (
+    Task(
+        "5.1",
+        "Predict the placement",
+        "json",
+        _check_placement,
+        _draw_providers,
+        lambda p: {"5.1.onnx": _branching(p)},
+        points=3,
+    ),
+    Task(
+        "5.2",
+        "Prove where the nodes ran",
+        "json",
+        check_profile,
+        draw_profile,
+        lambda p: {"5.2.onnx": layered(p)},
+        points=3,
+    ),
+    Task(
+        "5.3",
+        "A configuration within limits",
+        "json",
+        check_configuration,
+        draw_limits,
+        lambda p: {"5.3.onnx": layered(p)},
+        points=3,
+    ),
+    Task("5.4", "What happened here?", "json", _check_transcripts, _draw_transcripts, points=2),
+    Task("5.5", "Make the model fit", "onnx", check_fit, draw_fit, lambda p: {"5.5.onnx": unfit(p)}, points=3),
+)

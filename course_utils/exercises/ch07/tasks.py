@@ -1,0 +1,126 @@
+"""Exercises of lesson 07: quantize by hand, make a network int8, rescue one, read a calibration, four bits."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ...errors import CourseError
+from ...lab.graphs import operator_counts
+from ...running import run, session_for
+from .. import Criteria, Criterion, Params, Task
+from ..examine import has_io, is_sound, numpy_source
+from ..handouts import x_to_y
+from .by_hand import calibrated, check_by_hand, check_readers, draw_by_hand, draw_readers
+from .network import check_rescue, check_small, draw_rescue, draw_small, network, sick
+
+# 7.5: four bits
+
+_IN, _MID, _OUT = 256, 256, 64
+_OTHER_MODEL = 0.6  # of the result: no way to four bits loses so much
+
+
+def _draw_four(rng: Random) -> Params:
+    # Each budget fits one size of blocks, in the asymmetric way; the next size on either side misses it.
+    error, most_bytes = rng.choice([(0.118, 66_000), (0.148, 54_000), (0.188, 48_000)])
+    return {"seed": rng.getrandbits(32), "error": error, "most_bytes": most_bytes}
+
+
+def _two_products(p: Params) -> onnx.ModelProto:
+    draw = np.random.default_rng(p["seed"])
+    weights = {"first": draw.normal(0, 1 / 16, (_IN, _MID)), "second": draw.normal(0, 1 / 16, (_MID, _OUT))}
+    for values in weights.values():
+        wide = draw.random(values.shape) < 0.01
+        values[wide] *= 6  # one weight in a hundred is large, and decides for its block
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], "product1"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("MatMul", ["b", "second"], ["y"], "product2"),
+    ]
+    return x_to_y(
+        "products",
+        nodes,
+        {n: v.astype(np.float32) for n, v in weights.items()},
+        ["batch", _IN],
+        ["batch", _OUT],
+        {"": 17},
+    )
+
+
+def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
+    criteria = Criteria()
+    if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
+        return criteria
+    operators = operator_counts(model)
+    products = [n for n in model.graph.node if n.op_type == "MatMulNBits"]
+    bits = {a.i for n in products for a in n.attribute if a.name == "bits"}
+    if not criteria.require(
+        "both products are MatMulNBits, and no other is left",
+        _stored_shapes(model) == [(_IN, _MID), (_MID, _OUT)]
+        and not {"MatMul", "Gemm", "MatMulInteger"} & set(operators),
+        f"The graph has {operators}. {_products_cause(operators)}",
+    ) or not criteria.require("they have 4 bits", bits <= {4}, f"They have {sorted(bits)}: give bits=4."):
+        return criteria
+    x = numpy_source(rng).normal(0, 1, (64, _IN)).astype(np.float32)
+    what = "it is the model that was handed out to you"
+    try:
+        got = run(session_for(model), {"x": x})["y"]
+    except CourseError as error:
+        criteria.require(what, False, str(error))
+        return criteria
+    expected = run(session_for(_two_products(p)), {"x": x})["y"]
+    if got.shape != expected.shape:
+        criteria.require(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
+        return criteria
+    error = float(
+        np.sqrt(np.mean((got.astype(np.float64) - expected) ** 2) / np.mean(expected.astype(np.float64) ** 2))
+    )
+    differs = f"It differs by {error:.1%}."
+    if not criteria.require(what, error <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
+        return criteria
+    size = len(model.SerializeToString())
+    criteria.add(
+        f"the file has at most {p['most_bytes']:,} bytes",
+        size <= p["most_bytes"],
+        f"It has {size:,}. Each block has a scale of its own: with larger blocks there are fewer of them.",
+    )
+    cause = "One large weight decides for its whole block: make the blocks smaller."
+    if any(len(n.input) < 4 or not n.input[3] for n in products):
+        cause = "There are no zero points. The asymmetric way uses all 16 integers: is_symmetric=False."
+    what = f"the result differs by at most {p['error']:.1%} (root mean square)"
+    criteria.add(what, error <= p["error"], f"{differs} {cause}")
+    return criteria
+
+
+def _stored_shapes(model: onnx.ModelProto) -> list[tuple[int, int]]:
+    """Rows and columns of each matrix that a MatMulNBits reads from the file, each matrix once."""
+    stored, found = {t.name for t in model.graph.initializer}, {}
+    for node in model.graph.node:
+        if node.op_type == "MatMulNBits" and len(node.input) > 1 and node.input[1] in stored:
+            size = {a.name: a.i for a in node.attribute}
+            found[node.input[1]] = (size.get("K", 0), size.get("N", 0))
+    return list(found.values())
+
+
+def _products_cause(operators: dict[str, int]) -> str:
+    if "com.microsoft::MatMulNBits" in operators:
+        return f"Each of the two has its own weights in the file: {_IN} × {_MID} and {_MID} × {_OUT} numbers."
+    if "DequantizeLinear" in operators:
+        return "quant_format=QDQ leaves a MatMul behind DequantizeLinear: take QOperator, the default."
+    if "MatMulInteger" in operators:
+        return "MatMulInteger comes from quantize_dynamic, with 8 bits."
+    return "Give your model to MatMulNBitsQuantizer, and call process()."
+
+
+TASKS = (
+    Task("7.1", "Quantize by hand", "json", check_by_hand, draw_by_hand, points=3),
+    Task(
+        "7.2", "Small and right", "onnx", check_small, draw_small, lambda p: {"7.2.onnx": network(p["order"])}, points=2
+    ),
+    Task("7.3", "Rescue", "onnx", check_rescue, draw_rescue, lambda p: {"7.3.onnx": sick(p)}, points=1),
+    Task("7.4", "What was it calibrated with?", "json", check_readers, draw_readers, calibrated, points=2),
+    Task("7.5", "Four bits", "onnx", _check_four, _draw_four, lambda p: {"7.5.onnx": _two_products(p)}, points=2),
+)

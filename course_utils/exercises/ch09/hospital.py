@@ -1,0 +1,140 @@
+"""What the cases of the hospital (exercises of lesson 09) share: making a patient, and judging what comes back.
+
+Each module `hospital_*.py` holds the cases of one subject. A case is: a patient made from the student's parameters, a
+check that judges the healed model by what it computes on hidden inputs, and three hints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ...errors import CourseError
+from ...running import run, session_for
+from .. import Criteria
+from ..examine import computes
+from ..handouts import x_to_y
+
+OPSET, IR = 17, 8
+Feed = dict[str, np.ndarray]
+
+
+def patient(
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, np.ndarray],
+    x: list[int | str],
+    y: list[int | str],
+    *,
+    opset: int = OPSET,
+    ir_version: int = IR,
+) -> onnx.ModelProto:
+    """A model from `x` to `y`, both float32; weights that are real numbers are stored as float32."""
+    stored = {key: _single(np.asarray(value)) for key, value in weights.items()}
+    return x_to_y(name, list(nodes), stored, x, y, {"": opset}, ir_version=ir_version)
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if value.dtype.kind == "f" else value
+
+
+def outcomes(model: onnx.ModelProto, feeds: Sequence[Feed], *, optimize: bool = True) -> list[np.ndarray] | None:
+    """The first output for each feed; None where it does not load or run."""
+    try:
+        session = session_for(model, optimize=optimize)
+        return [next(iter(run(session, feed).values())) for feed in feeds]
+    except CourseError:
+        return None
+
+
+def same(got: np.ndarray, expected: np.ndarray, atol: float = 1e-5) -> bool:
+    return got.shape == expected.shape and bool(np.allclose(got, expected, atol=atol, rtol=1e-4))
+
+
+def judged(
+    model: onnx.ModelProto,
+    feed: Feed,
+    expected: np.ndarray,
+    criteria: Criteria,
+    what: str,
+    mistakes: Callable[[], Mapping[str, np.ndarray]],
+    otherwise: str,
+) -> bool:
+    """Add: the model computes `expected`, a goal.
+
+    mistakes: a sentence, and the result that this mistake gives; asked for only when the result is another.
+    """
+    found, hint = outcomes(model, [feed]), otherwise
+    if found is not None and not same(found[0], expected):
+        hint = next((sentence for sentence, wrong in mistakes().items() if same(found[0], wrong)), otherwise)
+        if found[0].shape != expected.shape and hint != otherwise:
+            return criteria.add(what, False, hint)
+    return computes(model, feed, expected, criteria, what, hint)
+
+
+def first_dimension(values: Iterable[onnx.ValueInfoProto]) -> int | str | None:
+    """The first dimension that the first of these declares: a number, a name, or None where nothing is said."""
+    shape = next((value.type.tensor_type.shape.dim for value in values), None)
+    if not shape:
+        return None
+    return shape[0].dim_value if shape[0].HasField("dim_value") else shape[0].dim_param or None
+
+
+def any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
+    """Add: the first dimension of the input is no number. what: what is counted there, such as rows."""
+    stored = {t.name for t in model.graph.initializer}
+    size = first_dimension(v for v in model.graph.input if v.name not in stored)
+    return criteria.require(
+        f"the input takes any number of {what}",
+        not isinstance(size, int),
+        f"Its first dimension is the number {size}: ONNX Runtime refuses any other. Give it a name (dim_param), such as "
+        f"{what}.",
+    )
+
+
+def promises_any_size(model: onnx.ModelProto, criteria: Criteria, what: str) -> bool:
+    """Add: nor is that of the output."""
+    size = first_dimension(model.graph.output)
+    return criteria.require(
+        f"the output promises no number of {what}",
+        not isinstance(size, int),
+        f"Its first dimension is the number {size}, and the input's is a name: the file contradicts itself.",
+    )
+
+
+def least_on_the_way(graph: onnx.GraphProto, op_types: Sequence[str]) -> int:
+    """How many nodes of these types lie on the way from the input to the output that passes the fewest of them.
+
+    What a graph inside a node reads counts as read by the node. 0 where the output does not depend on the input.
+    """
+    passed = {v.name: 0 for v in graph.input if v.name not in {t.name for t in graph.initializer}}
+    for n in graph.node:  # in order, as the checker has made sure
+        before = [passed[name] for name in _read_by(n) if name in passed]
+        if before:
+            passed |= dict.fromkeys(n.output, min(before) + (n.op_type in op_types))
+    return min((passed.get(v.name, 0) for v in graph.output), default=0)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    inner = [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    return {*node.input, *(name for graph in inner for n in graph.node for name in _read_by(n))}
+
+
+def inner_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that do not stand in the main graph: those of graphs inside nodes, and of functions."""
+    waiting = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    found = [n for f in model.functions for n in f.node]
+    while waiting:
+        for a in waiting.pop().attribute:
+            inside = [n for graph in (*([a.g] if a.HasField("g") else []), *a.graphs) for n in graph.node]
+            found += inside
+            waiting += inside
+    return found
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference, divided by that of what was expected."""
+    difference = got.astype(np.float64) - expected
+    return float(np.sqrt(np.mean(difference**2) / np.mean(expected.astype(np.float64) ** 2)))

@@ -1,0 +1,33 @@
+"""Exercises of lesson 09: the hospital. Fifteen models that do not work, one for each pain that users report most.
+
+The cases stand in `hospital_*.py`, by subject; what they share is in `hospital.py`.
+"""
+
+from __future__ import annotations
+
+from .caller import CALLER
+from .export import BRANCH, TRAINING
+from .int8 import COLLAPSE, CRASH, SLOWER
+from .loading import ELSEWHERE, STRANGER
+from .loop import UNROLLED
+from .shapes import FIXED_BATCH, UNKNOWN
+from .speed import FALLBACK, TINY
+from .versions import NEW_IR, NEW_OPSET
+
+TASKS = (
+    FIXED_BATCH,
+    NEW_OPSET,
+    NEW_IR,
+    ELSEWHERE,
+    STRANGER,
+    BRANCH,
+    TRAINING,
+    FALLBACK,
+    COLLAPSE,
+    CRASH,
+    SLOWER,
+    UNROLLED,
+    UNKNOWN,
+    TINY,
+    CALLER,
+)

@@ -1,0 +1,1 @@
+"""The checks of chapter 10: the capstone, the quest."""

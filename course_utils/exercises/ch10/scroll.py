@@ -1,0 +1,356 @@
+"""The model of the capstone: a student's own PyTorch source, its camera, and the ONNX graph that the checks compare with.
+
+The graph is built node by node from the stored weights, so no exporter takes part. `fault` puts one mistake into it: for the
+file of task 10.2, and to find out which mistake an answer has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from random import Random
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from ...lab.data import FASHION_MEAN, FASHION_STD, fashion_mnist
+from ...running import run, session_for
+from .. import Params
+from ..trained_network import network
+
+OPSET, IR = 17, 8
+_SIDE = 28
+_AT_ONCE = 100
+_EDGES = {"columns": ("photo[:, [0, 27]]", 2), "rows": ("photo[[0, 27]]", 1)}  # in PyTorch; the axis in ONNX
+
+
+def draw(rng: Random) -> Params:
+    """A student's own scroll: the awkward operator, the decision, the order of the classes."""
+    order = list(range(10))
+    rng.shuffle(order)
+    operator = rng.choice(sorted(_SOURCES))
+    return {
+        "operator": operator,
+        "strength": {
+            "kthvalue": rng.randint(8, 30),  # of 784 pixels, so many are darker than the darkest that counts
+            "median": rng.randint(3, 6),  # percent of the pixels that are dead
+            "searchsorted": rng.choice([24, 32, 40, 48]),  # levels of the tone curve
+        }[operator],
+        "gamma": rng.choice([0.5, 0.6, 1.7, 2.2]),
+        "edge": rng.choice(sorted(_EDGES)),
+        "threshold": round(rng.uniform(0.42, 0.58), 2),
+        "mirrored": rng.random() < 0.5,
+        "order": order,
+        "seed": rng.randrange(10**6),
+    }
+
+
+# The source that is handed out
+
+_SOURCES = {
+    "kthvalue": """
+        # Fog: nothing is black, nothing is white. Stretch the light between the {k}-th and the {high}-th of 784 pixels.
+        flat = light.flatten(1)
+        low = flat.kthvalue({k}, dim=1).values[:, None, None]
+        high = flat.kthvalue({high}, dim=1).values[:, None, None]
+        return ((light - low) / (high - low + 0.01)).clamp(0, 1)
+""",
+    "median": """
+        # Dead pixels are quite black or quite white. They become the median of the nine pixels around them.
+        wide = nn.functional.pad(light[:, None], (1, 1, 1, 1), mode="reflect")
+        median = nn.functional.unfold(wide, 3).median(dim=1).values.reshape(light.shape)
+        return torch.where((light == 0) | (light == 1), median, light)
+""",
+    "searchsorted": """
+        # The camera bends the light. Find each pixel on its curve.
+        return torch.searchsorted(self.curve, light).float() / {k}
+""",
+}
+_TEMPLATE = '''"""The scroll of the archive: what is on a photograph? Its author has left. It is right; do not change it."""
+
+import torch
+from torch import nn
+
+import course_utils as cu
+
+
+class Scroll(nn.Module):
+    """Photographs, uint8 [batch, 28, 28] → scores of ten classes, float32 [batch, 10]."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = cu.fashion_resnet()
+        self.order = {order}{curve}
+
+    def forward(self, pixels):
+        light = self.repaired(pixels.float() / 255)
+        photos = []
+        for photo in light:
+            # Garments on white paper are dark. The network knows light ones on black.
+            if {edge}.mean() > {threshold}:
+                photo = {negative}
+            photos.append(photo)
+        x = (torch.stack(photos) - {mean}) / {std}
+        return self.network(x[:, None])[:, self.order]
+
+    def repaired(self, light):{repair}'''
+
+
+def source(p: Params) -> bytes:
+    """`scroll.py`: the model, as its author wrote it."""
+    k = p["strength"]
+    curve = f"\n        self.curve = ((torch.arange({k}) + 0.5) / {k}) ** {p['gamma']}"
+    text = _TEMPLATE.format(
+        order=p["order"],
+        curve=curve if p["operator"] == "searchsorted" else "",
+        edge=_EDGES[p["edge"]][0],
+        threshold=p["threshold"],
+        negative="(1 - photo).flip(1)  # and mirrored" if p["mirrored"] else "1 - photo",
+        mean=FASHION_MEAN,
+        std=FASHION_STD,
+        repair=_SOURCES[p["operator"]].format(k=k, high=_SIDE**2 + 1 - k),
+    )
+    return text.encode()
+
+
+# The camera
+
+
+def photographs(p: Params, split: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Photographs uint8 [count, 28, 28] of garments drawn from "test" or "calibration", and their labels int64 [count].
+
+    About half are on white paper. The labels are in the student's order of classes. No photograph is near the edge of
+    the decision, so that rounding cannot turn it.
+    """
+    images, labels = fashion_mnist(split)
+    chosen = rng.choice(len(images), min(len(images), count + count // 4 + 8), replace=False)
+    light = images[chosen].astype(np.float64) / 255
+    white = rng.random(len(light)) < 0.5
+    light[white] = 1 - (light[white][:, :, ::-1] if p["mirrored"] else light[white])
+    _tear(light, white, p, rng)
+    photos = np.rint(_CAMERAS[p["operator"]](light, p, rng).clip(0, 1) * 255).astype(np.uint8)
+    clear = np.abs(edges(p, photos) - p["threshold"]) > 0.03
+    places = np.argsort(p["order"])
+    return photos[clear][:count], places[labels[chosen]][clear][:count]
+
+
+def _tear(light: np.ndarray, white: np.ndarray, p: Params, rng: np.random.Generator) -> None:
+    """Spoil the edges of some photographs, in place: a decision that looks elsewhere, or at half of its edge, shows.
+
+    Neither black nor white quite, or a repair would take it for dead pixels and heal it.
+    """
+    across = light.swapaxes(1, 2)  # a view, as the next two are
+    decides, others = (light, across) if p["edge"] == "rows" else (across, light)
+    kind = rng.random(len(light))
+    torn, half = kind < 0.1, (kind >= 0.1) & (kind < 0.35)
+    others[np.ix_(torn, [0, _SIDE - 1])] = np.where(white[torn], 0.03, 0.97)[:, None, None]
+    # One line says the opposite, and both together are still a tenth on the right side.
+    opposite = 2 * p["threshold"] - np.where(white, 0.8, 0.2)
+    line = rng.choice([0, _SIDE - 1], len(light))
+    decides[half, line[half]] = opposite[half, None]
+
+
+def _foggy(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
+    low, contrast = (rng.uniform(*limits, (len(light), 1, 1)) for limits in ((0.1, 0.3), (0.35, 0.65)))
+    return low + contrast * light
+
+
+def _dead(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
+    dead = rng.random(light.shape) < p["strength"] / 100
+    return np.where(dead, rng.integers(0, 2, light.shape), light)
+
+
+def _bent(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
+    return light ** p["gamma"]
+
+
+_CAMERAS: dict[str, Callable[[np.ndarray, Params, np.random.Generator], np.ndarray]] = {
+    "kthvalue": _foggy,
+    "median": _dead,
+    "searchsorted": _bent,
+}
+
+
+# The graph
+
+OF_ONE_OPERATOR = {"everywhere": "median", "zeros": "median", "not clamped": "kthvalue"}
+FAULTS = {
+    "always as it is": "Photographs on white paper are treated like the others: the decision is frozen.",
+    "always negative": "Every photograph is turned into its negative: the decision is frozen.",
+    "one for all": "One decision is made for the whole batch: the answer depends on who else is in it.",
+    "other edge": "The decision looks at the wrong part of the photograph: rows are dimension 1, columns dimension 2.",
+    "first line": "The decision looks at the first line of the edge alone: it has two, the first and the last.",
+    "last line": "The decision looks at the last line of the edge alone: it has two, the first and the last.",
+    "mirror": "Mirroring is wrong: photo.flip(1) turns the columns of one photograph, in a batch they are dimension 2.",
+    "rank": "The repaired light is nearly right: the operator picks a neighbour. Does it count from 0 or from 1?",
+    "far rank": "The operator of the repair picks the wrong one of the sorted values.",
+    "not repaired": "The light is not repaired.",
+    "everywhere": "Every pixel has become the median of its neighbours: only dead ones should, and the others stay.",
+    "zeros": "The photograph is continued with zeros: the padding of the repair is mode reflect.",
+    "not clamped": "The repaired light goes below 0 and above 1: the clamp is missing.",
+    "not normalised": "Mean and deviation are not applied.",
+    "order": "The scores are right, in the wrong order: take the classes in the order of self.order.",
+    "no order": "The scores are in the order of the network: self.order is missing.",
+    "activation": "An activation in the network is not Relu.",
+    "padding": "A convolution in the network pads the wrong sides.",
+}
+
+
+class _Graph:
+    """Nodes and constants, added one by one."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, op: str, inputs: list[object], name: str, **attributes: object) -> str:
+        """A node with one output of the same name. An input that is not a name becomes a constant."""
+        names = []
+        for i, value in enumerate(inputs):
+            if isinstance(value, str):
+                names.append(value)
+                continue
+            array = np.asarray(value)
+            if array.dtype == np.float64:
+                array = array.astype(np.float32)
+            self.constants.append(numpy_helper.from_array(array, f"{name}.{i}"))
+            names.append(f"{name}.{i}")
+        self.nodes.append(helper.make_node(op, names, [name], name, **attributes))
+        return name
+
+
+def built(p: Params, fault: str = "") -> onnx.ModelProto:
+    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`."""
+    graph = _Graph()
+    number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
+    light = graph.add("Div", [number, 255.0], "light")
+    if fault != "not repaired":
+        light = _REPAIRS[p["operator"]](graph, light, p, fault)
+    axis = _EDGES[p["edge"]][1]
+    lines = {"first line": [0], "last line": [27]}.get(fault, [0, 27])
+    edge = graph.add("Gather", [light, lines], "edge", axis=3 - axis if fault == "other edge" else axis)
+    axes = [0, 1, 2] if fault == "one for all" else [1, 2]
+    mean = graph.add("ReduceMean", [edge], "edge_mean", axes=axes, keepdims=1)
+    limit = {"always as it is": 9.0, "always negative": -9.0}.get(fault, p["threshold"])
+    white = graph.add("Greater", [mean, limit], "on_white")
+    negative = graph.add("Sub", [1.0, light], "negative")
+    if p["mirrored"] != (fault == "mirror"):
+        negative = graph.add("Gather", [negative, list(range(27, -1, -1))], "mirrored", axis=2)
+    x = graph.add("Where", [white, negative, light], "chosen")
+    if fault != "not normalised":
+        centred = graph.add("Sub", [x, FASHION_MEAN], "centred")
+        x = graph.add("Div", [centred, FASHION_STD], "normalised")
+    graph.add("Unsqueeze", [x, [1]], "image")
+    stored = network(list(range(10))).graph
+    graph.constants.extend(stored.initializer)
+    _inject(list(stored.node), fault, p["seed"])
+    graph.nodes.extend(stored.node)
+    order = {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
+    graph.nodes[-1].output[0] = graph.nodes[-1].name = "scores"
+    graph.add("Gather", ["scores", order], "logits", axis=1)
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "scroll",
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", _SIDE, _SIDE])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+            graph.constants,
+        ),
+        ir_version=IR,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="onnx-scroll",
+    )
+
+
+def _inject(nodes: list[onnx.NodeProto], fault: str, seed: int) -> None:
+    """Put a fault of the network into one of its nodes."""
+    if fault == "activation":
+        node = [n for n in nodes if n.op_type == "Relu"][2 + seed % 9]
+        node.op_type = "LeakyRelu"
+        node.attribute.append(helper.make_attribute("alpha", 0.3))
+    elif fault == "padding":
+        wide = [n for n in nodes for a in n.attribute if a.name == "pads" and list(a.ints) == [1, 1, 1, 1]]
+        node = wide[1 + seed % (len(wide) - 1)]
+        next(a for a in node.attribute if a.name == "pads").ints[:] = [0, 0, 2, 2]
+
+
+def _stretched(graph: _Graph, light: str, p: Params, fault: str) -> str:
+    k = p["strength"] + {"rank": 1, "far rank": 100}.get(fault, 0)
+    flat = graph.add("Reshape", [light, [0, -1]], "in_a_row")
+    for name, largest in (("low", 0), ("high", 1)):
+        graph.nodes.append(
+            helper.make_node("TopK", [flat, f"{name}.k"], [f"{name}_all", f"{name}_at"], f"{name}_all", largest=largest)
+        )
+        graph.constants.append(numpy_helper.from_array(np.array([k]), f"{name}.k"))
+        one = graph.add("Gather", [f"{name}_all", [k - 1]], f"{name}_one", axis=1)
+        graph.add("Unsqueeze", [one, [2]], name)
+    span = graph.add("Add", [graph.add("Sub", ["high", "low"], "difference"), 0.01], "span")
+    scaled = graph.add("Div", [graph.add("Sub", [light, "low"], "above_low"), span], "scaled")
+    return scaled if fault == "not clamped" else graph.add("Clip", [scaled, 0.0, 1.0], "repaired")
+
+
+def _healed(graph: _Graph, light: str, p: Params, fault: str) -> str:
+    # Each pixel beside its eight neighbours: every row with those above and below it, then the same for columns.
+    three = np.pad(np.arange(_SIDE), 1, mode="reflect")[np.arange(_SIDE)[:, None] + np.arange(3)].ravel()
+    source = light
+    if fault == "zeros":
+        source = graph.add("Pad", [light, [0, 1, 1, 0, 1, 1]], "with_zeros")
+        three = (np.arange(_SIDE)[:, None] + np.arange(3)).ravel()
+    rows = graph.add("Gather", [source, three], "rows_of_three", axis=1)
+    around = graph.add("Gather", [rows, three], "threes", axis=2)
+    nine = graph.add("Reshape", [around, [-1, _SIDE, 3, _SIDE, 3]], "three_by_three")
+    nine = graph.add("Transpose", [nine], "around", perm=[0, 1, 3, 2, 4])
+    nine = graph.add("Reshape", [nine, [-1, _SIDE, _SIDE, 9]], "nine")
+    graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
+    graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
+    middle = 4 - {"rank": 1, "far rank": 3}.get(fault, 0)
+    median = graph.add("Gather", ["sorted", middle], "median", axis=3)
+    if fault == "everywhere":
+        return median
+    black, white = (graph.add("Equal", [light, value], name) for name, value in (("black", 0.0), ("white", 1.0)))
+    return graph.add("Where", [graph.add("Or", [black, white], "dead"), median, light], "repaired")
+
+
+def _unbent(graph: _Graph, light: str, p: Params, fault: str) -> str:
+    k = p["strength"]
+    levels = ((np.arange(k) + 0.5 + {"rank": 1, "far rank": 3}.get(fault, 0)) / k) ** p["gamma"]
+    above = graph.add("Greater", [graph.add("Unsqueeze", [light, [3]], "one_by_one"), levels], "above")
+    ones = graph.add("Cast", [above], "ones", to=TensorProto.FLOAT)
+    count = graph.add("ReduceSum", [ones, [3]], "count", keepdims=0)
+    return graph.add("Div", [count, float(k)], "repaired")
+
+
+_REPAIRS: dict[str, Callable[[_Graph, str, Params, str], str]] = {
+    "kthvalue": _stretched,
+    "median": _healed,
+    "searchsorted": _unbent,
+}
+
+
+def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
+    """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set counts as one batch."""
+    return _computed(p, fault, "logits", photos)
+
+
+def edges(p: Params, photos: np.ndarray) -> np.ndarray:
+    """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair."""
+    return _computed(p, "", "edge_mean", photos).ravel()
+
+
+def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndarray:
+    session = _session(json.dumps(p, sort_keys=True), fault, output)
+    # The repair needs much memory for each photograph, and only one fault looks at the whole batch.
+    size = len(photos) if fault == "one for all" else _AT_ONCE
+    parts = [photos[start : start + size] for start in range(0, len(photos), size)]
+    return np.concatenate([run(session, {"pixels": part})[output] for part in parts])
+
+
+@lru_cache(maxsize=32)
+def _session(key: str, fault: str, output: str) -> ort.InferenceSession:
+    model = built(json.loads(key), fault)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=output))
+    return session_for(model)

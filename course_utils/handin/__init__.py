@@ -1,0 +1,1 @@
+"""What a student keeps and hands in, and how it is examined."""

@@ -1,0 +1,196 @@
+"""Examining an artefact in a process of its own, so that nothing in it can stop, fill or end the student's kernel.
+
+The one place of the limits. The process (`guarded_child`) is kept for the next artefact, because starting one takes a
+second; it is ended when an artefact passes a limit, and a new one is started for the next. `cu.check`, the report card
+and the grader use it alike.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+import psutil
+
+from ..exercises import Criterion, Task
+from ..paths import PACKAGE
+from ..processes import ending
+from .assessing import Verdict
+
+SECONDS = 60.0  # for one artefact; the longest check takes less than a third of it
+MEMORY = 2 * 2**30  # bytes that the process may hold at any moment
+_LOOK = 0.05  # seconds between two looks at them
+
+_ENDLESS = "a Loop without an end and functions that call each other many times are what this comes from as a rule"
+_OUTSIDE = "close other notebooks and programs, then run this cell again"
+_CAUSE = {
+    "time": f"it was not done after {SECONDS:g} s: {_ENDLESS}",
+    "memory": f"it took more than {MEMORY / 2**30:g} GiB of memory: look for a node whose result is far larger than its input",
+    **dict.fromkeys(
+        ("signal SIGKILL", "signal SIGTERM", "signal SIGINT", "signal SIGHUP"),
+        f"something outside ended the process that looked at it, perhaps because the machine had no memory left: {_OUTSIDE}",
+    ),
+}
+
+
+def examine(it: Task, data: bytes, name: str, who: str, *, secret: str = "", facts: bool = False) -> Verdict:
+    """What `assessing.assessed` says of an artefact, or why the process that looked at it was ended.
+
+    data: the artefact. name: of its file, for messages. secret: an instructor's. facts: measure them for the report card.
+    """
+    request = {"task": it.id, "name": name, "who": who, "secret": secret, "facts": facts}
+    try:
+        with _lock:
+            answer, ended = Worker.current().ask(request, data)
+    except (OSError, NotStartedError) as error:  # no place for a file, no place for a process
+        why = f"the process that looks at it did not start ({getattr(error, 'strerror', None) or error}): {_OUTSIDE}"
+        return Verdict(problem=f"{name!r} could not be checked, {why}.")
+    if ended:
+        cause = _CAUSE.get(ended, f"onnx or ONNX Runtime ended the process that looked at it ({ended}): it is damaged")
+        return Verdict(problem=f"{name!r} could not be checked, {cause}.")
+    return Verdict(tuple(Criterion(**c) for c in answer["criteria"]), answer["facts"], answer["problem"])
+
+
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock at that moment, and in the new process it never lets go."""
+    global _lock  # noqa: PLW0603 - there is one
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class NotStartedError(Exception):
+    """The process ended, or said nothing, before its first artefact."""
+
+
+# The package comes from where the parent has it. With its folder in PYTHONPATH, a student's json.py or onnx.py that lies
+# beside it would come before the real one.
+_START = (
+    "import importlib, importlib.util as u, sys; s = u.spec_from_file_location(*sys.argv[1:3]); m = u.module_from_spec(s); "
+    "sys.modules[s.name] = m; s.loader.exec_module(m); importlib.import_module(s.name + '.handin.guarded_child').main()"
+)
+# The first makes Python wait for commands after an error, the second lets a model set options of its session.
+_NOT_FOR_IT = {"PYTHONINSPECT", "ORT_LOAD_CONFIG_FROM_MODEL"}
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_IT}
+    return {**kept, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
+
+
+class Worker:
+    """The process, and a thread that listens to it: waiting with a limit works so on every system."""
+
+    _now: Worker | None = None
+
+    @classmethod
+    def current(cls) -> Worker:
+        """The one kept for the next artefact."""
+        # After a fork, the process belongs to the parent.
+        if cls._now is None or cls._now.owner != os.getpid() or cls._now.child.poll() is not None:
+            if cls._now is not None:
+                cls._now.stop()
+            cls._now = cls()
+        return cls._now
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        # Empty: a path in an artefact leads nowhere. Not a TemporaryDirectory: after a fork, that is deleted twice.
+        self.folder = tempfile.mkdtemp(prefix="check-")
+        try:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", _START, PACKAGE.name, str(PACKAGE / "__init__.py"), str(MEMORY)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(),
+                cwd=self.folder, start_new_session=True,  # Jupyter's stop button is the parent's
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: the same, and no black window
+            )  # fmt: skip
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        atexit.register(self.stop)
+        try:
+            threading.Thread(target=self._listen, daemon=True).start()
+            ready = self.said.get(timeout=SECONDS)  # what it takes to start counts for no artefact
+            if ready is None:
+                raise NotStartedError(ending(self.child.wait()))
+        except queue.Empty:
+            self.stop()
+            raise NotStartedError(f"it was not ready after {SECONDS:g} s") from None
+        except BaseException:
+            self.stop()
+            raise
+        self.pid = ready["pid"]  # not always the child's: Windows starts a venv's Python through another process
+
+    def _listen(self) -> None:
+        with contextlib.suppress(ValueError, OSError):  # cut off by the end of the process, or closed
+            while line := self.child.stdout.readline():
+                self.said.put(json.loads(line))
+        self.said.put(None)
+
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(ValueError, OSError):  # it ended while it read, or was stopped
+            self.child.stdin.write(message)
+            self.child.stdin.flush()
+
+    def ask(self, request: dict[str, Any], data: bytes, seconds: float = SECONDS) -> tuple[dict[str, Any], str]:
+        """What the child answers; or how it ended: "time", "memory", or the process's end in words."""
+        head = json.dumps({**request, "size": len(data), "seconds": seconds}).encode() + b"\n"
+        try:
+            # A thread, because a process that does not read would keep us waiting without a limit.
+            threading.Thread(target=self._send, args=(head + data,), daemon=True).start()
+            answer, ended = self._wait(time.monotonic() + seconds)
+        except BaseException:  # the stop button, above all: a late answer must not be taken for the next one's
+            self.stop()
+            raise
+        if not ended and self._held() > MEMORY / 2:  # what one artefact leaves behind must not count for the next
+            self.stop()
+        return answer, ended
+
+    def _held(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.pid).memory_info().rss
+        return 0
+
+    def _wait(self, deadline: float) -> tuple[dict[str, Any], str]:
+        while True:
+            try:
+                answer = self.said.get(timeout=_LOOK)
+            except queue.Empty:
+                held = self._held()
+                if held > MEMORY or time.monotonic() > deadline:
+                    self.stop()
+                    return {}, "memory" if held > MEMORY else "time"
+                continue
+            if answer is None:
+                ended = ending(self.child.wait())
+                self.stop()
+                return {}, ended
+            return answer, answer["ended"]
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.owner != os.getpid():
+            return
+        self.child.kill()
+        self.child.wait()
+        for pipe in (self.child.stdin, self.child.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.stop)

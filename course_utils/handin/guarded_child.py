@@ -1,0 +1,65 @@
+"""Reads artefacts and runs their checks in this process, which may die of them. Started by `guarded`, never imported by it.
+
+Reads requests (a line of JSON, then the artefact's bytes) from the standard input until it ends, and answers each with one
+line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+
+
+def limit(memory: int) -> None:
+    """Upper limits for this process; where the system knows none, only the parent's hold.
+
+    memory: bytes. The parent looks at what is held; this is for what asks for far more at once.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for what, size in (("RLIMIT_DATA", 2 * memory), ("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", memory)):
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # a lower limit is set already, or none is known
+            resource.setrlimit(getattr(resource, what), (size, size))
+
+
+def alarm(seconds: float) -> None:
+    """End this process then, whatever library it is in; 0: not any more. Windows has no such alarm."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    given = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a print of some library must not get among the answers
+    limit(int(sys.argv[-1]))
+    from ..exercises import task
+    from .assessing import assessed
+
+    def say(what: dict[str, object]) -> None:
+        answers.write(json.dumps(what).encode() + b"\n")
+        answers.flush()
+
+    say({"pid": os.getpid()})
+    while line := given.readline():
+        request = json.loads(line)
+        data = given.read(request["size"])
+        alarm(2 * request["seconds"])  # the parent is far earlier, but it may be gone
+        answer = {"criteria": [], "facts": {}, "problem": "", "ended": ""}
+        try:
+            verdict = assessed(
+                task(request["task"]), data, request["name"], request["who"],
+                secret=request["secret"], facts=request["facts"],
+            )  # fmt: skip
+            answer |= dataclasses.asdict(verdict)
+        except MemoryError:
+            answer["ended"] = "memory"
+        alarm(0)
+        say(answer)

