@@ -129,7 +129,8 @@ code = """
 import sys, torch
 sys.modules["onnxscript"] = None  # as if it were not installed
 for dynamo in (False, True):
-    torch.onnx.export(torch.nn.ReLU(), (torch.ones(1),), "work/03_relu.onnx", dynamo=dynamo)
+    relu, x = torch.nn.ReLU(), torch.ones(1)
+    torch.onnx.export(relu, (x,), "work/03_relu.onnx", dynamo=dynamo)
     print("dynamo =", dynamo, "wrote a file")
 """
 command = [sys.executable, "-W", "ignore", "-c", code]

@@ -248,7 +248,7 @@ def test_two_notebooks_at_once_lose_nothing(ada, python, folder):
     """Two processes keep twenty answers each, at the same time: all forty are in the list."""
     code = """
     import sys
-    from course_utils import keeping
+    from course_utils.handin import keeping
     from course_utils.exercises import Task
     sys.stdin.readline()
     for n in range(20):
@@ -461,7 +461,7 @@ def test_out_of_order_in_a_real_kernel(folder):
     from nbclient import NotebookClient
 
     task = (
-        "from course_utils import checks, exercises\n"
+        "from course_utils import exercises\nfrom course_utils.handin import checks\n"
         "it = exercises.Task('1.1', 't', 'json', lambda a, p, r: [exercises.Criterion('there', True)])\n"
         "checks.task = {'1.1': it}.__getitem__"
     )

@@ -107,7 +107,7 @@ def test_modules_of_the_student_are_not_taken_for_others(folder):
     import dataclasses, json, os, sys
     import filelock, numpy, onnx, onnxruntime, psutil
     sys.path.insert(0, "place")
-    from course_utils import guarded
+    from course_utils.handin import guarded
     from course_utils.exercises import task
     assert "place" in guarded.__file__
     os.environ["PYTHONPATH"] = os.pathsep
@@ -279,7 +279,7 @@ def test_a_kernel_without_input_and_output(folder, python):
     import os
     for number in (0, 1, 2):
         os.close(number)
-    from course_utils import guarded
+    from course_utils.handin import guarded
     from course_utils.exercises import task
     verdict = guarded.examine(task("2.4"), open("right.onnx", "rb").read(), "a.onnx", "ada")
     open("said", "w").write(repr(verdict))

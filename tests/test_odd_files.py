@@ -205,7 +205,7 @@ def test_a_notebook_killed_while_it_keeps_an_answer(folder, monkeypatch):
     code = """
     import time
     from pathlib import Path
-    from course_utils import keeping
+    from course_utils.handin import keeping
     with keeping._alone(Path("work/answers/ada")):
         print("held", flush=True)
         time.sleep(600)

@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
-from course_utils.exercises.ch09.tasks.tasks import TASKS
 from ipywidgets.embed import dependency_state
 
 import course_utils as cu
+from course_utils.exercises.ch09.tasks import TASKS
 from course_utils.widgets.symptoms import SYMPTOMS, words
 
 # What the installed packages say to a patient, as far as it is the same in all their versions.

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError, require
-from .data import impatient_network, verified
 from ..torchvision_ops import make_importable
+from .data import impatient_network, verified
 
 
 class ResidualBlock(nn.Module):

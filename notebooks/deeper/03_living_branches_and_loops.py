@@ -144,7 +144,8 @@ cu.picture("scan_steps")
 
 # %%
 text = """<ir_version: 10, opset_import: ["": 18]>
-reader (float[length, 3] x, float[3] start) => (float[3] last, float[length, 3] all) {
+reader (float[length, 3] x, float[3] start)
+=> (float[3] last, float[length, 3] all) {
   last, all = Scan <num_scan_inputs = 1,
     body = step (float[3] h, float[3] row) => (float[3] next, float[3] y) {
       half = Constant <value_float = 0.5> ()
@@ -259,7 +260,7 @@ cu.claim(
         "torch.onnx.dynamo_export does not exist": not hasattr(
             torch.onnx, "dynamo_export"
         ),
-        "what it did is the default of torch.onnx.export": torch.onnx.export.__kwdefaults__[
+        "it is the default of torch.onnx.export": torch.onnx.export.__kwdefaults__[
             "dynamo"
         ]
         is True,

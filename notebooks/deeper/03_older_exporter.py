@@ -161,8 +161,7 @@ cu.claim(
         and counts[0]["Loop"] == 1,
         "the traced loop becomes one copy per step": counts[1]
         == {"Tanh": 5, "Loop": 0},
-        "PyTorch calls torch.jit.script deprecated": "torch.jit.script` is deprecated"
-        in said[0],
+        "PyTorch calls it deprecated": "torch.jit.script` is deprecated" in said[0],
     },
 )
 
