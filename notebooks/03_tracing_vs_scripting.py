@@ -186,7 +186,7 @@ refused
 # %% [markdown]
 # There is no file. A fake tensor has no sum that could be compared with zero, so the exporter *could not guard on a
 # data-dependent expression*. A [guard](glossary.md#guard) is a condition that the exporter relies on. `u0` is its name
-# for the unknown answer, and `Eq(u0, 1)` asks whether it is *yes*. Behind it stands the line of the model.
+# for the unknown answer, and `Eq(u0, 1)` asks whether it is *yes*. At the end stands the line of the model.
 #
 # What does tracing do with the same model, and an example whose sum is positive?
 

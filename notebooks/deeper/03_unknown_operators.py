@@ -74,7 +74,7 @@ newest = max(Path("work/03_report").glob("*.md"), key=lambda p: p.stat().st_mtim
 print(newest.read_text(encoding="utf-8").partition("## Error messages")[0])
 
 # %% [markdown]
-# The third step failed, the translation. Further down stand the error, the [`ExportedProgram`](../glossary.md#exported-program)
+# The step *Translate the graph into ONNX* failed. Further down stand the error, the [`ExportedProgram`](../glossary.md#exported-program)
 # and a list of its operators. Read the report before you send it to somebody: it names files and folders of your machine.
 #
 # ## A translation
