@@ -337,6 +337,9 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 #
 # Use `dynamo=False` only if the runtime needs an [opset](glossary.md#opset) below 18 ([lesson 02](02_opsets.ipynb)), or
 # the default exporter fails on a model that you may not change. Then test every branch and every size.
+#
+# The default exporter writes the weights into a second file, `.onnx.data`. Add `external_data=False` for one file, unless the
+# model is larger than 2 GB.
 
 # %% [markdown]
 # ## Recap
@@ -354,4 +357,6 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 # **Deeper:** [What a file forgets](deeper/03_what_a_file_forgets.ipynb): lengths, lists, modes ·
 # [Branches and loops in the file](deeper/03_living_branches_and_loops.ipynb) ·
 # [Unknown operators](deeper/03_unknown_operators.ipynb), and a test after every export ·
-# [The older exporter](deeper/03_older_exporter.ipynb), and the report's comparison.
+# [The older exporter](deeper/03_older_exporter.ipynb) ·
+# [Three mechanisms compared](deeper/03_comparison_measured.ipynb) ·
+# [An older listing, line by line](deeper/03_older_listing.ipynb).

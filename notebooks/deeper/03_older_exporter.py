@@ -23,8 +23,6 @@ cu.setup()
 #
 # The default exporter never sees the numbers of your example. [Tracing](../glossary.md#tracing) does. Does it use them?
 
-# %% tags=["remove-input"]
-cu.quiz("03_older_exporter", 1)
 
 # %% [markdown]
 # We trace a plain convolutional network and a model with an `if`, each with three examples: ones, zeros and
@@ -50,6 +48,9 @@ def traced(module, example):
 layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
 plain = nn.Sequential(*layers, nn.Linear(144, 3)).eval()
 
+
+# %% tags=["remove-input"]
+cu.quiz("03_older_exporter", 1)
 
 # %%
 values = (1.0, 0.0, float("nan"))

@@ -23,9 +23,6 @@ cu.setup()
 # This Python loop reads a sequence row by row. Lesson 03 asked for a free length with `Dim.DYNAMIC`, and the exporter
 # refused. [`Dim.AUTO`](https://docs.pytorch.org/docs/stable/export.html) asks the exporter to decide.
 
-# %% tags=["remove-input"]
-cu.quiz("03_what_a_file_forgets", 1)
-
 
 # %%
 import onnx
@@ -45,6 +42,9 @@ five, nine = torch.randn(5, 3), torch.randn(9, 3)
 
 # %% [markdown]
 # The example has five rows:
+
+# %% tags=["remove-input"]
+cu.quiz("03_what_a_file_forgets", 1)
 
 # %%
 auto, file = ({0: torch.export.Dim.AUTO},), "work/03_forgets_auto.onnx"
@@ -113,8 +113,6 @@ torch.onnx.export(
 # `Dropout` sets values to zero at random while a model learns, and `BatchNorm` uses the statistics of the batch. Neither
 # must happen in a file. What if we forget `eval()`?
 
-# %% tags=["remove-input"]
-cu.quiz("03_what_a_file_forgets", 2)
 
 # %%
 learner = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
@@ -124,6 +122,9 @@ batch, file = torch.randn(8, 4), "work/03_forgets_learner.onnx"
 
 # %% [markdown]
 # We export it in the mode that it is in:
+
+# %% tags=["remove-input"]
+cu.quiz("03_what_a_file_forgets", 2)
 
 # %%
 with cu.exporter_messages() as said:
