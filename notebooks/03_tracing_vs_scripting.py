@@ -201,7 +201,8 @@ print(on_example, elsewhere, *(w for w in warned if "incorrect" in w), sep="\n")
 
 # %% [markdown]
 # There is a file, and it doubles every input. On the example it gives PyTorch's numbers, so a test with the example
-# passes. The only sign of the mistake is the last line, a `TracerWarning` during the export. The file does not carry it.
+# passes. The only sign of the mistake is the last line, a `TracerWarning` during the export. The file does not carry
+# it.
 #
 # Scripting would keep both sides, but `torch.jit.script` is deprecated. [The older
 # exporter](deeper/03_older_exporter.ipynb) measures it. The next sections rewrite the model for the default exporter.
@@ -237,8 +238,8 @@ right = [cu.parity(gate, file, x).within for x in (positive, negative)]
 right, list(cu.op_histogram(file).index)
 
 # %% [markdown]
-# Both inputs agree with the `if` of `Gate`. `Mul` and `Sub` are both computed, and `Where` takes one of the results. The
-# graph has no branch any more, so none can be lost.
+# Both inputs agree with the `if` of `Gate`. `Mul` and `Sub` are both computed, and `Where` takes one of the results.
+# The graph has no branch any more, so none can be lost.
 #
 # ## A branch that must not run: torch.cond
 #
@@ -312,8 +313,8 @@ torch.onnx.export(
 
 # %% [markdown]
 # The file agrees with the Python loop on five rows and on nine. One step is stored, in the operator
-# [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html), and the file reads any number of rows. Without `scan`, the same
-# request fails:
+# [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html), and the file reads any number of rows. Without `scan`, the
+# same request fails:
 
 # %%
 rows = {"nine rows": (nine,)}
@@ -321,8 +322,8 @@ looped = (torch.onnx.export, Reader(), (five,), "work/03_loop.onnx", rows)
 cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 
 # %% [markdown]
-# The loop was written out for five rows, so this dimension cannot be free. Other ways to ask for it write a file that is
-# wrong for nine rows: [What a file forgets](deeper/03_what_a_file_forgets.ipynb).
+# The loop was written out for five rows, so this dimension cannot be free. Other ways to ask for it write a file that
+# is wrong for nine rows: [What a file forgets](deeper/03_what_a_file_forgets.ipynb).
 #
 # ## What to do with your model
 #
@@ -338,8 +339,8 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 # Use `dynamo=False` only if the runtime needs an [opset](glossary.md#opset) below 18 ([lesson 02](02_opsets.ipynb)), or
 # the default exporter fails on a model that you may not change. Then test every branch and every size.
 #
-# The default exporter writes the weights into a second file, `.onnx.data`. Add `external_data=False` for one file, unless the
-# model is larger than 2 GB.
+# The default exporter writes the weights into a second file, `.onnx.data`. Add `external_data=False` for one file,
+# unless the model is larger than 2 GB.
 
 # %% [markdown]
 # ## Recap

@@ -149,8 +149,8 @@ counts = [{op: int(found.get(op, 0)) for op in ("Tanh", "Loop")} for found in st
 counts
 
 # %% [markdown]
-# Scripting wrote one [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html) with one `Tanh` in its body. Tracing wrote
-# five copies of the step.
+# Scripting wrote one [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html) with one `Tanh` in its body. Tracing
+# wrote five copies of the step.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -170,8 +170,8 @@ cu.claim(
 # %% [markdown]
 # ## What scripting asks of your code
 #
-# `torch.jit.script` compiles a part of Python in which every value has one type, known beforehand. Here are four ordinary
-# modules, and one with a type for everything:
+# `torch.jit.script` compiles a part of Python in which every value has one type, known beforehand. Here are four
+# ordinary modules, and one with a type for everything:
 
 
 # %%
@@ -232,8 +232,8 @@ for module in (Starred, *takes_a_list):
 compiled
 
 # %% [markdown]
-# Only `Typed` runs. A parameter without a type is taken for a tensor. `*parts` and `lambda` are not in the language, and a
-# name keeps one type. The default exporter asks for none of this: Python itself runs the code.
+# Only `Typed` runs. A parameter without a type is taken for a tensor. `*parts` and `lambda` are not in the language,
+# and a name keeps one type. The default exporter asks for none of this: Python itself runs the code.
 
 # %% tags=["hide-input"]
 cu.claim(
