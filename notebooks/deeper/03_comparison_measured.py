@@ -204,8 +204,8 @@ board
 living
 
 # %% [markdown]
-# So the table of today reads: tracing and scripting are on their way out; tracing is silently wrong on control flow;
-# the default exporter refuses what it cannot keep, and is wrong only where `eval()` was forgotten.
+# The table of today reads: tracing and scripting will be removed. Tracing is silently wrong on control flow. The default
+# exporter refuses what it cannot keep; of these five models it is wrong only on the one without `eval()`.
 
 # %% tags=["hide-input"]
 cu.claim(
