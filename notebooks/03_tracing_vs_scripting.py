@@ -187,7 +187,7 @@ refused
 # %% [markdown]
 # There is no file. A fake tensor has no sum that could be compared with zero, so the exporter *could not guard on a
 # data-dependent expression*. A [guard](glossary.md#guard) is a condition that the exporter relies on. `u0` is its name
-# for the unknown answer, and `Eq(u0, 1)` asks whether it is *yes*. Behind it stands the line of the model.
+# for the unknown answer, and `Eq(u0, 1)` asks whether it is *yes*. At the end stands the line of the model.
 #
 # What does tracing do with the same model, and an example whose sum is positive?
 
@@ -202,7 +202,8 @@ print(on_example, elsewhere, *(w for w in warned if "incorrect" in w), sep="\n")
 
 # %% [markdown]
 # There is a file, and it doubles every input. On the example it gives PyTorch's numbers, so a test with the example
-# passes. The only sign of the mistake is the last line, a `TracerWarning` during the export. The file does not carry it.
+# passes. The only sign of the mistake is the last line, a `TracerWarning` during the export. The file does not carry
+# it.
 #
 # Scripting would keep both sides, but `torch.jit.script` is deprecated. [The older
 # exporter](deeper/03_older_exporter.ipynb) measures it. The next sections rewrite the model for the default exporter.
@@ -238,8 +239,8 @@ right = [cu.parity(gate, file, x).within for x in (positive, negative)]
 right, list(cu.op_histogram(file).index)
 
 # %% [markdown]
-# Both inputs agree with the `if` of `Gate`. `Mul` and `Sub` are both computed, and `Where` takes one of the results. The
-# graph has no branch any more, so none can be lost.
+# Both inputs agree with the `if` of `Gate`. `Mul` and `Sub` are both computed, and `Where` takes one of the results.
+# The graph has no branch any more, so none can be lost.
 #
 # ## A branch that must not run: torch.cond
 #
@@ -313,8 +314,8 @@ torch.onnx.export(
 
 # %% [markdown]
 # The file agrees with the Python loop on five rows and on nine. One step is stored, in the operator
-# [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html), and the file reads any number of rows. Without `scan`, the same
-# request fails:
+# [`Scan`](https://onnx.ai/onnx/operators/onnx__Scan.html), and the file reads any number of rows. Without `scan`, the
+# same request fails:
 
 # %%
 rows = {"nine rows": (nine,)}
@@ -322,8 +323,8 @@ looped = (torch.onnx.export, Reader(), (five,), "work/03_loop.onnx", rows)
 cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 
 # %% [markdown]
-# The loop was written out for five rows, so this dimension cannot be free. Other ways to ask for it write a file that is
-# wrong for nine rows: [What a file forgets](deeper/03_what_a_file_forgets.ipynb).
+# The loop was written out for five rows, so this dimension cannot be free. Other ways to ask for it write a file that
+# is wrong for nine rows: [What a file forgets](deeper/03_what_a_file_forgets.ipynb).
 #
 # ## What to do with your model
 #
@@ -338,6 +339,9 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 #
 # Use `dynamo=False` only if the runtime needs an [opset](glossary.md#opset) below 18 ([lesson 02](02_opsets.ipynb)), or
 # the default exporter fails on a model that you may not change. Then test every branch and every size.
+#
+# The default exporter writes the weights into a second file, `.onnx.data`. Add `external_data=False` for one file,
+# unless the model is larger than 2 GB.
 
 # %% [markdown]
 # ## Recap
@@ -355,4 +359,6 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 # **Deeper:** [What a file forgets](deeper/03_what_a_file_forgets.ipynb): lengths, lists, modes ·
 # [Branches and loops in the file](deeper/03_living_branches_and_loops.ipynb) ·
 # [Unknown operators](deeper/03_unknown_operators.ipynb), and a test after every export ·
-# [The older exporter](deeper/03_older_exporter.ipynb), and the report's comparison.
+# [The older exporter](deeper/03_older_exporter.ipynb) ·
+# [Three mechanisms compared](deeper/03_comparison_measured.ipynb) ·
+# [An older listing, line by line](deeper/03_older_listing.ipynb).

@@ -151,7 +151,9 @@ for length in (1, 4, 20):
 cu.check("3.2", "work/3.2.onnx")
 
 # %% [markdown]
-# ## 3.3 An operator that nobody knows
+# ## 3.3 An operator that nobody knows · deeper
+#
+# This task is about the deeper page [Unknown operators](../deeper/03_unknown_operators.ipynb).
 #
 # The operator `scroll::hump` computes `height / (1 + (x / width) ** power)`, in NumPy. Your power stands in the cell
 # below; width and height are arguments of the operator.
@@ -297,7 +299,9 @@ with open("work/3.4.json", "w") as file:
 cu.check("3.4", "work/3.4.json")
 
 # %% [markdown]
-# ## 3.5 Somebody forgot eval()
+# ## 3.5 Somebody forgot eval() · deeper
+#
+# This task is about the deeper page [What a file forgets](../deeper/03_what_a_file_forgets.ipynb).
 #
 # This model was exported in training mode, and the PyTorch source is lost. Two of its nodes still behave as if it were
 # learning.

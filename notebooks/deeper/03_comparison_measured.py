@@ -30,8 +30,8 @@ cu.setup()
 # | recommended for | vision and text, simple logic | complex logic, production | the future |
 #
 # We fill it in anew, with five models. Three are in `course_utils/control_flow.py`: `Gate` has an `if`, `Reader` a loop
-# over rows, and `Mixer` takes a dict of options and a list of tensors. The other two are built of layers, and one of them
-# is left in training mode.
+# over rows, and `Mixer` takes a dict of options and a list of tensors. The other two are built of layers, and one of
+# them is left in training mode.
 
 # %%
 import torch
@@ -204,8 +204,8 @@ board
 living
 
 # %% [markdown]
-# So the table of today reads: tracing and scripting are on their way out; tracing is silently wrong on control flow; the
-# default exporter refuses what it cannot keep, and is wrong only where `eval()` was forgotten.
+# The table of today reads: tracing and scripting will be removed. Tracing is silently wrong on control flow. The default
+# exporter refuses what it cannot keep; of these five models it is wrong only on the one without `eval()`.
 
 # %% tags=["hide-input"]
 cu.claim(

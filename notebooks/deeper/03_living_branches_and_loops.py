@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · Branches and loops in the file
 #
-# You open a file and find an `If`, a `Scan` or a `Loop`. Its inputs do not explain what it computes: the work is done by
-# graphs inside the node. Or you have to add such a node to a file whose PyTorch source is lost.
+# You open a file and find an `If`, a `Scan` or a `Loop`. Its inputs do not explain what it computes: the work is done
+# by graphs inside the node. Or you have to add such a node to a file whose PyTorch source is lost.
 #
 # You need lesson 03.
 #
@@ -49,8 +49,8 @@ print(onnx.printer.to_text(onnx.load("work/03_living_cond.onnx").graph))
 
 # %% [markdown]
 # `If` has one input, the condition. The two graphs are [attributes](../glossary.md#attribute), `then_branch` and
-# `else_branch`. They have no inputs of their own: both read `x` from the graph around them. Each gives one output, and the
-# node gives that of the graph that ran.
+# `else_branch`. They have no inputs of their own: both read `x` from the graph around them. Each gives one output, and
+# the node gives that of the graph that ran.
 #
 # So the outputs of both sides must agree in shape and dtype. Here one side adds the rows up:
 
@@ -70,8 +70,8 @@ inputs = {"example": wide}
 cu.try_export(export, Uneven(), wide, file, inputs)
 
 # %% [markdown]
-# Refused: the sizes are `[4]` and `[3, 4]`. A Python `if` is refused, too, and so is a scripted module, although it would
-# know both sides:
+# Refused: the sizes are `[4]` and `[3, 4]`. A Python `if` is refused, too, and so is a scripted module, although it
+# would know both sides:
 
 
 # %%
@@ -161,8 +161,8 @@ by_hand = onnx.parser.parse_model(text)
 onnx.checker.check_model(by_hand, full_check=True)
 
 # %% [markdown]
-# `y` is an `Identity` of `next`: the body must give two outputs with two names. In PyTorch, that is the `clone`. Does it
-# compute the same?
+# `y` is an `Identity` of `next`: the body must give two outputs with two names. In PyTorch, that is the `clone`. Does
+# it compute the same?
 
 # %%
 import numpy as np
@@ -174,13 +174,13 @@ last, rows = session.run(None, {"x": nine.numpy(), "start": start})
 [np.allclose(a, b, atol=1e-6) for a, b in zip((last, rows), Scanned()(nine))]
 
 # %% [markdown]
-# Both outputs agree with PyTorch. A file whose loop is broken can be mended in this way, and a loop that was written out
-# can be replaced.
+# Both outputs agree with PyTorch. A file whose loop is broken can be mended in this way, and a loop that was written
+# out can be replaced.
 #
 # ## A loop that ends on a condition: while_loop
 #
-# `scan` makes one step per row. How many steps does it take to halve `x` until it is small? That depends on the numbers.
-# `while_loop` takes a condition, a body, and the first state, as a tuple.
+# `scan` makes one step per row. How many steps does it take to halve `x` until it is small? That depends on the
+# numbers. `while_loop` takes a condition, a body, and the first state, as a tuple.
 
 # %%
 from torch._higher_order_ops.while_loop import while_loop
@@ -204,8 +204,8 @@ print(onnx.printer.to_text(onnx.load(halved).graph))
 
 # %% [markdown]
 # The inputs of `Loop` are the largest number of steps, the condition, and the states. Here the first is empty: there is
-# no limit. The body reads the number of the step, the condition and the states. It gives the next condition and the next
-# states.
+# no limit. The body reads the number of the step, the condition and the states. It gives the next condition and the
+# next states.
 #
 # `while_loop` can count, too. This body looks up one row per step:
 
@@ -238,8 +238,8 @@ counted = [cu.try_export(any_length, m, *args) for m in (by_number, by_tensor)]
 counted
 
 # %% [markdown]
-# `x[i]` is refused, because it would turn the tensor `i` into a Python number. `index_select` keeps it a tensor, and the
-# file is right for every length. Which operators have the three files, and is each right?
+# `x[i]` is refused, because it would turn the tensor `i` into a Python number. `index_select` keeps it a tensor, and
+# the file is right for every length. Which operators have the three files, and is each right?
 
 # %%
 names = ("cond", "scan", "counted")

@@ -23,8 +23,6 @@ cu.setup()
 #
 # The default exporter never sees the numbers of your example. [Tracing](../glossary.md#tracing) does. Does it use them?
 
-# %% tags=["remove-input"]
-cu.quiz("03_older_exporter", 1)
 
 # %% [markdown]
 # We trace a plain convolutional network and a model with an `if`, each with three examples: ones, zeros and
@@ -50,6 +48,9 @@ def traced(module, example):
 layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
 plain = nn.Sequential(*layers, nn.Linear(144, 3)).eval()
 
+
+# %% tags=["remove-input"]
+cu.quiz("03_older_exporter", 1)
 
 # %%
 values = (1.0, 0.0, float("nan"))
@@ -148,8 +149,8 @@ counts = [{op: int(found.get(op, 0)) for op in ("Tanh", "Loop")} for found in st
 counts
 
 # %% [markdown]
-# Scripting wrote one [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html) with one `Tanh` in its body. Tracing wrote
-# five copies of the step.
+# Scripting wrote one [`Loop`](https://onnx.ai/onnx/operators/onnx__Loop.html) with one `Tanh` in its body. Tracing
+# wrote five copies of the step.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -168,8 +169,8 @@ cu.claim(
 # %% [markdown]
 # ## What scripting asks of your code
 #
-# `torch.jit.script` compiles a part of Python in which every value has one type, known beforehand. Here are four ordinary
-# modules, and one with a type for everything:
+# `torch.jit.script` compiles a part of Python in which every value has one type, known beforehand. Here are four
+# ordinary modules, and one with a type for everything:
 
 
 # %%
@@ -230,8 +231,8 @@ for module in (Starred, *takes_a_list):
 compiled
 
 # %% [markdown]
-# Only `Typed` runs. A parameter without a type is taken for a tensor. `*parts` and `lambda` are not in the language, and a
-# name keeps one type. The default exporter asks for none of this: Python itself runs the code.
+# Only `Typed` runs. A parameter without a type is taken for a tensor. `*parts` and `lambda` are not in the language,
+# and a name keeps one type. The default exporter asks for none of this: Python itself runs the code.
 
 # %% tags=["hide-input"]
 cu.claim(

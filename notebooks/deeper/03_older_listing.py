@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · An older listing, line by line
 #
-# You copy an export from a report or a tutorial. It was written for the older exporter, and it still runs. The files that
-# it writes today are not those of the text: there are two of them, and the opset is another one.
+# You copy an export from a report or a tutorial. It was written for the older exporter, and it still runs. The files
+# that it writes today are not those of the text: there are two of them, and the opset is another one.
 #
 # You need lesson 03.
 #
@@ -41,8 +41,8 @@ with cu.exporter_messages() as said, impatient_network(), quiet[0], quiet[1]:
 said[0]
 
 # %% [markdown]
-# `pretrained` is an old word for `weights`. Now the export, as it is printed in the report. The exporter prints its steps;
-# we hide them.
+# `pretrained` is an old word for `weights`. Now the export, as it is printed in the report. The exporter prints its
+# steps; we hide them.
 
 # %%
 import torch

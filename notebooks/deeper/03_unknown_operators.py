@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 03 · Unknown operators
 #
-# The export stops with *No ONNX function found*. Your model uses an operator that the exporter does not know: a function
-# of a NumPy library, or one of PyTorch's rare ones. You write a translation, and now you want a proof that it is right.
+# The export stops with *No ONNX function found*. Your model uses an operator that the exporter does not know: a
+# function of a NumPy library, or one of PyTorch's rare ones. You write a translation, and now you want a proof that it
+# is right.
 #
 # You need lesson 03.
 #
@@ -21,8 +22,8 @@ cu.setup()
 # %% [markdown]
 # ## An operator that the exporter does not know
 #
-# [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of a function in NumPy,
-# here of a wavelet with the shape of a hat.
+# [`torch.library.custom_op`](https://docs.pytorch.org/docs/stable/library.html) makes an operator of a function in
+# NumPy, here of a wavelet with the shape of a hat.
 
 # %%
 import numpy as np
@@ -74,8 +75,9 @@ newest = max(Path("work/03_report").glob("*.md"), key=lambda p: p.stat().st_mtim
 print(newest.read_text(encoding="utf-8").partition("## Error messages")[0])
 
 # %% [markdown]
-# The third step failed, the translation. Further down stand the error, the [`ExportedProgram`](../glossary.md#exported-program)
-# and a list of its operators. Read the report before you send it to somebody: it names files and folders of your machine.
+# The step *Translate the graph into ONNX* failed. Further down stand the error, the
+# [`ExportedProgram`](../glossary.md#exported-program) and a list of its operators. Read the report before you send it
+# to somebody: it names files and folders of your machine.
 #
 # ## A translation
 #
@@ -110,8 +112,9 @@ torch.onnx.export(wavelet, (signal,), file, **how)
 #
 # ## An operator of the runtime, by name
 #
-# A runtime has operators that neither PyTorch nor ONNX knows. [`torch.onnx.ops.symbolic`](https://docs.pytorch.org/docs/stable/onnx_ops.html)
-# puts one into the graph, with its [domain](../glossary.md#domain) and name:
+# A runtime has operators that neither PyTorch nor ONNX knows.
+# [`torch.onnx.ops.symbolic`](https://docs.pytorch.org/docs/stable/onnx_ops.html) puts one into the graph, with its
+# [domain](../glossary.md#domain) and name:
 
 
 # %%
@@ -137,7 +140,8 @@ np.abs(y - (signal * torch.sigmoid(1.702 * signal)).numpy()).max()
 Quick()(signal).abs().max()
 
 # %% [markdown]
-# It returns zeros of the right shape. So parity with the module cannot be tested: write the formula beside it, as above.
+# It returns zeros of the right shape. So parity with the module cannot be tested: write the formula beside it, as
+# above.
 #
 # ## A gate after every export
 #
@@ -160,7 +164,8 @@ export_through_gate(wavelet, (signal,), file, inputs, **how)
 cu.node_table(file)[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The right translation is kept. Only standard operators are in the file, so ONNX Runtime needs nothing of ours. Now a mistake in the formula, 1 in place of 2:
+# The right translation is kept. Only standard operators are in the file, so ONNX Runtime needs nothing of ours. Now a
+# mistake in the formula, 1 in place of 2:
 
 # %%
 divisor = 1.0

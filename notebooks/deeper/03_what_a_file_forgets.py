@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · What a file forgets
 #
-# A file gives PyTorch's numbers on the example and on similar inputs. With a longer sequence, one more tensor in a list,
-# or a second run, it gives other numbers. The program is correct, and something of it is not in the file.
+# A file gives PyTorch's numbers on the example and on similar inputs. With a longer sequence, one more tensor in a
+# list, or a second run, it gives other numbers. The program is correct, and something of it is not in the file.
 #
 # You need lesson 03.
 #
@@ -23,9 +23,6 @@ cu.setup()
 # This Python loop reads a sequence row by row. Lesson 03 asked for a free length with `Dim.DYNAMIC`, and the exporter
 # refused. [`Dim.AUTO`](https://docs.pytorch.org/docs/stable/export.html) asks the exporter to decide.
 
-# %% tags=["remove-input"]
-cu.quiz("03_what_a_file_forgets", 1)
-
 
 # %%
 import onnx
@@ -45,6 +42,9 @@ five, nine = torch.randn(5, 3), torch.randn(9, 3)
 
 # %% [markdown]
 # The example has five rows:
+
+# %% tags=["remove-input"]
+cu.quiz("03_what_a_file_forgets", 1)
 
 # %%
 auto, file = ({0: torch.export.Dim.AUTO},), "work/03_forgets_auto.onnx"
@@ -85,9 +85,9 @@ torch.onnx.export(Mixer().eval(), ([a, b],), file, kwargs=double, verbose=False)
 [given.name for given in onnx.load(file).graph.input]
 
 # %% [markdown]
-# List and dict became three inputs, one for each tensor. The list had two parts at the export, so the file takes two: a third part
-# has no input. The dict was given in `kwargs`. As the last positional argument it would be taken for the keyword
-# arguments of `forward`, and the export would fail.
+# List and dict became three inputs, one for each tensor. The list had two parts at the export, so the file takes two: a
+# third part has no input. The dict was given in `kwargs`. As the last positional argument it would be taken for the
+# keyword arguments of `forward`, and the export would fail.
 #
 # The cure for the length is one tensor with a free first dimension:
 
@@ -110,11 +110,9 @@ torch.onnx.export(
 #
 # ## A forgotten eval()
 #
-# `Dropout` sets values to zero at random while a model learns, and `BatchNorm` uses the statistics of the batch. Neither
-# must happen in a file. What if we forget `eval()`?
+# `Dropout` sets values to zero at random while a model learns, and `BatchNorm` uses the statistics of the batch.
+# Neither must happen in a file. What if we forget `eval()`?
 
-# %% tags=["remove-input"]
-cu.quiz("03_what_a_file_forgets", 2)
 
 # %%
 learner = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
@@ -124,6 +122,9 @@ batch, file = torch.randn(8, 4), "work/03_forgets_learner.onnx"
 
 # %% [markdown]
 # We export it in the mode that it is in:
+
+# %% tags=["remove-input"]
+cu.quiz("03_what_a_file_forgets", 2)
 
 # %%
 with cu.exporter_messages() as said:
@@ -161,8 +162,8 @@ at_the_end = same_twice(file, ALL)
 at_the_end
 
 # %% [markdown]
-# The two runs differ. Here `Dropout` is the last node. In most networks a layer follows, so we add one, and run that file
-# with ONNX Runtime's optimisations and without them.
+# The two runs differ. Here `Dropout` is the last node. In most networks a layer follows, so we add one, and run that
+# file with ONNX Runtime's optimisations and without them.
 
 # %%
 longer = nn.Sequential(learner, nn.Linear(4, 2)).train()
@@ -174,8 +175,8 @@ middle = [same_twice("work/03_forgets_longer.onnx", level) for level in (ALL, NO
 middle
 
 # %% [markdown]
-# With optimisations the runs agree: ONNX Runtime takes a `Dropout` out, whatever its `training_mode` is, unless it is the
-# last node. So your test passes, and another runtime gives other numbers in every run.
+# With optimisations the runs agree: ONNX Runtime takes a `Dropout` out, whatever its `training_mode` is, unless it is
+# the last node. So your test passes, and another runtime gives other numbers in every run.
 #
 # `BatchNorm` is not in the default exporter's file. Was it folded into the layer before as in training, or as in eval
 # mode? We export it alone, and compare with PyTorch in eval mode:
