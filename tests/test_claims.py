@@ -114,6 +114,7 @@ def test_a_claim_without_a_record_says_nothing_of_one():
 
 
 def test_the_claims_page_names_records_and_what_is_not_tested(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
     monkeypatch.syspath_prepend(ROOT / "jupyter-book")
     pages = importlib.import_module("pages")
     page = pages.claims()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from course_utils.control_flow import Conditional, Gate, Mixer, Reader, Scanned, Stacked, Where
+from course_utils.lab.control_flow import Conditional, Gate, Mixer, Reader, Scanned, Stacked, Where
 
 
 @pytest.mark.parametrize("rewritten", [Where, Conditional])

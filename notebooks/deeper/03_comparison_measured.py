@@ -29,13 +29,13 @@ cu.setup()
 # | reliable | medium (silent errors) | high | high |
 # | recommended for | vision and text, simple logic | complex logic, production | the future |
 #
-# We fill it in anew, with five models. Three are in `course_utils/control_flow.py`: `Gate` has an `if`, `Reader` a loop
+# We fill it in anew, with five models. Three are in `course_utils/lab/control_flow.py`: `Gate` has an `if`, `Reader` a loop
 # over rows, and `Mixer` takes a dict of options and a list of tensors. The other two are built of layers, and one of
 # them is left in training mode.
 
 # %%
 import torch
-from course_utils.control_flow import Gate, Mixer, Reader
+from course_utils.lab.control_flow import Gate, Mixer, Reader
 from torch import nn
 
 plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
@@ -139,7 +139,7 @@ leaving
 # Tracing and scripting will be removed. The report also says that scripting wants types. This list has none:
 
 # %%
-from course_utils.control_flow import Untyped
+from course_utils.lab.control_flow import Untyped
 
 untyped = attempts(Untyped().eval(), ([a, b],), {"two parts": ([a, b],)})
 untyped
@@ -153,7 +153,7 @@ untyped
 # loop `scan`, the list one tensor with a free first dimension. And `eval()` is called.
 
 # %%
-from course_utils.control_flow import Conditional, Scanned, Stacked, Where
+from course_utils.lab.control_flow import Conditional, Scanned, Stacked, Where
 
 DYNAMIC = torch.export.Dim.DYNAMIC
 freed = {"loop": ({0: DYNAMIC},), "list and dict": ({"scale": {}}, {0: DYNAMIC})}
