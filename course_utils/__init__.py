@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from .models import fashion_resnet, minilm, random_encoder, resnet18
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
+    from .phone_checks import prepared_for_checker, usability
     from .pictures import picture
     from .provenance import optimized, origins, traffic
     from .quantization import Calibration, ready_to_quantize
     from .quizzes import quiz
+    from .ready_files import course_files, listing, onnxruntime_web
     from .report_cards import report_card
     from .sessions import (
         ep_record,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from .shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
     from .stopwatch import compare
     from .submission import submit
+    from .triton_config import triton_findings
     from .viewer import show, show_page
     from .widget_batching import batching_explorer
     from .widget_levels import level_explorer
@@ -76,6 +79,7 @@ _HOME = {
     "check": "checks",
     "claim": "claims",
     "compare": "stopwatch",
+    "course_files": "ready_files",
     "deployment_record": "browser_lab",
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
@@ -89,6 +93,7 @@ _HOME = {
     "in_browser": "browser_lab",
     "ledger": "claims",
     "level_explorer": "widget_levels",
+    "listing": "ready_files",
     "loads_in_this_runtime": "opsets",
     "machine": "environment",
     "mechanism_explorer": "mechanisms",
@@ -97,6 +102,7 @@ _HOME = {
     "node_table": "graphs",
     "normalize": "data",
     "npm_package": "browser_lab",
+    "onnxruntime_web": "ready_files",
     "op_histogram": "graphs",
     "operator_history": "opsets",
     "opset_explorer": "widget_opsets",
@@ -107,6 +113,7 @@ _HOME = {
     "parity": "parity_gate",
     "picture": "pictures",
     "placement_explorer": "sessions",
+    "prepared_for_checker": "phone_checks",
     "probe_sizes": "shapes",
     "quest_page": "capstone_page",
     "quiz": "quizzes",
@@ -130,7 +137,9 @@ _HOME = {
     "telemetry_record": "lookups",
     "tensor_table": "graphs",
     "traffic": "provenance",
+    "triton_findings": "triton_config",
     "try_export": "mechanisms",
+    "usability": "phone_checks",
     "watch_lookups": "lookups",
     "written_shapes": "shapes",
 }
