@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .lookups import telemetry_record, watch_lookups
     from .mechanisms import mechanism_explorer, try_export
     from .models import fashion_resnet, minilm, random_encoder, resnet18
+    from .node_lab import in_node
     from .opsets import loads_in_this_runtime, operator_history
     from .parity_gate import parity
     from .phone_checks import prepared_for_checker, usability
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .quizzes import quiz
     from .ready_files import course_files, listing, onnxruntime_web
     from .report_cards import report_card
+    from .serving_lab import start_server
     from .sessions import (
         ep_record,
         placement_explorer,
@@ -91,6 +93,7 @@ _HOME = {
     "graph_diff": "graphs",
     "hint": "checks",
     "in_browser": "browser_lab",
+    "in_node": "node_lab",
     "ledger": "claims",
     "level_explorer": "widget_levels",
     "listing": "ready_files",
@@ -130,6 +133,7 @@ _HOME = {
     "shape_explorer": "shapes",
     "show": "viewer",
     "show_page": "viewer",
+    "start_server": "serving_lab",
     "step_through": "widget_steps",
     "strict_session": "sessions",
     "submit": "submission",

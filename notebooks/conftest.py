@@ -2,7 +2,7 @@
 
 import pytest
 
-collect_ignore_glob = ["exercises/*", "work/*", "*.py"]
+collect_ignore_glob = ["exercises/*", "work/*", "deeper/work/*", "*.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,7 +23,7 @@ from browser import Seen, findings, give_up, launched, tab
 from checkout import ROOT
 
 import course_utils as cu
-from course_utils import browser_lab
+from course_utils import browser_lab, node_lab
 from course_utils.errors import CourseError
 from course_utils.loopback import served
 from course_utils.paths import data_path
@@ -120,6 +120,23 @@ def test_node_gives_the_same_numbers(files: Path, expected: tuple[np.ndarray, ..
     assert answer["label"] == label.tolist()
     assert np.allclose(np.reshape(answer["probability"], (200, 10)), probability, atol=1e-5)
     assert answer["sha256"] == hashlib.sha256((files / "model.onnx").read_bytes()).hexdigest()
+
+
+def test_lesson_sees_the_file_in_node(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    folder = cu.course_files("in_node", files / "node")
+    shutil.copy(files / "model.onnx", folder)
+    seen = cu.in_node(folder)
+    if seen is None:
+        give_up(capsys.readouterr().out)
+    assert seen["same bytes"]
+    assert seen["same labels"]
+    assert seen["largest difference"] < 1e-5
+    (folder / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(CourseError, match=r"The program failed in Node: .*Error"):
+        cu.in_node(folder)
+    monkeypatch.setattr(node_lab, "node", lambda: None)
+    assert cu.in_node(folder) is None
+    assert "missing: Node" in capsys.readouterr().out
 
 
 def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray, ...]) -> None:
@@ -299,3 +316,49 @@ def test_every_part_of_every_ready_program_can_be_shown() -> None:
                 shown = repr(cu.listing(path, node.name))
                 ast.parse(shown)
                 assert max(map(len, shown.splitlines())) <= 84, "the column of a lesson"
+
+
+def test_the_server_of_the_lesson_is_started_asked_and_stopped(folder: Path) -> None:
+    cu.course_files("server", "work/server")
+    cu.course_files("model", "work")
+    server = cu.start_server("work", most_images=2)
+    pixels = cu.fashion_mnist("test")[0]
+    status, answer = server.ask(pixels[:2])
+    assert status == 200
+    assert len(answer["label"]) == 2
+    assert server.ask(json.dumps({"pixels": pixels[0].tolist()}).encode(), "application/json")[0] == 200
+    assert server.ask(pixels[:3]) == (422, {"error": "The request holds 3 images, expected 1 to 2."})
+    assert server.get("/health") == (200, '{"status":"ready","waiting":0}')
+    assert server.stop() in {0, -15, 1}
+    with pytest.raises(OSError, match=r"refused|reset"):
+        server.get("/health")
+
+
+@pytest.mark.parametrize("rate", [None, 200.0])
+def test_a_load_is_counted_and_each_answer_compared(folder: Path, rate: float | None) -> None:
+    cu.course_files("server", "work/server")
+    cu.course_files("model", "work")
+    pixels = cu.fashion_mnist("test")[0][:60]
+    session = ort.InferenceSession("work/model.onnx", providers=["CPUExecutionProvider"])
+    (right,) = session.run(["probability"], {"pixels": pixels})
+    server = cu.start_server("work", largest_batch=4)
+    np.savez("work/load.npz", pixels=pixels, expected=right)
+    row = server.load(rate)
+    assert min(row.values()) >= 0
+    assert 1 <= row["images per batch"] <= 4
+    assert row["p50 in ms"] <= row["p99 in ms"]
+    assert '{status="200"} 80.0' in server.get("/metrics")[1], "20 to warm up, and then 60"
+    np.savez("work/load.npz", pixels=pixels, expected=right[::-1])
+    with pytest.raises(CourseError, match="The load did not succeed: AssertionError"):
+        server.load(rate)
+    server.stop()
+
+
+def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
+    with pytest.raises(CourseError, match=r"'work' holds no server: run  cu.course_files"):
+        cu.start_server("work")
+    cu.course_files("server", "work/server")
+    with pytest.raises(CourseError, match=r"did not start\. It said: There is no setting 'wait'"):
+        cu.start_server("work", wait=1)
+    with pytest.raises(CourseError, match=r"did not start\. It said: FileNotFoundError: .*model\.onnx"):
+        cu.start_server("work")
