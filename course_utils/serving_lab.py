@@ -57,8 +57,8 @@ class Server:
             "answers a second": len(seen["times"]) / seen["seconds"],
             "p50 in ms": float(p50),
             "p99 in ms": float(p99),
-            "images per batch": images / batches,
-            "server's ms of processor per answer": busy * 1000 / images,
+            "images per batch": float(images / batches),
+            "server's ms of processor per answer": float(busy * 1000 / images),
             "clients' ms of processor per answer": seen["worked"] * 1000 / len(seen["times"]),
         }
 

@@ -32,7 +32,7 @@ images, labels = cu.fashion_mnist("test")
 few, right = images[:800], labels[:800]
 model = cu.fashion_resnet().requires_grad_(False)
 scores = model(torch.from_numpy(cu.normalize(few))).numpy()
-(scores.argmax(1) == right).mean()
+float((scores.argmax(1) == right).mean())
 
 # %% [markdown]
 # In training, Python prepared the pictures. In production somebody writes that again, in JavaScript, Kotlin or Swift. What
@@ -138,23 +138,23 @@ shutil.copy("work/08_whole.onnx", "work/08/model.onnx")
 server = cu.start_server("work/08")
 
 # %% [markdown]
-# A client sends pictures as HTTP, in the binary format that `numpy.save` writes.
+# A client sends a picture as HTTP, in the binary format that `numpy.save` writes.
 
 # %%
 import http.client
 import io
 import json
 
-np.save(body := io.BytesIO(), few[:3])
+np.save(body := io.BytesIO(), few[:1])
 line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
 kind = {"Content-Type": "application/x-npy"}
 line.request("POST", "/predict", body.getvalue(), kind)
 answer = json.load(line.getresponse())
-assert answer["label"] == label[:3].tolist()
+assert answer["label"] == label[:1].tolist()
 answer
 
 # %% [markdown]
-# One label and ten probabilities for each picture, and which model gave them: its name and the SHA-256 of its file. After
+# A label, ten probabilities, and which model gave them: its name and the SHA-256 of its file. After
 # an update, that is how you find out who answered. And what does a client hear that sends float32?
 
 # %%

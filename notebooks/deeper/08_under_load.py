@@ -102,17 +102,18 @@ alone = cu.compare(calls, rounds=20)
 
 # %%
 rate = table["answers a second"]
-gain = rate["in batches"] / rate["one by one"]
+gain = float(rate["in batches"] / rate["one by one"])
 {"in the server": gain, "the model alone": alone.ratio("8 runs of 1", "1 run of 8")}
 
 # %% [markdown]
 # On a CPU the second number is usually close to 1: nearly all of the work is arithmetic, and that grows with every picture.
-# A gain below 1 means that the waiting cost more than it brought, or that this machine had other things to do. How much
+# In the server a batch also saves work around the model: one thread and one hand-over in place of eight. A gain below 1 means
+# that the waiting cost more than it brought, or that this machine had other things to do. How much
 # of the server's work is the model?
 
 # %%
-busy = table.loc["in batches", "server's ms of processor per answer"]
-model_ms = alone.samples["1 run of 8"].median() * 1000 / 8
+busy = rows["in batches"]["server's ms of processor per answer"]
+model_ms = float(alone.samples["1 run of 8"].median()) * 1000 / 8
 {"the server, ms per answer": busy, "the model, ms per picture": model_ms}
 
 # %% [markdown]
@@ -156,9 +157,9 @@ cu.batching_explorer(measured.to_dict())
 # ## Recap
 #
 # - Measure p50 and p99, with clients in a process of their own, and in an open loop. Promise nothing from a closed loop.
-# - Batching trades waiting for [throughput](../glossary.md#latency-and-throughput). Time one run of 8 against eight of 1
-#   first: that ratio is the most that it can bring.
-# - Use `wait_ms: 0` on a CPU unless this ratio is well above 1.
+# - Batching trades waiting for [throughput](../glossary.md#latency-and-throughput). Time one run of 8 against eight of 1:
+#   near 1, the model itself gains nothing.
+# - Use `wait_ms: 0` unless this ratio is well above 1: batches form anyway, while the model is busy.
 #
 # **Now you:** task 8.4 of the [exercises](../exercises/08_deployment.ipynb). **Next:**
 # [Containers and new versions](08_containers.ipynb).
