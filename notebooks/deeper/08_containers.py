@@ -59,8 +59,8 @@ except cu.CourseError as error:
 #
 # A container is a folder with all that a program needs, and a command to start it. This
 # [Dockerfile](https://docs.docker.com/reference/dockerfile/) is the recipe. It was *not run here*, where there is no Docker;
-# the course's tests hold its list of packages to what the server imports, and start the same command in a process that can
-# import nothing else of the course.
+# the course's tests hold its list of packages to what the server imports, and start the same program in a process that
+# cannot import the course.
 
 # %%
 box = cu.course_files("container", home / "box")

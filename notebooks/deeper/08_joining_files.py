@@ -4,6 +4,8 @@
 # You were given an ONNX file and the sentence "pixels divided by 255, minus 0.286, divided by 0.353". There is no PyTorch
 # code, so you cannot export a module that holds the preparation. But two ONNX files can be joined to one.
 #
+# You need lessons [08](../08_deployment.ipynb) and [01](../01_graph_structure.ipynb) (a graph as text).
+#
 # After this page you will be able to
 #
 # - write pre- and post-processing as small ONNX models, as text,

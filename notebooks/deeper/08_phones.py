@@ -56,16 +56,16 @@ ends = ["pixels"], ["probability"]
 onnx.utils.extract_model(home / "fixed.onnx", home / "no_label.onnx", *ends)
 
 # %% [markdown]
-# The second is ours in int8 (lesson 07).
+# The second is ours in int8, as in [lesson 07](../07_quantization.ipynb).
 
 # %%
-from onnxruntime.quantization import QuantFormat, quantize_static
+from onnxruntime.quantization import quant_pre_process, quantize_static
 
+ready, int8 = home / "ready.onnx", home / "int8.onnx"
+quant_pre_process(home / "fixed.onnx", ready, skip_symbolic_shape=True)
 pictures = {"pixels": cu.fashion_mnist("calibration")[0][:200]}
-data = cu.Calibration(home / "fixed.onnx", pictures, batch=1)
-quantize_static(
-    home / "fixed.onnx", home / "int8.onnx", data, QuantFormat.QDQ, per_channel=True
-)
+data = cu.Calibration(ready, pictures, batch=1)
+quantize_static(ready, int8, data, per_channel=True)
 
 # %% [markdown]
 # The third is unfriendly on purpose: every other operator is one that accelerators seldom have.
