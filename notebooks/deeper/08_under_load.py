@@ -140,7 +140,13 @@ pd.DataFrame(opened, index=columns).T.round(1)
 #
 # ## Play
 #
-# How long should a request wait, and how many fit in a batch? Below, requests arrive at random, and a simulated server
+# How long should a request wait, and how many fit in a batch? The time counts from the arrival of the first request.
+
+# %% tags=["remove-input"]
+cu.picture("batch_window")
+
+# %% [markdown]
+# Below, requests arrive at random, and a simulated server
 # batches them like ours. The times of the model are measured here, now; HTTP is left out.
 
 # %%
