@@ -16,9 +16,9 @@ from pathlib import Path
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import torch
-from course_utils.data import FASHION_MEAN, FASHION_STD
 
 import course_utils as cu
+from course_utils.lab.data import FASHION_MEAN, FASHION_STD
 
 DEPLOY = Path(__file__).parent / "deploy"
 
