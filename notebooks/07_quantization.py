@@ -229,11 +229,11 @@ cu.op_histogram(cu.optimized(DEFAULT)).to_frame().T
 
 # %%
 logits = cu.run_in_batches(STATIC, {"image": pictures}, 500)["logits"]
-accuracy = {"static": 100 * (logits.argmax(1) == labels).mean()}
+accuracy = {"static": 100 * float((logits.argmax(1) == labels).mean())}
 
 # %%
 logits = cu.run_in_batches(FLOAT, {"image": pictures}, 500)["logits"]
-accuracy["float"] = 100 * (logits.argmax(1) == labels).mean()
+accuracy["float"] = 100 * float((logits.argmax(1) == labels).mean())
 accuracy
 
 # %% [markdown]
@@ -355,4 +355,5 @@ cu.claim(
 # **Deeper:** [which examples to calibrate with](deeper/07_calibration.ipynb) ·
 # [find the layer that int8 ruins](deeper/07_find_the_layer.ipynb) · [float16](deeper/07_float16.ipynb) ·
 # [language models in 8 and 4 bits](deeper/07_language_models.ipynb) ·
+# [static quantization for text](deeper/07_static_text.ipynb) ·
 # [where int8 runs](deeper/07_where_int8_runs.ipynb) · [scales, bit for bit](deeper/07_scales.ipynb).

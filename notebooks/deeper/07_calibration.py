@@ -177,17 +177,21 @@ refused
 # An empty set is the one fault that ONNX Runtime refuses here.
 
 # %% tags=["hide-input"]
-full = accuracy(FLOAT)
-least_lost = {k: full - max(minmax[k], percentile[k]) for k in sets}
 cu.claim(
     "calibration-needed",
     {
         "without data ONNX Runtime refuses": refused != "",
-        "100 pictures lose less than a point": full - minmax["100 pictures"] < 1,
-        "a small set is enough: so do 10": full - minmax["10 pictures"] < 1,
-        "raw pixels lose more than 30 points": least_lost["pixels from 0 to 255"]
+        "100 pictures lose less than a point": accuracy(FLOAT)
+        - minmax["100 pictures"]
+        < 1,
+        "a small set is enough: so do 10": accuracy(FLOAT) - minmax["10 pictures"]
+        < 1,
+        "raw pixels lose more than 30 points": accuracy(FLOAT)
+        - max(minmax["pixels from 0 to 255"], percentile["pixels from 0 to 255"])
         > 30,
-        "so do pixels of a wrong scale": least_lost["pixels from 0 to 1"] > 30,
+        "so do pixels of a wrong scale": accuracy(FLOAT)
+        - max(minmax["pixels from 0 to 1"], percentile["pixels from 0 to 1"])
+        > 30,
     },
 )
 

@@ -47,7 +47,7 @@ sentences = [
 import logging
 
 logging.getLogger().setLevel(logging.ERROR)  # the tools log advice
-folder = cu.minilm()
+TEXT, folder = "work/07_language_models.onnx", cu.minilm()
 if folder:
     from transformers import AutoModel, AutoTokenizer
 
@@ -79,9 +79,7 @@ free = {name: {0: "texts", 1: "words"} for name in ("ids", "mask", "vectors")}
 names = {"input_names": ["ids", "mask"], "output_names": ["vectors"]}
 old = names | {"dynamo": False, "opset_version": 17, "dynamic_axes": free}
 with cu.exporter_messages():
-    torch.onnx.export(
-        Words().eval(), (ids, mask), "work/07_language_models.onnx", **old
-    )
+    torch.onnx.export(Words().eval(), (ids, mask), TEXT, **old)
 
 # %% [markdown]
 # ## 8 bits with one call
@@ -91,7 +89,7 @@ with cu.exporter_messages():
 # %%
 from onnxruntime.quantization import quantize_dynamic
 
-TEXT, INT8 = "work/07_language_models.onnx", "work/07_language_models_int8.onnx"
+INT8 = "work/07_language_models_int8.onnx"
 quantize_dynamic(TEXT, INT8, per_channel=True)
 
 # %% [markdown]

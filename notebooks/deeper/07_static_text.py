@@ -46,7 +46,7 @@ sentences = [
 import logging
 
 logging.getLogger().setLevel(logging.ERROR)  # the tools log advice
-folder = cu.minilm()
+TEXT, folder = "work/07_static_text.onnx", cu.minilm()
 if folder:
     from transformers import AutoModel, AutoTokenizer
 
@@ -78,9 +78,7 @@ free = {name: {0: "texts", 1: "words"} for name in ("ids", "mask", "vectors")}
 names = {"input_names": ["ids", "mask"], "output_names": ["vectors"]}
 old = names | {"dynamo": False, "opset_version": 17, "dynamic_axes": free}
 with cu.exporter_messages():
-    torch.onnx.export(
-        Words().eval(), (ids, mask), "work/07_static_text.onnx", **old
-    )
+    torch.onnx.export(Words().eval(), (ids, mask), TEXT, **old)
 
 # %% [markdown]
 # For comparison, the convolutional network of lesson 07, which static quantization suits:
@@ -94,7 +92,7 @@ with cu.exporter_messages():
 # %%
 from onnxruntime.quantization import quant_pre_process
 
-TEXT, CNN = "work/07_static_text.onnx", "work/07_static_text_cnn.onnx"
+CNN = "work/07_static_text_cnn.onnx"
 quant_pre_process(made.model_proto, CNN)
 
 # %% [markdown]
@@ -163,7 +161,7 @@ quantize_static(CNN, STATIC, cu.Calibration(CNN, examples), **how)
 accuracy = {}
 for file in (CNN, STATIC):
     logits = cu.run_in_batches(file, {"image": pictures}, 500)["logits"]
-    accuracy[file] = 100 * (logits.argmax(1) == labels).mean()
+    accuracy[file] = 100 * float((logits.argmax(1) == labels).mean())
 accuracy
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · Where int8 runs
 #
-# Your int8 model shall run on a server, on a phone and on a GPU. On the first machine it is fast. On the second, half of it
+# Your int8 model must run on a server, on a phone and on a GPU. On the first machine it is fast. On the second, half of it
 # runs in float, and nobody notices. Each target wants its own types. This page shows how to see what runs in int8, and
 # which file to make for which target.
 #
@@ -17,6 +17,7 @@
 import course_utils as cu
 import onnx
 import onnxruntime as ort
+import pandas as pd
 
 cu.setup()
 
@@ -33,19 +34,25 @@ net, example = cu.fashion_resnet(), (torch.randn(2, 1, 28, 28),)
 names = {"input_names": ["image"], "output_names": ["logits"], "verbose": False}
 
 # %%
-from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
+from onnxruntime.quantization import quant_pre_process
 
 with cu.exporter_messages():
     made = torch.onnx.export(net, example, dynamic_shapes=({0: "batch"},), **names)
 quant_pre_process(made.model_proto, FLOAT)
-quantize_dynamic(FLOAT, DYNAMIC, weight_type=QuantType.QInt8)
 
 # %% [markdown]
-# The dynamic file is slower than float, as lesson 07 measured. A [profile](../glossary.md#profile) says which operators take
-# the time:
+# First the dynamic file, which is slower than float.
 
 # %%
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+quantize_dynamic(FLOAT, DYNAMIC, weight_type=QuantType.QInt8)
 pictures = cu.normalize(cu.fashion_mnist("test")[0])
+
+# %% [markdown]
+# A [profile](../glossary.md#profile) says which operators take the time:
+
+# %%
 options = ort.SessionOptions()
 options.enable_profiling, options.intra_op_num_threads = True, 1
 options.profile_file_prefix = "work/07_where"
@@ -54,8 +61,6 @@ session.run(None, {"image": pictures[:16]})
 record = session.end_profiling()
 
 # %%
-import pandas as pd
-
 events = pd.read_json(record)
 nodes = events[events["name"].str.endswith("_kernel_time")]
 spent = nodes.groupby(nodes["args"].str["op_name"])["dur"].sum()
@@ -72,11 +77,14 @@ spent = nodes.groupby(nodes["args"].str["op_name"])["dur"].sum()
 # %%
 from onnxruntime.quantization import quantize_static
 
-STATIC, DEFAULT = "work/07_where_static.onnx", "work/07_where_default.onnx"
+STATIC = "work/07_where_static.onnx"
 good = {"image": cu.normalize(cu.fashion_mnist("calibration")[0][:100])}
 x86 = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
 x86["per_channel"] = True
 quantize_static(FLOAT, STATIC, cu.Calibration(FLOAT, good), **x86)
+
+# %%
+DEFAULT = "work/07_where_default.onnx"
 quantize_static(FLOAT, DEFAULT, cu.Calibration(FLOAT, good))
 
 # %% [markdown]
@@ -84,6 +92,8 @@ quantize_static(FLOAT, DEFAULT, cu.Calibration(FLOAT, good))
 # each pixel of the output.
 
 # %%
+import platform
+
 import numpy as np
 
 graph, work = onnx.load(FLOAT).graph, {}
@@ -111,9 +121,6 @@ def int8_share(file):
 
 
 # %%
-import platform
-
-X86 = platform.machine() in ("x86_64", "AMD64")
 files = {"float": FLOAT, "dynamic": DYNAMIC, "default types": DEFAULT}
 files["uint8 × int8"] = STATIC
 share = {way: int8_share(file) for way, file in files.items()}
@@ -129,7 +136,7 @@ table["work in int8, %"] = share
 table.round(2)
 
 # %% [markdown]
-# Read both columns together. Where all work is done by *good* integer kernels, a processor with
+# Read both together. Where all work is done by *good* integer kernels, a processor with
 # [VNNI](../glossary.md#simd-and-vnni) is clearly faster. Where a part stays in float, with conversions in between, there is
 # little gain, or a loss. The dynamic model does its convolutions in int8 and is slow: the speed depends on the kernel, not
 # on the type. `make bench` measures this on your machine.
@@ -163,7 +170,7 @@ cu.claim(
         < moved["float"],
         "with the default types, x86 leaves a part in float": share["default types"]
         < 90
-        or not X86,
+        or platform.machine() not in ("x86_64", "AMD64"),
         "the dynamic one has a kernel of another kind": "ConvInteger"
         in nodes["dynamic"],
     },
@@ -176,19 +183,16 @@ cu.claim(
 # `QuantizeLinear` writes: its type, and how many nodes read it.
 
 # %%
+X86 = platform.machine() in ("x86_64", "AMD64")
 graph = cu.optimized(DEFAULT).graph
-kind = {
-    t.name: onnx.TensorProto.DataType.Name(t.data_type) for t in graph.initializer
-}
-readers = pd.Series(
-    [name for node in graph.node for name in node.input]
-).value_counts()
+types = cu.tensor_table(cu.optimized(DEFAULT)).set_index("tensor")["dtype"]
+readers = pd.Series([x for node in graph.node for x in node.input]).value_counts()
+
+# %%
 to_int = [node for node in graph.node if node.op_type == "QuantizeLinear"]
-tensors = [(kind[node.input[2]], readers[node.output[0]]) for node in to_int]
-assert not X86 or set(tensors) == {("UINT8", 1), ("INT8", 2)}
-pd.DataFrame(tensors, columns=["type", "readers"]).value_counts().to_frame(
-    "tensors"
-)
+tensors = [(types[node.input[2]], readers[node.output[0]]) for node in to_int]
+assert not X86 or set(tensors) == {("uint8", 1), ("int8", 2)}
+pd.Series(tensors, name="(type, readers)").value_counts().to_frame("tensors")
 
 # %% [markdown]
 # It skips a tensor that two nodes read, and each shortcut of a residual network is one. A convolution between an int8 and a
@@ -215,14 +219,10 @@ print(
 # | NVIDIA GPU, [TensorRT](https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html) | int8, symmetric | int8, symmetric | `ActivationSymmetric` | the file |
 # | Qualcomm NPU, [QNN](https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html) | uint8 or uint16 | uint8 | fixed shapes, `get_qnn_qdq_config` | no |
 #
-# Why 7 bits without VNNI? Such processors add two products in 16 bits. The largest int16, then two products of 8 and of 7
-# bits:
-
-# %%
-np.iinfo("int16").max, 2 * 255 * 127, 2 * 255 * 63
-
-# %% [markdown]
-# With 8 bits the sum does not fit and is cut off; with 7 bits it fits. Now the file for a GPU: symmetric on both sides.
+# Why 7 bits without VNNI? Such processors add two products in 16 bits, where the largest number is 32 767. With weights of
+# 8 bits the sum can be 2 × 255 × 127 = 64 770, and is cut off. With 7 bits it is at most 2 × 255 × 63 = 32 130.
+#
+# Now the file for a GPU: symmetric on both sides.
 
 # %%
 GPU = "work/07_where_gpu.onnx"
