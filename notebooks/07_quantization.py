@@ -356,4 +356,5 @@ cu.claim(
 # [find the layer that int8 ruins](deeper/07_find_the_layer.ipynb) · [float16](deeper/07_float16.ipynb) ·
 # [language models in 8 and 4 bits](deeper/07_language_models.ipynb) ·
 # [static quantization for text](deeper/07_static_text.ipynb) ·
-# [where int8 runs](deeper/07_where_int8_runs.ipynb) · [scales, bit for bit](deeper/07_scales.ipynb).
+# [where int8 runs](deeper/07_where_int8_runs.ipynb) · [which file for which target](deeper/07_targets.ipynb) ·
+# [scales, bit for bit](deeper/07_scales.ipynb).

@@ -208,7 +208,6 @@ def input_scale(file):
     return float(onnx.numpy_helper.to_array(stored["image_scale"]))
 
 
-# %%
 nan, infinite = good[:50].copy(), good[:50].copy()
 nan[3], infinite[3, 0, 5, 5] = float("nan"), float("inf")
 
@@ -247,7 +246,8 @@ width, float(good[:100].max() - good[:100].min())
 
 # %% [markdown]
 # The two agree. Do this with every model that somebody else has calibrated: task 7.4 of the exercises is about it.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Use a hundred examples of the real input, through the same preprocessing. The kind of data counts more than the number.

@@ -112,7 +112,8 @@ table
 #
 # ## Look at the weights
 #
-# From here on we pretend not to know the layer. `onnxruntime.quantization.qdq_loss_debug` compares a float model with its
+# From here on we pretend not to know the layer. [`qdq_loss_debug`](https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html#quantization-debugging)
+# compares a float model with its
 # [QDQ](../glossary.md#qdq-and-qoperator) form. First the weights, with one scale per tensor, in the healthy model and in
 # the sick one.
 
@@ -236,7 +237,8 @@ runs.filter(regex="Conv").to_frame().T
 # %% [markdown]
 # 13 of 15. So loss debug finds candidates; the accuracy decides. A
 # noisy tensor in the middle need not matter, because later layers may average its noise away.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - One wide channel takes the scale. For a weight, a scale per channel helps; an activation has one scale in any case.

@@ -21,7 +21,7 @@ FLOAT, HALF = "work/07_float16_float.onnx", "work/07_float16_half.onnx"
 # %% [markdown]
 # ## Convert
 #
-# We export and prepare the network of lesson 07.
+# We take the network of lesson 07.
 
 # %%
 import torch
@@ -29,6 +29,9 @@ import torch
 net, example = cu.fashion_resnet(), (torch.randn(2, 1, 28, 28),)
 names = {"input_names": ["image"], "output_names": ["logits"]}
 more = {"dynamic_shapes": ({0: "batch"},), "verbose": False}
+
+# %% [markdown]
+# Now the export, and the preparation of lesson 07:
 
 # %%
 from onnxruntime.quantization import quant_pre_process
@@ -48,6 +51,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 half = convert_float_to_float16(onnx.load(FLOAT), keep_io_types=True)
 onnx.save(half, HALF)
 
+# %% [markdown]
+# The bytes of all stored tensors, by type:
+
 # %%
 import pandas as pd
 
@@ -63,6 +69,9 @@ images, labels = cu.fashion_mnist("test")
 feed = {"image": cu.normalize(images[:1000])}
 logits = cu.run_in_batches(FLOAT, feed)["logits"]
 logits16 = cu.run_in_batches(HALF, feed)["logits"]
+
+# %% [markdown]
+# We compare the numbers, and then the answers:
 
 # %%
 other = int((logits.argmax(1) != logits16.argmax(1)).sum())
@@ -107,6 +116,9 @@ import onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = 1
 run, run16 = (ort.InferenceSession(f, options).run for f in (FLOAT, HALF))
+
+# %% [markdown]
+# 32 pictures, one thread:
 
 # %%
 few = {"image": feed["image"][:32]}
@@ -161,7 +173,8 @@ here, as_written
 # Cures: scale the numbers before the sum, or leave nodes in float32 with `op_block_list`. Then also the tensor *between*
 # two such nodes must fit, because the converter casts each output to float16. **bfloat16** has the range of float32, with
 # fewer digits; it is for devices that compute in it.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Use float16 for a GPU, or for a smaller download. On an x86 CPU it brings neither speed nor memory.

@@ -264,7 +264,8 @@ four.round(3)
 # With the table, the file is six times smaller than float, and the directions are nearly those of 4 bits without it. 8 bits
 # per channel keep them better. Level 4 gains little in MiniLM, whose matrices have 384 columns; try it where yours are
 # larger.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Use `quantize_dynamic` with `per_channel=True` and all operators for a transformer on a CPU.

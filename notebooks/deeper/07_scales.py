@@ -40,9 +40,6 @@ def dequantize(integers, scale, zero_point):
     return scale * (integers.astype(np.int32) - zero_point).astype(np.float32)
 
 
-# %%
-quantize(np.float32([-1.3, 0, 1.25, 200]), np.float32(0.5), 2, "uint8")
-
 # %% [markdown]
 # ## The same bits
 #
@@ -136,11 +133,6 @@ network = cu.fashion_resnet()
 weight = network.stage1[0].conv2.weight.detach().numpy()
 pictures = torch.from_numpy(cu.normalize(cu.fashion_mnist("calibration")[0][:100]))
 relu = network.stem(pictures).detach().numpy()
-
-# %% [markdown]
-# Four ways for each. The error is measured in parts of a typical value: the root mean square of both.
-
-# %%
 tensors = {
     "weight, per tensor": weight.reshape(1, -1),
     "weight, per channel": weight.reshape(len(weight), -1),
@@ -148,7 +140,8 @@ tensors = {
 }
 
 # %% [markdown]
-# Each row gets a range of its own, so a tensor in one row has one scale.
+# Each row gets a range of its own, so a tensor in one row has one scale. The error is measured in parts of a typical value:
+# the root mean square of both.
 
 # %%
 error = {}
@@ -226,7 +219,8 @@ product[:3]
 
 # %% [markdown]
 # It has, for each channel.
-#
+
+# %% [markdown]
 # ## Recap
 #
 # - Divide in float32, round a half to even, add the zero point, cut off: with that you get the runtime's bits.

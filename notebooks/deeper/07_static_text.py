@@ -98,7 +98,8 @@ quant_pre_process(made.model_proto, CNN)
 # %% [markdown]
 # ## Do the ranges depend on the text?
 #
-# In a dynamically quantized model, `DynamicQuantizeLinear` writes each scale as its second output. We make these outputs
+# In a dynamically quantized model,
+# [`DynamicQuantizeLinear`](https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html) writes each scale as its second output. We make these outputs
 # of the model, and feed one text, or one picture, at a time.
 
 # %%

@@ -1,17 +1,16 @@
 # %% [markdown]
 # # 07 · Where int8 runs
 #
-# Your int8 model must run on a server, on a phone and on a GPU. On the first machine it is fast. On the second, half of it
-# runs in float, and nobody notices. Each target wants its own types. This page shows how to see what runs in int8, and
-# which file to make for which target.
+# You have made an int8 file, as somebody else did for his model. His is three times as fast as float, yours is slower. Both
+# files are full of integers. This page counts which part of the work a session really does in integers.
 #
-# You need lesson 07. What needs an ARM processor, a GPU or an NPU was **not run here**.
+# You need lesson 07.
 #
 # After this page you will be able to
 #
-# - measure how much of the work a session does in integers,
-# - choose types, range and form of a quantized file for its target,
-# - explain why a file full of integers can be slow.
+# - find the operators that take the time, with a profile,
+# - measure how much of the work a session does in int8,
+# - explain why a part of a network stays in float.
 
 # %%
 import course_utils as cu
@@ -24,7 +23,7 @@ cu.setup()
 # %% [markdown]
 # ## Integers without a good kernel
 #
-# We export and prepare the network of lesson 07.
+# We export and prepare the network of lesson 07, and make the dynamic file, which is slower than float.
 
 # %%
 import torch
@@ -40,9 +39,6 @@ with cu.exporter_messages():
     made = torch.onnx.export(net, example, dynamic_shapes=({0: "batch"},), **names)
 quant_pre_process(made.model_proto, FLOAT)
 
-# %% [markdown]
-# First the dynamic file, which is slower than float.
-
 # %%
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -50,7 +46,8 @@ quantize_dynamic(FLOAT, DYNAMIC, weight_type=QuantType.QInt8)
 pictures = cu.normalize(cu.fashion_mnist("test")[0])
 
 # %% [markdown]
-# A [profile](../glossary.md#profile) says which operators take the time:
+# A [profile](../glossary.md#profile) says which operators take the time. ONNX Runtime
+# [writes one](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) when a session asks for it:
 
 # %%
 options = ort.SessionOptions()
@@ -59,6 +56,9 @@ options.profile_file_prefix = "work/07_where"
 session = ort.InferenceSession(DYNAMIC, options)
 session.run(None, {"image": pictures[:16]})
 record = session.end_profiling()
+
+# %% [markdown]
+# The share of each operator:
 
 # %%
 events = pd.read_json(record)
@@ -72,7 +72,7 @@ spent = nodes.groupby(nodes["args"].str["op_name"])["dur"].sum()
 #
 # ## How much of the work is done in int8?
 #
-# Two static files: one with the types for x86, one with the default types.
+# A static file with the types for x86:
 
 # %%
 from onnxruntime.quantization import quantize_static
@@ -82,6 +82,9 @@ good = {"image": cu.normalize(cu.fashion_mnist("calibration")[0][:100])}
 x86 = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
 x86["per_channel"] = True
 quantize_static(FLOAT, STATIC, cu.Calibration(FLOAT, good), **x86)
+
+# %% [markdown]
+# And one with the default types:
 
 # %%
 DEFAULT = "work/07_where_default.onnx"
@@ -120,10 +123,17 @@ def int8_share(file):
     return 100 * done / sum(work.values())
 
 
+# %% [markdown]
+# Four files:
+
 # %%
 files = {"float": FLOAT, "dynamic": DYNAMIC, "default types": DEFAULT}
 files["uint8 × int8"] = STATIC
 share = {way: int8_share(file) for way, file in files.items()}
+share
+
+# %% [markdown]
+# These are per cent. And how fast are the files?
 
 # %%
 one = ort.SessionOptions()
@@ -188,6 +198,9 @@ graph = cu.optimized(DEFAULT).graph
 types = cu.tensor_table(cu.optimized(DEFAULT)).set_index("tensor")["dtype"]
 readers = pd.Series([x for node in graph.node for x in node.input]).value_counts()
 
+# %% [markdown]
+# Count the pairs of type and readers:
+
 # %%
 to_int = [node for node in graph.node if node.op_type == "QuantizeLinear"]
 tensors = [(types[node.input[2]], readers[node.output[0]]) for node in to_int]
@@ -197,79 +210,12 @@ pd.Series(tensors, name="(type, readers)").value_counts().to_frame("tensors")
 # %% [markdown]
 # It skips a tensor that two nodes read, and each shortcut of a residual network is one. A convolution between an int8 and a
 # uint8 tensor fits no kernel, so it runs in float.
-#
-# ## Which file for which target
-#
-# The tool's help says it for CPUs and GPUs:
-
-# %%
-import inspect
-
-parts = inspect.getdoc(quantize_static).split("\n\n")
-print(
-    "\n".join(part for part in parts if part.startswith("- x86") or "TRT" in part)
-)
 
 # %% [markdown]
-# | target | activations | weights | settings | run here? |
-# |---|---|---|---|---|
-# | x86 with VNNI | uint8 | int8 | – | yes, where this processor has it |
-# | x86 without VNNI | uint8 | int8 | `reduce_range=True` | the file |
-# | ARM CPU | int8 | int8 | – | no |
-# | NVIDIA GPU, [TensorRT](https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html) | int8, symmetric | int8, symmetric | `ActivationSymmetric` | the file |
-# | Qualcomm NPU, [QNN](https://onnxruntime.ai/docs/execution-providers/QNN-ExecutionProvider.html) | uint8 or uint16 | uint8 | fixed shapes, `get_qnn_qdq_config` | no |
-#
-# Why 7 bits without VNNI? Such processors add two products in 16 bits, where the largest number is 32 767. With weights of
-# 8 bits the sum can be 2 × 255 × 127 = 64 770, and is cut off. With 7 bits it is at most 2 × 255 × 63 = 32 130.
-#
-# Now the file for a GPU: symmetric on both sides.
-
-# %%
-GPU = "work/07_where_gpu.onnx"
-how = {"extra_options": {"ActivationSymmetric": True}, "per_channel": True}
-quantize_static(FLOAT, GPU, cu.Calibration(FLOAT, good), **how)
-
-# %%
-stored = {t.name: t for t in onnx.load(GPU).graph.initializer}
-zeros = [onnx.numpy_helper.to_array(stored[n]) for n in stored if "zero_point" in n]
-assert not np.any(np.concatenate([zero.ravel() for zero in zeros]))
-int8_share(GPU)
-
-# %% [markdown]
-# All zero points are 0, as TensorRT asks. On this CPU, the number is the per cent of the work that runs in int8: the file
-# for one target is not the file for another. Keep the float model, and make one file for each target.
-#
-# ## Two forms: QDQ and QOperator
-#
-# All these files are [QDQ](../glossary.md#qdq-and-qoperator): standard operators, from which each runtime makes what its
-# hardware can do. The other form writes the integer operators into the file.
-
-# %%
-from onnxruntime.quantization import QuantFormat
-
-QOP = "work/07_where_qoperator.onnx"
-form = {"quant_format": QuantFormat.QOperator}
-quantize_static(FLOAT, QOP, cu.Calibration(FLOAT, good), **x86, **form)
-
-# %%
-both = {"QDQ": STATIC, "QOperator": QOP}
-columns = {f"{form}, file": cu.op_histogram(file) for form, file in both.items()}
-for form, file in both.items():
-    columns[f"{form}, runs"] = cu.op_histogram(cu.optimized(file))
-forms = pd.DataFrame(columns).fillna(0).astype(int)
-assert (forms["QDQ, runs"] == forms["QOperator, runs"]).all()
-forms.replace(0, "")
-
-# %% [markdown]
-# What runs is the same here. The help prefers QDQ strongly, also for CPUs. QOperator makes a slightly smaller file, which
-# only a runtime with operators like `QGemm` can read.
-#
 # ## Recap
 #
-# - Count the work in int8 in the graph that runs; a part in float costs more than it saves.
-# - Use uint8 activations with int8 weights on x86, and int8 with int8 on ARM.
-# - Use symmetric int8 for TensorRT, and QNN's own configuration for a Qualcomm NPU. Test on the device.
-# - Keep the float model, and make one file per target.
-# - Use QDQ, unless the last few kilobytes count and the target is ONNX Runtime on a CPU.
+# - Count the work that is done in int8, in the graph that runs. A part in float costs more than it saves.
+# - Use uint8 activations with int8 weights on x86, unless `help(quantize_static)` names other types for your processor.
+# - Use the profile when a quantized file is slow: it names the operator without a good kernel.
 #
-# **Next:** back to [lesson 07](../07_quantization.ipynb), or on to [lesson 08](../08_deployment.ipynb).
+# **Next:** [which file for which target](07_targets.ipynb), or back to [lesson 07](../07_quantization.ipynb).
