@@ -139,7 +139,7 @@ from onnxruntime.quantization import quantize_dynamic
 
 DYNAMIC = "work/07_dynamic.onnx"
 quantize_dynamic(FLOAT, DYNAMIC, weight_type=QuantType.QInt8)
-cu.op_histogram(DYNAMIC).to_frame().T
+cu.op_histogram(DYNAMIC).to_frame()
 
 # %% [markdown]
 # Each `Conv` has become several nodes.
@@ -201,7 +201,7 @@ quantize_static(FLOAT, STATIC, Reader(examples), per_channel=True, **types)
 # %%
 static = cu.op_histogram(cu.optimized(STATIC))
 table = pd.DataFrame({"in the file": cu.op_histogram(STATIC), "that runs": static})
-table.fillna(0).astype(int).T
+table.fillna(0).astype(int).replace(0, "")
 
 # %% [markdown]
 # The **file** holds all `Conv`, between `QuantizeLinear` and `DequantizeLinear`. This form is called
@@ -217,7 +217,7 @@ cu.quiz("07_quantization", 3)
 # %%
 DEFAULT = "work/07_default.onnx"
 quantize_static(FLOAT, DEFAULT, Reader(examples))
-cu.op_histogram(cu.optimized(DEFAULT)).to_frame().T
+cu.op_histogram(cu.optimized(DEFAULT)).to_frame()
 
 # %% [markdown]
 # The default is int8 for both: the choice for ARM. On x86, a part of the convolutions stays in float, with conversions
@@ -245,7 +245,7 @@ for way, file in {"float": FLOAT, "dynamic": DYNAMIC, "static": STATIC}.items():
     graph = cu.optimized(file, "extended")
     nodes[way] = cu.op_histogram(graph)
     table = cu.traffic(graph, {"image": pictures[:1]})
-    moved[way] = table[["reads", "writes"]].to_numpy().sum()
+    moved[way] = int(table[["reads", "writes"]].to_numpy().sum())
 moved
 
 # %% [markdown]
@@ -289,10 +289,11 @@ axes = result["× as fast"].plot.barh(xlabel="times as fast as float, one thread
 text = [f"{row.KiB:.0f} KiB, {row.accuracy:.1f} %" for row in result.itertuples()]
 axes.bar_label(axes.containers[0], text, padding=4)
 axes.axvline(1, color="C6", linewidth=1)
+axes.invert_yaxis()
 axes.set_xlim(0, 1.5 * result["× as fast"].max())
+smaller = result["KiB"]["float"] / best["KiB"]
 axes.set_title(
-    f"{result.index[-1]}: {best['× as fast']:.1f} × as fast, "
-    f"{result['KiB'].iloc[0] / best['KiB']:.1f} × smaller"
+    f"{best.name}: {best['× as fast']:.1f} × as fast, {smaller:.1f} × smaller"
 )
 plt.show()
 
@@ -345,7 +346,7 @@ cu.claim(
 #
 # - Divide by the scale, round to even, add the zero point, cut off. Zero stays exactly zero.
 # - Use **static** quantization for a convolutional network, unless you have no examples of its real input.
-# - Use **dynamic** quantization for language models, which are mostly products of matrices.
+# - Use **dynamic** quantization for language models, unless the device takes static files only.
 # - Call `quant_pre_process` first. Take the types for your processor from `help(quantize_static)`, and weights per channel.
 # - Look at the graph that runs. Integers without a good kernel are slower than floats.
 # - Judge by size, speed and accuracy together, on your data and your machine.
