@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 07 · Find the layer that int8 ruins
 #
-# Your int8 network has lost most of its accuracy. The types are right, and so are the calibration data. Somewhere a layer
-# does not stand the rounding, but which one? This page builds such a network, finds the layer, and mends the model.
+# Your int8 network has lost most of its accuracy. The types are right, and so are the calibration data. One layer loses
+# too much by the rounding, but which one? This page builds such a network, finds the layer, and mends the model.
 #
 # You need lesson 07.
 #
@@ -76,7 +76,7 @@ def accuracy(file):
 accuracy(FLOAT), accuracy(stretched(4096))
 
 # %% [markdown]
-# The float model does not mind. Now int8, once with one scale per tensor, once with one per channel.
+# The accuracy in float is the same. Now int8, once with one scale per tensor, once with one per channel.
 
 # %%
 TRY = "work/07_find_the_layer_try.onnx"
@@ -152,13 +152,13 @@ def middle_channel(real, back):
 # The three weights with the smallest ratio:
 
 # %%
-error = debug.compute_weight_error(matching["sick"], middle_channel)
-by_channel = pd.Series(error).filter(regex="weight$").sort_values()
+ratios = debug.compute_weight_error(matching["sick"], middle_channel)
+by_channel = pd.Series(ratios).filter(regex="weight$").sort_values()
 assert by_channel.idxmin() == FIRST
 by_channel.head(3).round(1).to_frame("dB, median channel")
 
 # %% [markdown]
-# There it is. With 0 dB the error is as large as the signal: in most channels every integer is 0.
+# Now the sick layer is the first one. With 0 dB the error is as large as the signal: in most channels every integer is 0.
 #
 # ## Look at the activations
 #

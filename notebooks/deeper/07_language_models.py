@@ -271,6 +271,6 @@ four.round(3)
 # - Use `quantize_dynamic` with `per_channel=True` and all operators for a transformer on a CPU.
 # - Use 4 bits where the file must be smallest, with `Gather` among the types, unless the cosines get too low for you.
 # - `accuracy_level=4` makes integer products of 4-bit weights. Try it for large matrices, and measure.
-# - Judge an encoder by directions and neighbours on your own texts. Ten sentences are enough to show a page, not to ship.
+# - Judge an encoder by directions and neighbours on your own texts. Ten sentences show the method; take more before you ship a model.
 #
 # **Next:** [static quantization for text](07_static_text.ipynb), or back to [lesson 07](../07_quantization.ipynb).
