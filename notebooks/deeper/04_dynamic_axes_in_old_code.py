@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 04 · Old code: dynamic_axes
 #
-# Tutorials, older projects and the report use the argument `dynamic_axes`. You have such code, and want to know whether
+# Tutorials, older projects and the report use the argument `dynamic_axes` of
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html). You have such code, and want to know whether
 # it still works, and what to write in its place.
 #
 # You need the [core of lesson 04](../04_dynamic_axes.ipynb).
@@ -23,6 +24,10 @@ cu.setup()
 # `model` is a ResNet-18, and the dict is the report's.
 
 # %%
+import contextlib
+import io
+import warnings
+
 import torch
 
 model = cu.resnet18()
@@ -37,18 +42,17 @@ dynamic_axes_config = {
 # gives warnings, which we record.
 
 # %%
-import contextlib
-import io
-import warnings
-
 with warnings.catch_warnings(record=True) as heard:
     warnings.simplefilter("always")
     with contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(
-            model, dummy_input, "work/04_resnet_dynamic.onnx",
-            input_names=["input_image"], output_names=["classification_scores"],
+            model,
+            dummy_input,
+            "work/04_resnet_dynamic.onnx",
+            input_names=["input_image"],
+            output_names=["classification_scores"],
             dynamic_axes=dynamic_axes_config,
-        )  # fmt: skip
+        )
 
 # %% [markdown]
 # What did it say about the argument?

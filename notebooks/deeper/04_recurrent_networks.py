@@ -116,10 +116,11 @@ twice = subprocess.run([*script, *files], check=False, **keep)
 # In PyTorch 2.13 the first file is there, the second is not. The process ended with an error:
 
 # %%
-print(*twice.stderr.strip().splitlines()[-1:])
+lines = twice.stderr.splitlines()
+print(*[line for line in lines if "static shape" in line][:1])
 
 # %% [markdown]
-# Restart the kernel of your notebook before you export again, or use a script as we did. And probe each file.
+# The length, which was free in the first export, is a fixed size in the second. Restart the kernel of your notebook before you export again, or use a script as we did. And probe each file.
 
 # %% [markdown]
 # ## Recap
