@@ -23,6 +23,7 @@ TOO_LONG = set(CORE) - {
     "01_graph_structure",
     "02_opsets",
     "03_tracing_vs_scripting",
+    "04_dynamic_axes",
     "07_quantization",
     "08_deployment",
 }
