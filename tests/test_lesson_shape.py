@@ -80,10 +80,8 @@ def faults(name: str, sittings) -> list[str]:
 
 
 def wide(book: NotebookNode) -> list[str]:
-    """Lines of code that the book's column does not hold."""
-    return [
-        line for cell in book.cells if cell.cell_type == "code" for line in cell.source.splitlines() if len(line) > 84
-    ]
+    """Lines of code that the book's column does not hold; those of a claim are folded there."""
+    return [line for cell in code(book) for line in cell.source.splitlines() if len(line) > 84]
 
 
 def parsed(cell: NotebookNode) -> ast.Module:
