@@ -165,7 +165,7 @@ class _RandomEncoder(nn.Module):
 
 
 class SmallEncoder(nn.Module):
-    """One layer of a BERT with random weights: ids and mask, int64 `[N, 16]` → float32 `[N, 16, 64]`. First used in lesson 06.
+    """One layer of a BERT with random weights: ids and mask, int64 `[N, 16]` → float32 `[N, 16, 64]`.
 
     core: what computes attention from query, key, value, float32 `[N, 4, 16, 16]`, and the penalty of the mask.
     """

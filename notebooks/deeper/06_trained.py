@@ -64,6 +64,7 @@ default = {"dynamic_shapes": (dims, dims), "external_data": False}
 # %%
 words = torch.randint(1000, 20000, (4, 64))
 args = words, torch.ones_like(words)
+sizes = {"num_heads": 12, "hidden_size": 384, "opt_level": 0}
 names = {"input_names": ["ids", "mask"], "verbose": False}
 if folder:
     model, file = MiniLM("eager").eval(), "work/06_minilm.onnx"
@@ -79,13 +80,12 @@ if folder:
 # %%
 from onnxruntime.transformers import optimizer
 
-sizes = {"num_heads": 12, "hidden_size": 384, "opt_level": 0}
 if folder:
     fused = optimizer.optimize_model("work/06_minilm.onnx", "bert", **sizes)
     fused.save_model_to_file("work/06_minilm_fused.onnx")
 
 # %% [markdown]
-# How many nodes are left, and how many of them are `Attention`?
+# How many `Attention` nodes are there, and how many nodes in all?
 
 
 # %%
@@ -102,8 +102,7 @@ files = ["work/06_minilm.onnx", "work/06_minilm_fused.onnx"] if folder else []
 #
 # ## Two other ways to export
 #
-# The same with *sdpa*, and with the default exporter. The second number is the count of nodes, the first that of
-# `Attention`:
+# The same with *sdpa*, and with the default exporter. How many `Attention` nodes are there?
 
 # %%
 others = {"sdpa, older": ("sdpa", older), "eager, default": ("eager", default)}
