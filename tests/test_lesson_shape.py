@@ -24,6 +24,7 @@ TOO_LONG = set(CORE) - {
     "02_opsets",
     "03_tracing_vs_scripting",
     "04_dynamic_axes",
+    "06_fusion",
     "07_quantization",
     "08_deployment",
 }
