@@ -182,9 +182,10 @@ onnx.save(model, "work/2.4.onnx")
 cu.check("2.4", "work/2.4.onnx")
 
 # %% [markdown]
-# ## 2.5 Name your dictionaries
+# ## 2.5 Name your domains
 #
-# The nodes of this model come from two domains, and the file has two faults.
+# The nodes of this model come from two domains, and the file has two faults. The page
+# [domains and functions](../deeper/02_domains_and_functions.ipynb) helps with the first one.
 
 # %%
 cu.node_table(cu.given("2.5"))[["op", "inputs", "outputs"]]

@@ -38,9 +38,6 @@ import onnx
 unnamed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
     tiny (float[4] x) => (float[4] y) { y = com.microsoft.QuickGelu(x) }""")
 
-# %% tags=["remove-input"]
-cu.quiz("02_domains_and_functions", 1)
-
 
 # %%
 def complaint(model):
@@ -61,6 +58,9 @@ import onnxruntime as ort
 
 cpu = ["CPUExecutionProvider"]
 feed = {"x": np.linspace(-2, 2, 4, dtype=np.float32)}
+
+# %% tags=["remove-input"]
+cu.quiz("02_domains_and_functions", 1)
 
 # %%
 session = ort.InferenceSession(unnamed.SerializeToString(), providers=cpu)
@@ -83,8 +83,8 @@ assert complaint(unnamed) and complaint(named) is None
 #
 # Trees come from other frameworks. The report says that a model of *any supported framework* can be written as ONNX. We
 # try a forest of [scikit-learn](https://scikit-learn.org/stable/), through its converter
-# [skl2onnx](https://onnx.ai/sklearn-onnx/). It is one of the packages that the lessons need only once. Where it is
-# not installed, these cells are skipped, and the claim says so.
+# [skl2onnx](https://onnx.ai/sklearn-onnx/). Where it is not installed,
+# these cells do nothing, and the claim says so.
 
 # %%
 import importlib.util

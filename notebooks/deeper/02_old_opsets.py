@@ -146,7 +146,7 @@ brought = {opset: ", ".join(first[first == opset].index) for opset in range(13, 
 pd.Series(brought, name="new operators").replace("", "nothing new").to_frame()
 
 # %% [markdown]
-# Nearly all of them came with opset 17. An operator that is missing is no end: an exporter can write `LayerNormalization`
+# Nearly all of them came with opset 17. A missing operator does not stop an export: an exporter can write `LayerNormalization`
 # as a mean, a difference, a square root. That works in any opset and runs more slowly, unless the runtime
 # [joins](../glossary.md#fusion) the pieces again.
 

@@ -76,7 +76,7 @@ def check_ir(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     return criteria
 
 
-# 2.5: two dictionaries
+# 2.5: two domains
 
 _STANDARD = "Relu Sigmoid Tanh LeakyRelu Erf Abs Softmax"  # unchanged from opset 16 to HORIZON
 

@@ -307,7 +307,7 @@ TASKS = (
         points=1,
     ),
     Task(
-        "2.5", "Name your dictionaries", "onnx", check_domains, draw_domains,
+        "2.5", "Name your domains", "onnx", check_domains, draw_domains,
         lambda p: {"2.5.onnx": unnamed_domain(p)}, points=2,
     ),
 )  # fmt: skip
