@@ -123,7 +123,7 @@ with cu.exporter_messages() as messages:
 print(cu.written_shapes(file), *messages, sep="\n")
 
 # %% [markdown]
-# Old code is full of this argument. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
+# Older code often uses this argument. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
 # report's listing, and tries each row of the table.
 #
 # ## What is different in the file
@@ -336,7 +336,7 @@ cu.written_shapes(file)
 # %% [markdown]
 # ## Recap
 #
-# - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected …*.
+# - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected*.
 # - Use names in quotes in `dynamic_shapes`, unless you need bounds: a name is kept, or there is an error. `Dim("name")`
 #   can be dropped without a message.
 # - Avoid `Dim.AUTO`, unless you probe the file: it can say *any size* and compute wrong numbers.
