@@ -123,7 +123,7 @@ with cu.exporter_messages() as messages:
 print(cu.written_shapes(file), *messages, sep="\n")
 
 # %% [markdown]
-# Old code is full of this argument. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
+# Older code often uses this argument. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
 # report's listing, and tries each row of the table.
 #
 # ## What is different in the file
@@ -324,19 +324,26 @@ cu.picture("promise_wish_guess")
 # free from one picture, too. For the attention we take an example of length 1:
 
 # %%
-first_step, axes = (x[:, :1], mask[:, :1]), ({1: Dim("length")}, {1: Dim("length")})
+first_step = torch.randn(2, 1, 4), torch.ones(2, 1).long()
+file, axes = "work/04_size_1.onnx", ({1: Dim("length")},) * 2
 torch.onnx.export(attention, first_step, file, **plain, dynamic_shapes=axes)
-assert cu.written_shapes(file)["x"] == "[2, 1, 4]"
-cu.written_shapes(file)
+print("Dim: ", *cu.written_shapes(file).values())
+assert "length" not in str(cu.written_shapes(file))
+
+axes = ({1: "length"},) * 2
+with cu.exporter_messages():
+    torch.onnx.export(attention, first_step, file, **plain, dynamic_shapes=axes)
+print("name:", *cu.written_shapes(file).values())
+assert list(cu.written_shapes(file).values())[-1] == "[2, 1, 4]"
 
 # %% [markdown]
-# `Dim("length")` was dropped without a message. A name in quotes would free the inputs, but the file would declare an
-# output of length 1. Take sizes of 2 or more in your example.
+# `Dim("length")` was dropped without a message. The name freed the inputs, but the file declares an output of length 1.
+# Take sizes of 2 or more in your example.
 
 # %% [markdown]
 # ## Recap
 #
-# - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected …*.
+# - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected*.
 # - Use names in quotes in `dynamic_shapes`, unless you need bounds: a name is kept, or there is an error. `Dim("name")`
 #   can be dropped without a message.
 # - Avoid `Dim.AUTO`, unless you probe the file: it can say *any size* and compute wrong numbers.

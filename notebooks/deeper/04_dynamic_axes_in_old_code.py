@@ -2,8 +2,8 @@
 # # 04 · Old code: dynamic_axes
 #
 # Tutorials, older projects and the report use the argument `dynamic_axes` of
-# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html). You have such code, and want to know whether
-# it still works, and what to write in its place.
+# [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html). You have such code. You want to know
+# whether it still works, and what to write in its place.
 #
 # You need the [core of lesson 04](../04_dynamic_axes.ipynb).
 #

@@ -120,7 +120,8 @@ lines = twice.stderr.splitlines()
 print(*[line for line in lines if "static shape" in line][:1])
 
 # %% [markdown]
-# The length, which was free in the first export, is a fixed size in the second. Restart the kernel of your notebook before you export again, or use a script as we did. And probe each file.
+# The length, which was free in the first export, is a fixed size in the second. Restart your notebook before you export
+# again, or use a script as we did. And probe each file.
 
 # %% [markdown]
 # ## Recap

@@ -126,7 +126,8 @@ except Exception as error:
     print(str(error).rpartition("false. ")[2])
 
 # %% [markdown]
-# The error comes from the node that cannot go on. If your users need the bounds, write them into the [metadata](../glossary.md#metadata), or check them before the run.
+# The error comes from the node that cannot go on. If your users need the bounds, write them into the
+# [metadata](../glossary.md#metadata), or check them before the run.
 #
 # The example itself has to lie within the bounds. Ours has 8 steps:
 

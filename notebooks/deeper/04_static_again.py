@@ -157,9 +157,6 @@ def opened(file, **sizes):
     return ort.InferenceSession(file, options, providers=cpu)
 
 
-# %% tags=["remove-input"]
-cu.quiz("04_static_again", 1)
-
 # %%
 known = {name: {"batch": 1, "length": 12} for name in files}
 known["fashion_resnet"] = {"batch": 1, "height": 28, "width": 28}
@@ -171,6 +168,9 @@ for name, file in files.items():
 
 # %% [markdown]
 # How many nodes run, after ONNX Runtime has optimised the graph?
+
+# %% tags=["remove-input"]
+cu.quiz("04_static_again", 1)
 
 # %%
 import pandas as pd
@@ -208,7 +208,7 @@ plt.show()
 
 # %% [markdown]
 # Each extra node costs a little time, in a narrow and in a wide layer. In the wide one the other nodes take longer, so
-# the extra ones are a smaller part of the run. And this is a CPU: a provider that compiles the graph for known sizes
+# the extra nodes are a smaller part of the run. And this is a CPU: a provider that compiles the graph for known sizes
 # may have to compile anew for each new size. Measure it where your model will run.
 
 # %% [markdown]
