@@ -249,7 +249,8 @@ def measure_notebooks() -> list[dict[str, Any]]:
     """Every lesson, run from start to end in a kernel of its own."""
     print("notebooks")
     rows = []
-    for path in sorted(HERE.parent.glob("notebooks/[0-9]*.ipynb")):
+    notebooks = HERE.parent / "notebooks"
+    for path in [*sorted(notebooks.glob("[0-9]*.ipynb")), *sorted(notebooks.glob("deeper/[0-9]*.ipynb"))]:
         seconds, peak = measure_notebook(path)
         rows.append({"notebook": path.stem, "seconds": round(seconds, 1), "peak_mib": round(peak)})
         print(f"  {path.stem:32} {seconds:6.1f} s {peak:8.0f} MiB", flush=True)
