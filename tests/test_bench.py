@@ -18,7 +18,7 @@ import bench_page  # noqa: E402
 import measured  # noqa: E402
 
 RECORD = json.loads(data_path("bench.json").read_text(encoding="utf-8"))
-LESSONS = sorted(path.stem for path in ROOT.glob("notebooks/[0-9]*.py"))
+LESSONS = [path.stem for place in ("", "deeper/") for path in ROOT.glob(f"notebooks/{place}[0-9]*.py")]
 
 
 def written(tmp_path, *sources: str):
