@@ -93,7 +93,7 @@ cured
 # %%
 from course_utils.control_flow import Gate
 
-positive, file = torch.ones(3), "work/09_gate.onnx"
+positive, file = torch.full((3,), 5.0), "work/09_gate.onnx"
 with cu.exporter_messages():
     torch.onnx.export(Gate(), (positive,), file, dynamo=False)
 cu.doctor(file, run=True).errors

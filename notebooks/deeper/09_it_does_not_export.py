@@ -33,6 +33,9 @@ class Attention(nn.Module):
         return nn.functional.scaled_dot_product_attention(x, x, x)
 
 
+# %% [markdown]
+# We keep the error, to read it:
+
 # %%
 heads, file = torch.randn(1, 2, 5, 4), "work/09_attention.onnx"
 old = {"dynamo": False, "opset_version": 13}
@@ -41,8 +44,6 @@ try:
         torch.onnx.export(Attention(), (heads,), file, **old)
 except RuntimeError as error:
     too_old = error
-
-# %%
 print(f"{type(too_old).__name__}: {too_old}")
 
 # %% [markdown]
@@ -61,7 +62,6 @@ def older(module, x, opset, file="work/09_older.onnx"):
     return "works" if cu.parity(module, file, x).within else "other numbers"
 
 
-# %%
 newer = older(Attention(), heads, 14)
 newer
 
@@ -102,7 +102,6 @@ class Spectrum(nn.Module):
         return torch.view_as_real(torch.fft.rfft(x))
 
 
-# %%
 import pandas as pd
 
 signal = torch.randn(3, 16)
@@ -139,7 +138,6 @@ def rfft(g, x, length, axis, norm):
     return g.op("DFT", g.op("Unsqueeze", x, last), axis_i=1, onesided_i=1)
 
 
-# %%
 symbolic = {"aten::fft_rfft": rfft, "aten::view_as_real": lambda g, x: x}
 
 # %% [markdown]
@@ -149,8 +147,6 @@ symbolic = {"aten::fft_rfft": rfft, "aten::view_as_real": lambda g, x: x}
 # %%
 for operator, function in symbolic.items():
     torch.onnx.register_custom_op_symbolic(operator, function, 17)
-
-# %%
 taught = {opset: older(Spectrum(), signal, opset) for opset in (16, 17)}
 for operator in symbolic:
     torch.onnx.unregister_custom_op_symbolic(operator, 17)
@@ -213,12 +209,13 @@ class Strength(nn.Module):
         return torch.fft.rfft(x).abs()
 
 
+# %% [markdown]
+# Asked for 17:
+
 # %%
 file, down = "work/09_strength.onnx", {"opset_version": 17, "verbose": False}
 with cu.exporter_messages() as heard:
     torch.onnx.export(Strength(), (signal,), file, **down)
-
-# %%
 verdict = cu.doctor(file, requested_opset=17, run=True)
 print(*verdict.codes, *(finding.cause for finding in verdict.errors), sep="\n")
 

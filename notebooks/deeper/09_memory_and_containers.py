@@ -23,14 +23,19 @@ cu.setup()
 # One layer with 4096 × 4096 weights of float32: 64 MiB. The output is a single number, so results need no memory.
 
 # %%
-import numpy as np
-import onnx
-
 text = """<ir_version: 10, opset_import: ["": 18]>
 wide (float[n, 4096] x) => (float y) {
   h = MatMul(x, W)
   y = ReduceMax <keepdims = 0> (h)
 }"""
+
+# %% [markdown]
+# The weights, and the file:
+
+# %%
+import numpy as np
+import onnx
+
 model, W = onnx.parser.parse_model(text), np.full((4096, 4096), 0.01, np.float32)
 model.graph.initializer.append(onnx.numpy_helper.from_array(W, "W"))
 onnx.save(model, "work/09_wide.onnx")
@@ -51,6 +56,10 @@ def growth(step):
     before = psutil.Process().memory_info().rss
     kept = step()
     return kept, round((psutil.Process().memory_info().rss - before) / 2**20)
+
+
+# %% [markdown]
+# A session, with one thread:
 
 
 # %%
@@ -87,18 +96,25 @@ again
 
 # %%
 how = {"save_as_external_data": True, "location": "09_outside.data"}
-onnx.save(onnx.load(file), "work/09_outside.onnx", **how)
-whole = "work/09_outside.onnx"
-packed, with_copy = growth(
-    lambda: ort.InferenceSession(whole, options, providers=cpu)
-)
+outside = "work/09_outside.onnx"
+onnx.save(onnx.load(file), outside, **how)
+
+# %% [markdown]
+# With the copy, as usual:
+
+# %%
+packed, size = growth(lambda: ort.InferenceSession(outside, options, providers=cpu))
 del packed
+size
+
+# %% [markdown]
+# And with the copy forbidden:
+
+# %%
 options.add_session_config_entry("session.disable_prepacking", "1")
-mapped, without = growth(
-    lambda: ort.InferenceSession(whole, options, providers=cpu)
-)
+mapped, size = growth(lambda: ort.InferenceSession(outside, options, providers=cpu))
 del mapped
-{"mapped and prepacked": with_copy, "mapped only": without}
+size
 
 # %% [markdown]
 # Without the copy the start needs nearly no memory; the pages come with the first run. The price may be slower products
@@ -113,6 +129,7 @@ requests = {"one": np.zeros((1, 4096), np.float32)}
 requests["many"] = np.ones((4000, 4096), np.float32)
 
 
+# %%
 def run(name, session=session, how=None):
     return growth(lambda: session.run(None, {"x": requests[name]}, how))[1]
 
@@ -136,8 +153,7 @@ kept
 
 # %%
 shrink = ort.RunOptions()
-entry = "memory.enable_memory_arena_shrinkage", "cpu:0"
-shrink.add_run_config_entry(*entry)
+shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 given_back = run("one", how=shrink)
 assert given_back < -0.5 * 62
 given_back
@@ -166,8 +182,8 @@ kept_loose
 # %%
 import subprocess
 
-killed = "sh -c 'kill -9 $$'; echo $?"
-subprocess.run(killed, shell=True, capture_output=True, text=True).stdout
+killed = subprocess.run(["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], check=False)
+killed.returncode
 
 # %% [markdown]
 # We killed that one ourselves. When a container ends with 137, look at the memory first.
@@ -207,14 +223,7 @@ print(
 # %% [markdown]
 # 0 is the default: the number of the machine's cores counts, not what the process may use. With 1 there is no new thread,
 # with 4 there are three beside the caller. Too many threads on too few processors wait for each other. So in a container
-# set `intra_op_num_threads` to the processors that you gave it.
-
-# %%
-assert (threads["1"], threads["4"]) == (0, 3)
-options = ort.SessionOptions()
-options.intra_op_num_threads = 2  # the container has two processors
-options.inter_op_num_threads = 1
-session = ort.InferenceSession(file, options, providers=cpu)
+# set `options.intra_op_num_threads` to the processors that you gave it.
 
 # %% [markdown]
 # ## Recap

@@ -43,8 +43,6 @@ class Sines(torch.nn.Module):
 counts, eight = (1, 2, 4, 8, 16, 64), torch.randn(1, 8)
 io = {"input_names": ["x"], "output_names": ["y"], "dynamo": False}
 io["dynamic_axes"] = {"x": [0]}
-
-# %%
 with cu.exporter_messages():
     for n in counts:
         torch.onnx.export(Sines(n), (eight,), f"work/09_sines_{n}.onnx", **io)
@@ -73,6 +71,9 @@ import onnxruntime as ort
 cpu, one, sessions = ["CPUExecutionProvider"], ort.SessionOptions(), {}
 one.intra_op_num_threads = 1
 
+# %% [markdown]
+# One session for each file:
+
 # %%
 for n in counts:
     file = f"work/09_sines_{n}.onnx"
@@ -96,6 +97,10 @@ import numpy as np
 out = np.zeros((1, 8), np.float32)
 
 
+# %% [markdown]
+# This function binds both, and returns what is called:
+
+
 # %%
 def bound(session):
     binding, wrap = session.io_binding(), ort.OrtValue.ortvalue_from_numpy
@@ -110,7 +115,8 @@ def bound(session):
 # %%
 runs = {}
 for n, s in sessions.items():
-    runs["PyTorch", n] = lambda m=Sines(n): m(eight)
+    module = Sines(n)
+    runs["PyTorch", n] = lambda m=module: m(eight)
     runs["run", n] = lambda s=s: s.run(None, feed)[0]
     runs["IO binding", n] = bound(s)
 
@@ -132,8 +138,7 @@ all(agree)
 import pandas as pd
 
 with torch.inference_mode():
-    made = pd.Series({key: python_calls(run) for key, run in runs.items()})
-made = made.unstack(0)
+    made = pd.Series({k: python_calls(run) for k, run in runs.items()}).unstack(0)
 made
 
 # %% [markdown]
@@ -143,13 +148,12 @@ made
 clocked = {f"{way} {n}": run for (way, n), run in runs.items()}
 with torch.inference_mode():
     clock = cu.compare(clocked, threads=1, rounds=8, seconds=8).table["median ms"]
-us = pd.Series({(w, n): clock[f"{w} {n}"] * 1000 for w, n in runs}).unstack(0)
-us
 
 # %% [markdown]
-# In microseconds. As a picture:
+# As a picture, in microseconds:
 
 # %%
+us = pd.Series({(w, n): clock[f"{w} {n}"] * 1000 for w, n in runs}).unstack(0)
 axes = us.plot(logx=True, logy=True, marker="o", figsize=(7, 3))
 faster = [n for n in counts if us["run"][n] < us["PyTorch"][n]]
 where = f"session.run overtakes PyTorch at {min(faster)} nodes" if faster else ""
@@ -161,6 +165,9 @@ axes.set_title(where or "PyTorch is always faster")
 # %%
 many = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
 call = sessions[1].run
+
+# %% [markdown]
+# We run them in two ways:
 
 # %%
 ways = {

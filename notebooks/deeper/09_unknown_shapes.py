@@ -32,24 +32,28 @@ class Join(nn.Module):
         return torch.relu(x.reshape(x.shape[0], x.shape[1] * x.shape[2])) + 1
 
 
+# %% [markdown]
+# An example, and names for input and output:
+
+# %%
 block, names = torch.randn(2, 3, 4), {"input_names": ["x"], "output_names": ["y"]}
 
 # %% [markdown]
-# The default exporter first, then the older one:
+# The default exporter first:
 
 # %%
-free = ({0: torch.export.Dim("batch")},)
-file = "work/09_join_default.onnx"
-torch.onnx.export(
-    Join(), (block,), file, dynamic_shapes=free, verbose=False, **names
-)
+batch = torch.export.Dim("batch")
+file, free = "work/09_join_default.onnx", {"dynamic_shapes": ({0: batch},)}
+torch.onnx.export(Join(), (block,), file, verbose=False, **names, **free)
+
+# %% [markdown]
+# The older one:
 
 # %%
-file, free = "work/09_join_older.onnx", {"x": {0: "batch"}}
+older = {"dynamo": False, "dynamic_axes": {"x": {0: "batch"}}}
+file = "work/09_join_older.onnx"
 with cu.exporter_messages():
-    torch.onnx.export(
-        Join(), (block,), file, dynamo=False, dynamic_axes=free, **names
-    )
+    torch.onnx.export(Join(), (block,), file, **older, **names)
 
 # %% [markdown]
 # Which tensors do the files describe, besides input and weights?
@@ -60,6 +64,8 @@ import pandas as pd
 
 files = {way: onnx.load(f"work/09_join_{way}.onnx") for way in ("older", "default")}
 described = {way: cu.tensor_table(file) for way, file in files.items()}
+
+# %%
 for way, table in described.items():
     described[way] = table[table["role"].isin(["intermediate", "output"])]
 pd.concat(described).droplevel(1)[["tensor", "dtype", "shape"]]
@@ -89,6 +95,7 @@ def bare(file):
     return copy
 
 
+# %%
 inferred = infer_shapes(bare(files["older"]))
 cu.written_shapes(inferred)["y"]
 
@@ -118,14 +125,15 @@ ways = {
     "with data_prop": lambda file: infer_shapes(file, data_prop=True),
     "symbolic": lambda file: symbolic(file, auto_merge=True),
 }
-result = pd.DataFrame(
-    {
-        name: {
-            way: cu.written_shapes(f(bare(file)))["y"] for way, f in ways.items()
-        }
-        for name, file in files.items()
-    }
-)
+
+# %% [markdown]
+# Each way for each file:
+
+# %%
+result = pd.DataFrame(columns=list(files), index=list(ways))
+for name, file in files.items():
+    for way, infer in ways.items():
+        result.loc[way, name] = cu.written_shapes(infer(bare(file)))["y"]
 result
 
 # %% [markdown]
@@ -145,6 +153,8 @@ import onnxruntime as ort
 
 shapeless = bare(files["older"]).SerializeToString()
 session = ort.InferenceSession(shapeless, providers=["CPUExecutionProvider"])
+
+# %%
 own, whole = session.get_outputs()[0].shape, str(["batch", 12])
 (y,) = session.run(None, {"x": block.numpy()})
 same = np.array_equal(y, Join()(block).numpy())

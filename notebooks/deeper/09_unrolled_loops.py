@@ -28,6 +28,10 @@ import torch
 
 from course_utils.control_flow import Reader, Scanned
 
+# %% [markdown]
+# The example has 100 rows.
+
+# %%
 hundred = torch.randn(100, 16)
 reader, lengths = Reader().eval(), (10, 50, 100)
 fixed = {"input_names": ["x"], "dynamo": False}
@@ -95,6 +99,8 @@ import onnxruntime as ort
 
 cpu, one = ["CPUExecutionProvider"], ort.SessionOptions()
 one.intra_op_num_threads = 1
+
+# %%
 files = [f"work/09_{name}.onnx" for name in ("traced 100", "scripted", "scan")]
 start = {f: lambda f=f: ort.InferenceSession(f, one, providers=cpu) for f in files}
 cu.compare(start, rounds=6, seconds=2)

@@ -28,19 +28,25 @@ import torch
 from onnx import numpy_helper
 
 model, image = cu.fashion_resnet(), torch.randn(1, 1, 28, 28)
-torch.onnx.export(
-    model, (image,), "work/09_right.onnx", input_names=["image"], verbose=False
-)
-wrong = onnx.load("work/09_right.onnx")
+file, how = "work/09_right.onnx", {"input_names": ["image"]}
+torch.onnx.export(model, (image,), file, verbose=False, **how)
+
+# %% [markdown]
+# The weight is stored under the name that it has in PyTorch.
 
 # %%
-weight = next(
-    t for t in wrong.graph.initializer if "stage2.1" in t.name and len(t.dims) == 4
-)
+wrong = onnx.load(file)
+stored = [t for t in wrong.graph.initializer if "stage2.1" in t.name]
+weight = next(t for t in stored if len(t.dims) == 4)
+weight.name
+
+# %% [markdown]
+# We turn its rows and columns:
+
+# %%
 turned = numpy_helper.to_array(weight)[:, :, ::-1, ::-1].copy()
 weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
 onnx.save(wrong, "work/09_wrong.onnx")
-weight.name
 
 # %% [markdown]
 # How large is the difference at the end?
@@ -51,6 +57,8 @@ import onnxruntime as ort
 cpu, feed = ["CPUExecutionProvider"], {"image": image.numpy()}
 session = ort.InferenceSession("work/09_wrong.onnx", providers=cpu)
 (y,) = session.run(None, feed)
+
+# %%
 with torch.no_grad():
     print(abs(y - model(image).numpy()).max())
 
@@ -81,6 +89,9 @@ blocks = ["stem", *stages, "pool"]
 for block in blocks:
     wrong.graph.output.append(onnx.ValueInfoProto(name=last[block]))
 
+# %% [markdown]
+# A session of the new graph returns them:
+
 # %%
 probe = ort.InferenceSession(wrong.SerializeToString(), providers=cpu)
 values = probe.run([last[block] for block in blocks], feed)
@@ -104,9 +115,13 @@ def keep(block):
     return hook
 
 
+# %%
 hooks = [model.get_submodule(b).register_forward_hook(keep(b)) for b in blocks]
 with torch.no_grad():
     model(image)
+
+# %% [markdown]
+# Away with them:
 
 # %%
 for hook in hooks:
@@ -130,9 +145,15 @@ delta = pd.Series(dtype=float)
 for block in blocks:
     expected = in_torch[block]
     delta[block] = abs(in_onnx[block] - expected).max() / abs(expected).max()
+delta.map("{:.1e}".format)
+
+# %% [markdown]
+# Which block is the first one with more than rounding?
+
+# %%
 first = next(block for block in blocks if delta[block] > 1e-4)
 assert first == "stage2.1"
-delta.map("{:.1e}".format)
+first
 
 # %% [markdown]
 # In a picture:

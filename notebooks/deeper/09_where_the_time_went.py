@@ -32,6 +32,10 @@ class Strongest(nn.Module):
         return x.flatten(2).sort(dim=2).values[:, :, -1]
 
 
+# %% [markdown]
+# It stands between two convolutions and a linear layer:
+
+
 # %%
 class Network(nn.Module):
     def __init__(self):
@@ -69,6 +73,11 @@ options, cpu = ort.SessionOptions(), ["CPUExecutionProvider"]
 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
 options.enable_profiling = True
 options.profile_file_prefix = "work/09_profile"
+
+# %% [markdown]
+# The session writes its file when profiling ends:
+
+# %%
 session = ort.InferenceSession(file, options, providers=cpu)
 for _ in range(7):
     session.run(None, {"image": photo.numpy()})
@@ -84,6 +93,8 @@ events = pd.read_json(record)
 events = events[events["name"].str.endswith("_kernel_time")]
 node = events["name"].str.removesuffix("_kernel_time")
 ms = events["dur"].groupby(node).median() / 1000
+
+# %%
 ms.sort_values(ascending=False).round(3)
 
 # %% [markdown]
@@ -91,7 +102,7 @@ ms.sort_values(ascending=False).round(3)
 #
 # ## From the node to the module
 #
-# The note `name_scopes` says from which modules a node comes, the whole model first. Here are the notes of that node:
+# The note `name_scopes` says from which modules a node comes, the whole model first. The slow node is a
 
 # %%
 import ast
@@ -100,9 +111,15 @@ import onnx
 
 nodes = {n.name: n for n in onnx.load(file).graph.node}
 slow = nodes[ms.idxmax()]
+slow.op_type
+
+# %% [markdown]
+# What do its notes say?
+
+# %%
 notes = {note.key: note.value for note in slow.metadata_props}
 scopes = ast.literal_eval(notes["pkg.torch.onnx.name_scopes"])
-slow.op_type, scopes
+scopes
 
 # %% [markdown]
 # Now the same for all nodes, and the time of each module that we wrote:
@@ -115,6 +132,12 @@ def module_of(name):
 
 
 per_module = ms.groupby(ms.index.map(module_of)).sum().sort_values()
+per_module.round(3)
+
+# %% [markdown]
+# As a picture:
+
+# %%
 axes = per_module.plot.barh(figsize=(7, 2), color="#E69F00")
 share = per_module.max() / per_module.sum()
 axes.set(xlabel="milliseconds per run", ylabel="")
@@ -146,9 +169,15 @@ class Largest(nn.Module):
         return x.amax(dim=(2, 3))
 
 
+# %% [markdown]
+# We put it in, export, and put the old one back:
+
+# %%
 network.strongest = Largest()
 torch.onnx.export(network, (photo,), "work/09_better.onnx", **how)
 network.strongest = Strongest()
+
+# %%
 assert "TopK" not in cu.op_histogram("work/09_better.onnx")
 cu.parity(network, "work/09_better.onnx", photo)
 
@@ -156,10 +185,10 @@ cu.parity(network, "work/09_better.onnx", photo)
 # The numbers are the same, without `TopK`. And the time?
 
 # %%
-both = {
-    name: ort.InferenceSession(f"work/09_{name}.onnx", providers=cpu)
-    for name in ("network", "better")
-}
+both = {}
+for name in ("network", "better"):
+    file = f"work/09_{name}.onnx"
+    both[name] = ort.InferenceSession(file, providers=cpu)
 feed = {"image": photo.numpy()}
 running = {name: lambda s=s: s.run(None, feed) for name, s in both.items()}
 cu.compare(running, rounds=8, seconds=3)
