@@ -39,7 +39,9 @@ sick = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.5), second).double().train()
 second.weight.data[0, 0] = float("nan")
 
 # %% [markdown]
-# We also ask the [exporter](glossary.md#exporter) for an [opset](glossary.md#opset) of years ago. What it says while it
+# We also ask the [exporter](glossary.md#exporter)
+# ([its documentation](https://docs.pytorch.org/docs/stable/onnx_export.html)) for an [opset](glossary.md#opset) of
+# years ago. What it says while it
 # works goes into `heard`.
 
 # %%
@@ -58,7 +60,8 @@ assert {"weights-not-finite", "outputs-nan", "float64"} <= set(found.codes)
 found
 
 # %% [markdown]
-# All five were found. With `run=True` the doctor also runs the model with made-up inputs, in another process, with limits
+# All five were found. With `run=True` the doctor also runs the model with made-up inputs, in another process, with
+# limits
 # of time and memory. So it saw that one NaN among the weights makes outputs NaN. The file does not hold the opset that
 # we wanted; we had to say it.
 #
@@ -70,7 +73,7 @@ sick.float().eval()
 second.weight.data.nan_to_num_()
 batch = torch.export.Dim("batch")
 file, how = "work/09_cured.onnx", {"dynamic_shapes": ({0: batch},)}
-torch.onnx.export(sick, (rows.float(),), file, verbose=False, **how)
+program = torch.onnx.export(sick, (rows.float(),), file, verbose=False, **how)
 
 # %%
 cured = cu.doctor(file, run=True)
@@ -125,8 +128,9 @@ class Ratio(nn.Module):
 
 tiny = torch.tensor([1e-39, 0.001, 100])
 file, names = "work/09_ratio.onnx", {"input_names": ["x"]}
-torch.onnx.export(Ratio(), (tiny,), file, verbose=False, **names)
-cu.parity(Ratio(), file, tiny)
+ratio = Ratio().eval()
+torch.onnx.export(ratio, (tiny,), file, verbose=False, **names)
+cu.parity(ratio, file, tiny)
 
 # %% [markdown]
 # The first number differs. The switch is a
@@ -149,7 +153,8 @@ usual.run(None, {"x": tiny.numpy()})[0]
 
 # %% [markdown]
 # Switched off, ONNX Runtime gives PyTorch's numbers: one over `1e-39` is more than float32 can hold. Switched on, it
-# divides `x` by `x`. That is the same in algebra, and here even better, but not what the file says. So the file is right.
+# divides `x` by `x`. That is the same in algebra, and here even better, but not what the file says. So the file is
+# right.
 # If such a difference harms you, set a lower level, and report it with the file.
 #
 # Now the other case. A script has turned one weight of our trained network around. We plant this fault ourselves, in
@@ -179,7 +184,7 @@ onnx.checker.check_model(file, full_check=True)
 cu.doctor(file, run=True).errors
 
 # %% [markdown]
-# Neither the checker nor the doctor finds an error. Now the switch:
+# Neither the [checker](https://onnx.ai/onnx/api/checker.html) nor the doctor finds an error. Now the switch:
 
 # %%
 x, ways = {"x": image.numpy()}, (None, off)
@@ -196,8 +201,10 @@ assert not compared.within
 compared
 
 # %% [markdown]
-# `cu.parity` compares every tensor inside both runs by value, and names the first node whose result PyTorch never had: the
-# one that reads the weight that we turned. [Where the numbers part](deeper/09_where_the_numbers_part.ipynb) does this by
+# `cu.parity` compares every tensor inside both runs by value, and names the first node whose result PyTorch never
+# had: the
+# one that reads the weight that we turned. [Where the numbers part](deeper/09_where_the_numbers_part.ipynb) does this
+# by
 # hand.
 #
 # ## It is slow: calls
@@ -207,7 +214,7 @@ compared
 # one, with a free batch:
 
 # %%
-layer, file = nn.Linear(8, 8), "work/09_tiny.onnx"
+layer, file = nn.Linear(8, 8).eval(), "work/09_tiny.onnx"
 how = {"dynamic_shapes": ({0: batch},), "verbose": False}
 torch.onnx.export(layer, (torch.randn(2, 8),), file, **names, **how)
 session = ort.InferenceSession(file, providers=cpu)
@@ -227,8 +234,10 @@ ways = {
 cu.compare(ways, rounds=8, seconds=2)
 
 # %% [markdown]
-# The work is the same; nearly all of the time was the price of 200 calls. So put more rows into one call. Where each row
-# must be answered at once, merge small models that follow each other into one file, or bind the memory.
+# The work is the same; nearly all of the time was the price of 200 calls. So put more rows into one call. Where each
+# row
+# must be answered at once, merge small models that follow each other into one file, or
+# [bind the memory](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html).
 # [Tiny models](deeper/09_tiny_models.ipynb) counts what a call does, and shows when PyTorch wins.
 #
 # ## It is slow: loops
@@ -253,12 +262,14 @@ report
 
 # %% [markdown]
 # The length is frozen, and every copy must be read, checked and optimised when the session starts. With `scan`, as in
-# lesson 03, the loop stays in the file; [Unrolled loops](deeper/09_unrolled_loops.ipynb) measures what that saves. Where neither calls nor loops explain the time,
+# lesson 03, the loop stays in the file; [Unrolled loops](deeper/09_unrolled_loops.ipynb) measures what that saves.
+# Where neither calls nor loops explain the time,
 # [ask the profile](deeper/09_where_the_time_went.ipynb).
 #
 # ## Play
 #
-# Choose a symptom, and think of cause and cure before you read them. The fifteen symptoms are those of the hospital. The
+# Choose a symptom, and think of cause and cure before you read them. The fifteen symptoms are those of the hospital.
+# The
 # words are those of the installed versions.
 
 # %%
@@ -268,7 +279,8 @@ cu.symptom_explorer()
 # ## Recap
 #
 # - Use `cu.doctor` for every file that you did not make. It knows what is in the file, and not what should be in it.
-# - Wrong numbers: switch the optimisations off. If the numbers stay wrong, use `cu.parity` to find the first wrong node;
+# - Wrong numbers: switch the optimisations off. If the numbers stay wrong, use `cu.parity` to find the first wrong
+# node;
 #   if they become right, ONNX Runtime changed them.
 # - Give a tiny model more rows in one call unless each row must be answered at once; then bind its memory.
 # - Write a loop with `scan` unless its length never changes and is small: an unrolled loop costs start time.

@@ -20,7 +20,8 @@ cu.setup()
 # %% [markdown]
 # ## The message
 #
-# It comes from the older [exporter](../glossary.md#exporter) (`dynamo=False`). We provoke it with attention, and ask for
+# It comes from the older [exporter](../glossary.md#exporter) (`dynamo=False`). We provoke it with attention, and ask
+# for
 # [opset](../glossary.md#opset) 13:
 
 # %%
@@ -41,13 +42,14 @@ heads, file = torch.randn(1, 2, 5, 4), "work/09_attention.onnx"
 old = {"dynamo": False, "opset_version": 13}
 try:
     with cu.exporter_messages():
-        torch.onnx.export(Attention(), (heads,), file, **old)
+        torch.onnx.export(Attention().eval(), (heads,), file, **old)
 except RuntimeError as error:
     too_old = error
 print(f"{type(too_old).__name__}: {too_old}")
 
 # %% [markdown]
-# The message names the operator and the opset that would do. It is a `RuntimeError`, of a more exact class. We follow the
+# The message names the operator and the opset that would do. It is a `RuntimeError`, of a more exact class. We follow
+# the
 # advice. This function exports, and compares the file with PyTorch:
 
 
@@ -62,7 +64,7 @@ def older(module, x, opset, file="work/09_older.onnx"):
     return "works" if cu.parity(module, file, x).within else "other numbers"
 
 
-newer = older(Attention(), heads, 14)
+newer = older(Attention().eval(), heads, 14)
 newer
 
 # %% [markdown]
@@ -71,7 +73,7 @@ newer
 # %%
 new = {"opset_version": 13, "verbose": False}
 with cu.exporter_messages() as heard:
-    torch.onnx.export(Attention(), (heads,), file, **new)
+    torch.onnx.export(Attention().eval(), (heads,), file, **new)
 cu.doctor(file, requested_opset=13).codes
 
 # %% [markdown]
@@ -105,7 +107,7 @@ class Spectrum(nn.Module):
 import pandas as pd
 
 signal = torch.randn(3, 16)
-fft = {opset: older(Spectrum(), signal, opset) for opset in (9, 14, 17, 20)}
+fft = {opset: older(Spectrum().eval(), signal, opset) for opset in (9, 14, 17, 20)}
 pd.Series(fft, name="torch.fft.rfft in the older exporter").map(str).to_frame()
 
 # %% [markdown]
@@ -121,14 +123,16 @@ history.since_version
 # The report is right about the standard. The default exporter has the translation:
 
 # %%
-torch.onnx.export(Spectrum(), (signal,), "work/09_fft.onnx", verbose=False)
+torch.onnx.export(Spectrum().eval(), (signal,), "work/09_fft.onnx", verbose=False)
 default_fft = cu.parity(Spectrum(), "work/09_fft.onnx", signal)
 print(default_fft)
 cu.node_table("work/09_fft.onnx")[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# So use the default exporter. If you must keep the older one, you can teach it with a **symbolic function**: it gets the
-# graph `g` and the operator's inputs, and adds nodes with `g.op`. `DFT` has no complex numbers: a last axis of two holds
+# So use the default exporter. If you must keep the older one, you can teach it with a **symbolic function**: it gets
+# the
+# graph `g` and the operator's inputs, and adds nodes with `g.op`. `DFT` has no complex numbers: a last axis of two
+# holds
 # both parts. So `view_as_real` has nothing to do.
 
 
@@ -141,13 +145,14 @@ def rfft(g, x, length, axis, norm):
 symbolic = {"aten::fft_rfft": rfft, "aten::view_as_real": lambda g, x: x}
 
 # %% [markdown]
-# This one is for the last axis of a matrix, without length and norm. We register both from opset 17 on, export for 16 and
+# This one is for the last axis of a matrix, without length and norm. We register both from opset 17 on, export for 16
+# and
 # 17, and take them away again.
 
 # %%
 for operator, function in symbolic.items():
     torch.onnx.register_custom_op_symbolic(operator, function, 17)
-taught = {opset: older(Spectrum(), signal, opset) for opset in (16, 17)}
+taught = {opset: older(Spectrum().eval(), signal, opset) for opset in (16, 17)}
 for operator in symbolic:
     torch.onnx.unregister_custom_op_symbolic(operator, 17)
 pd.Series(taught, name="with a symbolic function").map(str).to_frame()
@@ -215,16 +220,19 @@ class Strength(nn.Module):
 # %%
 file, down = "work/09_strength.onnx", {"opset_version": 17, "verbose": False}
 with cu.exporter_messages() as heard:
-    torch.onnx.export(Strength(), (signal,), file, **down)
+    torch.onnx.export(Strength().eval(), (signal,), file, **down)
 verdict = cu.doctor(file, requested_opset=17, run=True)
 print(*verdict.codes, *(finding.cause for finding in verdict.errors), sep="\n")
 
 # %% [markdown]
-# The exporter works in 18 and then converts down. In the versions of this course the conversion left an attribute behind
+# The exporter works in 18 and then converts down. In the versions of this course the conversion left an attribute
+# behind
 # that opset 17 does not know, and ONNX Runtime refuses the file. With 18 nothing is converted:
 
 # %%
-torch.onnx.export(Strength(), (signal,), file, opset_version=18, verbose=False)
+torch.onnx.export(
+    Strength().eval(), (signal,), file, opset_version=18, verbose=False
+)
 at_18 = cu.parity(Strength(), file, signal)
 assert at_18.within and not cu.doctor(file).errors
 at_18

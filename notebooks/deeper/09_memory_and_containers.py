@@ -144,7 +144,8 @@ kept
 
 # %% [markdown]
 # The large request took its memory, and the next one did not give it back. The memory belongs to the
-# [arena](../glossary.md#arena): the session keeps what it has got, for the next request of that size. In a container the
+# [arena](../glossary.md#arena): the session keeps what it has got, for the next request of that size. In a container
+# the
 # largest request of the day decides what the process holds.
 #
 # ## Give it back
@@ -176,13 +177,15 @@ kept_loose
 #
 # ## What the container kills
 #
-# A process above its [limit of memory](https://docs.docker.com/engine/containers/resource_constraints/) is killed by the
+# A process above its [limit of memory](https://docs.docker.com/engine/containers/resource_constraints/) is killed by
+# the
 # system with signal 9. There is no error of Python and no line in your log. The exit status tells it: 128 + 9.
 
 # %%
 import subprocess
 
-killed = subprocess.run(["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], check=False)
+command = ["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]
+killed = subprocess.run(command, check=False, capture_output=True)
 killed.returncode
 
 # %% [markdown]
@@ -213,16 +216,14 @@ for asked in ("0", "1", "4"):
     command = [sys.executable, "-c", script, asked]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     threads[asked] = int(done.stdout)
-print(
-    "cores:",
-    psutil.cpu_count(logical=False),
-    "· allowed: 1 · new threads:",
-    threads,
-)
+assert (threads["1"], threads["4"]) == (0, 3)
+threads | {"cores": psutil.cpu_count(logical=False)}
 
 # %% [markdown]
-# 0 is the default: the number of the machine's cores counts, not what the process may use. With 1 there is no new thread,
-# with 4 there are three beside the caller. Too many threads on too few processors wait for each other. So in a container
+# 0 is the default: the number of the machine's cores counts, not what the process may use. With 1 there is no new
+# thread,
+# with 4 there are three beside the caller. Too many threads on too few processors wait for each other. So in a
+# container
 # set `options.intra_op_num_threads` to the processors that you gave it.
 
 # %% [markdown]

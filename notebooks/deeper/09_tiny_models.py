@@ -158,7 +158,7 @@ axes = us.plot(logx=True, logy=True, marker="o", figsize=(7, 3))
 faster = [n for n in counts if us["run"][n] < us["PyTorch"][n]]
 where = f"session.run overtakes PyTorch at {min(faster)} nodes" if faster else ""
 axes.set(xlabel="nodes in the model", ylabel="microseconds per call")
-axes.set_title(where or "PyTorch is always faster")
+title = axes.set_title(where or "PyTorch is always faster")
 # %% [markdown]
 # With a handful of operators PyTorch can win, as the report says. Bound memory helps. More rows in one call help most:
 

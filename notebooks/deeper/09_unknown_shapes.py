@@ -44,7 +44,8 @@ block, names = torch.randn(2, 3, 4), {"input_names": ["x"], "output_names": ["y"
 # %%
 batch = torch.export.Dim("batch")
 file, free = "work/09_join_default.onnx", {"dynamic_shapes": ({0: batch},)}
-torch.onnx.export(Join(), (block,), file, verbose=False, **names, **free)
+join = Join().eval()
+program = torch.onnx.export(join, (block,), file, verbose=False, **names, **free)
 
 # %% [markdown]
 # The older one:
@@ -53,7 +54,7 @@ torch.onnx.export(Join(), (block,), file, verbose=False, **names, **free)
 older = {"dynamo": False, "dynamic_axes": {"x": {0: "batch"}}}
 file = "work/09_join_older.onnx"
 with cu.exporter_messages():
-    torch.onnx.export(Join(), (block,), file, **older, **names)
+    torch.onnx.export(Join().eval(), (block,), file, **older, **names)
 
 # %% [markdown]
 # Which tensors do the files describe, besides input and weights?
@@ -71,7 +72,8 @@ for way, table in described.items():
 pd.concat(described).droplevel(1)[["tensor", "dtype", "shape"]]
 
 # %% [markdown]
-# The default exporter writes all shapes, in [value info](../glossary.md#value-info). The older one writes the output only,
+# The default exporter writes all shapes, in [value info](../glossary.md#value-info). The older one writes the output
+# only,
 # with names invented for its sizes. Its graph *computes* the new shape, with `Shape`, `Gather` and `Mul`:
 
 # %%
@@ -80,7 +82,8 @@ cu.op_histogram(files["older"]).to_frame().T
 # %% [markdown]
 # ## Three ways to infer them
 #
-# The report's cure is [`onnx.shape_inference`](https://onnx.ai/onnx/api/shape_inference.html). It goes from node to node
+# The report's cure is [`onnx.shape_inference`](https://onnx.ai/onnx/api/shape_inference.html). It goes from node to
+# node
 # and works out the shape of each result ([shape inference](../glossary.md#shape-inference)). So that both files begin
 # alike, we take all shapes out first.
 
@@ -100,7 +103,8 @@ inferred = infer_shapes(bare(files["older"]))
 cu.written_shapes(inferred)["y"]
 
 # %% [markdown]
-# `unk__0` is a size that onnx could not tell. With `data_prop=True` it also follows the *values* of small integer tensors:
+# `unk__0` is a size that onnx could not tell. With `data_prop=True` it also follows the *values* of small integer
+# tensors:
 
 # %%
 inferred = infer_shapes(bare(files["older"]), data_prop=True)

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 09 · Unrolled loops
 #
-# A recurrent network was traced with 100 steps. The service takes long to start, and stops at a longer sequence. Would a
+# A recurrent network was traced with 100 steps. The service takes long to start, and stops at a longer sequence.
+# Would a
 # real loop be faster?
 #
 # You need the [core of lesson 09](../09_troubleshooting.ipynb).
@@ -59,8 +60,10 @@ deprecated = any("torch.jit.script` is deprecated" in said for said in heard)
 # The version with `scan` goes to the [default exporter](https://docs.pytorch.org/docs/stable/onnx_export.html).
 
 # %%
-how = {"dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},), "input_names": ["x"]}
-torch.onnx.export(Scanned(), (hundred,), "work/09_scan.onnx", verbose=False, **how)
+free = ({0: torch.export.Dim.DYNAMIC},)
+how = {"dynamic_shapes": free, "input_names": ["x"], "verbose": False}
+file, scanned = "work/09_scan.onnx", Scanned().eval()
+program = torch.onnx.export(scanned, (hundred,), file, **how)
 
 # %% [markdown]
 # For each file: how large, how many steps, right for the example, right for seven rows more, and what does the doctor

@@ -29,7 +29,7 @@ from onnx import numpy_helper
 
 model, image = cu.fashion_resnet(), torch.randn(1, 1, 28, 28)
 file, how = "work/09_right.onnx", {"input_names": ["image"]}
-torch.onnx.export(model, (image,), file, verbose=False, **how)
+program = torch.onnx.export(model, (image,), file, verbose=False, **how)
 
 # %% [markdown]
 # The weight is stored under the name that it has in PyTorch.
@@ -162,7 +162,7 @@ first
 colours = ["#D55E00" if value > 1e-4 else "#009E73" for value in delta]
 axes = delta.plot.bar(color=colours, figsize=(7.5, 3), logy=True, rot=30)
 axes.set_ylabel("largest difference, relative")
-axes.set_title(f"Different from {first} on")
+title = axes.set_title(f"Different from {first} on")
 # %% [markdown]
 # Before `stage2.1` the two differ by rounding alone. From there on they differ by much, so the fault is in that block.
 # Inside the block, do the same with its few nodes. `cu.parity` does all of it, by value, without names:

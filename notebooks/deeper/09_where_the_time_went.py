@@ -55,7 +55,7 @@ class Network(nn.Module):
 # %%
 network, photo = Network().eval(), torch.randn(2, 3, 64, 64)
 file, how = "work/09_network.onnx", {"input_names": ["image"], "verbose": False}
-torch.onnx.export(network, (photo,), file, **how)
+program = torch.onnx.export(network, (photo,), file, **how)
 
 # %% tags=["remove-input"]
 cu.quiz("09_where_the_time_went", 1)
@@ -63,7 +63,8 @@ cu.quiz("09_where_the_time_went", 1)
 # %% [markdown]
 # ## From the profile to the node
 #
-# We write a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) of seven runs. At the
+# We write a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) of seven runs.
+# At the
 # level *basic* the nodes keep their names, so each row of the profile can be found in the file.
 
 # %%
@@ -141,7 +142,9 @@ per_module.round(3)
 axes = per_module.plot.barh(figsize=(7, 2), color="#E69F00")
 share = per_module.max() / per_module.sum()
 axes.set(xlabel="milliseconds per run", ylabel="")
-axes.set_title(f"{share:.0%} of the time is spent in {per_module.index[-1]}")
+title = axes.set_title(
+    f"{share:.0%} of the time is spent in {per_module.index[-1]}"
+)
 # %% [markdown]
 # ## From the node to the line
 #
