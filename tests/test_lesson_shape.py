@@ -27,6 +27,7 @@ TOO_LONG = set(CORE) - {
     "06_fusion",
     "07_quantization",
     "08_deployment",
+    "09_troubleshooting",
 }
 MOST_MINUTES = 45
 all_pages = pytest.mark.parametrize("name", CORE + DEEPER)

@@ -205,8 +205,9 @@ def symptom_explorer() -> VBox:
 
     look = widgets.HTML()  # one layout and one style for all keeps the page small
     frames = [widgets.HTML(_frame(s, words(s)), layout=look.layout, style=look.style) for s in SYMPTOMS]
-    chooser = widgets.Dropdown(options=[s.seen for s in SYMPTOMS], index=0, description="symptom")
-    stack = widgets.Stack(frames, selected_index=0)
+    first = next(at for at, s in enumerate(SYMPTOMS) if s.case == "9.6")  # nothing is said, and the numbers are wrong
+    chooser = widgets.Dropdown(options=[s.seen for s in SYMPTOMS], index=first, description="symptom")
+    stack = widgets.Stack(frames, selected_index=first)
     widgets.jslink((chooser, "index"), (stack, "selected_index"))
     return widgets.VBox([chooser, stack])
 
