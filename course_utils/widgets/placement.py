@@ -77,7 +77,8 @@ def _nodes(nodes: Sequence[Sequence[str]], entry: Mapping[str, Any]) -> str:
     where = {
         name: (index, provider) for index, (provider, names) in enumerate(entry["recorded"] or []) for name in names
     }
-    boxes, previous = [], None
+    boxes: list[str] = []
+    previous = None
     for name, op in nodes:
         index, provider = where.get(name, (None, "not recorded"))
         joined = index is not None and index == previous

@@ -133,7 +133,9 @@ def lengths(patient: Patient) -> Iterator[Finding]:
             found.append((scope.place(index), f"{says}, and zero points of the shape {list(zero.dims)}"))
             continue
         dims, axis = _dims(patient, scope, node.input[0]), attribute(node, "axis", 1)
-        size = dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None
+        if dims is None or not -len(dims) <= axis < len(dims):
+            continue
+        size = dims[axis]
         if isinstance(size, int) and size != scale.dims[0]:
             fits = [i for i, d in enumerate(dims) if d == scale.dims[0]]
             hint = f"; axis {fits[0]} has so many" if len(fits) == 1 else ""
@@ -142,7 +144,7 @@ def lengths(patient: Patient) -> Iterator[Finding]:
         yield finding(LENGTH, f"{found[0][1]}.", [place for place, _ in found])
 
 
-def _dims(patient: Patient, scope: Scope, name: str) -> list[int | str | None] | None:
+def _dims(patient: Patient, scope: Scope, name: str) -> list[int | None] | None:
     tensor = patient.stored(scope, name)
     if tensor is not None:
         return list(tensor.dims)
@@ -169,10 +171,10 @@ def scores(patient: Patient) -> Iterator[Finding]:
         if own or any(_probability(scope, name) for name in names):
             found.append((scope.place(index), float(scale.ravel()[0])))
     if found:
-        place, scale = found[0]
-        kept = int(1 / scale + 0.5) + 1
+        place, step = found[0]
+        kept = int(1 / step + 0.5) + 1
         text = (
-            f"{place} rounds to multiples of {scale:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
+            f"{place} rounds to multiples of {step:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
             f"between 0 and 1: {count(kept, 'number')} can be told apart afterwards."
         )
         yield finding(SCORES, text, [p for p, _ in found])

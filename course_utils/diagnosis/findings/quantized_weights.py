@@ -48,8 +48,8 @@ def levels(patient: Patient) -> Iterator[Finding]:
         value = array(patient, tensor)
         if value is None or value.size < 256:
             continue
-        zero = patient.value(scope, zero_name)
-        zero = float(np.median(zero)) if zero is not None and zero.size else 0.0
+        points = patient.value(scope, zero_name)
+        zero = float(np.median(points)) if points is not None and points.size else 0.0
         by_channel = (
             np.moveaxis(value, axis % value.ndim, 0).reshape(value.shape[axis % value.ndim], -1).astype(np.int16)
         )

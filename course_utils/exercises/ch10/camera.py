@@ -41,7 +41,7 @@ def _tear(light: np.ndarray, white: np.ndarray, p: Params, rng: np.random.Genera
     decides, others = (light, across) if p["edge"] == "rows" else (across, light)
     kind = rng.random(len(light))
     torn, half = kind < 0.1, (kind >= 0.1) & (kind < 0.35)
-    others[np.ix_(torn, [0, SIDE - 1])] = np.where(white[torn], 0.03, 0.97)[:, None, None]
+    others[np.ix_(torn, np.array([0, SIDE - 1]))] = np.where(white[torn], 0.03, 0.97)[:, None, None]
     # One line says the opposite, and both together are still a tenth on the right side.
     opposite = 2 * p["threshold"] - np.where(white, 0.8, 0.2)
     line = rng.choice([0, SIDE - 1], len(light))

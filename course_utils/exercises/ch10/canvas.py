@@ -27,7 +27,8 @@ def draw_page(rng: Random) -> Params:
 
 def _grey(rgba: np.ndarray, p: Params, fault: str = "") -> np.ndarray:
     """float32 [height, width]; with a fault, what comes out when something was forgotten."""
-    colour, alpha = rgba[..., :3].astype(np.float32), rgba[..., 3:].astype(np.float32) / 255
+    colour: np.ndarray = rgba[..., :3].astype(np.float32)
+    alpha = rgba[..., 3:].astype(np.float32) / 255
     if fault != "alpha":
         behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
         colour = colour * alpha + behind * (1 - alpha)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -24,7 +24,7 @@ from . import scroll as quest
 from .camera import photographs
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
-_CLOSE = {"atol": 2e-3, "rtol": 1e-3}
+_CLOSE: dict[str, Any] = {"atol": 2e-3, "rtol": 1e-3}
 
 
 def outputs(session: ort.InferenceSession, photos: np.ndarray) -> np.ndarray | str:
@@ -124,7 +124,9 @@ def _wiring(model: onnx.ModelProto) -> list[tuple[str, list[int]]]:
 def practice(p: Params) -> Mapping[str, onnx.ModelProto | bytes]:
     draw = np.random.default_rng(p["seed"])
     files: dict[str, onnx.ModelProto | bytes] = {"scroll.py": quest.source(p)}
-    for name, split, count in (("practice.npz", "test", 500), ("calibration.npz", "calibration", 300)):
+    parts: tuple[tuple[str, Literal["test", "calibration"], int], ...]
+    parts = ("practice.npz", "test", 500), ("calibration.npz", "calibration", 300)
+    for name, split, count in parts:
         photos, labels = photographs(p, split, count, draw)
         stream = io.BytesIO()
         np.savez(stream, photos=photos, labels=labels)

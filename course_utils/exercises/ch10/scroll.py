@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from random import Random
+from typing import Any
 
 import numpy as np
 import onnx
@@ -148,7 +149,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def add(self, op: str, inputs: list[object], name: str, **attributes: object) -> str:
+    def add(self, op: str, inputs: list[object], name: str, **attributes: Any) -> str:
         """A node with one output of the same name. An input that is not a name becomes a constant."""
         names = []
         for i, value in enumerate(inputs):
