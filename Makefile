@@ -13,7 +13,7 @@ SEED ?= 1
 # ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
 export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help lab test book serve notebooks assignments bench drift ep-openvino lint clean
+.PHONY: help lab test check book serve notebooks assignments bench drift ep-openvino lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @
@@ -24,6 +24,9 @@ lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 test: $(VENV)/.all book ## set up everything and run all tests
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m pytest -n $(JOBS) --random-order-seed=$(SEED)
+
+check: $(VENV)/.all ## lint, types, quick tests and the notebooks changed since the last commit (about a minute)
+	$(PY) tests/check.py
 
 book: $(VENV)/.all ## build the site into jupyter-book/_build/html
 	$(PY) jupyter-book/build.py
@@ -52,7 +55,7 @@ lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 
 clean: ## delete everything that was built (not .venv, not your work/)
-	rm -rf jupyter-book/_build jupyter-book/node_modules build dist .pytest_cache .ruff_cache
+	rm -rf jupyter-book/_build jupyter-book/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
 $(VENV)/.lab: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
     from .lab.ep_experiment import overheard
     from .lab.exporter import exporter_messages
-    from .lab.exports import mechanism_explorer, try_export
+    from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
     from .lab.lookups import telemetry_record, watch_lookups
     from .lab.models import fashion_resnet, minilm, random_encoder, resnet18
@@ -56,21 +56,23 @@ if TYPE_CHECKING:
     from .lab.quizzes import quiz
     from .lab.sessions import (
         ep_record,
-        placement_explorer,
         run_ep_experiment,
         second_environment,
         session_log,
         strict_session,
     )
-    from .lab.shapes import probe_sizes, run_in_batches, shape_explorer, written_shapes
+    from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
     from .pages.browser_lab import deployment_record, in_browser, node, npm_package
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
     from .widgets.batching import batching_explorer
     from .widgets.levels import level_explorer
+    from .widgets.mechanisms import mechanism_explorer
     from .widgets.opsets import opset_explorer
+    from .widgets.placement import placement_explorer
     from .widgets.quantization import scale_explorer
+    from .widgets.shapes import shape_explorer
     from .widgets.steps import step_through
     from .widgets.symptoms import symptom_explorer
 
@@ -100,7 +102,7 @@ _HOME = {
     "listing": "deploy.ready_files",
     "loads_in_this_runtime": "lab.opsets",
     "machine": "environment",
-    "mechanism_explorer": "lab.exports",
+    "mechanism_explorer": "widgets.mechanisms",
     "minilm": "lab.models",
     "node": "pages.browser_lab",
     "node_table": "lab.graphs",
@@ -116,7 +118,7 @@ _HOME = {
     "params": "handin.checks",
     "parity": "lab.parity",
     "picture": "lab.pictures",
-    "placement_explorer": "lab.sessions",
+    "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
     "quest_page": "pages.capstone_page",
@@ -131,7 +133,7 @@ _HOME = {
     "second_environment": "lab.sessions",
     "session_log": "lab.sessions",
     "setup": "environment",
-    "shape_explorer": "lab.shapes",
+    "shape_explorer": "widgets.shapes",
     "show": "pages.viewer",
     "show_page": "pages.viewer",
     "solution": "handin.solutions",

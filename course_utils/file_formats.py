@@ -183,7 +183,8 @@ class _Field:
 
 def _fields(view: memoryview) -> tuple[list[_Field], int]:
     """The fields at the top of a message, the last one perhaps cut; and where what is no field begins (or the end)."""
-    at, found = 0, []
+    at = 0
+    found: list[_Field] = []
     while at < len(view) and len(found) < 10_000:
         tag, content = _varint(view, at)
         if tag is None or tag >> 3 == 0:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import CourseError
 
@@ -86,7 +86,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
     except OSError as error:
         raise CourseError(cannot_write(path, error)) from None
     try:
-        text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
         with os.fdopen(handle, mode, **text) as stream:
             yield stream
         os.chmod(partial, 0o644)

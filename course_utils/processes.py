@@ -1,10 +1,12 @@
-"""What every process has in common that the course starts: how it finds the package, and how its end is put into words."""
+"""What every process has in common that the course starts: how it finds the package, its pipes, and how its end is put into words."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
+from typing import IO
 
 
 def environment() -> dict[str, str]:
@@ -15,6 +17,13 @@ def environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"}
+
+
+def pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Where to write to a child, and where to read from it. Both must have been asked for with `subprocess.PIPE`."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    return child.stdin, child.stdout
 
 
 def ending(status: int) -> str:

@@ -27,9 +27,9 @@ def make_importable() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
         return False
-    for library in Path(spec.origin).parent.glob("_C*.*"):
+    for file in Path(spec.origin).parent.glob("_C*.*"):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(file))
         except OSError:
             continue
     if hasattr(torch.ops.torchvision, "nms"):

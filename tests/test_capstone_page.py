@@ -14,7 +14,7 @@ from checkout import ROOT
 from quest_models import built, page
 
 import course_utils as cu
-from course_utils.exercises.ch10 import scroll as quest
+from course_utils.exercises.ch10 import camera
 from course_utils.pages import capstone_page
 from course_utils.pages.loopback import served
 
@@ -24,7 +24,7 @@ NAMES = [f"class {i} <i>" for i in range(10)]  # text, whatever it looks like
 
 @functools.cache
 def photographs() -> np.ndarray:
-    return quest.photographs(params("10.6", "dora"), "test", 6, np.random.default_rng(3))[0]
+    return camera.photographs(params("10.6", "dora"), "test", 6, np.random.default_rng(3))[0]
 
 
 # What it refuses, before any browser

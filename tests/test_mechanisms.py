@@ -14,8 +14,9 @@ from torch import nn
 
 import course_utils as cu
 from course_utils.lab.exporter import exporter_messages
-from course_utils.lab.exports import graph_html, reason
+from course_utils.lab.exports import reason
 from course_utils.style import INK
+from course_utils.widgets.mechanisms import graph_html
 
 
 class Gate(nn.Module):

@@ -13,7 +13,7 @@ import pytest
 
 import course_utils as cu
 from course_utils.errors import CourseError
-from course_utils.lab.sessions import frame
+from course_utils.widgets.placement import frame
 
 
 @pytest.fixture

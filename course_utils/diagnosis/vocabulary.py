@@ -44,6 +44,7 @@ MODULES = (
     "findings.numbers",
     "findings.fusion",
     "findings.quantization",
+    "findings.quantized_weights",
     "findings.metadata",
     "child.trial",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,7 +72,7 @@ class _Chain:
         self.nodes: list[onnx.NodeProto] = []
         self.current = "x"
 
-    def add(self, op: str, *more: str, **attributes: object) -> None:
+    def add(self, op: str, *more: str, **attributes: Any) -> None:
         result = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, [self.current, *more], [result], **attributes))
         self.current = result

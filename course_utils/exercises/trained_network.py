@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +35,9 @@ def network(order: list[int], stretch: tuple[int, int, float] | None = None) -> 
     """
     from safetensors.numpy import load_file
 
-    stored, weights, nodes = load_file(verified("fashion_resnet.safetensors")), {}, []
+    stored = load_file(verified("fashion_resnet.safetensors"))
+    weights: dict[str, np.ndarray] = {}
+    nodes: list[onnx.NodeProto] = []
 
     def conv(source: str, name: str, norm: str, stride: int, target: str) -> str:
         number = sum(node.op_type == "Conv" for node in nodes) + 1
@@ -48,7 +51,7 @@ def network(order: list[int], stretch: tuple[int, int, float] | None = None) -> 
         weights[f"{label}.bias"] = shift - mean * factor
         pad = kernel.shape[2] // 2
         inputs = [source, f"{label}.weight", f"{label}.bias"]
-        attributes = {"kernel_shape": kernel.shape[2:], "pads": [pad] * 4, "strides": [stride] * 2}
+        attributes: dict[str, Any] = {"kernel_shape": kernel.shape[2:], "pads": [pad] * 4, "strides": [stride] * 2}
         nodes.append(helper.make_node("Conv", inputs, [target], label, **attributes))
         return target
 
@@ -125,7 +128,8 @@ def _int8_weights(graph: onnx.GraphProto) -> set[str]:
     """Stored weights of 8 bits that a convolution reads in an integer kernel, and that nothing else reads."""
     kind = {t.name: t.data_type for t in graph.initializer}
     eight = (TensorProto.INT8, TensorProto.UINT8)
-    found, others = set(), set()
+    found: set[str] = set()
+    others: set[str] = set()
     for node in graph.node:
         kernel = _kernel(node) if node.op_type == "QLinearConv" else []
         found.update(name for name in kernel if kind.get(name) in eight)

@@ -99,7 +99,9 @@ class CheckResult:
         """Each criterion with its mark, and what to do about it; a cause that was just named is not repeated."""
         named = set()
         for c in self.criteria:
-            size, cause = _SIZE.fullmatch(c.hint).groups("")
+            match = _SIZE.fullmatch(c.hint)
+            assert match is not None  # it fits any text of one line
+            size, cause = match.groups("")
             mark = f"{'● ' * c.condition}{'✓' if c.passed else '✗'}"
             yield f"{mark} {c.what}", f"{size}The cause is the same." if cause and cause in named else c.hint
             named.add(cause)

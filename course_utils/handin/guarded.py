@@ -24,7 +24,7 @@ import psutil
 
 from ..exercises import Criterion, Task
 from ..paths import PACKAGE
-from ..processes import ending
+from ..processes import ending, pipes
 from .assessing import Verdict
 
 SECONDS = 60.0  # for one artefact; the longest check takes less than a third of it
@@ -123,6 +123,7 @@ class Worker:
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        self.asking, self.answering = pipes(self.child)
         atexit.register(self.stop)
         try:
             threading.Thread(target=self._listen, daemon=True).start()
@@ -139,14 +140,14 @@ class Worker:
 
     def _listen(self) -> None:
         with contextlib.suppress(ValueError, OSError):  # cut off by the end of the process, or closed
-            while line := self.child.stdout.readline():
+            while line := self.answering.readline():
                 self.said.put(json.loads(line))
         self.said.put(None)
 
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(ValueError, OSError):  # it ended while it read, or was stopped
-            self.child.stdin.write(message)
-            self.child.stdin.flush()
+            self.asking.write(message)
+            self.asking.flush()
 
     def ask(self, request: dict[str, Any], data: bytes, seconds: float = SECONDS) -> tuple[dict[str, Any], str]:
         """What the child answers; or how it ended: "time", "memory", or the process's end in words."""
@@ -189,7 +190,7 @@ class Worker:
             return
         self.child.kill()
         self.child.wait()
-        for pipe in (self.child.stdin, self.child.stdout):
+        for pipe in (self.asking, self.answering):
             with contextlib.suppress(OSError):
                 pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -69,7 +69,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _points_of_kept(it: Task, folder: Path, entry: dict[str, Any] | None, who: str) -> tuple[int, int] | None:
     """Points of the answer that is kept already; none when it is lost, was changed, or cannot be checked."""
-    data = entry and content(folder, entry)
+    data = None if entry is None else content(folder, entry)
     if entry is None or data is None:
         return None
     if entry.get("checks") == VERSION:

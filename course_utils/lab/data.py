@@ -43,7 +43,8 @@ def verified(name: str) -> Path:
                 f"The data file {str(needed)!r} is missing: restore it with  "
                 f"git checkout -- data/{needed.relative_to(data_path()).as_posix()}  or install the course again."
             )
-    sums = dict(reversed(line.split()) for line in data_path("SHA256SUMS").read_text().splitlines())
+    lines = data_path("SHA256SUMS").read_text().splitlines()
+    sums = {file: digest for digest, file in map(str.split, lines)}
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sums.get(name):
         raise CourseError(

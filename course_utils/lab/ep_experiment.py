@@ -113,7 +113,9 @@ def residual_network(size: int, channels: int, stages: Sequence[tuple[int, int]]
 
     stages: (width, number of blocks) of each; every stage halves the picture. Blocks as in `fashion_resnet`.
     """
-    draw, nodes, weights = np.random.default_rng(0), [], []
+    draw = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
 
     def weight(*shape: int) -> str:
         weights.append(
@@ -213,7 +215,8 @@ def place(
     for key, value in {RECORD: "1", **config}.items():
         options.add_session_config_entry(key, value)
     options.enable_profiling = True
-    session, error, ran, said = None, None, [], []
+    session, error, ran = None, None, []
+    said: list[str] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
         with overheard(said):

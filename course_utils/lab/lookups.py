@@ -28,7 +28,7 @@ from typing import Any
 
 from ..errors import CourseError
 from ..paths import data_path
-from ..processes import environment
+from ..processes import environment, pipes
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 # ONNX Runtime sends nothing where one of these says that it is in a build service.
@@ -86,15 +86,16 @@ def watch_lookups(program: str, variables: Mapping[str, str] | None = None) -> W
             stderr=errors,
             env=environment(),
         )
-    child.stdin.write(json.dumps(request).encode())
-    child.stdin.close()
+    asking, answering = pipes(child)
+    asking.write(json.dumps(request).encode())
+    asking.close()
     child.stdin = None  # communicate() would write to it
     watched = Watched(child, scratch)
-    if child.stdout.readline().strip() == _READY:
+    if answering.readline().strip() == _READY:
         return watched
     if child.wait() != _NOT_PERMITTED:
         watched.result()  # raises
-    child.stdout.close()
+    answering.close()
     scratch.cleanup()
     print(f"Not run here: {CUT_OFF}.")
     return None
@@ -149,7 +150,8 @@ class NameServer(threading.Thread):
 
     def __init__(self, listening: socket.socket) -> None:
         super().__init__(daemon=True)
-        self.socket, self.began, self.asked = listening, time.monotonic(), []
+        self.socket, self.began = listening, time.monotonic()
+        self.asked: list[list[float | str]] = []  # [seconds, name] each
 
     def run(self) -> None:
         while True:
@@ -212,7 +214,8 @@ def contrast(seconds: float = 40) -> dict[str, dict[str, Any]] | None:
         way: watch_lookups(_SESSION.format(first=first, seconds=seconds), variables)
         for way, (first, variables) in WAYS.items()
     }
-    return None if None in runs.values() else {way: run.result() for way, run in runs.items()}
+    begun = {way: run for way, run in runs.items() if run is not None}
+    return {way: run.result() for way, run in begun.items()} if len(begun) == len(runs) else None
 
 
 def main() -> None:

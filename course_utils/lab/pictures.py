@@ -53,4 +53,6 @@ def picture(name: str) -> Picture:
         have = ", ".join(sorted(file.stem for file in path.parent.glob("*.svg")))
         raise CourseError(f"There is no drawing {name!r}. There are: {have}.")
     svg = path.read_text(encoding="utf-8")
-    return Picture(svg, html.unescape(re.search(r"<desc>(.*?)</desc>", svg, re.DOTALL)[1].strip()))
+    words = re.search(r"<desc>(.*?)</desc>", svg, re.DOTALL)
+    assert words is not None  # each drawing of the course says in words what it shows
+    return Picture(svg, html.unescape(words[1].strip()))

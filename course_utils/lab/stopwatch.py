@@ -112,7 +112,8 @@ def compare(
         )
     if rounds < 1 or warmup < 0:
         raise CourseError(f"compare() was given rounds={rounds}, warmup={warmup}: it needs at least 1 and 0.")
-    names, order, runs = list(candidates), random.Random(seed), []
+    names, order = list(candidates), random.Random(seed)
+    runs: list[tuple[float | None, list[dict[str, float]]]] = []
     in_book = BOOK_MODELS in os.environ
     with _torch_threads(threads), _no_garbage_collection():
         # The warm-up runs with the same threads: starting them is a part of it.

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def visit(folder: Path) -> dict[str, Any]:
         "the page says": said,
         "wasm ms": wasm,
         "native ms": {
-            n: fastest(lambda some=pixels[:n]: session.run(None, {"pixels": some}), runs) for n, runs in BATCHES.items()
+            n: fastest(partial(session.run, None, {"pixels": pixels[:n]}), runs) for n, runs in BATCHES.items()
         },
     }
 

@@ -67,6 +67,7 @@ def build(folder: Path) -> Path:
     Raises CourseError when netron is not installed, or no longer looks as the patch expects.
     """
     netron = require("netron")
+    assert netron.__file__ is not None  # only a namespace package has none
     source = Path(netron.__file__).parent
     folder.mkdir(parents=True, exist_ok=True)
     for name in _FILES:

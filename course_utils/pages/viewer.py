@@ -34,8 +34,8 @@ def show(model: Model, name: str | None = None, height: int = 480) -> DisplayObj
     Raises CourseError when the model cannot be read.
     """
     proto = as_model(model, external_data=False)
-    is_file = isinstance(model, str | os.PathLike)
-    stem = _plain(name or (Path(model).stem if is_file else proto.graph.name or "model"))
+    own = Path(model).stem if isinstance(model, str | os.PathLike) else proto.graph.name or "model"
+    stem = _plain(name or own)
     if book := os.environ.get(BOOK_MODELS):
         file = _publish(_without_paths(proto), stem, Path(book))
         return _netron(f"../netron/index.html?url=../models/{file}", stem, height)
@@ -153,5 +153,5 @@ def _server() -> tuple[Path, int]:
 
 
 class _NoListing(loopback.Handler):
-    def list_directory(self, path: str) -> None:
+    def list_directory(self, path: str | os.PathLike[str]) -> None:
         self.send_error(404)

@@ -6,6 +6,7 @@ Imported by `worker` alone, so by no process that must live on.
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,14 +99,15 @@ class Shapes:
 
     def feed(self, sizes: Sizes, kind: str) -> dict[str, np.ndarray]:
         """Arrays of these sizes. kind: "normal" gives normal numbers, zeros and False, "uniform" numbers from 0.1 to 1, ones and True."""
-        rng, made = np.random.default_rng(0), {}
+        rng = np.random.default_rng(0)
+        made: dict[str, np.ndarray] = {}
         for value in self.inputs:
-            shape = [size_of(d, sizes) for d in self.of(value)]
+            shape = [_known(d, sizes) for d in self.of(value)]
             inner = _inner(value)
-            if np.prod(shape, dtype=float) > _LARGEST:
+            if math.prod(shape) > _LARGEST:
                 raise UnmadeError(f"the input {value.name!r} of shape {shape} is too large to make up")
             if inner == "string":
-                made[value.name] = np.full(shape, "a", dtype=object)
+                made[value.name] = np.full(shape, "a", dtype=np.object_)
             elif inner not in _NUMPY:
                 raise UnmadeError(f"the input {value.name!r} is a {value.type}, which cannot be made up")
             elif inner in _FLOATS:
@@ -161,6 +163,13 @@ def size_of(dim: int | str, sizes: Sizes) -> int | None:
     if isinstance(dim, int):
         return dim
     return sizes[dim] if dim in sizes else formula(dim, sizes)
+
+
+def _known(dim: int | str, sizes: Sizes) -> int:
+    size = size_of(dim, sizes)
+    if size is None:  # such as a // b where b is 0: with these sizes it does not run
+        raise ValueError(f"The size {dim!r} has no value here.")
+    return size
 
 
 def _inner(value: Any) -> str:

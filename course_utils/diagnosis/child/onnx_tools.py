@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ...processes import ending, environment
+from ...processes import ending, environment, pipes
 
 
 @dataclass
@@ -99,6 +99,7 @@ class _Bench:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
             start_new_session=True,  # Jupyter's stop button is the parent's
         )  # fmt: skip
+        self.asking, self.answering = pipes(self.child)
         self.owner = os.getpid()
         self.said: queue.SimpleQueue[tuple[dict, bytes] | None] = queue.SimpleQueue()
         self.listener = threading.Thread(target=self._listen, daemon=True)
@@ -107,9 +108,9 @@ class _Bench:
 
     def _listen(self) -> None:
         try:
-            while line := self.child.stdout.readline():
+            while line := self.answering.readline():
                 head = json.loads(line)
-                self.said.put((head, self.child.stdout.read(head["size"])))
+                self.said.put((head, self.answering.read(head["size"])))
         except ValueError:  # cut off by the end of the process, or closed
             pass
         self.said.put(None)
@@ -119,8 +120,8 @@ class _Bench:
         line = json.dumps(question | {"sizes": [len(part) for part in parts]}).encode() + b"\n"
         try:
             for data in (line, *parts):
-                self.child.stdin.write(data)
-            self.child.stdin.flush()
+                self.asking.write(data)
+            self.asking.flush()
         except OSError:  # it ended while it read
             self.stop()
         while True:
@@ -156,6 +157,6 @@ class _Bench:
             self.child.kill()
             self.child.wait()
             self.listener.join(5)
-            for pipe in (self.child.stdin, self.child.stdout):
+            for pipe in (self.asking, self.answering):
                 with contextlib.suppress(OSError):  # what was not written yet has no reader any more
                     pipe.close()

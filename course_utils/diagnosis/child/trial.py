@@ -189,15 +189,15 @@ def _outcome(patient: Patient, said: list[dict[str, Any]], place: Place) -> Iter
     if outputs.get("same") is False and not any(node.op_type in _RANDOM for *_, node in patient.each_node()):
         yield finding(CHANGES, "Two runs with one made-up input differed.", place)
     frozen = [line for line in said if line["event"] == "frozen"]
-    for what in (BATCH, SIZE):
-        alike = [e for e in frozen if e["batch"] is (what is BATCH)]
+    for kind in (BATCH, SIZE):
+        alike = [e for e in frozen if e["batch"] is (kind is BATCH)]
         if alike:
             runs = " and ".join(f"{plain(e['name'])!r} = {e['runs']}" for e in alike[:4])
             fails = "; ".join(f"{plain(e['name'])!r} = {listed(e['fails'])}" for e in alike[:4])
             text = f"It runs with {runs}, and not with {fails}. It says: “{plain(alike[0]['why'], 300)}”"
-            yield finding(what, text, _node_of(patient, alike[0]["why"]))
+            yield finding(kind, text, _node_of(patient, alike[0]["why"]))
     if not frozen:
-        yield from _shapes(events.get("shapes"))
+        yield from _shapes(events.get("shapes", {}))
     if "not-probed" in events:
         names = listed(repr(plain(name)) for name in events["not-probed"]["names"])
         patient.not_checked.append(f"It ran with one size of {names}. Whether others run, too, was not found out.")
@@ -224,10 +224,10 @@ def _failure(patient: Patient, e: dict[str, Any], place: Place) -> Iterator[Find
         yield finding(SIZE, f"No size that was tried runs ({tried}). It says: “{why}”", _node_of(patient, e["why"]))
 
 
-def _shapes(event: dict[str, Any] | None) -> Iterator[Finding]:
+def _shapes(event: dict[str, Any]) -> Iterator[Finding]:
     """Outputs that differ from what the file says: by a number; or by a name that stands for another number already."""
     for sure in (True, False):
-        wrong = [w for w in (event or {}).get("wrong", []) if w[3] is sure]
+        wrong = [w for w in event.get("wrong", []) if w[3] is sure]
         if wrong:
             name, says, has, _ = wrong[0]
             sizes = ", ".join(f"{plain(name)} = {size}" for name, size in event["sizes"])

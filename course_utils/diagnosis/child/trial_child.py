@@ -163,9 +163,9 @@ def _certain(runs: Runs) -> bool:
     tell sizes: some messages are the same because they tell nothing.
     """
     said = {re.sub(r"Name: ?'.*?'", "", spoken(text)) for *_, text in runs.failures}
-    same = len(said) == 1
-    unsupported = same and re.search(r"not (implemented|supported)|unsupported|NOT_IMPLEMENTED", *said, re.IGNORECASE)
-    tells = same and re.search(r"\d", said.copy().pop().partition("Status Message:")[2]) is not None
+    same, one = len(said) == 1, next(iter(said), "")
+    unsupported = same and re.search(r"not (implemented|supported)|unsupported|NOT_IMPLEMENTED", one, re.IGNORECASE)
+    tells = same and re.search(r"\d", one.partition("Status Message:")[2]) is not None
     if not runs.shapes.only_floats:
         return bool(unsupported) or (tells and len(runs.failures) > 1)
     return not runs.shapes.other or bool(unsupported) or (tells and len(runs.failures) > 2)

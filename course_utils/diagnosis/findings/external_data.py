@@ -160,7 +160,7 @@ def sizes(patient: Patient) -> Iterator[Finding]:
 
 
 # dtype → how many values of a typed field make one element. Two- and four-bit types are packed into int32_data one byte each.
-_TYPED = {
+_TYPED: dict[int, tuple[str, int]] = {
     TensorProto.FLOAT: ("float_data", 1),
     TensorProto.COMPLEX64: ("float_data", 2),
     TensorProto.DOUBLE: ("double_data", 1),

@@ -34,7 +34,7 @@ IDLE = code(
 )
 _LEAST_IDLE = 3  # nodes in a row
 # dtype → dtypes that hold every value of it
-_WIDER = {
+_WIDER: dict[int, set[int]] = {
     TensorProto.FLOAT16: {TensorProto.FLOAT, TensorProto.DOUBLE},
     TensorProto.BFLOAT16: {TensorProto.FLOAT, TensorProto.DOUBLE},
     TensorProto.FLOAT: {TensorProto.DOUBLE},
@@ -112,11 +112,11 @@ def idle(patient: Patient) -> Iterator[Finding]:
             before = scope.producer.get(node.input[0]) if node.input else None
             if not passes[index] or (before is not None and passes[before]):
                 continue  # no beginning of a chain
-            chain, after = {index: None}, index  # in order; a graph may run in a circle
-            while (after := _only_reader(scope, scope.nodes[after].output[0])) is not None and passes[after]:
+            chain, last = {index: None}, index  # in order; a graph may run in a circle
+            while (after := _only_reader(scope, scope.nodes[last].output[0])) is not None and passes[after]:
                 if after in chain:
                     break
-                chain[after] = None
+                chain[after], last = None, after
             if len(chain) >= _LEAST_IDLE:
                 found += [scope.place(i) for i in chain]
     if found:

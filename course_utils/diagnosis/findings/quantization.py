@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
-from ..parts import Scope, attribute, count_of, domain, is_op
+from ..parts import Scope, attribute, domain, is_op
 from ..patient import Patient
-from ..vocabulary import ERROR, NOTE, WARNING, Finding, Place, code, count, finding, nodes, plain
+from ..vocabulary import ERROR, NOTE, WARNING, Finding, code, count, finding, nodes
 from .shapes import shape_of
 from .weights import array
 
@@ -26,20 +26,6 @@ DEFAULT = code(
     "07",
     "A scale has the value that stands for “never saw anything but zero”",
     "Calibrate again with real inputs, prepared as in use. The calibration data was constant, or did not reach this tensor.",
-)
-LEVELS = code(
-    "weights-collapsed",
-    WARNING,
-    "07",
-    "Quantized weights use only a few of their levels",
-    "Quantize with per_channel=True, so that each channel has a scale of its own, or leave this layer in float.",
-)
-SATURATED = code(
-    "weights-saturated",
-    WARNING,
-    "07",
-    "Many quantized weights are cut off at the end of the range",
-    "The scale is too small: calibrate weights with MinMax, and check that the file was not quantized twice.",
 )
 CONVINTEGER = code(
     "dynamic-quantized-conv",
@@ -73,7 +59,6 @@ SCORES = code(
 _SCALES = {
     "QuantizeLinear": (1,), "DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6),
 }  # fmt: skip
-_INT8 = (TensorProto.INT8, TensorProto.UINT8)
 _PROBABILITY = ("Sigmoid", "HardSigmoid", "Softmax", "QLinearSigmoid", "QLinearSoftmax")
 # (domain, operator) → which input it quantizes, and which one is the scale of the result.
 _QUANTIZES = {
@@ -85,13 +70,6 @@ _KEEPS = (
     "TopK", "MaxPool", "QuantizeLinear", "DequantizeLinear",
 )  # fmt: skip
 _COARSE = 0.25
-# (domain, operator) → which inputs are the weight, what tells whether it has several scales, its zero point; and its axis of channels.
-_INTEGER = {
-    ("", "QLinearConv"): (3, 4, 5, 0), ("", "QLinearMatMul"): (3, 4, 5, -1), ("com.microsoft", "QGemm"): (3, 4, 5, -1),
-    ("", "MatMulInteger"): (1, 3, 3, -1), ("", "ConvInteger"): (1, 3, 3, 0),
-    ("com.microsoft", "DynamicQuantizeMatMul"): (1, 2, 3, -1), ("com.microsoft", "MatMulIntegerToFloat"): (1, 3, 5, -1),
-}  # fmt: skip
-_FEW = 4  # levels on each side of zero
 _FAR = 12  # nodes between what is quantized and what tells its kind
 _PASSES = (
     "Relu",
@@ -155,7 +133,9 @@ def lengths(patient: Patient) -> Iterator[Finding]:
             found.append((scope.place(index), f"{says}, and zero points of the shape {list(zero.dims)}"))
             continue
         dims, axis = _dims(patient, scope, node.input[0]), attribute(node, "axis", 1)
-        size = dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None
+        if dims is None or not -len(dims) <= axis < len(dims):
+            continue
+        size = dims[axis]
         if isinstance(size, int) and size != scale.dims[0]:
             fits = [i for i, d in enumerate(dims) if d == scale.dims[0]]
             hint = f"; axis {fits[0]} has so many" if len(fits) == 1 else ""
@@ -164,7 +144,7 @@ def lengths(patient: Patient) -> Iterator[Finding]:
         yield finding(LENGTH, f"{found[0][1]}.", [place for place, _ in found])
 
 
-def _dims(patient: Patient, scope: Scope, name: str) -> list[int | str | None] | None:
+def _dims(patient: Patient, scope: Scope, name: str) -> list[int | None] | None:
     tensor = patient.stored(scope, name)
     if tensor is not None:
         return list(tensor.dims)
@@ -191,10 +171,10 @@ def scores(patient: Patient) -> Iterator[Finding]:
         if own or any(_probability(scope, name) for name in names):
             found.append((scope.place(index), float(scale.ravel()[0])))
     if found:
-        place, scale = found[0]
-        kept = int(1 / scale + 0.5) + 1
+        place, step = found[0]
+        kept = int(1 / step + 0.5) + 1
         text = (
-            f"{place} rounds to multiples of {scale:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
+            f"{place} rounds to multiples of {step:.3g}, and part of what it reads is the result of a Sigmoid or Softmax, "
             f"between 0 and 1: {count(kept, 'number')} can be told apart afterwards."
         )
         yield finding(SCORES, text, [p for p, _ in found])
@@ -246,77 +226,6 @@ def _computed(scope: Scope, name: str) -> bool:
     return False
 
 
-def levels(patient: Patient) -> Iterator[Finding]:
-    """int8 weights: how much of the range do they use, and how many stand at its very end?"""
-    few, cut, seen = [], [], set()
-    for scope, node, position, axis, per_tensor, zero_name in _quantized_weights(patient):
-        tensor = patient.stored(scope, node.input[position])
-        if tensor is None or tensor.data_type not in _INT8 or len(tensor.dims) < 2 or id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        value = array(patient, tensor)
-        if value is None or value.size < 256:
-            continue
-        zero = patient.value(scope, zero_name)
-        zero = float(np.median(zero)) if zero is not None and zero.size else 0.0
-        by_channel = (
-            np.moveaxis(value, axis % value.ndim, 0).reshape(value.shape[axis % value.ndim], -1).astype(np.int16)
-        )
-        widest = np.abs(by_channel - zero).max(axis=1)
-        used = widest[widest > 0]  # channels of zeros may have been pruned, but hardly all but one or two
-        place = Place("tensor", tensor.name, None, scope.label)
-        lost = len(widest) > 3 and (widest > _FEW).sum() <= max(1, len(widest) // 8)
-        if per_tensor and (lost or (len(used) > 3 and np.median(used) <= _FEW)):
-            few.append((place, float(np.median(widest if lost else used))))
-        low, high = (-128, 127) if tensor.data_type == TensorProto.INT8 else (0, 255)
-        ends = (by_channel >= high) | (by_channel <= (-127 if low else 0))
-        # The largest weight of each scale stands at the end, as it should, and its equals on the other side.
-        surplus = ends.sum() - 2 * (1 if per_tensor else len(by_channel))
-        binary = len(np.unique(value)) <= 4  # weights that were trained with two or three values
-        if surplus > value.size // 20 and not binary:
-            cut.append((place, surplus / value.size))
-    if few:
-        text = (
-            f"{count(len(few), 'tensor')} with one scale for all channels, and one channel that is much wider than the others. In "
-            f"{plain(few[0][0].name)!r} half of the channels reach no further than ±{few[0][1]:.0f} of ±127."
-        )
-        yield finding(LEVELS, text, [place for place, _ in few])
-    if cut:
-        text = f"{count(len(cut), 'tensor')}; in {plain(cut[0][0].name)!r} {cut[0][1]:.0%} of the values stand at the end of the range."
-        yield finding(SATURATED, text, [place for place, _ in cut])
-
-
-def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, NodeProto, int, int, bool, str]]:
-    """(scope, node, position of the weight, axis of its channels, whether one scale stands for all, name of the zero point)."""
-    for scope, _, node in patient.each_node():
-        given = [*node.input, *[""] * 9]
-        if is_op(node, "DequantizeLinear"):
-            scale = patient.stored(scope, given[1])
-            single = scale is not None and count_of(scale.dims) == 1
-            axis = _channels(scope, next(iter(node.output), "")) if single else attribute(node, "axis", 1)
-            yield scope, node, 0, axis, single, given[2]
-        elif (known := _INTEGER.get((domain(node), node.op_type))) is not None:
-            weight, judged_by, zero, axis = known
-            if attribute(node, "transB", 0):
-                axis = 0
-            by = patient.stored(scope, given[judged_by])
-            yield scope, node, weight, axis, by is not None and count_of(by.dims) == 1, given[zero]
-
-
-def _channels(scope: Scope, name: str) -> int:
-    """The axis of the channels of a weight, by the node that reads it."""
-    turned, reader = False, None
-    for _ in range(_FAR):  # a graph may run in a circle
-        reader = next((scope.nodes[i] for i in scope.readers.get(name, ())), None)
-        if reader is None or not is_op(reader, "Transpose") or not reader.output:
-            break
-        turned, name = not turned, reader.output[0]  # between a weight as PyTorch has it and a MatMul
-    if reader is not None and is_op(reader, "ConvTranspose"):
-        return 1
-    first = reader is not None and (is_op(reader, "Conv") or (is_op(reader, "Gemm") and attribute(reader, "transB", 0)))
-    return 0 if bool(first) != turned else -1
-
-
 def dynamic_conv(patient: Patient) -> Iterator[Finding]:
     found = [
         (scope, index)
@@ -358,4 +267,4 @@ def _meets_quantize(scope: Scope, name: str) -> bool:
     return False
 
 
-CHECKS = (scales, lengths, uncalibrated, scores, levels, dynamic_conv, incomplete)
+CHECKS = (scales, lengths, uncalibrated, scores, dynamic_conv, incomplete)

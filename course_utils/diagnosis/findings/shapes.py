@@ -153,8 +153,9 @@ def conflict(patient: Patient) -> Iterator[Finding]:
 def huge(patient: Patient) -> Iterator[Finding]:
     found = []
     for name, value in patient.inferred.items():
-        dims = shape_of(value)
-        if dims and None not in dims:
+        shape = shape_of(value) or ()
+        dims = [d for d in shape if d is not None]
+        if dims and len(dims) == len(shape):
             tensor = onnx.TensorProto(data_type=value.type.tensor_type.elem_type, dims=dims)
             size = expected_bytes(tensor)
             if size is not None and size > _HUGE:

@@ -147,11 +147,11 @@ def operators(patient: Patient) -> Iterator[Finding]:
     for scope, index, node in patient.each_node():
         if (domain(node), node.op_type) not in patient.functions:
             what, certain = _judged(patient, scope, node)
-            place = scope.place(index), plain(node.op_type)
+            seen = scope.place(index), plain(node.op_type)
             if what is not None and certain:
-                found[what].append(place)
+                found[what].append(seen)
             elif what is not None:
-                doubtful.setdefault(what, ([], alone(patient, scope, node)))[0].append(place)
+                doubtful.setdefault(what, ([], alone(patient, scope, node)))[0].append(seen)
     until = time.monotonic() + patient.seconds  # for all questions together: each takes milliseconds
     for what, (places, model) in doubtful.items():
         left = until - time.monotonic()
@@ -159,21 +159,21 @@ def operators(patient: Patient) -> Iterator[Finding]:
         # No answer: what the runtime's own list says of an attribute still counts; of implementations it does not tell all.
         if what[0] is ATTRIBUTE if answer.loads is None else any(said in answer.words for said in _REFUSALS[what[0]]):
             found[what] = places
-    for (what, detail), items in found.items():
-        places = [place for place, _ in items]
-        if what is NONE:
-            yield finding(NONE, f"The domain {detail!r}, used by {nodes(len(places))}, is not in opset_import.", places)
-        elif what is DOMAIN:
+    for (kind, detail), items in found.items():
+        where = [place for place, _ in items]
+        if kind is NONE:
+            yield finding(NONE, f"The domain {detail!r}, used by {nodes(len(where))}, is not in opset_import.", where)
+        elif kind is DOMAIN:
             ops, hint = listed(dict.fromkeys(op for _, op in items)), _MICROSOFT.get(detail, "")
-            text = f"{nodes(len(places))} of the domain {detail!r}: {ops}. {hint}".rstrip()
-            yield finding(DOMAIN, text, places)
-    for what in (OPERATOR, ATTRIBUTE, KERNEL):  # a model in bfloat16 can have many of these
-        details = {detail: items for (code_, detail), items in found.items() if code_ is what}
+            text = f"{nodes(len(where))} of the domain {detail!r}: {ops}. {hint}".rstrip()
+            yield finding(DOMAIN, text, where)
+    for kind in (OPERATOR, ATTRIBUTE, KERNEL):  # a model in bfloat16 can have many of these
+        details = {detail: items for (code_, detail), items in found.items() if code_ is kind}
         if details:
             rest = f" And {len(details) - 3} more." if len(details) > 3 else ""
-            places = [place for items in details.values() for place, _ in items]
-            advice = _OTHER_PROVIDER if what is KERNEL and all(_elsewhere(detail) for detail in details) else ""
-            yield finding(what, " ".join(list(details)[:3]) + rest, places, advice)
+            where = [place for items in details.values() for place, _ in items]
+            advice = _OTHER_PROVIDER if kind is KERNEL and all(_elsewhere(detail) for detail in details) else ""
+            yield finding(kind, " ".join(list(details)[:3]) + rest, where, advice)
 
 
 # What ONNX Runtime says where a doubt is justified.
@@ -304,7 +304,9 @@ def _runs(name: str, op_type: str, since: int, version: int, types: tuple[str, .
     if op_type == COMPILED and name == "com.microsoft":
         return True  # made for one provider, which `hardware` says
     schema = _defined_by_onnx(name, op_type, version)
-    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    # onnx's own stubs do not list these two properties.
+    by_others = ("has_function", "has_context_dependent_function")
+    return schema is not None and any(getattr(schema, name) for name in by_others)
 
 
 def clashes(patient: Patient) -> Iterator[Finding]:

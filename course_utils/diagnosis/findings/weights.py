@@ -16,7 +16,12 @@ from ..parts import expected_bytes
 from ..patient import Patient
 
 CHUNK = 4 * 2**20
-_ITEM = {TensorProto.FLOAT: "<f4", TensorProto.DOUBLE: "<f8", TensorProto.FLOAT16: "<f2", TensorProto.BFLOAT16: "<u2"}
+_ITEM: dict[int, str] = {
+    TensorProto.FLOAT: "<f4",
+    TensorProto.DOUBLE: "<f8",
+    TensorProto.FLOAT16: "<f2",
+    TensorProto.BFLOAT16: "<u2",
+}
 
 
 def source(patient: Patient, tensor: TensorProto) -> tuple[Path | bytes, int, int] | None:
@@ -28,8 +33,9 @@ def source(patient: Patient, tensor: TensorProto) -> tuple[Path | bytes, int, in
         return _external(patient, tensor, expected)
     piece = patient.pieces.get(tensor.raw_data)
     if piece is not None:
-        whole = piece.kind == "raw" and piece.length == expected and patient.file is not None
-        return (patient.file, piece.offset, piece.length) if whole else None
+        if patient.file is None or piece.kind != "raw" or piece.length != expected:
+            return None
+        return patient.file, piece.offset, piece.length
     data = tensor.raw_data
     if not tensor.HasField("raw_data"):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import cast
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from ...lab.graphs import operator_counts
 from .. import Criteria, Criterion, Params
 from ..examine import has_io, is_sound, numpy_source
 from ..handouts import x_to_y
-from ..slips import compare
+from ..slips import Feed, compare
 
 
 def _healthy(p: Params) -> onnx.ModelProto:
@@ -96,12 +97,18 @@ def check_repair(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criteri
     compare(
         model,
         {"it computes what the author meant": feeds},
-        lambda feed: onnx.reference.ReferenceEvaluator(healthy).run(None, feed)[0],
+        lambda feed: _computed(healthy, feed),
         {},
         criteria,
         otherwise=lambda: _rewired(model, healthy) or "A node reads or writes a wrong name.",
     )
     return criteria
+
+
+def _computed(model: onnx.ModelProto, feed: Feed) -> np.ndarray:
+    """The model's first output, by the reference implementation."""
+    results = onnx.reference.ReferenceEvaluator(model).run(None, feed)
+    return cast(list[np.ndarray], results)[0]  # a dict comes back only of a run for intermediate results
 
 
 def _rewired(model: onnx.ModelProto, healthy: onnx.ModelProto) -> str:

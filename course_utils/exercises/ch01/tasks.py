@@ -156,8 +156,8 @@ def _counting_model(p: Params) -> onnx.ModelProto:
     for _ in range(rng.randint(2, 3)):
         weights.append((names.pop(), values.normal(0, 1, (rng.randint(2, 5), rng.randint(2, 5)))))
     rng.shuffle(weights)
-    weights = {name: value.astype(np.float32) for name, value in weights}
-    return x_to_y("counting", nodes, weights, ["batch", 6], ["batch", width], {"": OPSET}, ir_version=IR)
+    stored = {name: value.astype(np.float32) for name, value in weights}
+    return x_to_y("counting", nodes, stored, ["batch", 6], ["batch", width], {"": OPSET}, ir_version=IR)
 
 
 def _check_count(answer: object, p: Params, rng: Random) -> list[Criterion]:

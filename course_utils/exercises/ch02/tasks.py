@@ -7,7 +7,7 @@ to `HORIZON` only, and the runtimes to please are stated in the parameters.
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -37,7 +37,7 @@ def _known(operator: str) -> list[Edition]:
     return [edition for edition in editions_of(operator) if edition.opset <= HORIZON]
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     """Whether this is a whole number; JSON may write 13 as 13.0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
 
@@ -211,7 +211,7 @@ def _lowest_hint(got: object, p: Params, used: dict[str, int]) -> str:
         )
     changed = [operator for operator, version in used.items() if version > got]
     if changed:
-        return f"In opset {got}, {changed[0]} has version {used_version(changed[0], got)}; the model uses another one."
+        return f"In opset {got}, {changed[0]} has version {used_version(changed[0], int(got))}; the model uses another one."
     return f"Opset {got} changes no node, but a lower one does not either."
 
 

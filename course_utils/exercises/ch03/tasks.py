@@ -125,6 +125,10 @@ def _states(x: np.ndarray, p: Params, first: float = 0.0) -> list[np.ndarray]:
     return states
 
 
+def _first(k: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: x[:k]
+
+
 def _last(
     p: Params, rows: Callable[[np.ndarray], np.ndarray] = lambda x: x, first: float = 0.0, **changed: float
 ) -> Calculation:
@@ -167,7 +171,7 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         {
             **{
                 f"It reads {k} rows, whatever comes: the Python loop ran during the export, and was written "
-                f"out.": _last(p, lambda x, k=k: x[:k])
+                f"out.": _last(p, _first(k))
                 for k in range(1, 11)
             },
             "c is missing.": _last(p, c=0),

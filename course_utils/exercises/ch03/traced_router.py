@@ -83,7 +83,8 @@ def check_lies(answer: Any, p: Params, rng: Random) -> list[Criterion]:
 
 
 def _named(differ: tuple[bool, ...]) -> str:
-    return {(True, False): "the first decision", (False, True): "the second decision"}.get(differ, "both decisions")
+    names: dict[tuple[bool, ...], str] = {(True, False): "the first decision", (False, True): "the second decision"}
+    return names.get(differ, "both decisions")
 
 
 def _no_input(value: Any) -> str:

@@ -38,8 +38,8 @@ def attention(p: Params, scores: str = "", mask: str = "") -> onnx.ModelProto:
     draw = np.random.default_rng(p["seed"])
     weights: Weights = {
         **{f"{n}.weight": draw.normal(0, 0.4, (hidden, hidden)) for n in ("query", "key", "value", "out")},
-        **{f"{n}.bias": draw.normal(0, 0.5, hidden) for n in ("query", "key", "value", "out", "norm1", "norm2")},
-        **{f"{n}.scale": draw.uniform(0.5, 1.5, hidden) for n in ("norm1", "norm2")},
+        **{f"{n}.bias": draw.normal(0, 0.5, (hidden,)) for n in ("query", "key", "value", "out", "norm1", "norm2")},
+        **{f"{n}.scale": draw.uniform(0.5, 1.5, (hidden,)) for n in ("norm1", "norm2")},
         "root": np.array(np.sqrt(hidden // heads)),
         "one": np.array(1.0),
         "far": np.array(-10000.0),
@@ -110,7 +110,7 @@ def check_attention(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     source = numpy_source(rng)
     # At least two words end early: what the mask does must show.
     mask = (np.arange(_WORDS) < source.integers(2, _WORDS, (3, 1))).astype(np.int64)
-    feed = {"x": source.normal(0, 1, (3, _WORDS, p["hidden"])).astype(np.float32), "mask": mask}
+    feed: dict[str, np.ndarray] = {"x": source.normal(0, 1, (3, _WORDS, p["hidden"])).astype(np.float32), "mask": mask}
     expected, what = result(attention(p), feed), "it computes what the given model computes"
     if not computes(
         model, feed, expected, criteria, what, lambda: _attention_cause(model, feed, p), atol=1e-4, condition=True

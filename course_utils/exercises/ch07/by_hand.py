@@ -85,7 +85,7 @@ def check_by_hand(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     wrong = sum(a != b for a, b in zip(got, integers, strict=True))
     cause = next((why for kind, why in _WHOLE_CAUSES.items() if got == by_hand(p, kind)[2]), "")
     criteria.add("the integers", not wrong, cause or f"{wrong} of 12 are wrong: round(value / scale) + zero point.")
-    right = np.array_equal(np.float32(answer["back"]), np.float32(back))
+    right = np.array_equal(np.asarray(answer["back"], np.float32), np.asarray(back, np.float32))
     criteria.add("the real numbers that come back", right, lambda: _back_cause(answer["back"], p))
     return criteria
 

@@ -112,12 +112,12 @@ def _is_accurate(
         lost -= 100 * int((~best(right)).sum()) / count if right.any() else 0
     usual = float((logits.argmax(1) == wanted).mean())
 
-    def hint() -> str:
+    def why() -> str:
         unmoved = usual > right.mean() + 0.2
         said = "It answers in the usual order of classes: start from your own model." if unmoved else cause()
         return f"It is right for {right.mean():.1%}, the float model for {right.mean() + lost / 100:.1%}. {said}"
 
-    return criteria.add(what, lost <= p["points"] and bool(np.isfinite(logits).all()), hint)
+    return criteria.add(what, lost <= p["points"] and bool(np.isfinite(logits).all()), why)
 
 
 def _answers(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:

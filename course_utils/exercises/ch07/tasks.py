@@ -75,11 +75,9 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     if got.shape != expected.shape:
         criteria.require(what, False, f"The result has shape {list(got.shape)}, expected {list(expected.shape)}.")
         return criteria
-    error = float(
-        np.sqrt(np.mean((got.astype(np.float64) - expected) ** 2) / np.mean(expected.astype(np.float64) ** 2))
-    )
-    differs = f"It differs by {error:.1%}."
-    if not criteria.require(what, error <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
+    off = float(np.sqrt(np.mean((got.astype(np.float64) - expected) ** 2) / np.mean(expected.astype(np.float64) ** 2)))
+    differs = f"It differs by {off:.1%}."
+    if not criteria.require(what, off <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
         return criteria
     size = len(model.SerializeToString())
     criteria.add(
@@ -91,7 +89,7 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     if any(len(n.input) < 4 or not n.input[3] for n in products):
         cause = "There are no zero points. The asymmetric way uses all 16 integers: is_symmetric=False."
     what = f"the result differs by at most {p['error']:.1%} (root mean square)"
-    criteria.add(what, error <= p["error"], f"{differs} {cause}")
+    criteria.add(what, off <= p["error"], f"{differs} {cause}")
     return criteria
 
 

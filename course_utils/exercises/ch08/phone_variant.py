@@ -37,7 +37,7 @@ def for_the_server(p: Params) -> onnx.ModelProto:
     draw = np.random.default_rng(p["seed"])
     shapes = {"w1": (6, 3, 3, 3), "w2": (4, 6, 3, 3)}
     weights = {name: draw.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
-    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    same: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["c1"], "conv_1", **same),
         helper.make_node(p["activation"], ["c1"], ["a1"], "activate_1"),

@@ -142,12 +142,12 @@ def _draw_training(rng: Random) -> Params:
 def _layers(p: Params, *, norm: str, dropout: str) -> onnx.ModelProto:
     """norm: training, inference, or none. dropout: training, inference, scaled or shrunk (two mistakes)."""
     draw, width = np.random.default_rng(p["seed"]), p["width"]
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "weight1": draw.normal(0, 1, (4, width)),
-        "scale": draw.uniform(0.5, 2, width),
-        "shift": draw.normal(0, 1, width),
-        "mean": draw.normal(0, 1, width),
-        "variance": draw.uniform(1, 6, width),
+        "scale": draw.uniform(0.5, 2, (width,)),
+        "shift": draw.normal(0, 1, (width,)),
+        "mean": draw.normal(0, 1, (width,)),
+        "variance": draw.uniform(1, 6, (width,)),
         "ratio": np.array(p["ratio"]),
         "training": np.array(dropout == "training"),
         "kept": np.array((1 - p["ratio"]) ** (1 if dropout == "shrunk" else -1)),
@@ -201,7 +201,7 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         return criteria
     criteria.require(
         "two runs give the same numbers",
-        same(*twice),
+        same(twice[0], twice[1]),
         "They differ: Dropout is still switched on, and sets values to zero at random. Its third input says so.",
     )
     # Several rows: a Dropout may by chance do the same to one row twice.

@@ -112,8 +112,8 @@ def _is_close(
     if got.shape != expected.shape:
         criteria.add(what, False, f"It has shape {list(got.shape)}, expected {list(expected.shape)}.")
         return
-    error = relative_error(got, expected)
-    criteria.add(what, error <= most, f"It differs by {error:.1%}. {cause}")
+    off = relative_error(got, expected)
+    criteria.add(what, off <= most, f"It differs by {off:.1%}. {cause}")
 
 
 # 9.9: int8 collapse

@@ -28,7 +28,7 @@ def _loop_weights(p: Params) -> dict[str, np.ndarray]:
     return {
         "from_input": draw.normal(0, 0.7, (width, width)).astype(np.float32),
         "from_state": draw.normal(0, 0.7, (width, width)).astype(np.float32),
-        "start": draw.normal(0, 1, width).astype(np.float32),
+        "start": draw.normal(0, 1, (width,)).astype(np.float32),
     }
 
 

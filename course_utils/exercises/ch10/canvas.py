@@ -15,6 +15,7 @@ from ...running import run, session_for
 from .. import Criteria, Criterion, Params
 from ..examine import has_io, is_sound, numpy_source
 from . import scroll as quest
+from .camera import photographs
 
 _GREYS = {"Rec. 601": (0.299, 0.587, 0.114), "Rec. 709": (0.2126, 0.7152, 0.0722)}
 _PAGE_IN, _PAGE_OUT = {"rgba": "uint8"}, {"label": "int64", "probability": "float"}
@@ -26,7 +27,8 @@ def draw_page(rng: Random) -> Params:
 
 def _grey(rgba: np.ndarray, p: Params, fault: str = "") -> np.ndarray:
     """float32 [height, width]; with a fault, what comes out when something was forgotten."""
-    colour, alpha = rgba[..., :3].astype(np.float32), rgba[..., 3:].astype(np.float32) / 255
+    colour: np.ndarray = rgba[..., :3].astype(np.float32)
+    alpha = rgba[..., 3:].astype(np.float32) / 255
     if fault != "alpha":
         behind = 255.0 if (p["behind"] == "white") != (fault == "behind") else 0.0
         colour = colour * alpha + behind * (1 - alpha)
@@ -101,7 +103,7 @@ def _canvases(p: Params, draw: np.random.Generator) -> list[np.ndarray]:
     The one of 28 × 28 pixels, where Resize does nothing, is that of many in which each mistake shows: the network wavers
     between two classes there, so that the small ones do, too, such as numbers that are cut off in place of rounded.
     """
-    photos, found = quest.photographs(p, "test", 300, draw)[0], []
+    photos, found = photographs(p, "test", 300, draw)[0], []
     best = np.sort(quest.answers(p, photos[:250]))
     wavers = np.argsort(best[:, -1] - best[:, -2])[:60]
     shows = [_canvas(p, photo, *_SIZES[0], draw) for photo in photos[wavers]]

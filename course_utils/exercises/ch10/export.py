@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -21,9 +21,10 @@ from ...running import run, session_for
 from .. import Criteria, Criterion, Params
 from ..examine import has_io, is_sound, numpy_source, wants_keys, whole
 from . import scroll as quest
+from .camera import photographs
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
-_CLOSE = {"atol": 2e-3, "rtol": 1e-3}
+_CLOSE: dict[str, Any] = {"atol": 2e-3, "rtol": 1e-3}
 
 
 def outputs(session: ort.InferenceSession, photos: np.ndarray) -> np.ndarray | str:
@@ -73,7 +74,7 @@ def is_scroll(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria
         session = session_for(model)
     except CourseError as error:
         return criteria.require("ONNX Runtime loads the model", False, str(error))
-    photos = quest.photographs(p, "test", 40, numpy_source(rng))[0]
+    photos = photographs(p, "test", 40, numpy_source(rng))[0]
     white = quest.edges(p, photos) > p["threshold"]
     whole, single = outputs(session, photos), outputs(session, photos[:1])
     if not criteria.require(
@@ -123,8 +124,10 @@ def _wiring(model: onnx.ModelProto) -> list[tuple[str, list[int]]]:
 def practice(p: Params) -> Mapping[str, onnx.ModelProto | bytes]:
     draw = np.random.default_rng(p["seed"])
     files: dict[str, onnx.ModelProto | bytes] = {"scroll.py": quest.source(p)}
-    for name, split, count in (("practice.npz", "test", 500), ("calibration.npz", "calibration", 300)):
-        photos, labels = quest.photographs(p, split, count, draw)
+    parts: tuple[tuple[str, Literal["test", "calibration"], int], ...]
+    parts = ("practice.npz", "test", 500), ("calibration.npz", "calibration", 300)
+    for name, split, count in parts:
+        photos, labels = photographs(p, split, count, draw)
         stream = io.BytesIO()
         np.savez(stream, photos=photos, labels=labels)
         files[name] = stream.getvalue()

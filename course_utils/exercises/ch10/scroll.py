@@ -1,4 +1,4 @@
-"""The model of the capstone: a student's own PyTorch source, its camera, and the ONNX graph that the checks compare with.
+"""The model of the capstone: a student's own PyTorch source, and the ONNX graph that the checks compare with.
 
 The graph is built node by node from the stored weights, so no exporter takes part. `fault` puts one mistake into it: for the
 file of task 10.2, and to find out which mistake an answer has.
@@ -10,19 +10,20 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from random import Random
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from ...lab.data import FASHION_MEAN, FASHION_STD, fashion_mnist
+from ...lab.data import FASHION_MEAN, FASHION_STD
 from ...running import run, session_for
 from .. import Params
 from ..trained_network import network
 
 OPSET, IR = 17, 8
-_SIDE = 28
+SIDE = 28
 _AT_ONCE = 100
 _EDGES = {"columns": ("photo[:, [0, 27]]", 2), "rows": ("photo[[0, 27]]", 1)}  # in PyTorch; the axis in ONNX
 
@@ -111,67 +112,9 @@ def source(p: Params) -> bytes:
         negative="(1 - photo).flip(1)  # and mirrored" if p["mirrored"] else "1 - photo",
         mean=FASHION_MEAN,
         std=FASHION_STD,
-        repair=_SOURCES[p["operator"]].format(k=k, high=_SIDE**2 + 1 - k),
+        repair=_SOURCES[p["operator"]].format(k=k, high=SIDE**2 + 1 - k),
     )
     return text.encode()
-
-
-# The camera
-
-
-def photographs(p: Params, split: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs uint8 [count, 28, 28] of garments drawn from "test" or "calibration", and their labels int64 [count].
-
-    About half are on white paper. The labels are in the student's order of classes. No photograph is near the edge of
-    the decision, so that rounding cannot turn it.
-    """
-    images, labels = fashion_mnist(split)
-    chosen = rng.choice(len(images), min(len(images), count + count // 4 + 8), replace=False)
-    light = images[chosen].astype(np.float64) / 255
-    white = rng.random(len(light)) < 0.5
-    light[white] = 1 - (light[white][:, :, ::-1] if p["mirrored"] else light[white])
-    _tear(light, white, p, rng)
-    photos = np.rint(_CAMERAS[p["operator"]](light, p, rng).clip(0, 1) * 255).astype(np.uint8)
-    clear = np.abs(edges(p, photos) - p["threshold"]) > 0.03
-    places = np.argsort(p["order"])
-    return photos[clear][:count], places[labels[chosen]][clear][:count]
-
-
-def _tear(light: np.ndarray, white: np.ndarray, p: Params, rng: np.random.Generator) -> None:
-    """Spoil the edges of some photographs, in place: a decision that looks elsewhere, or at half of its edge, shows.
-
-    Neither black nor white quite, or a repair would take it for dead pixels and heal it.
-    """
-    across = light.swapaxes(1, 2)  # a view, as the next two are
-    decides, others = (light, across) if p["edge"] == "rows" else (across, light)
-    kind = rng.random(len(light))
-    torn, half = kind < 0.1, (kind >= 0.1) & (kind < 0.35)
-    others[np.ix_(torn, [0, _SIDE - 1])] = np.where(white[torn], 0.03, 0.97)[:, None, None]
-    # One line says the opposite, and both together are still a tenth on the right side.
-    opposite = 2 * p["threshold"] - np.where(white, 0.8, 0.2)
-    line = rng.choice([0, _SIDE - 1], len(light))
-    decides[half, line[half]] = opposite[half, None]
-
-
-def _foggy(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
-    low, contrast = (rng.uniform(*limits, (len(light), 1, 1)) for limits in ((0.1, 0.3), (0.35, 0.65)))
-    return low + contrast * light
-
-
-def _dead(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
-    dead = rng.random(light.shape) < p["strength"] / 100
-    return np.where(dead, rng.integers(0, 2, light.shape), light)
-
-
-def _bent(light: np.ndarray, p: Params, rng: np.random.Generator) -> np.ndarray:
-    return light ** p["gamma"]
-
-
-_CAMERAS: dict[str, Callable[[np.ndarray, Params, np.random.Generator], np.ndarray]] = {
-    "kthvalue": _foggy,
-    "median": _dead,
-    "searchsorted": _bent,
-}
 
 
 # The graph
@@ -206,7 +149,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def add(self, op: str, inputs: list[object], name: str, **attributes: object) -> str:
+    def add(self, op: str, inputs: list[object], name: str, **attributes: Any) -> str:
         """A node with one output of the same name. An input that is not a name becomes a constant."""
         names = []
         for i, value in enumerate(inputs):
@@ -255,7 +198,7 @@ def built(p: Params, fault: str = "") -> onnx.ModelProto:
         helper.make_graph(
             graph.nodes,
             "scroll",
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", _SIDE, _SIDE])],
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE])],
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
             graph.constants,
         ),
@@ -294,16 +237,16 @@ def _stretched(graph: _Graph, light: str, p: Params, fault: str) -> str:
 
 def _healed(graph: _Graph, light: str, p: Params, fault: str) -> str:
     # Each pixel beside its eight neighbours: every row with those above and below it, then the same for columns.
-    three = np.pad(np.arange(_SIDE), 1, mode="reflect")[np.arange(_SIDE)[:, None] + np.arange(3)].ravel()
+    three = np.pad(np.arange(SIDE), 1, mode="reflect")[np.arange(SIDE)[:, None] + np.arange(3)].ravel()
     source = light
     if fault == "zeros":
         source = graph.add("Pad", [light, [0, 1, 1, 0, 1, 1]], "with_zeros")
-        three = (np.arange(_SIDE)[:, None] + np.arange(3)).ravel()
+        three = (np.arange(SIDE)[:, None] + np.arange(3)).ravel()
     rows = graph.add("Gather", [source, three], "rows_of_three", axis=1)
     around = graph.add("Gather", [rows, three], "threes", axis=2)
-    nine = graph.add("Reshape", [around, [-1, _SIDE, 3, _SIDE, 3]], "three_by_three")
+    nine = graph.add("Reshape", [around, [-1, SIDE, 3, SIDE, 3]], "three_by_three")
     nine = graph.add("Transpose", [nine], "around", perm=[0, 1, 3, 2, 4])
-    nine = graph.add("Reshape", [nine, [-1, _SIDE, _SIDE, 9]], "nine")
+    nine = graph.add("Reshape", [nine, [-1, SIDE, SIDE, 9]], "nine")
     graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
     graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
     middle = 4 - {"rank": 1, "far rank": 3}.get(fault, 0)

@@ -15,6 +15,7 @@ import numpy as np
 from .. import Criteria, Criterion, Params
 from ..examine import wants_keys, whole
 from . import scroll as quest
+from .camera import photographs
 
 _REQUESTS = "ABCDEFGHIJKL"
 _CONTRACT = {
@@ -41,7 +42,7 @@ def _requests(p: Params) -> Mapping[str, tuple[str, bytes, int, list[int]]]:
 def _written_requests(key: str) -> Mapping[str, tuple[str, bytes, int, list[int]]]:
     p = json.loads(key)
     draw = np.random.default_rng(p["seed"] + 5)
-    photos = quest.photographs(p, "test", 200, draw)[0]
+    photos = photographs(p, "test", 200, draw)[0]
     scores = np.sort(quest.answers(p, photos), 1)
     photos = photos[scores[:, -1] - scores[:, -2] > 4]  # int8 does not turn these
     labels = quest.answers(p, photos).argmax(1)

@@ -20,6 +20,7 @@ from .. import Criteria, Criterion, Params, Task
 from ..examine import every_node
 from ..trained_network import CONVS, has_uint8_activations, opened
 from . import scroll as quest
+from .camera import photographs
 from .canvas import check_page, draw_page
 from .export import check_diagnosis, check_export, is_scroll, outputs, practice, sick
 from .server import check_server, handed_out
@@ -186,7 +187,7 @@ def _exam(key: str, seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.n
     key: the parameters as JSON. seed: of the hidden inputs. count: of photographs.
     """
     p = json.loads(key)
-    photos, labels = quest.photographs(p, "test", count, np.random.default_rng(seed))
+    photos, labels = photographs(p, "test", count, np.random.default_rng(seed))
     return photos, labels, quest.answers(p, photos)
 
 
@@ -225,7 +226,7 @@ _MEASURED = 2000
 
 
 def _measured(model: onnx.ModelProto, p: Params) -> dict[str, str]:
-    photos, labels = quest.photographs(p, "test", _MEASURED, np.random.default_rng(p["seed"]))
+    photos, labels = photographs(p, "test", _MEASURED, np.random.default_rng(p["seed"]))
     session, parts = session_for(model), np.split(photos, range(100, len(photos), 100))
     scores = np.concatenate([run(session, {"pixels": part})["logits"] for part in parts])
     right = {"this file": scores, "Scroll": quest.answers(p, photos)}
