@@ -32,7 +32,7 @@ def in_node(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     pixels = fashion_mnist("test")[0][:200]
     (folder / "pictures.bin").write_bytes(pixels.tobytes())
-    command = [program, "predict.mjs", package.parent, "model.onnx", "pictures.bin"]
+    command = [str(program), "predict.mjs", str(package.parent), "model.onnx", "pictures.bin"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         words = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]

@@ -93,16 +93,18 @@ def listing(path: str | os.PathLike[str], part: str | None = None) -> Listing:
 
 def _part(text: str, part: str, file: str) -> str:
     try:
-        place: ast.AST = ast.parse(text)
+        tree = ast.parse(text)
     except SyntaxError:
         raise CourseError(f"{file!r} is no Python that can be read, so {part!r} cannot be found in it.") from None
+    place: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | None = None
     for name in part.split("."):
-        there = {node.name: node for node in _definitions(place)}
+        there = {node.name: node for node in _definitions(place or tree)}
         if name not in there:
             raise CourseError(
                 f"{file!r} has no {part!r}. It has: {', '.join(sorted(there)) or 'no function and no class'}."
             )
         place = there[name]
+    assert place is not None  # `split` gives at least one name
     first = min([place.lineno, *(mark.lineno for mark in place.decorator_list)])
     lines = text.splitlines()[first - 1 : place.end_lineno]
     return "\n".join(line[place.col_offset :] for line in lines)

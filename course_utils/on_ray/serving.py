@@ -19,7 +19,8 @@ KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 def serving(pixels: np.ndarray) -> dict[str, Any]:
     # "HeadOnly" instead of "Disabled" opens an HTTP port, too
     serve.start(proxy_location="Disabled")
-    service = serve.run(Service.bind(), name="fashion", route_prefix=None)
+    bound = Service.bind()  # type: ignore[attr-defined]  # Ray's decorator brings it
+    service = serve.run(bound, name="fashion", route_prefix=None)
     rows = [pixels[i : i + 1] for i in range(len(pixels))]
     before = [answer(service, row) for row in rows[:40]]
     victim = before[0][0]
@@ -30,7 +31,8 @@ def serving(pixels: np.ndarray) -> dict[str, Any]:
     caught = [answer(service, pixels, request) for request in under_way]
     after = [answer(service, row) for row in rows[40:]]
 
-    alive, until = set(), time.time() + 60
+    alive: set[int] = set()
+    until = time.time() + 60
     while len(alive) < 2 and time.time() < until:
         alive = {answer(service, rows[0])[0] for _ in range(10)}
     serve.shutdown()

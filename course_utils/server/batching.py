@@ -106,6 +106,10 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
 
+    def settle(found: Any) -> None:
+        if not done.done():
+            done.set_result(found)
+
     def call() -> None:
         try:
             found = function(*arguments)
@@ -113,7 +117,7 @@ async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
             BaseException
         ) as error:  # of any kind, or somebody would wait for ever
             found = error
-        loop.call_soon_threadsafe(lambda: done.done() or done.set_result(found))
+        loop.call_soon_threadsafe(settle, found)
 
     # Not a pool: a thread that never comes back must not keep the process alive.
     threading.Thread(target=call, daemon=True).start()

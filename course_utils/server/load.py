@@ -74,4 +74,5 @@ def load(port: int, rate: float | None) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(load(int(sys.argv[1]), float([*sys.argv, 0][2]))))
+    n, *rate = sys.argv[1:]
+    print(json.dumps(load(int(n), float(rate[0]) if rate else 0)))

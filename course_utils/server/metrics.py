@@ -17,15 +17,16 @@ class Metrics:
 
     def __init__(self, model: dict[str, str]) -> None:
         self.all = CollectorRegistry()
-        kept = {"registry": self.all}
-        Info("model", "the model that answers", **kept).info(model)
-        ProcessCollector(**kept)  # memory and processor time, on Linux
+        Info("model", "the model that answers", registry=self.all).info(model)
+        ProcessCollector(registry=self.all)  # memory and processor time, on Linux
         about = "answers by HTTP status"
-        self.answers = Counter("answers", about, ["status"], **kept)
+        self.answers = Counter("answers", about, ["status"], registry=self.all)
         about = "seconds from request to answer"
-        self.seconds = Histogram("answer_seconds", about, **kept)
+        self.seconds = Histogram("answer_seconds", about, registry=self.all)
         about, sizes = "images in a batch", (1, 2, 4, 8, 16, 32, 64)
-        self.batches = Histogram("batch_images", about, buckets=sizes, **kept)
+        self.batches = Histogram(
+            "batch_images", about, buckets=sizes, registry=self.all
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.all)
