@@ -117,16 +117,17 @@ pd.Series(fft, name="torch.fft.rfft in the older exporter").map(str).to_frame()
 
 # %%
 history = onnx.defs.get_schema("DFT", 17)
+fft_file = "work/09_fft.onnx"
 history.since_version
 
 # %% [markdown]
 # The report is right about the standard. The default exporter has the translation:
 
 # %%
-torch.onnx.export(Spectrum().eval(), (signal,), "work/09_fft.onnx", verbose=False)
-default_fft = cu.parity(Spectrum(), "work/09_fft.onnx", signal)
+torch.onnx.export(Spectrum().eval(), (signal,), fft_file, verbose=False)
+default_fft = cu.parity(Spectrum(), fft_file, signal)
 print(default_fft)
-cu.node_table("work/09_fft.onnx")[["op", "inputs", "outputs"]]
+cu.node_table(fft_file)[["op", "inputs", "outputs"]]
 
 # %% [markdown]
 # So use the default exporter. If you must keep the older one, you can teach it with a **symbolic function**: it gets
@@ -214,13 +215,16 @@ class Strength(nn.Module):
         return torch.fft.rfft(x).abs()
 
 
+strength = Strength().eval()
+
+
 # %% [markdown]
 # Asked for 17:
 
 # %%
 file, down = "work/09_strength.onnx", {"opset_version": 17, "verbose": False}
 with cu.exporter_messages() as heard:
-    torch.onnx.export(Strength().eval(), (signal,), file, **down)
+    torch.onnx.export(strength, (signal,), file, **down)
 verdict = cu.doctor(file, requested_opset=17, run=True)
 print(*verdict.codes, *(finding.cause for finding in verdict.errors), sep="\n")
 
@@ -230,10 +234,8 @@ print(*verdict.codes, *(finding.cause for finding in verdict.errors), sep="\n")
 # that opset 17 does not know, and ONNX Runtime refuses the file. With 18 nothing is converted:
 
 # %%
-torch.onnx.export(
-    Strength().eval(), (signal,), file, opset_version=18, verbose=False
-)
-at_18 = cu.parity(Strength(), file, signal)
+torch.onnx.export(strength, (signal,), file, opset_version=18, verbose=False)
+at_18 = cu.parity(strength, file, signal)
 assert at_18.within and not cu.doctor(file).errors
 at_18
 
