@@ -282,9 +282,9 @@ def test_the_limit_of_memory(python, folder):
     code = """
         import json, resource, sys
         from pathlib import Path
-        from course_utils.diagnosis.child import trial_child as worker
+        from course_utils.diagnosis.child import trial_child
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        room = worker.limit_memory(taken + {} * 2**20)
+        room = trial_child.limit_memory(taken + {} * 2**20)
         print(room, resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_AS)[1] - taken)
     """
     for room, enough in ((20, False), (60, True)):

@@ -1,6 +1,6 @@
 """Made-up inputs for a session: which sizes a model leaves free, what to try for them, and arrays of these sizes.
 
-Imported by `worker` alone, so by no process that must live on.
+Imported by `trial_child` alone, so by no process that must live on.
 """
 
 from __future__ import annotations
