@@ -42,6 +42,20 @@ def test_four_steps_are_a_loop(steps, codes):
     assert found(parsed(f"g (float[N, 4] h0) => (float[N, 4] h{steps}) {{ {body} }}", {"w": weights(4, 4)})) == codes
 
 
+@pytest.mark.parametrize("name", [b"weight", b"own.ops"])
+def test_names_that_are_no_text(name):
+    """Of a stored tensor, and of a domain: as another program's encoding writes them."""
+    body = "  ".join(
+        f"a{i} = MatMul(h{i}, weight)  b{i} = Add(a{i}, h0)  h{i + 1} = own.ops.Turn(b{i})" for i in range(5)
+    )
+    model = parsed(
+        f"g (float[N, 4] h0) => (float[N, 4] h5) {{ {body} }}", {"weight": weights(4, 4)}, more=', "own.ops": 1'
+    )
+    data = model.SerializeToString()
+    assert "loop-unrolled" in found(data)
+    assert "loop-unrolled" in found(data.replace(name, name[:-1] + b"\xff"))
+
+
 def test_a_loop_over_pieces_that_were_cut_beforehand():
     """`for t in x.unbind(1)`: one Split, then a Squeeze and a step for each piece."""
     pieces = ", ".join(f"p{i}" for i in range(6))

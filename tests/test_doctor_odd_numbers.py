@@ -42,6 +42,17 @@ def test_odd_numbers_in_every_dtype(dtype, raw):
     assert "weights-not-finite" not in found(multiplied(dtype, helper.make_tensor("w", number, [4], given, raw=raw)))
 
 
+@pytest.mark.parametrize(
+    ("bits", "counts"),
+    [(0x7F81, "NaN: 1, infinite: 0"), (0x7FC0, "NaN: 1, infinite: 0"), (0x7F80, "NaN: 0, infinite: 1"), (0xFF80, "NaN: 0, infinite: 1")],
+)  # fmt: skip
+def test_a_bfloat16_is_nan_or_infinite_by_its_last_bits(bits, counts):
+    """Zeros behind an exponent of ones: infinite. Any bit there: NaN."""
+    data = np.array([0x3F80, bits], "<u2").tobytes()
+    model = multiplied("bfloat16", helper.make_tensor("w", TensorProto.BFLOAT16, [2], data, raw=True))
+    assert cause(model) == f"{counts}, in 1 tensor."
+
+
 def test_fewer_numbers_than_the_shape_tells():
     tensor = helper.make_tensor("w", TensorProto.FLOAT, [4], [np.nan, 1.0, 1.0, 1.0])
     del tensor.float_data[3]

@@ -188,6 +188,22 @@ def test_a_training_mode_that_a_ratio_of_0_hides() -> None:
     assert "A ratio of 0 hides it" in failed("9.7", as_constants(model))
 
 
+@pytest.mark.parametrize("more", [["new_mean", "new_variance"], ["", ""]])
+def test_more_outputs_than_an_evaluation_has(more: list[str]) -> None:
+    model = in_evaluation()
+    norm = next(n for n in model.graph.node if n.op_type == "BatchNormalization")
+    norm.output.extend(more)
+    assert "Outside of training it has one output" in failed("9.7", model)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_dropout_without_its_third_input_does_not_train(inputs: int) -> None:
+    model = in_evaluation()
+    dropout = next(n for n in model.graph.node if n.op_type == "Dropout")
+    del dropout.input[inputs:]
+    accepted("9.7", model)
+
+
 def test_an_evaluation_that_does_not_run() -> None:
     model = in_evaluation()
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([99]), "far"))

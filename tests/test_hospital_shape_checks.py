@@ -105,6 +105,15 @@ def test_frozen_or_only_another_shape() -> None:
     assert "the first dimension must have the name that the input gives it" in failed("9.13", model)
 
 
+def test_a_wrong_list_of_sizes_is_no_frozen_batch() -> None:
+    """target holds the three sizes that Reshape reads: a list, and no row of a batch."""
+    model = shapes_of_a_run("ada")
+    shape_of(next(v for v in model.graph.value_info if v.name == "target"), 4)
+    hints = failed("9.13", model)
+    assert "Not so for target. Sizes must be numbers" in hints
+    assert "frozen" not in hints
+
+
 # 9.15
 
 

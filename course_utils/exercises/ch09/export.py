@@ -178,7 +178,7 @@ def _in_training(p: Params) -> onnx.ModelProto:
 
 def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    lists = [n for n in model.graph.node if n.op_type == "BatchNormalization" and len([o for o in n.output if o]) > 1]
+    lists = [n for n in model.graph.node if n.op_type == "BatchNormalization" and len(n.output) > 1]
     modes = [
         helper.get_node_attr_value(n, "training_mode")
         for n in lists
