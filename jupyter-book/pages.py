@@ -106,20 +106,18 @@ def contents(written: list[str]) -> dict[str, Any]:
 
 def lesson_cards() -> str:
     """A grid with one card per lesson: its time, what one learns, and the pages that lie deeper."""
-    return "::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(_card(lesson) for lesson in sittings.lessons()) + "\n::::"
+    return ":::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(map(_card, sittings.lessons())) + "\n:::::"
 
 
 def _card(lesson: dict[str, Any]) -> str:
     parts = [
-        f":::{{grid-item-card}} [{lesson['file'][:2]} · {lesson['title']}](notebooks/{lesson['file']}.ipynb)",
+        f"::::{{grid-item-card}} [{lesson['file'][:2]} · {lesson['title']}](notebooks/{lesson['file']}.ipynb)",
         f"{lesson['learn']} *{sittings.minutes_of(lesson['file'])} minutes*",
     ]
     if deeper := lesson.get("deeper"):
-        parts += [
-            "+++",
-            "Deeper: " + " · ".join(f"[{page['title']}](notebooks/deeper/{page['file']}.ipynb)" for page in deeper),
-        ]
-    return "\n\n".join(parts) + "\n:::\n"
+        links = " · ".join(f"[{page['title']}](notebooks/deeper/{page['file']}.ipynb)" for page in deeper)
+        parts.append(f":::{{card-footer}}\nDeeper: {links}\n:::")
+    return "\n\n".join(parts) + "\n::::\n"
 
 
 def with_solutions(notebook: NotebookNode, source: str) -> NotebookNode:

@@ -19,7 +19,7 @@ KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 def serving(pixels: np.ndarray) -> dict[str, Any]:
     # "HeadOnly" instead of "Disabled" opens an HTTP port, too
     serve.start(proxy_location="Disabled")
-    bound = Service.bind()  # type: ignore[attr-defined]  # Ray's decorator brings it
+    bound = Service.bind()  # type: ignore[attr-defined] # by Ray
     service = serve.run(bound, name="fashion", route_prefix=None)
     rows = [pixels[i : i + 1] for i in range(len(pixels))]
     before = [answer(service, row) for row in rows[:40]]
