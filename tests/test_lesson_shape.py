@@ -18,7 +18,7 @@ NOTEBOOKS = ROOT / "notebooks"
 CORE = [path.stem for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))]
 DEEPER = [f"deeper/{path.stem}" for path in sorted(NOTEBOOKS.glob("deeper/[0-9][0-9]_*.py"))]
 # Lessons that are still longer than one sitting.
-TOO_LONG = set(CORE) - {"00_start_here", "01_graph_structure", "03_tracing_vs_scripting"}
+TOO_LONG = set(CORE) - {"00_start_here", "01_graph_structure", "03_tracing_vs_scripting", "10_capstone"}
 MOST_MINUTES = 45
 all_pages = pytest.mark.parametrize("name", CORE + DEEPER)
 
