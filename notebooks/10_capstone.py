@@ -33,14 +33,10 @@ cu.picture("quest")
 # Fashion-MNIST.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
 
 photos, labels, on_white = cu.archive_photographs("test", 2000, seed=1)
-photos.shape, photos.dtype, f"{on_white.mean():.0%} on white paper"
-
-# %%
-import matplotlib.pyplot as plt
-
 _, axes = plt.subplots(1, 8, figsize=(10, 1.7))
 for axis, photo, label in zip(axes, photos, labels):
     axis.imshow(photo, cmap="gray", vmin=0, vmax=255)
@@ -217,8 +213,7 @@ for paper, group in groups.items():
 # %% [markdown]
 # A decision by `light.mean()` for the whole batch would have passed on each paper alone, and failed on both. The reference
 # is the author's `scroll`, and not our rewritten model: so the rewriting and the export are tested at once.
-
-# %% [markdown]
+#
 # ## What no error would have told us
 #
 # Suppose that the author had written `torch.where` inside the loop. This module differs from `scroll` in that line alone,
@@ -269,8 +264,6 @@ cpu = {"providers": ["CPUExecutionProvider"]}
 session = ort.InferenceSession("work/10_old.onnx", quiet, **cpu)
 (on_black,) = session.run(None, {"pixels": black[2:4]})
 (turned,) = session.run(None, {"pixels": white[:2]})
-
-# %%
 right_on_black = np.allclose(on_black, scores[~on_white][2:4], atol=1e-4)
 right_on_white = np.allclose(turned, scores[on_white][:2], atol=1e-4)
 assert right_on_black and not right_on_white

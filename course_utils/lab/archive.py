@@ -38,6 +38,9 @@ def first_sitting() -> Path:
     `on_white`, and `scores`, float32 [2000, 10], of the PyTorch model.
     """
     folder = WORK / _FOLDER
+    above = Path("..") / folder  # from deeper/, where the lesson's own work folder is
+    if all((above / name).is_file() for name in (_FILE, _TRUTH)):
+        return above
     if not (folder / _FILE).exists():
         with write_whole(folder / _FILE) as stream:
             stream.write(_exported())
