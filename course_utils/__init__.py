@@ -28,6 +28,11 @@ if not os.environ.get("ORT_DISABLE_TELEMETRY"):
         )
 
 if TYPE_CHECKING:
+    from .deploy.node_lab import in_node
+    from .deploy.phone_checks import prepared_for_checker, usability
+    from .deploy.ready_files import course_files, listing, onnxruntime_web
+    from .deploy.serving_lab import start_server
+    from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
     from .errors import CourseError
@@ -79,6 +84,7 @@ _HOME = {
     "check": "handin.checks",
     "claim": "lab.claims",
     "compare": "lab.stopwatch",
+    "course_files": "deploy.ready_files",
     "deployment_record": "pages.browser_lab",
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
@@ -91,8 +97,10 @@ _HOME = {
     "graph_diff": "lab.graphs",
     "hint": "handin.checks",
     "in_browser": "pages.browser_lab",
+    "in_node": "deploy.node_lab",
     "ledger": "lab.claims",
     "level_explorer": "widgets.levels",
+    "listing": "deploy.ready_files",
     "loads_in_this_runtime": "lab.opsets",
     "machine": "environment",
     "mechanism_explorer": "lab.exports",
@@ -101,6 +109,7 @@ _HOME = {
     "node_table": "lab.graphs",
     "normalize": "lab.data",
     "npm_package": "pages.browser_lab",
+    "onnxruntime_web": "deploy.ready_files",
     "op_histogram": "lab.graphs",
     "operator_history": "lab.opsets",
     "opset_explorer": "widgets.opsets",
@@ -111,6 +120,7 @@ _HOME = {
     "parity": "lab.parity",
     "picture": "lab.pictures",
     "placement_explorer": "lab.sessions",
+    "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
@@ -128,6 +138,7 @@ _HOME = {
     "show": "pages.viewer",
     "show_page": "pages.viewer",
     "solution": "handin.solutions",
+    "start_server": "deploy.serving_lab",
     "step_through": "widgets.steps",
     "strict_session": "lab.sessions",
     "submit": "handin.submission",
@@ -135,7 +146,9 @@ _HOME = {
     "telemetry_record": "lab.lookups",
     "tensor_table": "lab.graphs",
     "traffic": "lab.provenance",
+    "triton_findings": "deploy.triton_config",
     "try_export": "lab.exports",
+    "usability": "deploy.phone_checks",
     "watch_lookups": "lab.lookups",
     "written_shapes": "lab.shapes",
 }

@@ -1,18 +1,18 @@
 """Measure what lesson 08 cannot run everywhere, and write it into `data/deployment.json`.
 
-    python data/record_deployment.py FOLDER [NAME …]
+    python data/record_deployment.py [NAME …]
 
-FOLDER: the lesson's `work/08`, after the lesson was run. NAME: browser, node, scale_out; without one, all three.
+NAME: browser, node, scale_out; without one, all three. The files are those that the lesson and its deeper pages copy.
 Browser: Chromium, Playwright and the npm packages of `make book` must be there. Node: onnxruntime-node. Scale-out: the
 extra `serve`. What is missing stops the script, and the file stays as it is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,16 +54,17 @@ def where(**versions: str) -> dict[str, Any]:
 
 
 def in_browser(folder: Path) -> dict[str, Any]:
-    seen = cu.in_browser(folder / "page")
+    page = cu.course_files("page", folder / "page")
+    cu.onnxruntime_web(page)
+    shutil.copy(folder / "model.onnx", page)
+    seen = cu.in_browser(page)
     assert seen, "the browser lab did not run"
-    wasm, native = resnet18_ms(folder / "page" / "ort")
+    wasm, native = resnet18_ms(page / "ort")
     return {**where(), **seen, "more wasm ms": {"resnet18": {"1": wasm}}, "more native ms": {"resnet18": {"1": native}}}
 
 
 def resnet18_ms(runtime: Path) -> tuple[float, float]:
     """Milliseconds of one run in the browser and natively, the fastest of eight."""
-    import shutil
-
     import torch
     from playwright.sync_api import sync_playwright
 
@@ -91,32 +92,21 @@ def resnet18_ms(runtime: Path) -> tuple[float, float]:
 
 
 def in_node(folder: Path) -> dict[str, Any]:
-    pixels = cu.fashion_mnist("test")[0][:200]
-    (folder / "pictures.bin").write_bytes(pixels.tobytes())
-    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    label, probability = session.run(["label", "probability"], {"pixels": pixels})
-    package = cu.npm_package("onnxruntime-node")
-    command = [cu.node(), "predict.mjs", package.parent, "model.onnx", "pictures.bin"]
-    answer = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
-    difference = np.abs(np.reshape(answer["probability"], probability.shape) - probability).max()
-    return {
-        "version": answer["version"],
-        "same bytes": answer["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest(),
-        "same labels": answer["label"] == label.tolist(),
-        "largest difference": float(difference),
-        **where(),
-    }
+    seen = cu.in_node(cu.course_files("in_node", folder))
+    assert seen, "Node did not run"
+    return {**seen, **where()}
 
 
 def scaled_out(folder: Path) -> dict[str, Any]:
+    cu.course_files("on_ray", folder / "on_ray")
     for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
         np.save(folder / f"{name}.npy", values)
     began = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "scale_out.py"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "on_ray.scale_out"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as program:
         size = largest_size(psutil.Process(program.pid))
-    assert program.returncode == 0, f"scale_out.py ended with status {program.returncode}"
+    assert program.returncode == 0, f"on_ray.scale_out ended with status {program.returncode}"
     cost = {"seconds": round(time.perf_counter() - began), **size}
     return {**where(ray=version("ray")), **cost, **json.loads((folder / "scale_out.json").read_text())}
 
@@ -136,11 +126,11 @@ def largest_size(program: psutil.Process) -> dict[str, int]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]).resolve()
     ways = {"browser": in_browser, "node": in_node, "scale_out": scaled_out}
     found = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-    for name in sys.argv[2:] or ways:
-        found[name] = ways[name](folder)
+    for name in sys.argv[1:] or ways:
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = ways[name](cu.course_files("model", folder))
     TARGET.write_text(json.dumps(found, indent=1) + "\n")
     print(f"Written: {TARGET.name}")
 

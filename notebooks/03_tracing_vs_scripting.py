@@ -129,7 +129,7 @@ code = """
 import sys, torch
 sys.modules["onnxscript"] = None  # as if it were not installed
 for dynamo in (False, True):
-    torch.onnx.export(torch.nn.ReLU(), (torch.ones(1),), "work/03.onnx", dynamo=dynamo)
+    torch.onnx.export(torch.nn.ReLU(), torch.ones(1), "work/03.onnx", dynamo=dynamo)
     print("dynamo =", dynamo, "wrote a file")
 """
 command = [sys.executable, "-W", "ignore", "-c", code]

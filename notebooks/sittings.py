@@ -12,11 +12,16 @@ import jupytext
 import yaml
 from nbformat import NotebookNode
 
+from course_utils.deploy.ready_files import listing
+
 NOTEBOOKS = Path(__file__).resolve().parent
 DATA = NOTEBOOKS.parent / "data"
 WORDS_A_MINUTE = 150
 LINES_A_MINUTE = 8
 QUIZ = re.compile(r'^cu\.quiz\("(\w+)", (\d+)\)', re.MULTILINE)
+LISTING = re.compile(
+    r'^cu\.listing\(.*?"([\w.]+)"(?:, "([\w.]+)")?\)', re.MULTILINE
+)
 LINK = re.compile(r"(!?\[[^\]]*\])\([^)]*\)")
 
 
@@ -47,15 +52,28 @@ def words(book: NotebookNode) -> int:
 
 
 def minutes(book: NotebookNode) -> int:
-    """A reader's minutes: words ÷ 150 + lines of code ÷ 8, rounded to 5."""
+    """A reader's minutes: words ÷ 150 + lines of code, listings too, ÷ 8, rounded to 5."""
     code = sum(
         len(lines(cell))
         for cell in book.cells
         if cell.cell_type == "code" and not is_hidden(cell)
     )
+    code += sum(_listed(cell.source) for cell in book.cells)
     return max(
         5, 5 * round((words(book) / WORDS_A_MINUTE + code / LINES_A_MINUTE) / 5)
     )
+
+
+def _listed(source: str) -> int:
+    """The lines of the course's files that a cell shows with `cu.listing`."""
+    found = 0
+    for name, part in LISTING.findall(source):
+        package = NOTEBOOKS.parent / "course_utils"
+        places = (package / "server", package / "on_ray", DATA / "deploy")
+        path = next(path for place in places for path in place.rglob(name))
+        shown = repr(listing(path, part or None)).splitlines()
+        found += sum(bool(line.strip()) for line in shown)
+    return found
 
 
 def lessons() -> list[dict[str, Any]]:

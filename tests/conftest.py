@@ -80,16 +80,13 @@ def fashion_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
-    """Lesson 08's `work/08`, with the model that takes bytes. To change a file in it, copy it first."""
-    from lesson_files import WHOLE, run_cells, write_lesson_files
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of `server/` and the model that takes bytes. To change a file in it, copy it first."""
+    import course_utils as cu
 
     folder = tmp_path_factory.mktemp("serving")
-    files = write_lesson_files(folder)
-    (folder / "work" / "08_resnet.onnx").write_bytes(fashion_onnx.read_bytes())
-    names = run_cells(folder, *WHOLE)
-    (files / "model.onnx").write_bytes(names["whole"].SerializeToString())
-    return files
+    cu.course_files("server", folder / "server")
+    return cu.course_files("model", folder)
 
 
 @pytest.fixture

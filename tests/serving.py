@@ -1,4 +1,4 @@
-"""For the tests of lesson 08's server: start it as a process on loopback, and ask it."""
+"""For the tests of the server in `course_utils/server/`: start a copy as a process on loopback, and ask it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NPY, JSON = "application/x-npy", "application/json"
 def running(folder: Path, **settings: Any) -> Iterator[tuple[psutil.Process, int]]:
     """The server as a process; gives it and its port. It is stopped in any case."""
     (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "serve.py", "settings.json"]
+    command = [sys.executable, "-m", "server.serve", "settings.json"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield psutil.Process(process.pid), int(process.stdout.readline().split()[-1])

@@ -1,10 +1,11 @@
 """Lesson 08 outside Python: its page in a real browser, its script in Node, its service in Ray, its Triton folder.
 
-All files are the cells of the lesson. What this machine lacks is skipped with a sentence; in CI that is a failure.
+All files are those that the lesson copies. What this machine lacks is skipped with a sentence; in CI that is a failure.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
@@ -20,39 +21,32 @@ import onnxruntime as ort
 import pytest
 from browser import Seen, findings, give_up, launched, tab
 from checkout import ROOT
-from lesson_files import WHOLE, run_cells, write_lesson_files
 
 import course_utils as cu
+from course_utils.deploy import node_lab
 from course_utils.errors import CourseError
 from course_utils.pages import browser_lab
 from course_utils.pages.loopback import served
+from course_utils.paths import data_path
 
 AXE = ROOT / "jupyter-book" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, fashion_onnx: Path) -> Path:
-    """The lesson's `work/08` with the model that takes bytes."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages below lesson 08 have it: all ready files, and the model that takes bytes."""
     folder = tmp_path_factory.mktemp("deployment")
-    made = write_lesson_files(folder)
-    shutil.copy(fashion_onnx, folder / "work" / "08_resnet.onnx")
-    names = run_cells(folder, *WHOLE)
-    (made / "model.onnx").write_bytes(names["whole"].SerializeToString())
-    return made
+    for name in ("on_ray", "in_node", "triton", "page"):
+        cu.course_files(name, folder / name)
+    return cu.course_files("model", folder)
 
 
 @pytest.fixture(scope="module")
 def page(files: Path) -> Path:
     """The page as the lesson puts it together."""
-    package = cu.npm_package("onnxruntime-web")
-    if not package:
+    if not cu.onnxruntime_web(files / "page"):
         give_up("onnxruntime-web is not installed: run  make book  once.")
-    (files / "page" / "ort").mkdir(exist_ok=True)
-    for name in browser_lab.WEB_FILES:
-        shutil.copy(package / "dist" / name, files / "page" / "ort")
     shutil.copy(files / "model.onnx", files / "page")
-    pictures = cu.fashion_mnist("test")[0][:6].reshape(6, -1).tolist()
-    (files / "page" / "pictures.json").write_text(json.dumps({"names": cu.CLASS_NAMES, "pictures": pictures}))
     return files / "page"
 
 
@@ -122,11 +116,28 @@ def test_node_gives_the_same_numbers(files: Path, expected: tuple[np.ndarray, ..
         give_up("Node or onnxruntime-node is not installed: run  make book  once.")
     pixels, label, probability = expected
     (files / "pictures.bin").write_bytes(pixels.tobytes())
-    command = [node, "predict.mjs", package.parent, "model.onnx", "pictures.bin"]
+    command = [node, "in_node/predict.mjs", package.parent, "model.onnx", "pictures.bin"]
     answer = json.loads(subprocess.run(command, cwd=files, capture_output=True, text=True, check=True).stdout)
     assert answer["label"] == label.tolist()
     assert np.allclose(np.reshape(answer["probability"], (200, 10)), probability, atol=1e-5)
     assert answer["sha256"] == hashlib.sha256((files / "model.onnx").read_bytes()).hexdigest()
+
+
+def test_lesson_sees_the_file_in_node(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    folder = cu.course_files("in_node", files / "node")
+    shutil.copy(files / "model.onnx", folder)
+    seen = cu.in_node(folder)
+    if seen is None:
+        give_up(capsys.readouterr().out)
+    assert seen["same bytes"]
+    assert seen["same labels"]
+    assert seen["largest difference"] < 1e-5
+    (folder / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(CourseError, match=r"The program failed in Node: .*Error"):
+        cu.in_node(folder)
+    monkeypatch.setattr(node_lab, "node", lambda: None)
+    assert cu.in_node(folder) is None
+    assert "missing: Node" in capsys.readouterr().out
 
 
 def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray, ...]) -> None:
@@ -135,7 +146,7 @@ def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray,
     for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
         np.save(files / f"{name}.npy", values)
     done = subprocess.run(
-        [sys.executable, "scale_out.py"], cwd=files, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, "-m", "on_ray.scale_out"], cwd=files, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     check_scale_out(json.loads((files / "scale_out.json").read_text()), expected[1])
@@ -184,15 +195,171 @@ def test_unknown_record() -> None:
         cu.deployment_record("phone")
 
 
-def test_triton_folder(files: Path) -> None:
+CONFIG = data_path("deploy/triton/fashion_resnet/config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        ("", "", []),
+        ("[ 10 ]", "[ 11 ]", ["probability is [10] without the batch, not [11]"]),
+        ("[ 28, 28 ]", "[ -1, 28, 28 ]", ["pixels is [28, 28] without the batch, not [-1, 28, 28]"]),
+        ("UINT8", "FP32", ["pixels is TYPE_UINT8"]),
+        ("  reshape { shape: [ ] }\n", "", ["label is [] without the batch, not [1]"]),
+        ('"label"', '"class"', ["outputs are ['label', 'probability']"]),
+        ("max_batch_size: 16", "", ["max_batch_size is not given, so Triton takes dims for the whole shape"]),
+    ],
+)
+def test_triton_folder(files: Path, old: str, new: str, finding: list[str]) -> None:
     if not find_spec("tritonclient"):
         give_up("tritonclient is not installed: it comes with the extra serve.")
-    names = run_cells(files.parents[1], "def misfits", "def triton_findings")
     session = ort.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
-    text = (files / "triton" / "fashion_resnet" / "config.pbtxt").read_text()
-    assert names["triton_findings"](text, session) == []
-    assert names["triton_findings"](text.replace("[ 10 ]", "[ 11 ]"), session) == [
-        "probability is [10] without the batch, not [11]"
-    ]
-    with pytest.raises(Exception, match="no field named"):
-        names["triton_findings"](text.replace("backend", "back_end"), session)
+    assert old in CONFIG
+    assert cu.triton_findings(CONFIG.replace(old, new), session) == finding
+
+
+def test_text_that_is_no_configuration_of_triton(files: Path) -> None:
+    if not find_spec("tritonclient"):
+        give_up("tritonclient is not installed: it comes with the extra serve.")
+    session = ort.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
+    (finding,) = cu.triton_findings(CONFIG.replace("backend", "back_end"), session)
+    assert "no field named" in finding
+
+
+# The files themselves
+
+
+def test_the_ready_model_is_fashion_resnet_with_its_processing(files: Path) -> None:
+    import torch
+
+    pixels = cu.fashion_mnist("test")[0][:200]
+    session = ort.InferenceSession(files / "model.onnx", providers=["CPUExecutionProvider"])
+    label, probability = session.run(["label", "probability"], {"pixels": pixels})
+    with torch.no_grad():
+        right = torch.softmax(cu.fashion_resnet()(torch.from_numpy(cu.normalize(pixels))), 1).numpy()
+    assert np.allclose(probability, right, atol=1e-5)
+    assert label.tolist() == right.argmax(1).tolist()
+    content = (files / "model.onnx").read_bytes()
+    assert b"stack_trace" not in content, "the exporter's notes name folders of the machine"
+    assert b"site-packages" not in content
+
+
+def test_the_ready_pictures_are_test_images(files: Path) -> None:
+    found = json.loads((files / "page" / "pictures.json").read_text())
+    assert tuple(found["names"]) == cu.CLASS_NAMES
+    assert found["pictures"] == cu.fashion_mnist("test")[0][:6].reshape(6, -1).tolist()
+
+
+def test_what_the_student_has_changed_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = cu.course_files("server", "work/server")
+    assert {path.name for path in copied.iterdir()} == {
+        path.name for path in (ROOT / "course_utils" / "server").glob("*.py")
+    }
+    (copied / "batching.py").write_text("mine")
+    (copied / "readers.py").unlink()
+    (copied / "notes.txt").write_text("mine, too")
+    assert capsys.readouterr().out == ""
+    cu.course_files("server", "work/server")
+    said = capsys.readouterr().out
+    assert "work/server has its own batching.py: delete" in said.replace("\\", "/")
+    assert (copied / "batching.py").read_text() == "mine"
+    assert (copied / "notes.txt").read_text() == "mine, too"
+    assert (copied / "readers.py").read_bytes() == (ROOT / "course_utils" / "server" / "readers.py").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["phone", "../diagnosis", ""])
+def test_there_are_no_such_files(name: str, folder: Path) -> None:
+    with pytest.raises(CourseError, match=r"There are no files .* There are: container, in_node, model, on_ray, page"):
+        cu.course_files(name, "work")
+    assert not (folder / "work").exists()
+
+
+SOURCE = """
+import os
+
+
+class Cup:
+    def fill(self):
+        return 1
+
+    @property
+    async def tea(self):
+        # hot
+        return 2
+
+
+def fill():
+    pass
+"""
+
+
+def test_a_listing_shows_the_part_that_matters(folder: Path) -> None:
+    Path("cup.py").write_text(SOURCE)
+    assert repr(cu.listing("cup.py")) == SOURCE.strip()
+    shown = cu.listing("cup.py", "Cup.tea")
+    assert repr(shown) == "@property\nasync def tea(self):\n    # hot\n    return 2"
+    assert shown._repr_markdown_() == f"```python\n{shown!r}\n```"
+    assert repr(cu.listing("cup.py", "fill")) == "def fill():\n    pass", "the one of the module, not the method"
+    for part, there in {"pour": "Cup, fill, tea", "Cup.pour": "fill, tea"}.items():
+        with pytest.raises(CourseError, match=rf"'cup\.py' has no '{part}'\. It has: {there}\."):
+            cu.listing("cup.py", part)
+    with pytest.raises(CourseError, match=r"There is no file 'mug\.py'"):
+        cu.listing("mug.py")
+    Path("cup.py").write_text("def fill(:")
+    with pytest.raises(CourseError, match=r"is no Python that can be read"):
+        cu.listing("cup.py", "fill")
+
+
+def test_every_part_of_every_ready_program_can_be_shown() -> None:
+    for path in [*(ROOT / "course_utils" / "server").glob("*.py"), *(ROOT / "course_utils" / "on_ray").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                shown = repr(cu.listing(path, node.name))
+                ast.parse(shown)
+                assert max(map(len, shown.splitlines())) <= 84, "the column of a lesson"
+
+
+def test_the_server_of_the_lesson_is_started_asked_and_stopped(folder: Path) -> None:
+    cu.course_files("server", "work/server")
+    cu.course_files("model", "work")
+    server = cu.start_server("work", most_images=2)
+    pixels = cu.fashion_mnist("test")[0]
+    status, answer = server.ask(pixels[:2])
+    assert status == 200
+    assert len(answer["label"]) == 2
+    assert server.ask(json.dumps({"pixels": pixels[0].tolist()}).encode(), "application/json")[0] == 200
+    assert server.ask(pixels[:3]) == (422, {"error": "The request holds 3 images, expected 1 to 2."})
+    assert server.get("/health") == (200, '{"status":"ready","waiting":0}')
+    assert server.stop() in {0, -15, 1}
+    with pytest.raises(OSError, match=r"refused|reset"):
+        server.get("/health")
+
+
+@pytest.mark.parametrize("rate", [None, 200.0])
+def test_a_load_is_counted_and_each_answer_compared(folder: Path, rate: float | None) -> None:
+    cu.course_files("server", "work/server")
+    cu.course_files("model", "work")
+    pixels = cu.fashion_mnist("test")[0][:60]
+    session = ort.InferenceSession("work/model.onnx", providers=["CPUExecutionProvider"])
+    (right,) = session.run(["probability"], {"pixels": pixels})
+    server = cu.start_server("work", largest_batch=4)
+    np.savez("work/load.npz", pixels=pixels, expected=right)
+    row = server.load(rate)
+    assert min(row.values()) >= 0
+    assert 1 <= row["images per batch"] <= 4
+    assert row["p50 in ms"] <= row["p99 in ms"]
+    assert '{status="200"} 80.0' in server.get("/metrics")[1], "20 to warm up, and then 60"
+    np.savez("work/load.npz", pixels=pixels, expected=right[::-1])
+    with pytest.raises(CourseError, match="The load did not succeed: AssertionError"):
+        server.load(rate)
+    server.stop()
+
+
+def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
+    with pytest.raises(CourseError, match=r"'work' holds no server: run  cu.course_files"):
+        cu.start_server("work")
+    cu.course_files("server", "work/server")
+    with pytest.raises(CourseError, match=r"did not start\. It said: There is no setting 'wait'"):
+        cu.start_server("work", wait=1)
+    with pytest.raises(CourseError, match=r"did not start\. It said: FileNotFoundError: .*model\.onnx"):
+        cu.start_server("work")

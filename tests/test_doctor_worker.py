@@ -282,7 +282,7 @@ def test_the_limit_of_memory(python, folder):
     code = """
         import json, resource, sys
         from pathlib import Path
-        from course_utils.diagnosis import worker
+        from course_utils.diagnosis.child import trial_child as worker
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         room = worker.limit_memory(taken + {} * 2**20)
         print(room, resource.getrlimit(resource.RLIMIT_CORE), resource.getrlimit(resource.RLIMIT_AS)[1] - taken)

@@ -355,7 +355,7 @@ def test_the_checker_is_loaded_without_pytorch(python: Any, tmp_path: Any) -> No
         """
         import sys
         import onnx
-        from course_utils.exercises import phone_variant
+        from course_utils.exercises.ch08 import phone_variant
         checker, _ = phone_variant._usability_checker()
         print("torch" in sys.modules, "onnxruntime.tools" in sys.modules, callable(checker.check_nnapi_partitions))
         """,

@@ -177,6 +177,8 @@ def test_explorer_has_a_frame_for_each_level_and_model() -> None:
     assert list(chooser.options) == ["one", "two"]
     assert list(slider.options) == list(provenance.LEVELS)
     assert [len(stack.children) for stack in outer.children] == [5, 5]
+    assert slider.value == "layout"
+    assert all(stack.selected_index == slider.index for stack in outer.children)
     basic = outer.children[0].children[1].value
     assert "2 nodes" in basic
     assert "Conv + BatchNormalization" in basic

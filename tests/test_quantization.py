@@ -114,6 +114,14 @@ def test_frame_says_what_a_way_costs():
     assert error(4, False, False) < error(4, True, False) * 1.05
 
 
+def test_frame_says_what_one_scale_leaves_to_the_narrowest_channel():
+    rows = np.linspace([-127.0, -2.0], [127.0, 2.0], 255).T.astype(np.float32)
+    assert "its narrowest channel, 1</td><td>1.00000</td><td>0</td><td>5 of 256" in widget_quantization.frame(
+        "w", rows, 8, True, False
+    )
+    assert "narrowest" not in widget_quantization.frame("w", rows, 8, True, True)
+
+
 def test_scale_and_zero_point():
     rows = np.array([[-1.0, 3.0], [0.0, 0.0], [1.0, 2.55]])
     scale, zero = widget_quantization.scale_and_zero_point(rows, 8, symmetric=False)

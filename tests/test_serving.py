@@ -1,10 +1,12 @@
 """The server of lesson 08, as a real process on loopback, under load, under attack, and at its end.
 
-Its files are the cells of the lesson. Nothing is asserted about times; what was measured is printed (pytest -s).
+A copy of its files runs, as in the lesson. Nothing is asserted about times; what was measured is printed (pytest -s).
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import http.client
 import json
 import pickle
@@ -18,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from checkout import ROOT
 from serving import JSON, NPY, ask, is_one_sentence, metric, npy, raw, running
 
 import course_utils as cu
+from course_utils.paths import data_path
 
 pytest.importorskip("fastapi")
 
@@ -249,7 +254,90 @@ def test_running_requests_are_answered_before_it_stops(served: Path, expected: t
             socket.create_connection(("127.0.0.1", port))
 
 
-def test_ruff_finds_nothing_in_the_files(served: Path) -> None:
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,W,I,UP,B", "--line-length", "120"]
-    done = subprocess.run([*command, "."], cwd=served, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+ALONE = """
+import sys
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+COURSE = {"course_utils", "torch", "torchvision", "onnx", "onnxscript", "pandas", "matplotlib", "IPython", "psutil"}
+PathFinder.find_spec = staticmethod(
+    lambda name, path=None, target=None: None if name.split(".")[0] in COURSE else find(name, path, target)
+)
+sys.argv[0:] = ["serve"]
+import runpy
+runpy.run_module("server.serve", run_name="__main__")
+"""
+
+
+def test_a_copy_runs_without_the_course(served: Path, expected: tuple[np.ndarray, np.ndarray]) -> None:
+    """In a process that can import neither the course nor what only the course needs. It has no settings, either."""
+    with subprocess.Popen([sys.executable, "-c", ALONE], cwd=served, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port = int(process.stdout.readline().split()[-1])
+            line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            status, answer = ask(line, npy(expected[0][:16]))
+            line.close()
+        finally:
+            process.kill()
+    assert status == 200
+    assert np.allclose(answer["probability"], expected[1][:16], atol=1e-4)
+
+
+def test_the_container_installs_what_the_server_imports() -> None:
+    """And nothing else, in the versions of the course."""
+    folder = data_path("deploy/container")
+    pins = (ROOT / "constraints.txt").read_text().replace("_", "-").splitlines()
+    asked = (folder / "requirements.txt").read_text().splitlines()
+    assert set(asked) <= set(pins)
+    imported = set()
+    for path in (ROOT / "course_utils" / "server").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    assert "course_utils" not in imported
+    foreign = {name.replace("_", "-") for name in imported - set(sys.stdlib_module_names)}
+    assert foreign - {"starlette"} == {line.split("==")[0] for line in asked}, "starlette comes with fastapi"
+    dockerfile = (folder / "Dockerfile").read_text()
+    assert "python -m server.serve" in " ".join(json.loads(dockerfile[dockerfile.rindex("CMD ") + 4 :]))
+    assert f"FROM python:{'.'.join(map(str, (3, 11)))}-slim" in dockerfile
+
+
+def started(folder: Path, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    (folder / "settings.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "server.serve", "settings.json"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_setting_that_is_not_known_is_named(served: Path) -> None:
+    done = started(served, {"wait": 2})
+    assert done.returncode == 1
+    assert done.stderr.startswith("There is no setting 'wait'. There are: model, name, sha256,")
+    assert done.stdout == ""
+
+
+def test_another_file_than_was_agreed_is_not_served(served: Path) -> None:
+    right = hashlib.sha256((served / "model.onnx").read_bytes()).hexdigest()
+    done = started(served, {"sha256": right[:-1] + "x"})
+    assert done.returncode == 1
+    assert done.stderr == f"model.onnx has the SHA-256 {right}, expected {right[:-1]}x.\n"
+    with running(served, sha256=right) as (_, port):
+        assert json.loads(raw(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")[1])["status"] == "ready"
+
+
+def test_a_model_with_other_outputs_is_served_under_their_names(served: Path, tmp_path: Path) -> None:
+    """The server asks the model what it gives: it can serve any that takes `pixels`."""
+    text = """<ir_version: 8, opset_import: ["": 17]>
+        g (uint8[n, 28, 28] pixels) => (float[n] mean) <int64[2] axes = {1, 2}> {
+            numbers = Cast<to = 1>(pixels)
+            mean = ReduceMean<axes = [1, 2], keepdims = 0>(numbers)
+        }"""
+    (tmp_path / "mean.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    with running(served, model=str(tmp_path / "mean.onnx"), name="mean") as (_, port):
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        status, answer = ask(line, npy(np.full((2, 28, 28), 7, np.uint8)))
+        line.close()
+    assert status == 200
+    assert answer["mean"] == [7, 7]
+    assert set(answer) == {"mean", "model"}

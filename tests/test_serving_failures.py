@@ -27,7 +27,7 @@ LONG = 10**6  # milliseconds of waiting that no test lives to see
 def changed(served: Path, folder: Path, file: str, code: str) -> Path:
     """A copy of the server in which one of the files goes on with this code."""
     files = shutil.copytree(served, folder / "08")
-    with (files / file).open("a") as source:
+    with (files / "server" / file).open("a") as source:
         source.write(code)
     return files
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,17 +22,14 @@ LONG = 10**6  # milliseconds of waiting that no test lives to see
 
 
 @pytest.fixture
-def batcher(served: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a Batcher of the lesson: run, and what differs from the defaults of these tests."""
-    monkeypatch.syspath_prepend(served)
-    module = importlib.import_module("batching")
+def batcher() -> Any:
+    """Makes a Batcher of the server: run, and what differs from the defaults of these tests."""
+    from course_utils.server.batching import Batcher
 
     def make(run: Callable[..., Any], largest: int = 16, wait_ms: float = 5, queue: int = 100, **more: Any) -> Any:
-        return module.Batcher(run, largest, wait_ms, queue, **{"run_s": 60, "on_batch": lambda images: None, **more})
+        return Batcher(run, largest, wait_ms, queue, **{"run_s": 60, "on_batch": lambda images: None, **more})
 
-    yield make
-    for name in ("batching", "waiting", "checks"):
-        sys.modules.pop(name)
+    return make
 
 
 def together(batcher: Any, requests: list[np.ndarray]) -> list[Any]:

@@ -164,6 +164,28 @@ class _RandomEncoder(nn.Module):
         return SimpleNamespace(last_hidden_state=x)
 
 
+class SmallEncoder(nn.Module):
+    """One layer of a BERT with random weights: ids and mask, int64 `[N, 16]` → float32 `[N, 16, 64]`.
+
+    core: what computes attention from query, key, value, float32 `[N, 4, 16, 16]`, and the penalty of the mask.
+    """
+
+    def __init__(self, core: nn.Module) -> None:
+        super().__init__()
+        self.core, self.words = core, nn.Embedding(100, 64)
+        self.query, self.key, self.value, self.out = (nn.Linear(64, 64) for _ in range(4))
+        self.wide, self.narrow = nn.Linear(64, 256), nn.Linear(256, 64)
+        self.norm, self.norm1, self.norm2 = (nn.LayerNorm(64) for _ in range(3))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.norm(self.words(ids))
+        heads = [f(x).view(-1, 16, 4, 16).transpose(1, 2) for f in (self.query, self.key, self.value)]
+        penalty = (1.0 - mask[:, None, None, :].to(x.dtype)) * -10000.0
+        mixed = self.core(*heads, penalty).transpose(1, 2).reshape(x.shape)
+        x = self.norm1(x + self.out(mixed))
+        return self.norm2(x + self.narrow(nn.functional.gelu(self.wide(x))))
+
+
 def _reachable(url: str) -> bool:
     try:
         with socket.create_connection((urlsplit(url).hostname, 443), timeout=2):

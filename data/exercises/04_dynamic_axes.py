@@ -185,7 +185,8 @@ cu.check("4.3", "work/4.3.onnx")
 # %% [markdown]
 # ## 4.4 Cure the over-specialised export
 #
-# This network works in PyTorch for any batch and for any length up to 48. Its export does not: see for yourself.
+# This network works in PyTorch for any batch and for any length up to 48. Its export does not: see for yourself. The
+# method stands in [Against your wish](../deeper/04_against_your_wish.ipynb).
 
 
 # %%
@@ -263,7 +264,8 @@ cu.check("4.4", "work/4.4.onnx")
 # %% [markdown]
 # ## 4.5 Make it static again
 #
-# An accelerator takes known sizes only. Here is a model with free ones, and the sizes that your accelerator wants:
+# This task belongs to [Static again](../deeper/04_static_again.ipynb). An accelerator takes known sizes only. Here is a
+# model with free ones, and the sizes that your accelerator wants:
 
 # %%
 cu.show(cu.given("4.5"), height=380)

@@ -115,6 +115,8 @@ cu.check("6.2", "work/6.2.onnx")
 # %% [markdown]
 # ## 6.3 Why does it not fuse?
 #
+# The deeper page [Why it does not fuse](../deeper/06_why_not_fused.ipynb) shows such models, and those of task 6.2.
+#
 # Five small models, *a* to *e*. Each has a `Conv`, a `BatchNormalization` and an activation.
 
 # %%
@@ -218,6 +220,8 @@ cu.check("6.4", "work/6.4.json")
 
 # %% [markdown]
 # ## 6.5 Make attention match
+#
+# This task belongs to the deeper page [Transformers: when fusion fires](../deeper/06_transformers.ipynb).
 #
 # One layer of attention with a mask. `onnxruntime.transformers.optimizer` does not recognise it:
 

@@ -115,6 +115,8 @@ cu.check("7.2", "work/7.2.onnx")
 # %% [markdown]
 # ## 7.3 Rescue
 #
+# *Deeper: after the page [Find the layer that int8 ruins](../deeper/07_find_the_layer.ipynb).*
+#
 # Another network, as good as the one before. But with int8 its accuracy collapses, also with a scale per channel:
 
 # %%
@@ -179,6 +181,8 @@ cu.check("7.3", "work/7.3.onnx")
 # %% [markdown]
 # ## 7.4 What was it calibrated with?
 #
+# *Deeper: after the page [Calibration](../deeper/07_calibration.ipynb).*
+#
 # Five people calibrated the same network. Here is what they left behind: of each model only the input, with the scale and
 # the zero point that quantize it to uint8.
 
@@ -230,6 +234,8 @@ cu.check("7.4", "work/7.4.json")
 
 # %% [markdown]
 # ## 7.5 Four bits
+#
+# *Deeper: after the page [Language models in 8 and 4 bits](../deeper/07_language_models.ipynb).*
 #
 # Two products of matrices. Among the weights, one in a hundred is much larger than the others.
 

@@ -1,8 +1,10 @@
 # %% [markdown]
 # # 08 · Exercises: deployment
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
-# for what is not. Try as often as you like: the best answer is kept.
+# Five tasks. 8.1 and 8.2 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
+# [Phones](../deeper/08_phones.ipynb), 8.4 [Under load](../deeper/08_under_load.ipynb), and 8.5
+# [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks at.
+# A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
 #
 # The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
 
@@ -21,7 +23,7 @@ import pandas as pd
 from onnx import compose, numpy_helper
 
 # %% [markdown]
-# ## 8.1 Put the preparation into the graph
+# ## 8.1 Put the preparation into the graph · deeper: joining files
 #
 # Your model takes `x`, float32 `[batch, 3, 8, 8]`, channels in the order red, green, blue. In training, `x` was pixels
 # divided by 255, minus the mean, divided by the deviation, for each channel. These are the numbers, in the order red,
@@ -80,7 +82,7 @@ onnx.save(whole, "work/8.1.onnx")
 cu.check("8.1", "work/8.1.onnx")
 
 # %% [markdown]
-# ## 8.2 Answer with ids and probabilities
+# ## 8.2 Answer with ids and probabilities · deeper: joining files
 #
 # Your model returns `y`, the scores of eight classes. The caller wants something else: the ids of the best classes, the
 # best one first, and their probabilities.
@@ -127,7 +129,7 @@ onnx.save(whole, "work/8.2.onnx")
 cu.check("8.2", "work/8.2.onnx")
 
 # %% [markdown]
-# ## 8.3 Make a variant for a phone
+# ## 8.3 Make a variant for a phone · deeper: phones
 #
 # Your model was made for a server. The app will use an accelerator, and the usability checker says no:
 
@@ -224,7 +226,7 @@ onnx.save(model, "work/8.3.onnx")
 cu.check("8.3", "work/8.3.onnx")
 
 # %% [markdown]
-# ## 8.4 Settings within limits
+# ## 8.4 Settings within limits · deeper: under load
 #
 # A server like that of the lesson. You know:
 #
@@ -286,7 +288,7 @@ Path("work/8.4.json").write_text(json.dumps(settings))
 cu.check("8.4", "work/8.4.json")
 
 # %% [markdown]
-# ## 8.5 What does the server answer?
+# ## 8.5 What does the server answer? · deeper: a server
 #
 # Twelve requests to a server like that of the lesson, with these limits:
 
