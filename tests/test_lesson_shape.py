@@ -29,6 +29,7 @@ TOO_LONG = set(CORE) - {
     "08_deployment",
     "10_capstone",
 }
+TOO_LONG |= {"deeper/10_ship_it"}
 MOST_MINUTES = 45
 all_pages = pytest.mark.parametrize("name", CORE + DEEPER)
 
