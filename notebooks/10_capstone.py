@@ -135,7 +135,8 @@ first
 # length is the batch.
 #
 # One change removes both. We compute both ways for the whole batch, and choose for each photograph with
-# [`torch.where`](https://docs.pytorch.org/docs/stable/generated/torch.where.html):
+# [`torch.where`](https://docs.pytorch.org/docs/stable/generated/torch.where.html), in ONNX
+# [`Where`](https://onnx.ai/onnx/operators/onnx__Where.html):
 
 
 # %%
