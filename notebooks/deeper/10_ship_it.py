@@ -26,6 +26,7 @@ cu.setup()
 
 # %%
 import numpy as np
+import pandas as pd
 
 home = cu.first_sitting()
 truth = np.load(home / "truth.npz")
@@ -119,8 +120,6 @@ for number, settings in enumerate([uint8, direct, network], 1):
     quantize_static(shipped, f"work/10_ship_it_{number}.onnx", reader, **settings)
 
 # %%
-import pandas as pd
-
 answers, rows = {}, {}
 for way in ("int8 QDQ", "uint8 QDQ", "uint8 QOperator", "network only"):
     file = f"work/10_ship_it_{len(rows)}.onnx"
@@ -213,6 +212,9 @@ from onnx import compose
 
 core = onnx.load(shipped)
 opset = next(e.version for e in core.opset_import if not e.domain)
+core = compose.add_prefix(
+    core, "scroll_", rename_inputs=False, rename_outputs=False
+)
 header = f'<ir_version: {core.ir_version}, opset_import: ["": {opset}]>'
 constants = """<int64[1] start = {0}, int64[1] end = {3}, int64[1] last = {2},
     int64[2] front = {0, 1}, int64[1] second = {1}, int64[4] sizes = {1, 1, 28, 28}>"""
@@ -244,9 +246,6 @@ end = onnx.parser.parse_model(f"""{header}
         probability = Softmax<axis = 1>(result)
         label = ArgMax<axis = 1, keepdims = 0>(result)
     }}""")
-core = compose.add_prefix(
-    core, "scroll_", rename_inputs=False, rename_outputs=False
-)
 page = compose.merge_models(front, core, io_map=[("small", "pixels")])
 page = compose.merge_models(page, end, io_map=[("logits", "result")])
 onnx.checker.check_model(page, full_check=True)
