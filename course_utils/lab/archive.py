@@ -46,8 +46,7 @@ def first_sitting() -> Path:
             stream.write(_exported())
     if not (folder / _TRUTH).exists():
         photos, labels, on_white = archive_photographs("test", 2000, seed=1)
-        truth = {"photos": photos, "labels": labels, "on_white": on_white, "scores": _scores(photos)}
-        np.savez(stored := io.BytesIO(), **truth)
+        np.savez(stored := io.BytesIO(), photos=photos, labels=labels, on_white=on_white, scores=_scores(photos))
         with write_whole(folder / _TRUTH) as stream:
             stream.write(stored.getvalue())
     return folder
@@ -80,11 +79,17 @@ def _exported() -> bytes:
 
     from .exporter import exporter_messages
 
-    free = ({0: torch.export.Dim("batch")},)
-    some = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    how = {"input_names": ["pixels"], "output_names": ["logits"], "dynamic_shapes": free, "verbose": False}
     with exporter_messages():
-        program = torch.onnx.export(_ready(), (some,), opset_version=18, **how)
+        program = torch.onnx.export(
+            _ready(),
+            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+            opset_version=18,
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
     return program.model_proto.SerializeToString()
 
 
