@@ -73,6 +73,11 @@ with cu.exporter_messages():
 # %%
 cu.check("4.1", "work/4.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# The preparation lies in the module, so the file holds it and every caller gets the same numbers. The `-1` in `reshape` leaves
+# the batch free. A typical mistake is to write the example's batch there: the file then takes that size alone. To see it, run
+# the file with another batch and compare with `cu.parity`. `x.reshape(x.shape[0], 1, 28, 28)` works as well.
+
 # %% [markdown]
 # ## 4.2 Any size
 #
@@ -132,6 +137,11 @@ with cu.exporter_messages():
 # %%
 cu.check("4.2", "work/4.2.onnx")
 
+# %% [markdown] tags=["solution"]
+# A pooling window of 7 fits maps of 7×7 alone. A reduction over the dimensions 2 and 3 sees all of each map at every size, and
+# at 28×28 gives the same numbers. A typical mistake is to name the dimensions and keep the window: larger pictures then give
+# more windows, and the classifier refuses them. `adaptive_avg_pool2d` and `adaptive_max_pool2d` with size 1 are another road.
+
 # %% [markdown]
 # ## 4.3 Two inputs that share a length
 #
@@ -181,6 +191,11 @@ with cu.exporter_messages():
 
 # %%
 cu.check("4.3", "work/4.3.onnx")
+
+# %% [markdown] tags=["solution"]
+# A step with mask 0 adds nothing to the sum and nothing to the number of steps, so the quotient is the mean over the steps that
+# count. The shared names say that both inputs have the same batch and length. A typical mistake is `mean(1)`: it divides by all
+# steps, and a mask of ones does not show it. So compare with a mask that has zeros.
 
 # %% [markdown]
 # ## 4.4 Cure the over-specialised export
@@ -261,6 +276,11 @@ with cu.exporter_messages():
 # %%
 cu.check("4.4", "work/4.4.onnx")
 
+# %% [markdown] tags=["solution"]
+# `int(x.shape[1])` and `range` fix the length while the program is exported. Written as a sum, the loop needs no round: each step
+# has a power of `decay`, and the start has the highest one. `torch.arange` makes the exponents from the free length. A typical
+# mistake is an exponent that is wrong by one, or weights in reverse order; a comparison at lengths 1 and 2 shows both.
+
 # %% [markdown]
 # ## 4.5 Make it static again
 #
@@ -300,6 +320,11 @@ onnx.save(onnx.shape_inference.infer_shapes(model), "work/4.5.onnx")
 
 # %%
 cu.check("4.5", "work/4.5.onnx")
+
+# %% [markdown] tags=["solution"]
+# With numbers at the input, shape inference can compute every other size, also the one with the formula. Old entries in
+# `value_info` would stay, so they are deleted first. A typical mistake is to replace the names alone: the formula is another
+# string and stays free. `cu.tensor_table` shows each tensor that still has a name. Another road is to write each number by hand.
 
 # %% [markdown]
 # ## 4.6 Four suspects
@@ -363,6 +388,11 @@ Path("work/4.6.json").write_text(json.dumps(answer))
 
 # %%
 cu.check("4.6", "work/4.6.json")
+
+# %% [markdown] tags=["solution"]
+# A declared shape is a promise, and only a run tests it. `frozen` shows in the declaration; `only` and `wrong` declare a free
+# length and break at run time, one with an error and one without. A typical mistake is to accept a file because it runs: wrong
+# numbers appear only in a comparison with PyTorch. Trying one or two lengths can miss the limit, so all sizes are probed.
 
 # %% [markdown]
 # ## Hand in

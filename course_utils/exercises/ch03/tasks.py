@@ -300,14 +300,67 @@ def any_first(model: onnx.ModelProto, width: int, name: str, what: str, criteria
 
 
 TASKS = (
-    Task("3.1", "Both branches alive", "onnx", _check_gate, _draw_gate, points=2),
-    Task("3.2", "A loop of any length", "onnx", _check_loop, _draw_loop, points=2),
-    Task("3.3", "An operator that nobody knows", "onnx", _check_hump, _draw_hump, points=1),
     Task(
-        "3.4", "Find the lie", "json", check_lies, draw_router, lambda p: {"3.4.onnx": traced_router(p)},
-        points=3, hidden=("path",),
+        "3.1",
+        "Both branches alive",
+        "onnx",
+        _check_gate,
+        _draw_gate,
+        points=2,
+        hints=(
+            "The Python `if` is decided once, during the export. Which function of torch keeps a decision in the graph?",
+            "Call torch.cond with the comparison of x.mean(), two functions for the branches, and (x,) as their argument.",
+        ),
     ),
     Task(
-        "3.5", "Somebody forgot eval()", "onnx", check_eval, draw_train, lambda p: {"3.5.onnx": train_mode(p)}, points=1,
+        "3.2",
+        "A loop of any length",
+        "onnx",
+        _check_loop,
+        _draw_loop,
+        points=2,
+        hints=(
+            "A Python loop over rows runs during the export. Which mechanisms of lesson 03 keep a loop in the graph?",
+            "Give scan a step that takes (h, row) and returns the new h twice, the second time as a clone; begin with zeros and take the carried state.",
+        ),
     ),
-)  # fmt: skip
+    Task(
+        "3.3",
+        "An operator that nobody knows",
+        "onnx",
+        _check_hump,
+        _draw_hump,
+        points=1,
+        hints=(
+            "The exporter needs a function that says the same in standard operators. In which order does the formula compute?",
+            "Divide by width, raise to your power, add 1, divide height by it; hand the function over under the key torch.ops.scroll.hump.default.",
+        ),
+    ),
+    Task(
+        "3.4",
+        "Find the lie",
+        "json",
+        check_lies,
+        draw_router,
+        lambda p: {"3.4.onnx": traced_router(p)},
+        points=3,
+        hints=(
+            "Read from the nodes which path the file took. For each key, which decisions must come out differently?",
+            "Choose x[0] just above or below first. Set another number so that, after the first decision, it is just above or below second; keep the rest low.",
+        ),
+        hidden=("path",),
+    ),
+    Task(
+        "3.5",
+        "Somebody forgot eval()",
+        "onnx",
+        check_eval,
+        draw_train,
+        lambda p: {"3.5.onnx": train_mode(p)},
+        points=1,
+        hints=(
+            "Two kinds of operators behave differently in training. Where does each of them say that it is training?",
+            "For BatchNormalization remove the attribute training_mode and all outputs but the first; for Dropout remove the input training_mode.",
+        ),
+    ),
+)

@@ -230,12 +230,78 @@ def _check_shared(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
 
 
 TASKS = (
-    Task("4.1", "Any batch", "onnx", _check_batch, _draw_batch, points=2),
-    Task("4.2", "Any size", "onnx", _check_size, _draw_size, points=2),
-    Task("4.3", "Two inputs that share a length", "onnx", _check_shared, _draw_shared, points=2),
-    Task("4.4", "Cure the over-specialised export", "onnx", check_reader, draw_reader, points=2),
     Task(
-        "4.5", "Make it static again", "onnx", check_static, draw_static, lambda p: {"4.5.onnx": free_model(p)}, points=2,
+        "4.1",
+        "Any batch",
+        "onnx",
+        _check_batch,
+        _draw_batch,
+        points=2,
+        hints=(
+            "Only one dimension is free. In which dictionary does the exporter read its name, and what does a reshape do with the batch?",
+            "Write reshape(-1, 1, 28, 28) in forward, and dynamic_shapes=({0: name},) with a batch of 2 or more in the example.",
+        ),
     ),
-    Task("4.6", "Four suspects", "json", check_suspects, draw_suspects, suspects, points=1),
-)  # fmt: skip
+    Task(
+        "4.2",
+        "Any size",
+        "onnx",
+        _check_size,
+        _draw_size,
+        points=2,
+        hints=(
+            "Which two lines of the class know how large the maps are?",
+            "Take mean and maximum over the dimensions 2 and 3 of the maps, then name the dimensions 0, 2 and 3 in dynamic_shapes.",
+        ),
+    ),
+    Task(
+        "4.3",
+        "Two inputs that share a length",
+        "onnx",
+        _check_shared,
+        _draw_shared,
+        points=2,
+        hints=(
+            "The mask must take part in two sums: that of the values and that of the number of steps. How do its dimensions fit those of values?",
+            "Give the mask a third dimension with unsqueeze(2), multiply, and divide by the sum of the mask. Use the same names at both inputs.",
+        ),
+    ),
+    Task(
+        "4.4",
+        "Cure the over-specialised export",
+        "onnx",
+        check_reader,
+        draw_reader,
+        points=2,
+        hints=(
+            "Find the places where a size becomes a Python number. What does the loop compute, written as one sum?",
+            "Step t is multiplied by decay once for each later step, the start once for each step. Make these exponents with torch.arange from x.shape[1].",
+        ),
+    ),
+    Task(
+        "4.5",
+        "Make it static again",
+        "onnx",
+        check_static,
+        draw_static,
+        lambda p: {"4.5.onnx": free_model(p)},
+        points=2,
+        hints=(
+            "Names stand at the input, at the output and in value_info. Which of them does make_dim_param_fixed reach, and what about the formula?",
+            "Fix both names, delete the old value_info, and let onnx.shape_inference.infer_shapes compute it anew.",
+        ),
+    ),
+    Task(
+        "4.6",
+        "Four suspects",
+        "json",
+        check_suspects,
+        draw_suspects,
+        suspects,
+        points=1,
+        hints=(
+            "Compare what the file says about the length with what it does at other lengths. Which kind of fault gives no error?",
+            "Probe each file with sizes=range(1, 65) against a module that computes the sum; the column of sizes that work ends with your number.",
+        ),
+    ),
+)
