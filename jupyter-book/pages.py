@@ -106,7 +106,7 @@ def contents(written: list[str]) -> dict[str, Any]:
 
 def lesson_cards() -> str:
     """A grid with one card per lesson: its time, what one learns, and the pages that lie deeper."""
-    return ":::::{grid} 1 2 2 3\n:gutter: 3\n\n" + "\n".join(map(_card, sittings.lessons())) + "\n:::::"
+    return ":::::{grid} 1 1 2 2\n:gutter: 3\n\n" + "\n".join(map(_card, sittings.lessons())) + "\n:::::"
 
 
 def _card(lesson: dict[str, Any]) -> str:
