@@ -40,7 +40,7 @@ cu.node_table(cu.given("5.1"))[["op", "inputs", "outputs"]]
 # |---|---|
 # | `placement` | a dict: name of each node → name of its provider |
 # | `crossings` | how many connections there are from a node to a node on another provider; each input of a node counts |
-# | `strict_error` | `true` if the session would fail with `session.disable_cpu_ep_fallback`, otherwise `false` |
+# | `strict_error` | `true` if the session would fail with `session.disable_cpu_ep_fallback`, and without the CPU in its list; otherwise `false` |
 #
 # The check says how many nodes are right, not which; the other two answers count once the placement is right.
 #
@@ -75,6 +75,13 @@ Path("work/5.1.json").write_text(json.dumps(answer))
 
 # %%
 cu.check("5.1", "work/5.1.json")
+
+# %% [markdown] tags=["solution"]
+# ONNX Runtime goes through the list of providers once, in its order, and each provider takes what it can of the nodes
+# that are left. So the order of the list decides where two providers take the same operator, and the CPU gets the rest.
+# A crossing belongs to an input of a node, not to the order of the nodes: a typical mistake is to compare each node
+# with the one above it. A branch reads an older tensor, and `Add a a` has two connections. The option makes an error of
+# the first node that is left for the CPU.
 
 # %% [markdown]
 # ## 5.2 Prove where the nodes ran
@@ -114,6 +121,12 @@ Path(session.end_profiling()).replace("work/5.2.json")
 
 # %%
 cu.check("5.2", "work/5.2.json")
+
+# %% [markdown] tags=["solution"]
+# Options count only when the session is created, so level and profiling come first. The profile holds the nodes of the
+# optimised graph: at a higher level some are gone or fused, and this shows which level was used. A typical mistake is a
+# first trial run with the same session: it is recorded, too. Another one is to copy the file before `end_profiling` has
+# closed it. To look yourself, read the file as JSON and count the events `model_run`.
 
 # %% [markdown]
 # ## 5.3 A configuration within limits
@@ -171,6 +184,13 @@ Path("work/5.3.json").write_text(json.dumps(configuration))
 # %%
 cu.check("5.3", "work/5.3.json")
 
+# %% [markdown] tags=["solution"]
+# Attributes of `SessionOptions` have types, so a misspelled one is an error. Keys of `config` are text on both sides,
+# and an unknown one is ignored without a word: read them back from the session, as the check does. A typical mistake is
+# `inter_op_num_threads`, which is the number of nodes that run at the same time. Another one is `true` in place of
+# `"1"`. `rows` is the name of a dimension, and not of an input. Where a value is the default, as for kept subnormal
+# numbers, you may leave it out.
+
 # %% [markdown]
 # ## 5.4 What happened here?
 #
@@ -221,6 +241,13 @@ Path("work/5.4.json").write_text(
 
 # %%
 cu.check("5.4", "work/5.4.json")
+
+# %% [markdown] tags=["solution"]
+# Go from the loudest sign to the quietest. An error that names the type of provider: the name is wrong. An error that
+# names an option: provider and name are fine. A warning alone: the name is right, but the package does not hold the
+# provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said, only the
+# record tells whether nodes were left for the CPU. The typical mistake is to trust `get_providers()`: it lists
+# providers without a single node.
 
 # %% [markdown]
 # ## 5.5 Make the model fit
@@ -294,6 +321,14 @@ onnx.save(model, "work/5.5.onnx")
 
 # %%
 cu.check("5.5", "work/5.5.onnx")
+
+# %% [markdown] tags=["solution"]
+# Each awkward node becomes a short chain that starts at its input and ends at its output, so no other node has to
+# change. The chains are built twice: the second one needs names of its own for nodes and tensors, but both may read the
+# same constants. Typical mistakes are a missing half of the formula, a Python number that became float64, and nodes
+# that stand before what they read; the session refuses both. Compare with the old model on negative and positive
+# inputs, because a missing bound shows on one side only. A model function would not help: the provider sees the nodes
+# inside of it.
 
 # %% [markdown]
 # ## Hand in

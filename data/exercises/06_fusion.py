@@ -79,6 +79,13 @@ onnx.save(model, "work/6.1.onnx")
 # %%
 cu.check("6.1", "work/6.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# Both steps are linear, so two of them in a row are one. Behind a convolution, the factor belongs to the outputs of the
+# kernel, its first axis, and the old bias is scaled with it. Before a convolution, the factor belongs to the inputs,
+# the second axis; the constant goes through the old kernel, summed over inputs, rows and columns. That is exact here
+# because no zeros are padded between this norm and its convolution. Typical mistakes are the wrong axis, and the
+# default epsilon in place of the attribute. Fold one layer, compare its tensor with the old one, then fold the next.
+
 # %% [markdown]
 # ## 6.2 At most three nodes
 #
@@ -111,6 +118,13 @@ onnx.save(model, "work/6.2.onnx")
 
 # %%
 cu.check("6.2", "work/6.2.onnx")
+
+# %% [markdown] tags=["solution"]
+# A fusion makes tensors between nodes disappear and computes weights beforehand. It must not do so when a tensor is an
+# output, or when a weight is an input that a caller may feed. And it looks for operators by name: `Max` with zero
+# computes what `Relu` computes, but no pattern has it. The typical mistake is to save the optimised model: it has
+# operators of ONNX Runtime alone. Count the nodes of `cu.optimized(model, "extended")` after each change; one layer
+# after the other becomes a single node.
 
 # %% [markdown]
 # ## 6.3 Why does it not fuse?
@@ -177,6 +191,13 @@ Path("work/6.3.json").write_text(json.dumps(answer))
 # %%
 cu.check("6.3", "work/6.3.json")
 
+# %% [markdown] tags=["solution"]
+# The reasons can be asked in a fixed order. First let ONNX Runtime optimise the model: one node left means that it
+# fuses. Otherwise look at the graph's outputs, its inputs, the readers of each inner tensor, and the order of the
+# nodes; what remains is an activation that `FusedConv` does not have. The typical mistake is to take an activation
+# other than `Relu` for the cause: some others fuse, too. Another one is to name a node where the name of a tensor or
+# weight is asked for.
+
 # %% [markdown]
 # ## 6.4 Where does it come from?
 #
@@ -217,6 +238,13 @@ Path("work/6.4.json").write_text(json.dumps(answer))
 
 # %%
 cu.check("6.4", "work/6.4.json")
+
+# %% [markdown] tags=["solution"]
+# Names tell nothing here, but values do: an optimiser may rename a tensor, and its numbers stay the same up to
+# rounding. So run both models on the same random input and pair equal tensors. A new node then stands for all old nodes
+# between the tensors it reads and the one it writes. The typical mistake is to count a node that read only constants as
+# part of the new node: its result became a weight. By thinking alone: go from `x` to `y` in both tables at the same
+# time.
 
 # %% [markdown]
 # ## 6.5 Make attention match
@@ -288,6 +316,13 @@ onnx.save(model, "work/6.5.onnx")
 
 # %%
 cu.check("6.5", "work/6.5.onnx")
+
+# %% [markdown] tags=["solution"]
+# The optimiser compares the graph with fixed patterns, backwards from the `Softmax`, operator by operator and in part
+# input by input. A graph that computes the same in other steps does not match. So the scores and the mask are written
+# anew in the steps of the pattern, and put where the old nodes stood. Typical mistakes are a root of the whole hidden
+# size in place of one head's size, a `Mul` whose inputs are exchanged, and nodes behind their reader. To notice them,
+# compare the outputs with a mask that hides words, and read the log of the optimiser.
 
 # %% [markdown]
 # ## Hand in

@@ -233,6 +233,11 @@ TASKS = (
         _draw_providers,
         lambda p: {"5.1.onnx": _branching(p)},
         points=3,
+        hints=(
+            "The list of providers is an order of preference. Which is the first provider that takes the operator of this node?",
+            "A crossing belongs to an input: for each input, find the node that made this tensor. The input x of the model was made by none.",
+            "Build a dict from output name to node name, go over all inputs of all nodes, and compare the two providers. For strict_error, look for the CPU in your placement.",
+        ),
     ),
     Task(
         "5.2",
@@ -242,6 +247,10 @@ TASKS = (
         draw_profile,
         lambda p: {"5.2.onnx": layered(p)},
         points=3,
+        hints=(
+            "Level and profiling are options: they must be set before the session is created. What is written after a trial run with the same session?",
+            "Set graph_optimization_level and enable_profiling, create one session, call run in a loop, then end_profiling, and copy the file that it names.",
+        ),
     ),
     Task(
         "5.3",
@@ -251,7 +260,37 @@ TASKS = (
         draw_limits,
         lambda p: {"5.3.onnx": layered(p)},
         points=3,
+        hints=(
+            "Sort the rules first: which are attributes of SessionOptions, which are keys with a dot, and which one names a dimension?",
+            "Three attributes are needed: threads inside a node are called intra_op, and the arena is a switch. The two keys with a dot are about spinning threads and denormal numbers; their values are text.",
+            "Read back what you wrote: build SessionOptions from it, create a session, and look at get_inputs()[0].shape.",
+        ),
     ),
-    Task("5.4", "What happened here?", "json", _check_transcripts, _draw_transcripts, points=2),
-    Task("5.5", "Make the model fit", "onnx", check_fit, draw_fit, lambda p: {"5.5.onnx": unfit(p)}, points=3),
+    Task(
+        "5.4",
+        "What happened here?",
+        "json",
+        _check_transcripts,
+        _draw_transcripts,
+        points=2,
+        hints=(
+            'The lesson\'s section "Three requests that cannot be met" shows what is said in each case. What is said here, and is it an error or only a warning?',
+            "First find the two with an error: it names what is wrong. Then the one with a warning alone. For the silent ones, count the nodes on the CPU.",
+            "For right_name, look in ort.get_all_providers() for a name that differs only in capital letters, or in how the technology is written.",
+        ),
+    ),
+    Task(
+        "5.5",
+        "Make the model fit",
+        "onnx",
+        check_fit,
+        draw_fit,
+        lambda p: {"5.5.onnx": unfit(p)},
+        points=3,
+        hints=(
+            "Write the formula as steps of one operation each. Which operators of the list do these steps, and which numbers do they need?",
+            "The first step reads the input of the old node, and the last one writes its output under the same name: then no other node has to change.",
+            "Make a function that returns the nodes for one old node, with its name in front of all new names. Put them where the old node stood, and compare old and new outputs with NumPy.",
+        ),
+    ),
 )

@@ -260,10 +260,60 @@ def _reason_hint(said: str, reason: str) -> str:
 
 
 TASKS = (
-    Task("6.1", "Fold BatchNorm by hand", "onnx", check_fold, draw_fold, lambda p: {"6.1.onnx": unfolded(p)}, points=3),
-    Task("6.2", "At most three nodes", "onnx", _check_tidy, _draw_tidy, lambda p: {"6.2.onnx": _untidy(p)}, points=3),
-    Task("6.3", "Why does it not fuse?", "json", _check_reasons, _draw_reasons, _shown_reasons, points=2),
-    Task("6.4", "Where does it come from?", "json", check_origins, draw_origins, shown_origins, points=3),
+    Task(
+        "6.1",
+        "Fold BatchNorm by hand",
+        "onnx",
+        check_fold,
+        draw_fold,
+        lambda p: {"6.1.onnx": unfolded(p)},
+        points=3,
+        hints=(
+            "Write each norm as a factor and a constant for each channel. Are its channels the outputs of the kernel, or the inputs?",
+            "Behind a convolution, lesson 06 has the formula. Before one, the factor goes along the second axis of the kernel.",
+            "The constant of the norm before a convolution becomes a bias: multiply the old kernel with it along the second axis, and sum over all axes but the first.",
+        ),
+    ),
+    Task(
+        "6.2",
+        "At most three nodes",
+        "onnx",
+        _check_tidy,
+        _draw_tidy,
+        lambda p: {"6.2.onnx": _untidy(p)},
+        points=3,
+        hints=(
+            "Look at the inputs and outputs of the whole graph, then at the operators of each layer. What is not as in a usual layer?",
+            'The deeper page "Why it does not fuse" mends two of the three. For the third one: which usual activation does this layer compute?',
+        ),
+    ),
+    Task(
+        "6.3",
+        "Why does it not fuse?",
+        "json",
+        _check_reasons,
+        _draw_reasons,
+        _shown_reasons,
+        points=2,
+        hints=(
+            'cu.optimized(model, "extended") says which of the models become one node. The others have a reason each.',
+            "The first line of each printed model shows its inputs and outputs. After that, count for each inner tensor how many nodes read it.",
+            "If inputs, outputs and readers are as usual, look at what the activation reads: the convolution, or the norm?",
+        ),
+    ),
+    Task(
+        "6.4",
+        "Where does it come from?",
+        "json",
+        check_origins,
+        draw_origins,
+        shown_origins,
+        points=3,
+        hints=(
+            "An optimiser may rename a tensor, but its values stay. Which tensors of the two models are equal on the same input?",
+            "cu.origins(before, after, feed) makes this comparison with a random input of the right shape. The rows with an empty node are those that are gone.",
+        ),
+    ),
     Task(
         "6.5",
         "Make attention match",
@@ -272,5 +322,10 @@ TASKS = (
         draw_attention,
         lambda p: {"6.5.onnx": attention(p, *faults(p))},
         points=2,
+        hints=(
+            "Go backwards from the Softmax in both directions, and compare operator by operator with the two patterns of the task.",
+            "For the scores, multiply query and key first and divide after that, by the root of the size of one head. For the mask, compute (1 - mask) times a large negative number.",
+            "Make the new nodes with helper.make_node, let the last ones write what mask_add reads, and insert them before mask_add. Remove the old nodes.",
+        ),
     ),
 )
