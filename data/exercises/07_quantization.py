@@ -68,6 +68,13 @@ Path("work/7.1.json").write_text(json.dumps(answer))
 # %%
 cu.check("7.1", "work/7.1.json")
 
+# %% [markdown] tags=["solution"]
+# The range has 255 steps between 256 integers, so the scale is the width of one step, and the zero point is the integer
+# that stands for 0.0. `np.rint` takes a half to the even neighbour, as QuantizeLinear does; then the zero point is added, and
+# clipping keeps the rest within uint8. A typical mistake is to convert to uint8 before clipping: a value beyond the range
+# comes back from the other end. To notice it, compare `back` with the values: inside the range they differ by at most half a
+# step. Another road is a small graph with QuantizeLinear and DequantizeLinear.
+
 # %% [markdown]
 # ## 7.2 Small and right
 #
@@ -111,6 +118,13 @@ quantize_static(
 
 # %%
 cu.check("7.2", "work/7.2.onnx")
+
+# %% [markdown] tags=["solution"]
+# Static quantization needs the range of every tensor, and takes it from pictures that look like those of later use. The
+# weights in int8 make the file small, a scale per channel keeps the accuracy. A typical mistake is to calibrate with raw
+# pixels: the file is small and the convolutions run in int8, yet the accuracy falls. The input's scale shows it: the integers
+# reach far beyond what `cu.normalize` gives. `QuantFormat.QOperator` is another road: it writes the int8 operators into the
+# file, and QDQ leaves the choice to ONNX Runtime.
 
 # %% [markdown]
 # ## 7.3 Rescue
@@ -178,6 +192,13 @@ quantize_static(healthy, "work/7.3.onnx", reader, **settings, nodes_to_exclude=s
 # %%
 cu.check("7.3", "work/7.3.onnx")
 
+# %% [markdown] tags=["solution"]
+# One channel is much wider than the others, so its tensor gets a coarse scale, and the other channels round to almost
+# nothing. Tensors before it are fine, so the first one with a low signal-to-noise ratio shows the place. Two convolutions
+# belong to it: one writes the wide channel, one reads it. A typical mistake is to exclude only one of them: the wide channel
+# is still quantized, and the accuracy stays low. Another road is to compare the range of each channel in the float model, or
+# to exclude pairs of neighbours one after the other and to measure.
+
 # %% [markdown]
 # ## 7.4 What was it calibrated with?
 #
@@ -232,6 +253,13 @@ Path("work/7.4.json").write_text(json.dumps(answer))
 # %%
 cu.check("7.4", "work/7.4.json")
 
+# %% [markdown] tags=["solution"]
+# Scale and zero point are a range in another form: the integer 0 stands for its lower end, 255 for its upper end. Both ends
+# together tell the data. `raw` and `one broken` have almost the same upper end, only the lower end tells them apart. A
+# typical mistake is `scale * 255`, which is the width of the range, and right only where the zero point is 0. The lower end
+# is not exact, because the zero point is a whole number. Another road for `largest` is to run a very large input through the
+# model: what comes out is the largest number.
+
 # %% [markdown]
 # ## 7.5 Four bits
 #
@@ -272,6 +300,13 @@ for block_size in (16, 32, 64, 128, 256):
 
 # %%
 cu.check("7.5", "work/7.5.onnx")
+
+# %% [markdown] tags=["solution"]
+# Each block has a scale and a zero point of its own. Small blocks follow the weights closely, because a large weight spoils
+# only its own block; large blocks need fewer bytes. So the first budget asks for large blocks and the second one for small
+# ones, and trying all five sizes finds the one that fits both. The loop copies the model, because the quantizer changes what
+# it is given. A typical mistake is `is_symmetric=True`: without zero points the error is larger, and no size fits. Another
+# road is to count bytes: half a byte per weight, and the scales.
 
 # %% [markdown]
 # ## Hand in

@@ -81,6 +81,13 @@ onnx.save(whole, "work/8.1.onnx")
 # %%
 cu.check("8.1", "work/8.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# The network must see what it saw in training, so the graph repeats each step in the same order: cast, order of the channels,
+# division by 255, mean, deviation. The channels are put in order before the numbers that belong to red, green and blue are
+# used. A typical mistake is Reshape in place of Transpose: the shape is right and the numbers are not. To notice it, compute
+# the preparation with NumPy and compare the outputs, with more than one picture. Another road is one Mul and one Add after
+# the Cast, with 255, mean and deviation folded into their constants.
+
 # %% [markdown]
 # ## 8.2 Answer with ids and probabilities · deeper: joining files
 #
@@ -127,6 +134,12 @@ onnx.save(whole, "work/8.2.onnx")
 
 # %%
 cu.check("8.2", "work/8.2.onnx")
+
+# %% [markdown] tags=["solution"]
+# Softmax comes before TopK, so that the probabilities refer to all classes. TopK returns positions, and Gather looks each one
+# up in the table of ids. A typical mistake is TopK first and Softmax on its values: then each row of probabilities adds up to
+# exactly 1, which is how one notices it. Another mistake is to return the positions themselves. Because a softmax keeps the
+# order within a row, another road is TopK on the scores, and GatherElements to fetch the probabilities at its positions.
 
 # %% [markdown]
 # ## 8.3 Make a variant for a phone · deeper: phones
@@ -225,6 +238,13 @@ onnx.save(model, "work/8.3.onnx")
 # %%
 cu.check("8.3", "work/8.3.onnx")
 
+# %% [markdown] tags=["solution"]
+# An accelerator takes a whole graph only where it knows each operator and each shape. So both activations are written with
+# operators of its list, and the batch becomes 1. The constants are initializers, shared by both places. Intermediate tensors
+# get the name of the replaced node in front, because each name may be written only once. A typical mistake is a formula that
+# is right for positive numbers only: compare both models on random inputs before you ask the checker. Another road is to
+# write the replacement as nodes by hand; two activations are few.
+
 # %% [markdown]
 # ## 8.4 Settings within limits · deeper: under load
 #
@@ -286,6 +306,13 @@ Path("work/8.4.json").write_text(json.dumps(settings))
 
 # %%
 cu.check("8.4", "work/8.4.json")
+
+# %% [markdown] tags=["solution"]
+# Waiting fills the batches. Larger batches need less time per picture, so the model is less busy, but each request waits
+# longer. Some waits satisfy both limits, and the solution takes the one that stays farthest from the nearer limit; the factor
+# 5 makes the two distances comparable. A typical mistake is to take the first wait that fits: with other requests it is over
+# the limit. To notice it, run `simulate` with another seed. Another road is to try several values of `largest_batch`, too: a
+# small one can make the requests queue up.
 
 # %% [markdown]
 # ## 8.5 What does the server answer? · deeper: a server
@@ -364,6 +391,13 @@ Path("work/8.5.json").write_text(json.dumps(answers))
 
 # %%
 cu.check("8.5", "work/8.5.json")
+
+# %% [markdown] tags=["solution"]
+# The order of the table is the order of the code, and the first match returns. So the size is looked at before anything is
+# read, and the queue last. `np.load` and `json.loads` raise ValueError for bytes that are not what they claim to be; without
+# `allow_pickle`, nothing of a stranger is executed. A typical mistake lies at the limits: as many images as allowed are fine,
+# as many waiting as allowed are too many. A dtype check also matters, because float pixels have a good shape. Another road is
+# to print dtype, shape and length of each body and to decide by hand.
 
 # %% [markdown]
 # ## Hand in

@@ -114,11 +114,71 @@ def _products_cause(operators: dict[str, int]) -> str:
 
 
 TASKS = (
-    Task("7.1", "Quantize by hand", "json", check_by_hand, draw_by_hand, points=3),
     Task(
-        "7.2", "Small and right", "onnx", check_small, draw_small, lambda p: {"7.2.onnx": network(p["order"])}, points=2
+        "7.1",
+        "Quantize by hand",
+        "json",
+        check_by_hand,
+        draw_by_hand,
+        points=3,
+        hints=(
+            "What is one step, and which integer stands for 0.0? Lesson 07 computes both from low and high.",
+            "256 integers have 255 steps between them; the zero point is -low / scale, rounded to a whole number.",
+            "Round value / scale with np.rint, add the zero point, clip to uint8. Then back is scale * (integer - zero point).",
+        ),
     ),
-    Task("7.3", "Rescue", "onnx", check_rescue, draw_rescue, lambda p: {"7.3.onnx": sick(p)}, points=1),
-    Task("7.4", "What was it calibrated with?", "json", check_readers, draw_readers, calibrated, points=2),
-    Task("7.5", "Four bits", "onnx", _check_four, _draw_four, lambda p: {"7.5.onnx": _two_products(p)}, points=2),
+    Task(
+        "7.2",
+        "Small and right",
+        "onnx",
+        check_small,
+        draw_small,
+        lambda p: {"7.2.onnx": network(p["order"])},
+        points=2,
+        hints=(
+            "Static quantization measures ranges before it writes a file. Which data must it see, and what must be done to it first?",
+            "Give quantize_static a cu.Calibration with cu.normalize(pictures), activation_type=QuantType.QUInt8 and per_channel=True, and exclude no node.",
+        ),
+    ),
+    Task(
+        "7.3",
+        "Rescue",
+        "onnx",
+        check_rescue,
+        draw_rescue,
+        lambda p: {"7.3.onnx": sick(p)},
+        points=1,
+        hints=(
+            "Where does the error begin? Collect the activations of both models with debug, and go through the graph from the input on.",
+            "The first tensor with a low xmodel_err is written by a convolution that reads the damaged tensor. Which convolution stands before it?",
+            "Pass the names of these two neighbouring convolutions as nodes_to_exclude; with only one of them the wide tensor stays quantized.",
+        ),
+    ),
+    Task(
+        "7.4",
+        "What was it calibrated with?",
+        "json",
+        check_readers,
+        draw_readers,
+        calibrated,
+        points=2,
+        hints=(
+            "Which real number does the integer 0 stand for, and which one the integer 255? Compute both for each model.",
+            "The upper end is scale * (255 - zero point), the lower end is -scale * zero point. That is all for `largest`.",
+            "For the readers, compute the smallest and the largest value that each row of the table can give, and compare with both ends.",
+        ),
+    ),
+    Task(
+        "7.5",
+        "Four bits",
+        "onnx",
+        _check_four,
+        _draw_four,
+        lambda p: {"7.5.onnx": _two_products(p)},
+        points=2,
+        hints=(
+            "What does a block store besides its weights, and what does one large weight do to its block? The deeper page on language models shows both.",
+            "Smaller blocks lower the error, larger ones lower the bytes. Use is_symmetric=False, try each size on a fresh copy, and print both numbers.",
+        ),
+    ),
 )

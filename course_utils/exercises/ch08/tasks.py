@@ -16,6 +16,11 @@ TASKS = (
         draw_preparation,
         lambda p: {"8.1.onnx": small_net(p)},
         points=1,
+        hints=(
+            "Write the preparation in NumPy first, in the order in which the task describes the training. Which operator does each line become?",
+            "Cast comes first. Put the channels in the order RGB before mean and deviation, and move them to dimension 1 with Transpose.",
+            'Parse a model with Cast, Gather, Div, Sub, Div and Transpose, then compose.merge_models with io_map=[(your output, "x")].',
+        ),
     ),
     Task(
         "8.2",
@@ -25,6 +30,11 @@ TASKS = (
         draw_answer,
         lambda p: {"8.2.onnx": scoring_net(p)},
         points=2,
+        hints=(
+            "In which order do temperature, softmax and choice come, and over which classes does the softmax go?",
+            "Div, then Softmax over axis 1, then TopK. Its second output holds positions, and a table turns them into ids.",
+            'Gather(ids, position) looks up the ids; ids and k are int64 initializers. Join with io_map=[("y", your input)].',
+        ),
     ),
     Task(
         "8.3",
@@ -34,7 +44,37 @@ TASKS = (
         draw_mobile,
         lambda p: {"8.3.onnx": for_the_server(p)},
         points=3,
+        hints=(
+            "The checker says two things against the model: operators that are lacking, and a free dimension. Which nodes belong to the first?",
+            "Write the formula with operators of your accelerator's list, one node for each, and its constants as initializers.",
+            "Replace both activation nodes, give each new tensor a name of its own, call make_dim_param_fixed, and compare the outputs before verdict.",
+        ),
     ),
-    Task("8.4", "Settings within limits", "json", check_settings, draw_limits, points=2),
-    Task("8.5", "What does the server answer?", "json", check_requests, draw_requests, bodies, points=2),
+    Task(
+        "8.4",
+        "Settings within limits",
+        "json",
+        check_settings,
+        draw_limits,
+        points=2,
+        hints=(
+            "A longer wait fills batches. What does that do to busy, and what to p99?",
+            "Keep largest_batch well above one, go through wait_ms in a loop, and print both numbers next to your two limits.",
+            "Of all waits that satisfy both limits, take one in the middle, not the first or the last.",
+        ),
+    ),
+    Task(
+        "8.5",
+        "What does the server answer?",
+        "json",
+        check_requests,
+        draw_requests,
+        bodies,
+        points=2,
+        hints=(
+            "The table is a list of questions, and the first one answered with yes decides. Write one function that asks them in this order.",
+            "Read a body with np.load(io.BytesIO(body)) or json.loads inside try; a ValueError there has a status of its own.",
+            "Look at the limits: which of `more than`, `from … to` and `as many as` includes the limit itself? A body that can be read may still have a wrong dtype.",
+        ),
+    ),
 )
