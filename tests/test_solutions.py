@@ -13,6 +13,7 @@ from course_utils import exercises
 from course_utils.handin import solutions
 
 IDS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
+EXPLAINED = {9}  # chapters whose tasks all have hints and an explanation
 
 
 def source_of(id: str) -> str:
@@ -33,6 +34,12 @@ def test_every_task_has_a_solution(id):
     assert "SOLUTION" not in repr(found)
     assert len(found.code.splitlines()) > 2
     compile(found.code.replace("await ", ""), id, "exec")
+
+
+@pytest.mark.parametrize("id", [id for id in IDS if int(id.partition(".")[0]) in EXPLAINED])
+def test_every_task_is_explained(id):
+    assert len(exercises.task(id).hints) >= 2
+    assert 40 <= len(solutions.read_solution(exercises.task(id), source_of(id)).text.split()) <= 120
 
 
 def test_first_a_try(ada):
