@@ -130,8 +130,8 @@ cu.check("10.1", "work/10.1.onnx")
 # comparing, which ONNX has, and gives the same numbers.
 #
 # Dimension 0 of one photograph is dimension 1 of the batch: a typical mistake is to keep `flip(1)`, or to take one
-# mean over the whole batch. Another one is a place in the sorted values that is off by one: `kthvalue` counts from
-# 1. None of them gives an error. `cu.parity` with photographs of both kinds of paper, alone and together, shows
+# mean over the whole batch. Another one is a place in the sorted values that is off by one: `kthvalue` counts from 1,
+# not from 0. None of them gives an error. `cu.parity` with photographs of both kinds of paper, alone and together, shows
 # them.
 
 # %% [markdown]
