@@ -112,6 +112,14 @@ onnx.save(model, "work/9.3.onnx")
 # %%
 cu.check("9.3", "work/9.3.onnx")
 
+# %% [markdown] tags=["solution"]
+# The IR version says which file format is used, and the opset says which operators. The message complains of the
+# first one only, so one field changes and the nodes stay. The file uses nothing that only the newer format has;
+# that is why the smaller number is true.
+#
+# A typical mistake is to lower the opset, too: the complaint stays as it was. Any IR version up to `reads` is
+# right, as long as it knows the opset; `onnx.helper.VERSION_TABLE` says which versions belong together.
+
 # %% [markdown]
 # ### 9.4 The weights are elsewhere
 #
@@ -139,6 +147,16 @@ onnx.save(model, "work/9.4.onnx")
 
 # %%
 cu.check("9.4", "work/9.4.onnx")
+
+# %% [markdown] tags=["solution"]
+# Each initializer says where its data lies: `location`, `offset`, `length`. Only the location is wrong here. With
+# `load_external_data=False` the model loads without its weights; after the repair
+# `onnx.load_external_data_for_model` reads each tensor from its own place, and `onnx.save` writes all of them into
+# one file.
+#
+# A typical mistake is to read the tensors one after the other in the order of the model: the order in the file is
+# another one, and there are gaps. The shapes fit, so no error says it. Another road is a copy of the weights under
+# the name that the model asks for, beside a copy of the model: then `onnx.load` is enough.
 
 # %% [markdown]
 # ### 9.2 Opset too new
@@ -177,6 +195,15 @@ onnx.save(model, "work/9.2.onnx")
 
 # %%
 cu.check("9.2", "work/9.2.onnx")
+
+# %% [markdown] tags=["solution"]
+# Two operators changed their form with opset 18: `ReduceMean` got its axes as an input, and `Split` got
+# `num_outputs`. In an older opset the axes are an attribute, and `Split` makes equal parts, one for each output.
+# All other nodes mean the same in both opsets.
+#
+# A typical mistake is to change the number alone: then the model no longer loads. A worse one is to drop the input
+# `axes` and forget the attribute: the model loads and takes the mean over all axes. A comparison of the outputs
+# shows it. `version_converter` does not help here: it has no way back for `Split`.
 
 # %% [markdown]
 # ### 9.5 An operator that nobody knows
@@ -235,6 +262,16 @@ onnx.save(model, "work/9.5.onnx")
 # %%
 cu.check("9.5", "work/9.5.onnx")
 
+# %% [markdown] tags=["solution"]
+# A runtime finds the code of an operator by its domain and its name, and nobody brings that code here. But the
+# formula is known, and each step of it is a standard operator. The value of the attribute becomes a float32
+# initializer of shape `[]`, which broadcasts to any shape.
+#
+# The last new node writes the tensor that the old node wrote, so the rest of the graph stays. The domain leaves
+# `opset_import`. A typical mistake is an activation that looks alike, such as a plain Relu: it loads, and a
+# comparison with the formula in NumPy shows the difference. Another road is a model-local function with the same
+# steps: then the node keeps its name.
+
 # %% [markdown]
 # ## Ward 2: export and shapes
 #
@@ -273,6 +310,15 @@ onnx.save(model, "work/9.1.onnx")
 # %%
 cu.check("9.1", "work/9.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# The number of rows stands in three kinds of places: the input, the output, and the shapes that `Reshape` reads. In
+# a stored shape, 0 means "as in the input of this node", so each `Reshape` takes the number of rows from its data.
+# -1 is right here, too: it is worked out from the other sizes.
+#
+# A typical mistake is to rename the dimensions of input and output only. The file then promises any number of rows,
+# and the first `Reshape` fails for all but one. So always run a freed model with two sizes. Where you have the
+# PyTorch program, exporting it anew with `dynamic_shapes` is the better cure.
+
 # %% [markdown]
 # ### 9.13 Unknown shapes
 #
@@ -309,6 +355,15 @@ onnx.save(
 
 # %%
 cu.check("9.13", "work/9.13.onnx")
+
+# %% [markdown] tags=["solution"]
+# `onnx.shape_inference` knows the standard operators, so behind the operator of ONNX Runtime it knows nothing. ONNX
+# Runtime's own `SymbolicShapeInference` knows both, calculates with names of dimensions, and follows the values of
+# small tensors such as the target of `Reshape`. The nodes stay as they are.
+#
+# A typical mistake is to fix the batch to a number first: then all shapes are known, and true for one size only. To
+# notice it, compare `value_info` with the shapes of a run: `cu.run_all(model, feed)` with two numbers of rows. From
+# these shapes you can also write `value_info` by hand.
 
 # %% [markdown]
 # ### 9.15 The caller sends something else
@@ -358,6 +413,16 @@ onnx.save(model, "work/9.15.onnx")
 
 # %%
 cu.check("9.15", "work/9.15.onnx")
+
+# %% [markdown] tags=["solution"]
+# A graph can prepare its own input. `Cast` comes first, because the division needs float. Then the three steps of
+# the training follow in their order, and `Transpose` brings the colours to the front. Its output is called `x`, so
+# the old nodes stay, and `x` is no input any more.
+#
+# A typical mistake is `Reshape` in place of `Transpose`: the shape is right, and colours are mixed with places.
+# Another one is to forget the 255. Neither gives an error, so compare with NumPy on the same pictures. Another road
+# is two models joined with `onnx.compose.merge_models`. Mean and deviation are one number each here, so `Transpose`
+# may also come earlier.
 
 # %% [markdown]
 # ## Ward 3: slow
@@ -417,6 +482,15 @@ onnx.save(model, "work/9.14.onnx")
 
 # %%
 cu.check("9.14", "work/9.14.onnx")
+
+# %% [markdown] tags=["solution"]
+# The work in these models is tiny, and each call costs some microseconds whatever is in it. One graph with all
+# three stages, and all rows at once, needs one call. `add_prefix` gives the tensors of each stage names of their
+# own; `merge_models` joins an output to an input; at the end the output gets its name `y` back.
+#
+# A typical mistake is to join the stages without a prefix: `merge_models` refuses names that clash, and whoever
+# joins by hand gives all stages the same weights. Another one is a wrong order, which loads as well. Run the three
+# models one after the other, and compare.
 
 # %% [markdown]
 # ### 9.8 A silent fallback
@@ -482,6 +556,15 @@ Path("work/9.8.json").write_text(json.dumps(answer))
 # %%
 cu.check("9.8", "work/9.8.json")
 
+# %% [markdown] tags=["solution"]
+# A name that ONNX Runtime does not know gives a warning, not an error, and the session lands on the CPU. So three
+# things belong together: the right name, no CPU in the list, and the entry `session.disable_cpu_ep_fallback` with
+# the text `"1"`. Then a session that cannot use the provider for the whole model refuses to start. It refuses, too,
+# when an operator is not among those that the provider takes: these are the nodes in `on_cpu`.
+#
+# A typical mistake is to mend the name and keep the CPU in the list: on a machine without the provider all is
+# silent again. In code, `session.get_providers()` shows where a session landed.
+
 # %% [markdown]
 # ### 9.12 An unrolled loop
 #
@@ -529,6 +612,15 @@ onnx.save(model, "work/9.12.onnx")
 # %%
 cu.check("9.12", "work/9.12.onnx")
 
+# %% [markdown] tags=["solution"]
+# Tracing wrote each step of the Python loop as nodes of its own, so their number was frozen. `Scan` holds one step
+# as a subgraph and runs it once for each row of its scan input; the state goes from step to step and begins with
+# `start`. The weights stay in the main graph: a body sees the tensors outside of it.
+#
+# A typical mistake is to collect the state as a scan output: then `y` holds all states, not the last one. Another
+# one is an input whose first dimension is still a number. Run it with more rows and with fewer rows than before.
+# `Loop` is another road.
+
 # %% [markdown]
 # ## Ward 4: wrong numbers
 #
@@ -572,6 +664,16 @@ onnx.save(model, "work/9.7.onnx")
 
 # %%
 cu.check("9.7", "work/9.7.onnx")
+
+# %% [markdown] tags=["solution"]
+# Two layers know whether they are in training. `Dropout` is told by its third input: with false it changes nothing.
+# `BatchNormalization` is told by `training_mode`: with 0 it uses the stored mean and variance, and then it has one
+# output only. Both are needed: one illness changes the numbers from run to run, the other makes a row depend on the
+# rows beside it.
+#
+# A typical mistake is to set the ratio of `Dropout` to 0, which hides the mode, or to scale by 1 - ratio, which is
+# wrong outside of training. Run the same rows twice, and one row alone. In PyTorch, `model.eval()` before the
+# export avoids all of it.
 
 # %% [markdown]
 # ### 9.6 The wrong branch is baked in
@@ -626,6 +728,15 @@ onnx.save(model, "work/9.6.onnx")
 # %%
 cu.check("9.6", "work/9.6.onnx")
 
+# %% [markdown] tags=["solution"]
+# A traced program holds one branch, and the condition is lost. `If` chooses between two graphs in each run, so the
+# condition becomes nodes: the mean over all numbers as a scalar, compared with the threshold. A branch has no
+# inputs: it sees `x` and the weights of the main graph. The prefix keeps the names of both branches apart.
+#
+# A typical mistake is a mean for each row: `If` takes one truth value, and the program has one mean. Another one is
+# to swap the branches. Test with means on both sides of the threshold. Another road is `Where`, which computes both
+# branches.
+
 # %% [markdown]
 # ### 9.10 quantize_dynamic stops
 #
@@ -658,6 +769,16 @@ quantize_dynamic("work/9.10_bare.onnx", "work/9.10.onnx")
 
 # %%
 cu.check("9.10", "work/9.10.onnx")
+
+# %% [markdown] tags=["solution"]
+# `value_info` only describes tensors, and here it describes the weights as they were before somebody turned them
+# round. ONNX Runtime goes by the stored tensors, so the model runs. `quantize_dynamic` infers shapes first, finds
+# the contradiction, and stops. Without the wrong description, inference works the shapes out anew.
+#
+# A typical mistake is to turn the weights to fit the description: then the model computes something else, or does
+# not load. Compare `value_info` with the `dims` of the initializers to see which of the two is out of date. To
+# correct the two entries is not enough: `quantize_dynamic` itself turns the weights of `transB`, and the entries
+# are wrong again.
 
 # %% [markdown]
 # ### 9.11 int8, and slower
@@ -703,6 +824,16 @@ quantize_static(
 
 # %%
 cu.check("9.11", "work/9.11.onnx")
+
+# %% [markdown] tags=["solution"]
+# `quantize_dynamic` measures the range of each input in every run, and the operators around each convolution cost
+# more than the int8 product saves. `quantize_static` measures once, with examples, and stores the ranges; then a
+# convolution runs in int8 from its input to its output. uint8 activations fit the int8 convolutions of ONNX
+# Runtime.
+#
+# The ranges are only as good as the examples, so these are distributed as in use. A typical mistake is to calibrate
+# with normally distributed numbers: the range of the input does not fit, and values are cut off or the steps are
+# too wide. Compare the int8 result with the float result on inputs as in use.
 
 # %% [markdown]
 # ### 9.9 int8 collapses
@@ -754,6 +885,15 @@ quantize_static("work/9.9_narrow.onnx", "work/9.9.onnx", reader, **settings)
 
 # %%
 cu.check("9.9", "work/9.9.onnx")
+
+# %% [markdown] tags=["solution"]
+# One scale holds for a whole activation. One channel is so wide that all others round to zero. A scale per channel
+# helps the weights, and not the activations. Relu lets a positive factor through: `relu(f * x) = f * relu(x)`. So
+# the channel is divided by `f`, kernel and bias, and the next layer's kernel is multiplied by `f` where it reads
+# this channel. The float model computes the same, and all channels are about as wide.
+#
+# A typical mistake is to forget the bias, or to change the output channel of the next kernel in place of its input
+# channel. Compare both float models before you quantize.
 
 # %% [markdown]
 # ## Discharge

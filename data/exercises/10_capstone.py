@@ -5,7 +5,8 @@
 # from PyTorch to a server and a page. Each task ends in a file in `work/` that `cu.check` looks at, and at the end you get
 # your report card. It takes about three hours.
 #
-# The order is that of the lesson. But each file is checked alone, so you may come back to any task.
+# Tasks 10.1 and 10.2 follow the lesson, 10.3 to 10.6 its second sitting, [Ship it](../deeper/10_ship_it.ipynb). Each file is
+# checked alone, so you may come back to any task.
 
 # %%
 import course_utils as cu
@@ -123,6 +124,16 @@ print(cu.parity(scroll, "work/10.1.onnx", torch.from_numpy(photos)))
 # %%
 cu.check("10.1", "work/10.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# A loop over the photographs and an `if` on their values are Python: an export would freeze both. `torch.where`
+# computes both answers for the whole batch and chooses one for each photograph. The repair uses sorting or
+# comparing, which ONNX has, and gives the same numbers.
+#
+# Dimension 0 of one photograph is dimension 1 of the batch: a typical mistake is to keep `flip(1)`, or to take one
+# mean over the whole batch. Another one is a place in the sorted values that is off by one: `kthvalue` counts from 1,
+# not from 0. None of them gives an error. `cu.parity` with photographs of both kinds of paper, alone and together, shows
+# them.
+
 # %% [markdown]
 # ## 10.2 Diagnose
 #
@@ -218,10 +229,22 @@ Path("work/10.2.json").write_text(
 # %%
 cu.check("10.2", "work/10.2.json")
 
+# %% [markdown] tags=["solution"]
+# The first wrong node has right inputs and a wrong output. So every tensor before the network becomes an output,
+# and is compared with the same step in PyTorch, from the top. Where all agree, the network is cut out and compared
+# by `cu.parity`; where that agrees, too, only the order of the scores is left.
+#
+# A typical mistake is to name a node further down, whose result is wrong because its input is. Another one is to
+# test with one photograph: some mistakes appear only in a batch. Count answers, not scores: a score can change
+# without another class becoming the largest.
+
 # %% [markdown]
 # ## 10.3 Make it ready to ship
 #
-# Your file leaves the house. What runs it may be older than your machine, and whoever opens it needs to know what it is.
+# From here on the tasks follow [Ship it](../deeper/10_ship_it.ipynb): this one its part *Ready to ship*.
+#
+# Your file will be used on other machines. What runs it may be older than your machine, and whoever opens it needs to know
+# what it is.
 
 # %%
 {
@@ -286,8 +309,19 @@ print(cu.doctor("work/10.3.onnx"))
 # %%
 cu.check("10.3", "work/10.3.onnx")
 
+# %% [markdown] tags=["solution"]
+# The level *basic* writes standard operators only, so the file runs on other machines; higher levels write
+# operators of ONNX Runtime. What it saves still imports other domains and carries the exporter's notes: both are
+# taken out. The names are in the order of the scores, so they go through `scroll.order`.
+#
+# A typical mistake is `torch.bucketize` or an index with a list: one call becomes many nodes, as `cu.op_histogram`
+# shows. Another one is to call `set_model_props` twice: the second call replaces what the first one wrote. Compare
+# with `work/10.1.onnx` after all changes, because each of them could have changed a result.
+
 # %% [markdown]
 # ## 10.4 Quantize within a budget
+#
+# The part *Int8 within a budget* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
 #
 # The archive pays for space, and has processors without a graphics card. Make the scroll int8.
 
@@ -331,8 +365,20 @@ print(f"float {right[0]:.1%}, int8 {right[1]:.1%}")
 # %%
 cu.check("10.4", "work/10.4.onnx")
 
+# %% [markdown] tags=["solution"]
+# The network bears rounding, the preparation does not: a repair and a decision need exact numbers. So all nodes
+# before the first convolution are excluded by name; an operator such as `Add` may stand on both sides. QOperator
+# needs fewer bytes than QDQ, and uint8 activations fit the int8 convolutions here. A scale per channel keeps the
+# accuracy.
+#
+# A typical mistake is to leave the defaults: the repair is quantized, and photographs near the threshold change
+# sides. The list of nodes before the first convolution shows it. Calibrate with photographs on both kinds of paper,
+# or the ranges do not fit one of them.
+
 # %% [markdown]
 # ## 10.5 Serve
+#
+# The part *The server* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
 #
 # The archive asks over HTTP. Write a server, start it as a process of its own, and send it the twelve requests below. Not all of
 # them are friendly.
@@ -438,8 +484,19 @@ Path("work/10.5.json").write_text(json.dumps(said))
 # %%
 cu.check("10.5", "work/10.5.json")
 
+# %% [markdown] tags=["solution"]
+# Each line of the table is asked before the next, so a request gets the first status that fits. The body is counted
+# while it arrives, so a large one never fills the memory. `allow_pickle=False` refuses Python objects, which could
+# run code. Whatever `numpy.load` says, the client gets a 400.
+#
+# A typical mistake is to look at the shape before the Content-Type, or to forget that `n` may be 0. A 500 is a
+# crash inside your server: print the statuses beside the table. Port 0 lets the system choose a free port, and
+# `finally` ends the process in any case. The server of lesson 08 is another road.
+
 # %% [markdown]
 # ## 10.6 Fit it into a page
+#
+# The part *The page* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
 #
 # A page has no arrays of 28 × 28 bytes. It has a *canvas*: red, green, blue and alpha for each pixel, in any size. All that
 # lies between goes into the graph, so that nobody has to write it in JavaScript.
@@ -516,6 +573,16 @@ onnx.save(page, "work/10.6.onnx")
 
 # %%
 cu.check("10.6", "work/10.6.onnx")
+
+# %% [markdown] tags=["solution"]
+# Each step of the page becomes nodes, so the page only hands over its canvas. The prefix keeps the names of the
+# scroll apart; `merge_models` joins output to input and wants one opset and one IR version. Height and width are
+# names, so any size fits.
+#
+# A typical mistake is `Cast` without `Round`: it cuts off what is behind the point, and some pixels are smaller by
+# one. Another one is `antialias` from the lesson, or alpha that is not divided by 255. To find it, run the first
+# part alone and compare its 28 × 28 bytes with NumPy's. Another road is one PyTorch module with all steps, but its
+# resize must agree with `Resize`.
 
 # %% [markdown]
 # Now see it live: this writes your page to `work/quest_page`. With the course's browser files (`make book` brings them) it is

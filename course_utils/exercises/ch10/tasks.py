@@ -254,8 +254,36 @@ def _sick_file(p: Params) -> dict[str, onnx.ModelProto]:
 
 
 TASKS = (
-    Task("10.1", "Export", "onnx", check_export, quest.draw, practice, points=4, measure=_measured),
-    Task("10.2", "Diagnose", "json", check_diagnosis, quest.draw, _sick_file, same_as="10.1", points=2),
+    Task(
+        "10.1",
+        "Export",
+        "onnx",
+        check_export,
+        quest.draw,
+        practice,
+        points=4,
+        hints=(
+            "Ask of each line of forward: does it take the whole batch at once, and does ONNX have its operator? Lesson 10 removes the same three obstacles.",
+            "Dimension 0 of one photograph is dimension 1 of the batch. Make the negative of all photographs, take the mean of each one's edge with keepdim=True, and let torch.where choose.",
+            "After a sort the k-th smallest is at place k - 1; searchsorted is the sum of light[..., None] > self.curve over the last dimension. Export with a dynamic batch, and compare with cu.parity on both kinds of paper.",
+        ),
+        measure=_measured,
+    ),
+    Task(
+        "10.2",
+        "Diagnose",
+        "json",
+        check_diagnosis,
+        quest.draw,
+        _sick_file,
+        same_as="10.1",
+        points=2,
+        hints=(
+            "Count the answers first. The node that you look for has right inputs and a wrong output, so look at the tensors between the nodes.",
+            "Append ValueInfoProto outputs, run the file, and compare each tensor with the same step of scroll.py, from the top. Compare shapes, too: each photograph has a decision of its own.",
+            "If all is right up to image, cut out the network from image to scores with onnx.utils.extract_model, and read first_divergent_node of cu.parity(scroll.network, file, x). If that agrees, only the last node is left.",
+        ),
+    ),
     Task(
         "10.3",
         "Make it ready to ship",
@@ -264,6 +292,11 @@ TASKS = (
         _draw_shipping,
         same_as="10.1",
         points=6,
+        hints=(
+            "Export anew for your opset, then look at cu.op_histogram: which call of your module became many nodes? The deeper page Ship it shows the rest.",
+            "Let ONNX Runtime save the file at ORT_ENABLE_BASIC: higher levels write operators of its own. Then take the domains that no node uses out of opset_import.",
+            "Clear metadata_props and doc_string of the graph and of each node, input, output, initializer and value_info. Then call onnx.helper.set_model_props once with both entries; the names follow scroll.order.",
+        ),
         measure=_measured,
     ),
     Task(
@@ -274,8 +307,41 @@ TASKS = (
         _draw_budget,
         same_as="10.1",
         points=1,
+        hints=(
+            "Three choices decide about the file: its format, the types, and which nodes take part. Which operators before the first convolution are quantized?",
+            "quantize_static with cu.Calibration, QuantFormat.QOperator, activations QUInt8, weights QInt8 and per_channel=True gives a small file that runs in int8.",
+            "Take the names of all nodes before the first Conv of work/10.3.onnx, and give them as nodes_to_exclude. Then count how many practice photographs each of the two files gets right.",
+        ),
         measure=_measured,
     ),
-    Task("10.5", "Serve", "json", check_server, quest.draw, handed_out, same_as="10.1", points=2),
-    Task("10.6", "Fit it into a page", "onnx", check_page, draw_page, same_as="10.1", points=4, measure=_file_facts),
+    Task(
+        "10.5",
+        "Serve",
+        "json",
+        check_server,
+        quest.draw,
+        handed_out,
+        same_as="10.1",
+        points=2,
+        hints=(
+            "Go through the table in its order: what must the server know about a request to decide each line? Ship it and lesson 08 have a server to begin with.",
+            "Count the bytes while the body arrives, then look at the Content-Type, then np.load with allow_pickle=False inside a try, then dtype and shape. No request may give a 500.",
+            "Serve work/10.4.onnx from a script that you start with subprocess.Popen. Let it bind port 0 and print the port, answer with argmax(1).tolist(), and end it in a finally.",
+        ),
+    ),
+    Task(
+        "10.6",
+        "Fit it into a page",
+        "onnx",
+        check_page,
+        draw_page,
+        same_as="10.1",
+        points=4,
+        hints=(
+            "Write three graphs: from rgba to 28 × 28 bytes, the scroll, and from scores to label and probability. Test the first one alone against NumPy.",
+            "Split on axis 2 into colour and alpha. After the weighted sum come Unsqueeze, Resize with no attribute but mode, Squeeze, Round and Cast.",
+            "Give all graphs the opset and ir_version of work/10.3.onnx, and the scroll a prefix without renaming its input and output. Then merge_models twice: small to pixels, and logits to scores.",
+        ),
+        measure=_file_facts,
+    ),
 )
