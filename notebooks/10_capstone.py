@@ -261,12 +261,15 @@ verdicts
 # The numbers are right. Is the file fit to be handed over?
 
 # %%
+import pandas as pd
+
 report = cu.doctor(file, run=True)
 assert not report.errors
-report
+found = [(f.severity, f.code.title, f.cure) for f in report.findings]
+pd.DataFrame(found, columns=["severity", "finding", "cure"])
 
 # %% [markdown]
-# No errors. The notes name files of this machine, and the second sitting removes them. And what became of our translation?
+# No errors. The exporter's notes name files of this machine, and the second sitting removes them. And what became of our translation?
 
 # %%
 operators = cu.op_histogram(file)
