@@ -23,7 +23,13 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "jupyter-book" / "_build"
 SECONDS = 180  # for one cell
-UNREAD = {"__pycache__", ".training", "bench.json", "exercises"}  # of `course_utils/` and `data/`, by lessons
+UNREAD = {
+    "__pycache__",
+    ".ruff_cache",
+    ".training",
+    "bench.json",
+    "exercises",
+}  # of `course_utils/` and `data/`, by lessons
 
 
 @cache
