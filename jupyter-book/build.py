@@ -45,6 +45,11 @@ VENDORED = [
     ("mathjax/es5/sre", "mathjax"),
 ]
 
+NAMED = {
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+}
+
 
 def main() -> None:
     packages = install_browser_packages()
@@ -138,6 +143,9 @@ def finish(site: Path, models: Path) -> None:
     (site / "models").mkdir()
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
+        for summary, named in NAMED.items():  # the theme's buttons have no name, or another one than they show
+            text = text.replace(summary, named)
+        page.write_text(text, encoding="utf-8")
         if page.parent.name == "deeper":  # what a notebook opens lies beside `notebooks/`
             text = re.sub(r"(?<=[\"'])\.\./(netron|pages)/", r"../../\1/", text)
             page.write_text(text, encoding="utf-8")

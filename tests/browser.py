@@ -98,7 +98,7 @@ TOO_WIDE = """() => {
 }"""
 
 # Lines of code that go on in the next line of the page.
-WRAPPED = """() => [...document.querySelectorAll('div.cell_input pre')].flatMap(pre => {
+WRAPPED = """() => [...document.querySelectorAll('div.cell_input pre')].filter(pre => !pre.closest('details:not([open])')).flatMap(pre => {
   const range = document.createRange(), found = [];
   const walker = document.createTreeWalker(pre, NodeFilter.SHOW_TEXT);
   let line = '', top, broken = false;

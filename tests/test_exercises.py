@@ -89,7 +89,7 @@ def test_every_task_has_an_answer_cell_and_then_a_check_cell(name):
 
 
 def test_every_chapter_of_checks_has_its_notebook():
-    chapters = {path.stem[2:] for path in (ROOT / "course_utils" / "exercises").glob("ch[0-9][0-9].py")}
+    chapters = {path.name[2:] for path in (ROOT / "course_utils" / "exercises").glob("ch[0-9][0-9]")}
     assert chapters == {name[:2] for name in NAMES}
 
 
