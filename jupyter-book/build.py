@@ -45,6 +45,7 @@ VENDORED = [
     ("mathjax/es5/sre", "mathjax"),
 ]
 
+# The theme's buttons have no name, or another one than they show.
 NAMED = {
     '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
     '<summary aria-label="Toggle hidden content">': "<summary>",
@@ -138,17 +139,16 @@ def run_jupyter_book() -> Path:
 
 
 def finish(site: Path, models: Path) -> None:
-    """Put the models and live pages that lessons open beside them."""
+    """Name the theme's buttons, and put the models and live pages that lessons open beside them."""
     (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
     (site / "models").mkdir()
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        for summary, named in NAMED.items():  # the theme's buttons have no name, or another one than they show
+        for summary, named in NAMED.items():
             text = text.replace(summary, named)
-        page.write_text(text, encoding="utf-8")
         if page.parent.name == "deeper":  # what a notebook opens lies beside `notebooks/`
             text = re.sub(r"(?<=[\"'])\.\./(netron|pages)/", r"../../\1/", text)
-            page.write_text(text, encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
         for name in set(re.findall(r"\.\./models/([\w.-]+\.onnx)", text)):
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..paths import WORK, write_whole
 from .data import fashion_mnist
+
+if TYPE_CHECKING:  # torch is imported only when something is missing
+    import torch
 
 _FOLDER, _FILE, _TRUTH = "10_capstone", "scroll.onnx", "truth.npz"
 
@@ -52,7 +55,7 @@ def first_sitting() -> Path:
     return folder
 
 
-def _ready():  # type: ignore[no-untyped-def]  # torch is imported only when something is missing
+def _ready() -> torch.nn.Module:
     """What the lesson arrives at: no loop, no `if`, no operator without a translation."""
     import torch
     from torch import nn
