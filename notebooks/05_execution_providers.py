@@ -67,7 +67,9 @@ import io
 import onnx
 
 tiny = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
-    g (float[N, 3, 224, 224] image) => (float[N, 3, 1, 1] mean) { mean = GlobalAveragePool(image) }""")
+    g (float[N, 3, 224, 224] image) => (float[N, 3, 1, 1] mean) {
+        mean = GlobalAveragePool(image)
+    }""")
 onnx.save(tiny, "work/05_resnet_dynamic.onnx")
 
 
@@ -100,14 +102,14 @@ pd.Series(results, name="what happens").to_frame()
 
 # %%
 said = list(results.values())
+lacks = "'list' object has no attribute"
 cu.claim(
     "report-session-snippet",
     {
         "as printed it is not Python": said[0].startswith("SyntaxError"),
-        "get_inputs() returns a list, which has no name": "'list' object has no attribute 'name'"
+        "get_inputs() returns a list, which has no name": f"{lacks} 'name'"
         in said[1],
-        "run() returns a list, which has no shape": "'list' object has no attribute 'shape'"
-        in said[2],
+        "run() returns a list, which has no shape": f"{lacks} 'shape'" in said[2],
         "with three repairs it runs": said[3] == "result: (1, 3, 1, 1)",
     },
 )
@@ -383,9 +385,8 @@ cost = cu.compare(
 cost
 
 # %%
-cost.plot(
-    f"Creating the session takes as long as {cost.ratio('create a session', 'run'):.0f} runs"
-)
+as_long = cost.ratio("create a session", "run")
+cost.plot(f"Creating the session takes as long as {as_long:.0f} runs")
 plt.show()
 
 # %% [markdown]
@@ -426,7 +427,7 @@ cu.claim(
         == 1
         and counts["session_initialization"] == 1
         and counts["model_run"] == 3,
-        "one session served 200 requests from 8 threads, with the same answers": same_answers,
+        "8 threads sent one session 200 requests: the same answers": same_answers,
     },
 )
 
@@ -1086,7 +1087,8 @@ table = times.pivot(
 ).round(2)
 print(f"Times of {recorded['timed']}, with {recorded['versions']['package']}.")
 print(
-    f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} processors busy meanwhile."
+    f"Other programs kept {recorded['others']} of {recorded['machine']['cores']} "
+    "processors busy meanwhile."
 )
 table.columns = [
     f"{provider.removesuffix('ExecutionProvider')}: {what}"
@@ -1103,10 +1105,12 @@ ax.barh(ratio.index[::-1], ratio[::-1], color=colours[::-1])
 ax.axvline(1, color="black")
 about_equal = len(ratio) - faster.sum() - slower.sum()
 ax.set_title(
-    f"OpenVINO: {faster.sum()} faster, {slower.sum()} slower, {about_equal} about equal"
+    f"OpenVINO: {faster.sum()} faster, {slower.sum()} slower, "
+    f"{about_equal} about equal"
 )
 ax.set_xlabel(
-    f"time of the CPU provider ÷ time of OpenVINO, on an {recorded['machine']['processor']}"
+    "time of the CPU provider ÷ time of OpenVINO, "
+    f"on an {recorded['machine']['processor']}"
 )
 plt.show()
 

@@ -218,14 +218,16 @@ core = compose.add_prefix(
 )
 header = f'<ir_version: {core.ir_version}, opset_import: ["": {opset}]>'
 constants = """<int64[1] start = {0}, int64[1] end = {3}, int64[1] last = {2},
-    int64[2] front = {0, 1}, int64[1] second = {1}, int64[4] sizes = {1, 1, 28, 28}>"""
+    int64[2] front = {0, 1}, int64[1] second = {1},
+    int64[4] sizes = {1, 1, 28, 28}>"""
 
 # %% [markdown]
 # The steps before the model, in the text form of ONNX: the mean of the three colours, the new size, whole numbers.
 
 # %%
 front = onnx.parser.parse_model(f"""{header}
-    canvas (uint8[height, width, 4] rgba) => (uint8[one, 28, 28] small) {constants} {{
+    canvas (uint8[height, width, 4] rgba)
+    => (uint8[one, 28, 28] small) {constants} {{
         numbers = Cast<to = 1>(rgba)
         colour = Slice(numbers, start, end, last)
         grey = ReduceMean<keepdims = 0>(colour, last)
