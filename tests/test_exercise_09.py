@@ -635,7 +635,9 @@ def test_no_two_causes_of_a_wrong_branch_look_alike(who: str) -> None:
     p = params("9.6", who)
     feeds = hospital_export._branch_feeds(p, np.random.default_rng(1))
     rules = ["", *hospital_export._BAKED_IN, *hospital_export._BRANCH_CAUSES]
-    found = [np.concatenate([hospital_export._by_rule(p, x, rule) for x in feeds.values()]) for rule in rules]
+    found = [
+        np.concatenate([hospital_export._by_rule(p, feed["x"], rule) for feed in feeds.values()]) for rule in rules
+    ]
     for i, one in enumerate(found):
         for j, other in enumerate(found[:i]):
             assert not np.allclose(one, other, atol=1e-3), (rules[i], rules[j])

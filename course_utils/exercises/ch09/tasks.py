@@ -1,6 +1,6 @@
 """Exercises of lesson 09: the hospital. Fifteen models that do not work, one for each pain that users report most.
 
-The cases stand in `hospital_*.py`, by subject; what they share is in `hospital.py`.
+The cases stand in the other modules, by subject; what they share is in `hospital.py`.
 """
 
 from __future__ import annotations
