@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, TypeGuard
+from typing import Any
 
 import onnx
 from onnx import helper
 
 from ...lab.opsets import Edition, editions_of
 from .. import Criteria, Criterion, Params
-from ..examine import wants_keys
+from ..examine import wants_keys, whole
 from ..handouts import x_to_y
 from .model_heads import HORIZON, used_version
 
@@ -77,42 +77,44 @@ def check_history(answer: Any, p: Params, rng: Random) -> list[Criterion]:
 def _not_first(operator: str, got: object) -> str:
     """What is wrong about the opset that is said to have brought an operator; empty when it is right."""
     versions = [edition.opset for edition in editions_of(operator)]
-    if not _is_number(got):
+    opset = whole(got)
+    if opset is None:
         return f"{got!r} is not a whole number such as 13."
-    if got in versions[1:]:
-        return f"In opset {got} {operator} was changed; it was there before. Take the first row of its history."
+    if opset in versions[1:]:
+        return f"In opset {opset} {operator} was changed; it was there before. Take the first row of its history."
     # Not which one it is: a few numbers can be tried out faster than looked up.
     return (
         ""
-        if got == versions[0]
+        if opset == versions[0]
         else "In one of these opsets nothing happened to its operator: see cu.operator_history."
     )
 
 
 def _versions_hint(got: object, right: list[int]) -> str:
-    if not isinstance(got, list) or not all(map(_is_number, got)):
+    opsets = [n for v in got if (n := whole(v)) is not None] if isinstance(got, list) else []
+    if not isinstance(got, list) or len(opsets) < len(got):
         return "It must be a list of whole numbers, such as [1, 11, 13]."
-    if extra := [v for v in got if v > HORIZON]:
+    if extra := [v for v in opsets if v > HORIZON]:
         return f"{extra} is newer than opset {HORIZON}, where this task ends."
-    if extra := sorted(set(got) - set(right)):
+    if extra := sorted(set(opsets) - set(right)):
         return f"In opset {extra[0]} the operator was not changed: it keeps the version it had before."
-    if missing := set(right) - set(got):
+    if missing := set(right) - set(opsets):
         return f"{len(missing)} versions are missing. The version that the operator came with counts, too."
-    return "" if got == right else "Write each version once, the oldest first."
+    return "" if opsets == right else "Write each version once, the oldest first."
 
 
 def _moved_hint(operator: str, name: str, got: object) -> str:
-    editions = editions_of(operator)
-    if not _is_number(got):
+    editions, opset = editions_of(operator), whole(got)
+    if opset is None:
         return f"{got!r} is not a whole number such as 13."
     # The direction is said of the operator's versions only: else the number would be found without looking it up.
-    if got not in [edition.opset for edition in editions]:
-        return f"In opset {got} nothing happened to {operator}: see cu.operator_history({operator!r})."
+    if opset not in [edition.opset for edition in editions]:
+        return f"In opset {opset} nothing happened to {operator}: see cu.operator_history({operator!r})."
     right = next(edition.opset for edition in editions if name in edition.inputs)
-    if got < right:
-        return f"In opset {got} {name!r} is still an attribute: compare the columns inputs and attributes."
-    if got > right:
-        return f"In opset {got} {name!r} has been an input for a while: find the first version that has it so."
+    if opset < right:
+        return f"In opset {opset} {name!r} is still an attribute: compare the columns inputs and attributes."
+    if opset > right:
+        return f"In opset {opset} {name!r} has been an input for a while: find the first version that has it so."
     return ""
 
 
@@ -150,7 +152,9 @@ def check_lowest(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     said = answer["versions"]
     if not criteria.require(
         "versions names the operators of the model",
-        isinstance(said, dict) and set(said) == set(p["operators"]) and all(map(_is_number, said.values())),
+        isinstance(said, dict)
+        and set(said) == set(p["operators"])
+        and all(whole(v) is not None for v in said.values()),
         f"It must be a dict with the keys {', '.join(p['operators'])}, and a whole number such as 13 for each.",
     ):
         return criteria
@@ -171,34 +175,30 @@ def check_lowest(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     if criteria.add(
         "the version of each operator that the model uses", len(right) == len(used), f"{len(right)} are right. {cause}"
     ):
-        got = answer["opset"]
-        lowest = _is_number(got) and got == max(used.values())
-        criteria.add("the lowest opset that changes no node", lowest, _lowest_hint(got, p, used))
+        hint = _lowest_hint(answer["opset"], p, used)
+        criteria.add("the lowest opset that changes no node", not hint, hint)
     return criteria
 
 
 def _lowest_hint(got: object, p: Params, used: dict[str, int]) -> str:
-    if not _is_number(got):
+    opset = whole(got)
+    if opset is None:
         return f"{got!r} is not a whole number such as 13."
-    if got >= p["stated"]:
+    if opset == max(used.values()):
+        return ""
+    if opset >= p["stated"]:
         return f"The model says {p['stated']} already. It can go lower."
-    if got == max(editions_of(operator)[0].opset for operator in used):
+    if opset == max(editions_of(operator)[0].opset for operator in used):
         return (
             "That is when the youngest operator came. What counts is the version of each operator that the model uses."
         )
-    changed = [operator for operator, version in used.items() if version > got]
+    changed = [operator for operator, version in used.items() if version > opset]
     if changed:
-        return f"In opset {got}, {changed[0]} has version {used_version(changed[0], int(got))}; the model uses another one."
-    return f"Opset {got} changes no node, but a lower one does not either."
-
-
-# What both tasks share
+        return (
+            f"In opset {opset}, {changed[0]} has version {used_version(changed[0], opset)}; the model uses another one."
+        )
+    return f"Opset {opset} changes no node, but a lower one does not either."
 
 
 def _known(operator: str) -> list[Edition]:
     return [edition for edition in editions_of(operator) if edition.opset <= HORIZON]
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    """Whether this is a whole number; JSON may write 13 as 13.0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
