@@ -64,10 +64,10 @@ with open("work/2.1.json", "w") as file:
 cu.check("2.1", "work/2.1.json")
 
 # %% [markdown] tags=["solution"]
-# Each row of the history is one version of the operator, so the oldest row says which opset brought it. A name that moved
-# is first an attribute and later an input: the first row whose inputs hold it is the answer. A typical mistake is to take
-# the newest row, or to keep versions above opset 24. Another road is `onnx.defs.get_all_schemas_with_history()`, which
-# gives the same schemas.
+# Each row of the history is one version of the operator, so the oldest row says which opset brought it. A name that
+# moved is first an attribute and later an input: the first row whose inputs hold it is the answer. A typical mistake is
+# to take the newest row, or to keep versions above opset 24. Another road is
+# `onnx.defs.get_all_schemas_with_history()`, which gives the same schemas.
 
 # %% [markdown]
 # ## 2.2 The lowest opset
@@ -110,10 +110,10 @@ with open("work/2.2.json", "w") as file:
 cu.check("2.2", "work/2.2.json")
 
 # %% [markdown] tags=["solution"]
-# A model uses, for each operator, the newest version that is not newer than its opset. The lowest opset must reach all of
-# these versions, so it is the largest of them. A typical mistake is to take the opset that brought each operator: most were
-# changed later, and a lower opset would choose an older version. To see it, ask `get_schema` with your opset: each
-# `since_version` must be the same as before.
+# A model uses, for each operator, the newest version that is not newer than its opset. The lowest opset must reach all
+# of these versions, so it is the largest of them. A typical mistake is to take the opset that brought each operator:
+# most were changed later, and a lower opset would choose an older version. To see it, ask `get_schema` with your opset:
+# each `since_version` must be the same as before.
 
 # %% [markdown]
 # ## 2.3 Convert, and prove it
@@ -154,10 +154,10 @@ onnx.save(converted, "work/2.3.onnx")
 cu.check("2.3", "work/2.3.onnx")
 
 # %% [markdown] tags=["solution"]
-# The converter rewrites each node whose definition changed. An attribute that became an input gives an error when only the
-# number is raised. Softmax is worse: before opset 13 it takes all axes from `axis` on as one, and from 13 on a single axis,
-# so a raised number gives wrong values and no error. Only a comparison of outputs shows it. By hand, Flatten and Reshape
-# around Softmax keep its old meaning.
+# The converter rewrites each node whose definition changed. An attribute that became an input gives an error when only
+# the number is raised. Softmax is worse: before opset 13 it takes all axes from `axis` on as one, and from 13 on a
+# single axis, so a raised number gives wrong values and no error. Only a comparison of outputs shows it. By hand,
+# Flatten and Reshape around Softmax keep its old meaning.
 
 # %% [markdown]
 # ## 2.4 Unsupported model IR version
@@ -200,10 +200,10 @@ onnx.save(model, "work/2.4.onnx")
 cu.check("2.4", "work/2.4.onnx")
 
 # %% [markdown] tags=["solution"]
-# The IR version says which file format is used, the opset which operators. Only the first one is too new here, so one field
-# changes and the nodes stay. The IR version that came with the opset is the oldest allowed one, and the device loads it.
-# Any version from there to `device_ir` is right, too. A typical mistake is to convert the opset: that changes what the
-# model uses and leaves the error as it was.
+# The IR version says which file format is used, the opset which operators. Only the first one is too new here, so one
+# field changes and the nodes stay. The IR version that came with the opset is the oldest allowed one, and the device
+# loads it. Any version from there to `device_ir` is right, too. A typical mistake is to convert the opset: that changes
+# what the model uses and leaves the error as it was.
 
 # %% [markdown]
 # ## 2.5 Name your domains
@@ -252,10 +252,10 @@ onnx.save(model, "work/2.5.onnx")
 cu.check("2.5", "work/2.5.onnx")
 
 # %% [markdown] tags=["solution"]
-# A node is looked up by its domain, its operator and the version that the file states for the domain, so each domain needs
-# an entry. Lowering the number by hand is safe here because no standard operator got a new version in between; the assert
-# proves it. A typical mistake is to lower it further, to an opset in which a node has an older version. Where a version
-# differs, the nodes must be converted.
+# A node is looked up by its domain, its operator and the version that the file states for the domain, so each domain
+# needs an entry. Lowering the number by hand is safe here because no standard operator got a new version in between;
+# the assert proves it. A typical mistake is to lower it further, to an opset in which a node has an older version.
+# Where a version differs, the nodes must be converted.
 
 # %% [markdown]
 # ## Hand in

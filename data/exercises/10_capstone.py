@@ -74,11 +74,15 @@ plt.show()
 # Task 10.1: write your module, prove that it agrees with Scroll, and export it
 ### BEGIN SOLUTION
 p = cu.params("10.1")
-k = p["strength"]
 
 
 class Ready(Scroll):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, pixels):
+        p = self.p
         light = self.repaired(pixels.float() / 255)
         edge = light[:, :, ::27] if p["edge"] == "columns" else light[:, ::27]
         negative = 1 - light
@@ -89,6 +93,7 @@ class Ready(Scroll):
         return self.network(x[:, None]).index_select(1, torch.tensor(self.order))
 
     def repaired(self, light):
+        p, k = self.p, self.p["strength"]
         if p["operator"] == "searchsorted":
             return (light[..., None] > self.curve).float().sum(-1) / k
         if p["operator"] == "kthvalue":
@@ -105,7 +110,7 @@ class Ready(Scroll):
         return torch.where((light == 0) | (light == 1), median, light)
 
 
-ready = Ready().eval()
+ready = Ready(p).eval()
 some = torch.from_numpy(photos[:3])
 how = {
     "input_names": ["pixels"],
