@@ -87,7 +87,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## Ward 1: easy finds
 #
-# The message of ONNX Runtime nearly names the cure. You need lessons 01 and 02.
+# The message of ONNX Runtime nearly names the cure. You need lessons 01 and 02; for 9.4 also
+# [Large files](../deeper/01_large_files.ipynb), for 9.5
+# [Domains and functions](../deeper/02_domains_and_functions.ipynb).
 #
 # ### 9.3 IR version too new
 #
@@ -624,7 +626,9 @@ cu.check("9.12", "work/9.12.onnx")
 # %% [markdown]
 # ## Ward 4: wrong numbers
 #
-# The hardest: in most of these cases nothing complains. You need lessons 03 and 07.
+# The hardest: in most of these cases nothing complains. You need lessons 03 and 07; for 9.7 also
+# [What a file forgets](../deeper/03_what_a_file_forgets.ipynb), for 9.9
+# [Find the layer that int8 ruins](../deeper/07_find_the_layer.ipynb).
 #
 # ### 9.7 Exported in training mode
 #

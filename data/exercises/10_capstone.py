@@ -266,8 +266,9 @@ cu.check("10.2", "work/10.2.json")
 # - its `metadata_props` hold two entries: `version`, as given, and `classes`, a JSON list of the ten names of
 #   `cu.CLASS_NAMES` in the order of **your** scores.
 #
-# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the session
-# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. The page
+# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the
+# > session option `optimized_model_filepath` is set, and
+# > [Files saved optimised](../deeper/06_files_saved_optimised.ipynb) says which level fits every machine. The page
 # > [What a file tells](../deeper/01_metadata.ipynb) says how to clear notes.
 
 # %%
@@ -432,7 +433,8 @@ def send(port, request):
 # Write `work/10.5.json`: a dict from each letter to what `send` gave. The check knows the right statuses and labels. It cannot
 # see that a server said them; the page of 10.6 and whoever uses your server can.
 #
-# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need. `numpy.load` with
+# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need
+# > ([A server, file by file](../deeper/08_server_file_by_file.ipynb)). `numpy.load` with
 # > `allow_pickle=False` never runs what a stranger sent. A short server with FastAPI fits on a page.
 
 # %%
