@@ -168,6 +168,20 @@ def test_html(models, monkeypatch):
     assert Page(report._repr_html_()).links == ["../02_opsets.html"]
 
 
+def test_html_links_a_page_below_a_lesson(models, monkeypatch):
+    weight = SICK.graph.initializer[0]
+    fed = linear()
+    fed.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, onnx.TensorProto.FLOAT, weight.dims))
+    report = cu.doctor(fed)
+    assert "lesson: 06 · Why it does not fuse" in repr(report)
+    page = models / "deeper" / "06_why_not_fused.ipynb"
+    page.parent.mkdir()
+    page.touch()
+    assert Page(report._repr_html_()).links == ["deeper/06_why_not_fused.ipynb"]
+    monkeypatch.chdir(page.parent)
+    assert Page(report._repr_html_()).links == ["../deeper/06_why_not_fused.ipynb"]
+
+
 def test_codes(command):
     """The list of codes is made from the code itself; ids are plain, sentences end as sentences do."""
     table = cu.doctor_codes()
