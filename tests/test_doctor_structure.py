@@ -168,6 +168,14 @@ def test_nodes_that_only_dead_nodes_read_are_dead():
     assert [place.name for place in finding.where] == ["a", "b"]
 
 
+def test_an_input_of_a_body_hides_a_dead_node_of_its_name():
+    """ONNX Runtime loads it: what the body reads is its own."""
+    model = parsed("""g (float[4] x, int64 i) => (float[4] y) { d = Neg(x)  y = Loop(i, , x)
+        <body = b (int64 n, bool c, float[4] d) => (bool k, float[4] o) { k = Identity(c)  o = Abs(d) }> }""")
+    (finding,) = cu.doctor(model).findings
+    assert (finding.code.id, [place.index for place in finding.where]) == ("dead-nodes", [0])
+
+
 @pytest.mark.parametrize("dead", [True, False])
 def test_what_only_a_branch_reads_is_not_dead(dead):
     model = parsed(

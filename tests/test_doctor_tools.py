@@ -69,6 +69,16 @@ def test_tools_that_never_come_back():
     assert found(linear()) == []
 
 
+def test_how_long_the_tools_were_waited_for():
+    """Their process is ended then. That is our doing, and not told as its death."""
+    from course_utils.diagnosis.child import onnx_tools as tools
+
+    data, words = linear().SerializeToString(), "no answer within 1e-06 seconds"
+    assert tools.ask(data, data, 1e-6).died == words
+    assert tools.ask_runtime(data, 0, 1e-6) == tools.Verdict(None, words)
+    assert found(linear()) == []
+
+
 def test_tools_are_asked_one_after_the_other():
     """Several threads share the one process of the tools."""
     from concurrent.futures import ThreadPoolExecutor
