@@ -45,12 +45,14 @@ def test_the_newest_that_this_runtime_takes():
     assert late.cause.startswith(
         f"ai.onnx {newest + 1}; ONNX Runtime {runtime.version()} takes up to {newest}. It says: “"
     )
+    assert late.cause.endswith(f"It says: “{runtime.refusal(8, '', newest + 1)}”"), "to its end, where the number stands"
     assert late.places == "file 'opset of ai.onnx'"
     assert ("Is the number right?" in late.cure) == (newest + 1 > onnx.defs.onnx_opset_version())
     beyond = the(linear(ir=ir + 1), "ir-too-new")
     assert beyond.cause.startswith(
         f"IR version {ir + 1}; ONNX Runtime {runtime.version()} reads up to {ir}. It says: “"
     )
+    assert beyond.cause.endswith(f"It says: “{runtime.refusal(ir + 1, '', 7)}”")
     assert beyond.places == "file 'ir_version'"
 
 
