@@ -88,18 +88,23 @@ def test_tools_are_asked_one_after_the_other():
         assert list(pool.map(found, models)) == [[], ["float64"], [], ["loop-unrolled"]] * 4
 
 
-@pytest.fixture
-def silent_runtime(monkeypatch):
-    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
+@pytest.fixture(params=[0, 1])
+def silent_runtime(monkeypatch, request):
+    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question: the first, or the second."""
     from course_utils.diagnosis.child import runtime
 
     def forget() -> None:
         for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):
             getattr(runtime, name).cache_clear()
 
+    def run(*given: object, **how: object) -> SimpleNamespace:
+        told = b"".join(real(*given, **how).stdout.splitlines(keepends=True)[: request.param])
+        return SimpleNamespace(stdout=told)
+
+    real = runtime.subprocess.run
     forget()
     with monkeypatch.context() as patched:
-        patched.setattr(runtime.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=b""))
+        patched.setattr(runtime.subprocess, "run", run)
         yield
     forget()
 
