@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -119,3 +120,18 @@ def test_a_runtime_that_tells_nothing(silent_runtime):
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
     for model in (linear(), convolution(), quantized(int8_weights()), contrib):
         assert found(model) == []
+
+
+def test_the_first_answer_is_out_before_the_second_is_asked_for(python, folder):
+    """In some builds the second question ends the process."""
+    code = """
+    import os
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from course_utils.diagnosis.child import runtime_child
+    state.get_all_opkernel_def = lambda: os._exit(3)
+    runtime_child.main()
+    """
+    done = python(code, cwd=folder, ok=False)
+    assert done.returncode == 3
+    (line,) = done.stdout.splitlines()
+    assert {entry["name"] for entry in json.loads(line)} >= {"Conv", "QuickGelu"}

@@ -72,6 +72,7 @@ def test_opsets_of_other_domains():
         late = the(made, "opset-too-new")
         assert late.cause.startswith(f"{domain} 99; ")
         assert f" takes up to {runtime.newest(domain)}. " in late.cause
+        assert f" for domain {domain} is till opset {runtime.newest(domain)}." in late.cause
         assert late.cure == late.code.cure
         made.opset_import[1].version = runtime.newest(domain)
         assert found(made) == []
