@@ -18,8 +18,9 @@ from answers import STUDENTS, criteria, given_files, hints
 from course_utils import exercises
 from course_utils.errors import CourseError
 from course_utils.exercises import Task, task
-from course_utils.handin.assessing import assessed, read
+from course_utils.handin.assessing import assess, assessed, read
 from course_utils.handin.points import task_points
+from course_utils.running import OutOfTimeError
 
 TASKS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
 ONNX = [id for id in TASKS if task(id).kind == "onnx"]
@@ -225,3 +226,14 @@ def test_a_secret_changes_the_parameters(id):
 def test_unreadable_answers_have_a_problem_and_no_criteria():
     it = Task("1.1", "t", "json", lambda *_: [])
     assert assessed(it, b"{", "a.json", "ada").problem.startswith("'a.json' is not a JSON file")
+
+
+@pytest.mark.parametrize("error", [MemoryError, OutOfTimeError("It was stopped.")])
+def test_what_ends_a_check_is_no_failed_criterion(error):
+    """Whoever runs the check says what was missing: time, or memory."""
+
+    def check(*given: Any) -> list[Any]:
+        raise error
+
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        assess(Task("1.1", "t", "json", check), {}, "ada")
