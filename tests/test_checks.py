@@ -31,6 +31,8 @@ def meets(answer, params, rng):
     criteria = Criteria()
     if "form" in answer and not criteria.require("its form", answer["form"], "mend the form"):
         return criteria
+    if "n" in answer:
+        criteria.require("their own number", answer["n"] == params["n"], "another's")
     for number in range(3):
         criteria.add(f"criterion {number}", number < answer["right"], f"hint <{number}>")
     return criteria
@@ -248,6 +250,16 @@ def test_points_from_another_version_of_the_checks_are_counted_anew(ada):
         cu.check("1.1", answer(2))
         Path("work/answers/ada/1.1.json").unlink()
         cu.check("1.1", answer(1))
+
+
+def test_an_answer_is_counted_anew_with_the_numbers_of_its_student(ada):
+    numbers = [exercises.personal_params(TASKS["1.1"], who)["n"] for who in ("ada", "guest")]
+    assert numbers[0] != numbers[1]
+    assert cu.check("1.1", answer(2, n=numbers[0])).score == (2, 3)
+    assert cu.check("1.1", answer(3, n=numbers[1])).score == (0, 3)
+    path = Path("work/answers/ada/answers.json")
+    path.write_text(path.read_text().replace(f'"checks": {exercises.VERSION}', f'"checks": {exercises.VERSION - 1}'))
+    assert "An earlier answer has 2 of 3" in str(cu.check("1.1", answer(1, n=numbers[0])))
 
 
 def test_two_notebooks_at_once_lose_nothing(ada, python, folder):

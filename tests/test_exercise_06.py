@@ -499,6 +499,13 @@ def test_both_models_compute_the_same(student: str) -> None:
     assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
+def test_a_node_reads_each_stored_tensor() -> None:
+    """Nothing is left over that would tell of the other model."""
+    for model in handed_out("6.4"):
+        read = {name for node in model.graph.node for name in node.input}
+        assert {t.name for t in model.graph.initializer} <= read
+
+
 def test_tracing_mistakes() -> None:
     answer = traced()
     fused = next(tensor for tensor, names in answer["from"].items() if len(names) > 1)
