@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: look up, lower, convert, heal.
+"""Exercises of lesson 02: look up, lower, convert, heal, and prove it.
 
 What a right answer is must not depend on the versions installed where it is given or graded. So histories are read up
 to `HORIZON` only, and the runtimes to please are stated in the parameters.
@@ -18,6 +18,7 @@ from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source, result, wants_keys
 from ..handouts import x_to_y
 from ..slips import Calculation, Feed, compare
+from .gate_inputs import GATE
 from .model_heads import (
     HORIZON,
     check_domains,
@@ -361,4 +362,5 @@ TASKS = (
             "Append helper.make_opsetid for the domain without an entry, and set the version of ai.onnx only after get_schema(…).since_version fits your device for each standard node.",
         ),
     ),
+    GATE,
 )

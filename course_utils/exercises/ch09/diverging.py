@@ -41,7 +41,7 @@ def as_it_was(p: Params) -> onnx.ModelProto:
         **{f"conv{i}.bias": draw.normal(0, 0.5, _LONG) for i in (1, 2)},
         "classify.matrix": draw.normal(0, 0.5, (_LONG, 6)),
         "classify.bias": draw.normal(0, 0.5, 6),
-        "places": np.array([2, _LONG, 16]),
+        "places": np.array([0, _LONG, 16]),
     }
     nodes = [
         node("Conv", ["x", "conv1.kernel", "conv1.bias"], ["c1"], "conv1", **conv),
@@ -81,7 +81,7 @@ def as_it_was(p: Params) -> onnx.ModelProto:
         node("ReduceMean", ["t2"], ["m"], "mean", axes=[1], keepdims=0),
         node("Gemm", ["m", "classify.matrix", "classify.bias"], ["y"], "classify"),
     ]
-    return patient("good", nodes, weights, list(SHAPE), [2, 6])
+    return patient("good", nodes, weights, ["batch", *SHAPE[1:]], ["batch", 6])
 
 
 @dataclass(frozen=True)
