@@ -514,7 +514,7 @@ def test_what_each_fault_needs(fault: str) -> None:
         **dict.fromkeys(("no limit", "limit doubled"), "above the upper limit"),
         **dict.fromkeys(("half up", "half down"), "exactly half-way"),
         **dict.fromkeys(("mean of all rows", "last of the first row"), "one row only"),
-        **dict.fromkeys(("frozen place", "frozen count"), "long, as in the old gate"),
+        **dict.fromkeys(("frozen place", "frozen count"), "as long as in the old gate"),
     }
     assert asked[fault] in hint_of(fault, old_gate)
     assert hint_of(fault, one_gate) == hint_of(fault, two_gates) == ""

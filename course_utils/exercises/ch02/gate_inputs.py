@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -230,9 +230,34 @@ def check_gate(answer: Any, p: Params, rng: Random) -> list[Criterion]:
         criteria.add(
             f"2.6_{letter}.onnx is caught",
             not _agrees(converted(p, fault), p, inputs, expected),
-            lambda fault=fault: _missing(fault, p, inputs),
+            partial(_missing, fault, p, inputs),
         )
     return criteria
+
+
+_NEEDS = {
+    "negative": SIGN,
+    "large": SIZE_OR_TIE[:2],
+    "tie": SIZE_OR_TIE[2:],
+    "rows": BATCH_OR_LENGTH[:2],
+    "length": BATCH_OR_LENGTH[2:],
+}
+_NONE = {
+    "negative": "None of your numbers is negative where the activation reads it.",
+    "large": "None of your numbers is above the upper limit of Clip.",
+    "tie": "None of your numbers is exactly half-way between two whole numbers where Round reads it.",
+    "rows": "Each of your inputs has one row only.",
+    "length": "All your rows are as long as in the old gate.",
+}
+_TOO_LITTLE = {
+    "negative": "Some numbers are negative where the activation reads them, but Clip or Round makes the same of them: they are "
+    "too small, or too large.",
+    "large": "Your largest number is above the upper limit of Clip, but Round makes the same of both.",
+    "tie": "There is a number half-way between two whole ones, but this file rounds that one as it should: Round goes to the "
+    "even one, so take the next half, too.",
+    "rows": "There are several rows, but they are too much alike.",
+    "length": "There are rows of another length, but the numbers in them are too much alike.",
+}
 
 
 def _missing(fault: str, p: Params, inputs: list[np.ndarray]) -> str:
@@ -240,44 +265,16 @@ def _missing(fault: str, p: Params, inputs: list[np.ndarray]) -> str:
     d = details(p)
     scaled = np.concatenate([((x - d["offset"]) * d["factor"]).ravel() for x in inputs])
     bent = np.where(scaled < 0, d["slope"] * scaled, scaled)
-    ties = (np.abs(bent) < d["limit"]) & (np.abs(bent) % 1 == 0.5)
-    several = [x for x in inputs if len(x) > 1]
-    other = [x for x in inputs if x.shape[1] != p["length"]]
-    asks: tuple[tuple[tuple[str, ...], Callable[[], bool], str, str], ...] = (
-        (
-            SIGN,
-            lambda: bool((scaled < 0).any()),
-            "It passes. None of your numbers is negative where the activation reads it.",
-            "It passes. Some numbers are negative where the activation reads them, but Clip or Round makes the same of them: they are too small, or too large.",
-        ),
-        (
-            ("no limit", "limit doubled"),
-            lambda: bool((bent > d["limit"]).any()),
-            "It passes. None of your numbers is above the upper limit of Clip.",
-            "It passes. Your largest number is above the upper limit, but Round makes the same of both.",
-        ),
-        (
-            ("half up", "half down"),
-            lambda: bool(ties.any()),
-            "It passes. None of your numbers is exactly half-way between two whole numbers where Round reads it.",
-            "It passes. There is a number half-way between two whole ones, but this file rounds that one as it should: Round goes to "
-            "the even one, so take the next half, too.",
-        ),
-        (
-            ("mean of all rows", "last of the first row"),
-            lambda: bool(several),
-            "It passes. Each of your inputs has one row only.",
-            "It passes. There are several rows, but they are too much alike.",
-        ),
-        (
-            ("frozen place", "frozen count"),
-            lambda: bool(other),
-            f"It passes. All your rows are {p['length']} long, as in the old gate.",
-            "It passes. There are rows of another length, but the numbers in them are too much alike.",
-        ),
-    )
-    _, has, without, hidden = next(ask for ask in asks if fault in ask[0])
-    return hidden if has() else without
+    tie = (np.abs(bent) < d["limit"]) & (np.abs(bent) % 1 == 0.5)
+    has = {
+        "negative": (scaled < 0).any(),
+        "large": (bent > d["limit"]).any(),
+        "tie": tie.any(),
+        "rows": any(len(x) > 1 for x in inputs),
+        "length": any(x.shape[1] != p["length"] for x in inputs),
+    }
+    needs = next(need for need, faults in _NEEDS.items() if fault in faults)
+    return f"It passes. {_TOO_LITTLE[needs] if has[needs] else _NONE[needs]}"
 
 
 GATE = Task(
