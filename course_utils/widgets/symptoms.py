@@ -1,6 +1,6 @@
 """The explorer of lesson 09: choose a symptom, see what is said, the cause, the cure, and where the course shows it.
 
-The symptoms are those of the fifteen patients of the hospital. What onnxruntime says is not written here: each patient
+The symptoms are those of the sixteen patients of the hospital. What onnxruntime says is not written here: each patient
 is made and provoked, so the words are those of the installed version.
 """
 
@@ -169,6 +169,12 @@ SYMPTOMS = (
         cause="Name, dtype or shape of the input are others than the file declares.",
         cure="Read session.get_inputs(). Change the caller, or put the preparation into the model.",
         tool="session.get_inputs()", lesson="08",
+    ),
+    Symptom(
+        "9.16", "Wrong numbers since the file was made anew", said="Nothing. All inputs give results that are a little off.",
+        cause="One node computes something else than before: a weight or an attribute was changed on the way.",
+        cure="Mend what the first differing node reads or is told, and compare all tensors again.",
+        tool="cu.parity(model, path); between two files, every tensor as an output", lesson="09",
     ),
 )  # fmt: skip
 

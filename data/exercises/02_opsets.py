@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Exercises: opsets
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# Six tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
 # The operators, models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, version_converter
+from onnx import helper, numpy_helper, version_converter
 
 # %% [markdown]
 # ## 2.1 Look up the history
@@ -256,6 +256,75 @@ cu.check("2.5", "work/2.5.onnx")
 # needs an entry. Lowering the number by hand is safe here because no standard operator got a new version in between;
 # the assert proves it. A typical mistake is to lower it further, to an opset in which a node has an older version.
 # Where a version differs, the nodes must be converted.
+
+# %% [markdown]
+# ## 2.6 Inputs for a gate
+#
+# Three tools have converted a model. Before a file goes out, a *gate* runs it beside the old one on a few inputs, and lets
+# it pass if no number differs by more than 0.01. All three pass the gate of a colleague. All three are wrong, each on some
+# inputs only.
+
+# %%
+old, right, *wrong, gate = cu.given("2.6")
+
+
+def passes(path, inputs):
+    pair = [
+        ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for file in (old, path)
+    ]
+    for rows in inputs:
+        feed = {name: np.array(values, np.float32) for name, values in rows.items()}
+        try:
+            want, got = (session.run(None, feed)[0] for session in pair)
+        except Exception:
+            return False
+        if not np.allclose(got, want, atol=0.01, rtol=0):
+            return False
+    return True
+
+
+{
+    path.stem: passes(path, json.loads(gate.read_text())["inputs"])
+    for path in [right, *wrong]
+}
+
+# %%
+cu.node_table(old)[["op", "inputs", "outputs", "attributes"]]
+
+# %% [markdown]
+# Write a better gate, as `work/2.6.json`: a dict with the key `inputs`, as in the old gate. It is a list of **at most two**
+# inputs with at most 60 numbers in all, and each input is a dict: the name of the model's input → its rows.
+# `2.6_right.onnx` must pass, and each of the three others must be caught.
+#
+# > **Hint** `cu.node_table(wrong[0])` shows the nodes of the first wrong file.
+
+# %%
+# Task 2.6: choose the inputs, and write the gate
+### BEGIN SOLUTION
+stored = onnx.load(old).graph.initializer
+value = {t.name: numpy_helper.to_array(t).ravel()[0] for t in stored}
+columns = cu.params("2.6")["length"] + 2
+read = np.ones((2, columns))
+read[0, :5] = [0.5, 1.5, 2.5, -8, value["limit"] + 5]
+read[1] = np.arange(columns) + 3
+rows = value["offset"] + read / value["factor"]
+inputs = [{cu.params("2.6")["input"]: rows.tolist()}]
+print([passes(path, inputs) for path in [right, *wrong]])
+Path("work/2.6.json").write_text(json.dumps({"inputs": inputs}))
+### END SOLUTION
+
+# %%
+cu.check("2.6", "work/2.6.json")
+
+# %% [markdown] tags=["solution"]
+# An input finds a fault only if it makes the wrong node compute something else, and if the nodes behind let the difference
+# through. So choose the numbers where the operator reads them, and go back to the input. Here one input has all: a
+# negative number, one above the limit, both kinds of ties, two rows that are not alike, and another length.
+#
+# A typical mistake is many random numbers: they hardly ever hit a tie. Another one is to go to extremes: with millions, the
+# right file differs by rounding, too, and is refused. Two small inputs, one for numbers and one for shapes, are another
+# road.
 
 # %% [markdown]
 # ## Hand in

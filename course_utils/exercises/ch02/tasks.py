@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: look up, lower, convert, heal.
+"""Exercises of lesson 02: look up, lower, convert, heal, and prove it.
 
 What a right answer is must not depend on the versions installed where it is given or graded. So histories are read up
 to `model_heads.HORIZON` only, and the runtimes to please are stated in the parameters.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .. import Task
 from .conversion import check_convert, draw_convert, old_model
+from .gate_inputs import GATE
 from .model_heads import check_domains, check_ir, draw_domains, draw_ir, from_the_future, unnamed_domain
 from .operator_versions import chain, check_history, check_lowest, draw_chain, draw_history
 
@@ -76,4 +77,5 @@ TASKS = (
             "Append helper.make_opsetid for the domain without an entry, and set the version of ai.onnx only after get_schema(…).since_version fits your device for each standard node.",
         ),
     ),
+    GATE,
 )
