@@ -56,7 +56,7 @@ def main() -> None:
         try:
             verdict = assessed(
                 task(request["task"]), data, request["name"], request["who"],
-                secret=request["secret"], facts=request["facts"],
+                secret=request["secret"], key=request.get("key", ""), facts=request["facts"],
             )  # fmt: skip
             answer |= dataclasses.asdict(verdict)
         except MemoryError:
