@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -142,7 +143,12 @@ class Submission:
             raise CourseError(_no_zip(data)) from None
         stream.most = None
         _refuse(entries, len(data))
-        self._entries, self.others = _answers(entries)
+        self._entries, self._others = _answers(entries)
+
+    def left(self, known: Collection[str]) -> list[str]:
+        """What is in the zip beside the files of these names, apart from what an operating system hides in each folder."""
+        beside = [shown(name) for name in self._entries if name not in known and not name.startswith(".")]
+        return sorted(beside + self._others)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -226,4 +232,4 @@ def _answers(entries: list[zipfile.ZipInfo]) -> tuple[dict[str, zipfile.ZipInfo]
         raise CourseError(f"It holds {len(lists)} hand-ins, in folders: {_AGAIN}, one for each.")
     around = PurePosixPath((at_top or lists)[0].filename).parent
     beside = {PurePosixPath(e.filename).name: e for e in files if PurePosixPath(e.filename).parent == around}
-    return beside, sorted(shown(e.filename) for e in files if e not in beside.values())
+    return beside, [shown(e.filename) for e in files if PurePosixPath(e.filename).parent != around]

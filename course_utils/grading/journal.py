@@ -58,11 +58,15 @@ def whole(path: Path) -> Iterator[IO[str]]:
     """Write a text file under another name, and rename it when all of it is on the disk."""
     part = path.with_name(f"{path.name}.part")
     with writing(path):
-        with open(part, "w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
+        try:
+            with open(part, "w", encoding="utf-8", newline="") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 class Journal:

@@ -73,8 +73,7 @@ class Marker:
         unknown = [name for name in claims if name not in self._tasks]
         notes += [f"Task {shown(name)!r} is no part of this version of the course: not graded." for name in unknown]
         known = {MANIFEST, *(it.file for it in self._tasks.values())}
-        left = [name for name in submission.others if name not in known]
-        notes += [f"The file {name!r} is no answer to a task: ignored." for name in left]
+        notes += [f"The file {name!r} is no answer to a task: ignored." for name in submission.left(known)]
         if len(notes) > _MOST_NOTES:
             notes[_MOST_NOTES:] = [f"And {len(notes) - _MOST_NOTES} more of this kind."]
         tasks = {
