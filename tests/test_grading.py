@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -144,29 +143,30 @@ def test_equal_answers_are_checked_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no such signal")
-@pytest.mark.parametrize("lines", [1, 3])
-def test_killed_in_the_middle_and_resumed(tmp_path, graded, lines):
+@pytest.mark.parametrize(
+    ("lines", "how", "status"), [(1, "SIGKILL", -9), (3, "SIGKILL", -9), (2, "SIGINT", command.STOPPED)]
+)
+def test_ended_in_the_middle_and_resumed(tmp_path, graded, python, lines, how, status):
     """When so many zips are done. The results are then those of the run that nobody disturbed."""
     whole, _ = graded
-    run = [
-        sys.executable,
-        "-m",
-        "course_utils.grading",
-        "grade",
-        str(whole / "in"),
-        "--out",
-        str(tmp_path / "out"),
-        "--workers",
-        "1",
-    ]
-    child = subprocess.Popen(run, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    journal, end = tmp_path / "out" / NAME, time.monotonic() + 120
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 1 + lines:
-        assert time.monotonic() < end
-        assert child.poll() is None
-        time.sleep(0.005)
-    child.kill()
-    child.wait()
+    code = f"""
+    import os, signal, sys
+    from course_utils.grading import __main__ as command
+    from course_utils.grading.journal import Journal
+
+    add = Journal.add
+    def add_and_end(self, *more):
+        add(self, *more)
+        if len(self) == {lines}:
+            os.kill(os.getpid(), signal.{how})
+    Journal.add = add_and_end
+    sys.exit(command.main(["grade", {str(whole / "in")!r}, "--out", "out", "--workers", "2"]))
+    """
+    child = python(code, cwd=tmp_path, ok=False)
+    journal, said = tmp_path / "out" / NAME, child.stderr
+    assert child.returncode == status
+    assert "Traceback" not in said
+    assert ("grading: stopped. Run the same command again" in said) == (how == "SIGINT")
     kept = journal.read_bytes()
     assert not (tmp_path / "out" / "results.json").exists()
     with open(journal, "ab") as stream:  # as if the kill had come while the next line was written
@@ -390,6 +390,9 @@ def test_summary_and_wrong_use_of_the_command(tmp_path, capsys):
     assert "1 file in the folder is no zip: essay.docx." in said
     assert command.main(["grade", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == command.NOT_DONE
     assert "cannot be read" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert command.main(["grade", str(tmp_path / "empty"), "--out", str(tmp_path / "new")]) == command.NOT_DONE
+    assert "There is no zip in" in capsys.readouterr().err
     put(tmp_path, "empty.txt", b" \n")
     for file, cause in (("empty.txt", "is empty"), ("no.txt", "cannot be read")):
         secret = ["--secret-file", str(tmp_path / file)]

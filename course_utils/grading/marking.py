@@ -43,9 +43,9 @@ class Marker:
     def __init__(self, secret: str = "", key: str = "") -> None:
         self._secret, self._key = secret, key
         self._tasks = every_task()
-        self._mine = threading.local()
         self._workers: dict[int, guarded.Worker] = {}  # by thread
-        self._known: dict[tuple[str, ...], Future[str]] = {}  # marks as JSON, a tenth of what they hold as objects
+        # Marks as JSON, a tenth of what they hold as objects; a Future while a thread is at it.
+        self._known: dict[tuple[str, ...], str | Future[str]] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -107,17 +107,20 @@ class Marker:
         """Points, criteria and problem of an artefact. Equal answers of one student are checked once."""
         name = (it.id, who, digest)
         with self._lock:
-            first = name not in self._known
-            future = self._known.setdefault(name, Future())
-        if first:
+            known = self._known.get(name)
+            if known is None:
+                self._known[name] = future = Future[str]()
+        if known is None:
             try:
-                future.set_result(json.dumps(self._checked(it, data, who)))
+                known = json.dumps(self._checked(it, data, who))
             except BaseException as error:
                 with self._lock:
                     del self._known[name]
                 future.set_exception(error)
                 raise
-        marks: Result = json.loads(future.result())
+            self._known[name] = known
+            future.set_result(known)
+        marks: Result = json.loads(known if isinstance(known, str) else known.result())
         return marks
 
     def know(self, result: Result) -> None:
@@ -125,9 +128,7 @@ class Marker:
         for id, marks in result["tasks"].items():
             if marks["sha256"]:
                 name = (id, result["student"], marks["sha256"])
-                known = self._known.setdefault(name, Future())
-                if not known.done():
-                    known.set_result(json.dumps({key: marks[key] for key in ("points", "of", "criteria", "problem")}))
+                self._known[name] = json.dumps({key: marks[key] for key in ("points", "of", "criteria", "problem")})
 
     def _checked(self, it: Task, data: bytes, who: str) -> Result:
         for _ in range(2):

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -46,8 +47,8 @@ from .journal import whole
 from .marking import Result, every_task
 
 FORMAT = 1
-RULES = ("last", "best")
 RESULTS, GRADES = "results.json", "grades.csv"
+_MOST_OTHERS = 3  # other submissions that a note names
 
 # Canvas puts the sender's name and number, and the number of the file, before each name.
 _CANVAS = re.compile(r"(?P<sender>[^_]+_(?:LATE_)?\d+)_\d+_.*submission_")
@@ -87,7 +88,8 @@ def compare(rows: list[Row], rule: str) -> None:
     _owners(rows)
     for group in _grouped((r for r in rows if r.digest), lambda r: r.digest):
         for one in group:
-            one.more += [f"{shown(o.found.name)!r} has the same bytes." for o in group if o is not one][:3]
+            others = (f"{shown(o.found.name)!r} has the same bytes." for o in group if o is not one)
+            one.more += itertools.islice(others, _MOST_OTHERS)
     for group in _grouped((r for r in rows if r.student and r.student != student.GUEST), lambda r: r.student):
         owners = sorted({r.owner for r in group})
         for owner in owners:
@@ -99,13 +101,14 @@ def compare(rows: list[Row], rule: str) -> None:
                     one.more.append(f"It does not count: by the rule {rule!r}, {shown(best.found.name)!r} does.")
         if len(owners) > 1:
             for one in group:
-                others = ", ".join(repr(shown(o)) for o in owners if o != one.owner)
-                one.more.append(f"The id {one.student!r} is also that of {others}: ask both who they are.")
+                others = (repr(shown(o.found.name)) for o in group if o.owner != one.owner)
+                named = ", ".join(itertools.islice(others, _MOST_OTHERS))
+                one.more.append(f"The id {one.student!r} is also that of {named}, from another sender: ask who is who.")
     for one in rows:
         one.counted |= one.student == student.GUEST  # who knows how many guests there are
-        named = _OURS.search(Path(one.found.name).name)
-        if named and one.student and named[1] != one.student:
-            one.more.append(f"The zip's name says {shown(named[1])!r}, and the list in it {one.student!r}.")
+        ours = _OURS.search(Path(one.found.name).name)
+        if ours and one.student and ours[1] != one.student:
+            one.more.append(f"The zip's name says {shown(ours[1])!r}, and the list in it {one.student!r}.")
 
 
 def _grouped(rows: Iterable[Row], by: Callable[[Row], str]) -> list[list[Row]]:

@@ -33,6 +33,10 @@ def grade(
     """
     _apart(submissions, report)
     found, ignored = find(submissions)
+    if not found:
+        raise CourseError(
+            f"There is no zip in {shown(str(submissions))!r}, nor in a folder in it: is it the right folder?"
+        )
     about = settings(secret, key)
     with _alone(report), contextlib.closing(Journal(report, about)) as journal:
         rows, others = _graded(found, journal, Marker(secret, key), workers)
@@ -60,7 +64,7 @@ def _apart(submissions: Path, report: Path) -> None:
         ) from None
     if set(names) - {_LOCK} and NAME not in names:
         raise CourseError(
-            f"{shown(str(report))!r} holds other files, such as {shown(min(names))!r}: give a new or empty folder for --out."
+            f"{shown(str(report))!r} holds other files, such as {shown(min(set(names) - {_LOCK}))!r}: give a new or empty folder for --out."
         )
 
 
