@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -164,7 +163,7 @@ def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         f"Before the first convolution there are {', '.join(early[:4])}. A repair and a decision need exact numbers. An "
         f"operator of the network may also stand before it, such as Add: nodes_to_exclude takes the names of the nodes.",
     )
-    photos, labels = _exam(json.dumps(p, sort_keys=True), rng.getrandbits(64), _SHOWN)
+    photos, labels = photographs(p, "test", _SHOWN, np.random.default_rng(rng.getrandbits(64)))
     got = outputs(session_for(model), photos)
     if isinstance(got, str) or got.shape != (len(photos), 10):
         criteria.require(
@@ -190,15 +189,6 @@ def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         ),
     )
     return criteria
-
-
-@lru_cache(maxsize=1)
-def _exam(key: str, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs and their labels: the same in each try of a student.
-
-    key: the parameters as JSON. seed: of the hidden inputs. count: of photographs.
-    """
-    return photographs(json.loads(key), "test", count, np.random.default_rng(seed))
 
 
 def _loss(p: Params, got: np.ndarray, photos: np.ndarray) -> str:
