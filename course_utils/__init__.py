@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
     from .lab.lookups import telemetry_record, watch_lookups
-    from .lab.models import fashion_resnet, minilm, random_encoder, resnet18
+    from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
     from .lab.parity import parity
     from .lab.pictures import picture
@@ -126,7 +126,6 @@ _HOME = {
     "probe_sizes": "lab.shapes",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
-    "random_encoder": "lab.models",
     "ready_to_quantize": "lab.quantization",
     "report_card": "handin.report_cards",
     "resnet18": "lab.models",
@@ -134,6 +133,7 @@ _HOME = {
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
     "second_environment": "lab.sessions",
+    "sentence_encoder": "lab.models",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",
