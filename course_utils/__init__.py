@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .handin.report_cards import report_card
     from .handin.solutions import solution
     from .handin.submission import submit
-    from .lab.archive import archive_photographs, first_sitting
+    from .lab.archive import archive_photographs
     from .lab.claims import claim, ledger
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
     from .lab.ep_experiment import overheard
@@ -94,7 +94,6 @@ _HOME = {
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
-    "first_sitting": "lab.archive",
     "given": "handin.checks",
     "graph_diff": "lab.graphs",
     "hint": "handin.checks",

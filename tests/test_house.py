@@ -36,7 +36,6 @@ PUBLIC = [
     "exporter_messages",
     "fashion_mnist",
     "fashion_resnet",
-    "first_sitting",
     "given",
     "graph_diff",
     "hint",
