@@ -87,7 +87,8 @@ others = [entry for entry in model.opset_import if entry.domain]
 
 # %% [markdown]
 # The nodes are all from the standard, whose [domain](../glossary.md#domain) is the empty name. But ONNX Runtime writes down all
-# sets that it knows, also its own, and another runtime may refuse those. We remove them, and the exporter's notes:
+# sets that it knows, also its own, and another runtime may refuse those ([Files saved optimised](06_files_saved_optimised.ipynb)). We
+# remove them, and the exporter's notes:
 
 # %%
 for entry in others:
