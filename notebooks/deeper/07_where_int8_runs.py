@@ -63,8 +63,7 @@ record = session.end_profiling()
 # %%
 events = pd.read_json(record)
 nodes = events[events["name"].str.endswith("_kernel_time")]
-operators = nodes["args"].str["op_name"].rename("operator")
-spent = nodes.groupby(operators)["dur"].sum()
+spent = nodes.groupby(nodes["args"].str["op_name"].rename("operator"))["dur"].sum()
 (100 * spent / spent.sum()).nlargest(3).round(1).to_frame("% of the time")
 
 # %% [markdown]
