@@ -97,7 +97,7 @@ kinds = ("wasm ms", "more wasm ms", "native ms", "more native ms")
 small, big, small_native, big_native = (record[kind] for kind in kinds)
 times = [small[n] / small_native[n] for n in small]
 times += [big["resnet18"]["1"] / big_native["resnet18"]["1"]]
-times
+[round(time, 1) for time in times]
 
 # %%
 graphics = ("webgl", "webgpu", "jsep")
