@@ -350,7 +350,7 @@ node = onnx.load(network).graph.node[5]
 # |---|---|
 # | `node` | the name of the node that costs most |
 # | `share` | its time, divided by the time of all nodes: a number between 0 and 1, two decimals are enough |
-# | `module` | the innermost PyTorch module that it comes from, such as `layers.1.first_norm` |
+# | `module` | the innermost PyTorch module that it comes from, such as `encoder.3.scale` |
 # | `line` | the number of the line in `6.6_recognizer.py` that it comes from: the one nearest to the operation |
 
 # %%
