@@ -163,7 +163,7 @@ def visit(folder: Path) -> dict[str, Any]:
         chromium.close()
     return {
         "browser": f"Chromium {version}",
-        "onnxruntime-web": _version(npm_package("onnxruntime-web")),
+        "onnxruntime-web": package_version(npm_package("onnxruntime-web")),
         "to load": requests[:loaded],
         "while predicting": requests[loaded:],
         "pictures": len(pixels),
@@ -177,7 +177,7 @@ def visit(folder: Path) -> dict[str, Any]:
     }
 
 
-def _version(package: Path | None) -> str:
+def package_version(package: Path | None) -> str:
     return json.loads((package / "package.json").read_text(encoding="utf-8"))["version"] if package else ""
 
 

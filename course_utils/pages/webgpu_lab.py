@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import CourseError
-from .browser_lab import FLAGS, _version, browser, main, missing, npm_package, run_visit
+from .browser_lab import FLAGS, browser, main, missing, npm_package, package_version, run_visit
 from .loopback import served
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def visit(folder: Path) -> dict[str, Any]:
                 }
     return {
         "browser": f"Chromium {version}",
-        "onnxruntime-web": _version(npm_package("onnxruntime-web")),
+        "onnxruntime-web": package_version(npm_package("onnxruntime-web")),
         "without adapter": without,
         "with adapter": found,
     }

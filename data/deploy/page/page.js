@@ -8,6 +8,7 @@ const canvas = find("canvas").getContext("2d", { willReadFrequently: true });
 const card = find("#card");
 const processor = { name: "WebAssembly", predict };
 let runner = processor;
+let newest = 0;
 
 function put(pixels) {
   const image = canvas.createImageData(28, 28);
@@ -17,6 +18,7 @@ function put(pixels) {
 }
 
 async function look() {
+  const number = ++newest;
   const { data } = canvas.getImageData(0, 0, 28, 28); // red, green, blue, opacity
   const pixels = Array.from({ length: 784 }, (_, i) => data[4 * i]);
   const mine = runner;
@@ -24,7 +26,7 @@ async function look() {
     if (!mine.lost) throw error;
     if (mine === runner) return back(error);
   });
-  if (!answer) return; // the processor has answered meanwhile
+  if (!answer || number !== newest) return; // a newer picture, or the processor, was asked
   const { label, probability } = answer;
   find("#said").value = names[label[0]];
   find("#ran").value = mine.name; // of what gave this answer
