@@ -6,7 +6,6 @@ The speed of a software adapter means nothing, so nothing here measures one.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,54 +41,50 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def opened(page: Path) -> Iterator[tuple[Page, driver.Seen, list[str]]]:
-    """The page in a browser with a software adapter, and what it has asked for."""
-    seen, asked = driver.Seen(), []
-    with (
-        driver.launched(*webgpu_lab.SOFTWARE_ADAPTER) as chromium,
-        served(page) as address,
-        driver.tab(chromium) as tab,
-    ):
-        seen.watch(tab)
-        tab.on("request", lambda request: asked.append(request.url.replace(address, "")))
-        tab.goto(address)
-        tab.wait_for_function("window.ready")
-        tab.evaluate("ready")
-        yield tab, seen, asked
-
-
 def from_python(page: Path, pixels: np.ndarray) -> list[Any]:
     session = ort.InferenceSession(page / "model.onnx", providers=["CPUExecutionProvider"])
     return session.run(["label", "probability"], {"pixels": pixels})
 
 
-def test_with_an_adapter_it_runs_on_webgpu_says_so_and_survives_its_loss(page: Path, opened: Any) -> None:
-    tab, seen, asked = opened
+def test_with_an_adapter_it_runs_on_webgpu_says_so_and_survives_its_loss(page: Path) -> None:
+    seen, asked = driver.Seen(), []
     pixels = cu.fashion_mnist("test")[0][:6]
     label, probability = from_python(page, pixels)
-    ran, said = tab.locator("#ran"), tab.locator("#said")
-    expect(ran).to_have_text("WebAssembly")
-    assert not [url for url in asked if url.startswith("/webgpu/")], "27 MB are loaded only when they are asked for"
-    tab.click("#card")
-    expect(ran).to_have_text(f"WebGPU on {NAME}", timeout=driver.PATIENCE)
-    expect(tab.locator("#card")).to_be_hidden()
-    assert "/webgpu/ort-wasm-simd-threaded.asyncify.wasm" in asked
-    answer = tab.evaluate("predict", pixels.ravel().tolist())
-    assert answer["label"] == label.tolist()
-    assert np.allclose(np.reshape(answer["probability"], (6, 10)), probability, atol=1e-5)
-    # All at once, as a quick hand does it: two runs at once would freeze the page.
-    tab.evaluate("[...document.querySelectorAll('#samples button')].slice(0, 5).forEach(button => button.click())")
-    assert label[4] not in label[:4]
-    expect(said).to_have_text(cu.CLASS_NAMES[label[4]], timeout=driver.PATIENCE)
-    look_at(tab)
-    # A driver that is restarted takes the device away.
-    tab.evaluate("import('./webgpu/ort.webgpu.min.mjs').then(async ort => (await ort.env.webgpu.device).destroy())")
-    expect(ran).to_have_text(FAILED)
-    expect(tab.locator("#card")).to_be_enabled()
-    tab.locator("#samples button").first.click()
-    expect(said).to_have_text(cu.CLASS_NAMES[label[0]])
-    expect(ran).to_have_text(FAILED)
+    with (
+        driver.launched(*webgpu_lab.SOFTWARE_ADAPTER) as chromium,
+        served(page) as address,
+        driver.tab(chromium) as tab,
+    ):
+        tab.on("request", lambda request: asked.append(request.url.replace(address, "")))
+        tab.goto(address)
+        ran, said, card = (tab.locator(where) for where in ("#ran", "#said", "#card"))
+        expect(ran).to_have_text("WebAssembly")
+        assert not [url for url in asked if url.startswith("/webgpu/")], "27 MB are loaded only when they are asked for"
+        # Without a network the large build cannot be loaded.
+        tab.context.set_offline(True)
+        card.click()
+        expect(ran).to_have_text(FAILED)
+        tab.context.set_offline(False)
+        seen.watch(tab)
+        card.click()
+        expect(ran).to_have_text(f"WebGPU on {NAME}", timeout=driver.PATIENCE)
+        expect(card).to_be_hidden()
+        assert "/webgpu/ort-wasm-simd-threaded.asyncify.wasm" in asked
+        answer = tab.evaluate("predict", pixels.ravel().tolist())
+        assert answer["label"] == label.tolist()
+        assert np.allclose(np.reshape(answer["probability"], (6, 10)), probability, atol=1e-5)
+        # All at once, as a quick hand does it: two runs at once would freeze the page.
+        tab.evaluate("[...document.querySelectorAll('#samples button')].slice(0, 5).forEach(button => button.click())")
+        assert label[4] not in label[:4]
+        expect(said).to_have_text(cu.CLASS_NAMES[label[4]], timeout=driver.PATIENCE)
+        look_at(tab)
+        # A driver that is restarted takes the device away.
+        tab.evaluate("import('./webgpu/ort.webgpu.min.mjs').then(async ort => (await ort.env.webgpu.device).destroy())")
+        expect(ran).to_have_text(FAILED)
+        expect(card).to_be_enabled()
+        tab.locator("#samples button").first.click()
+        expect(said).to_have_text(cu.CLASS_NAMES[label[0]])
+        expect(ran).to_have_text(FAILED)
     # ONNX Runtime writes its own warnings as errors of the console.
     assert [line for line in seen.errors if "[W:onnxruntime" not in line] == []
     assert (seen.failed, seen.foreign) == ([], [])
@@ -107,16 +102,6 @@ def look_at(tab: Page) -> None:
         assert tab.evaluate(driver.TOO_WIDE) == []
         if AXE.exists():
             assert driver.findings(tab) == []
-
-
-def test_when_its_files_are_missing_it_says_so_and_goes_on(page: Path, opened: Any) -> None:
-    tab, *_ = opened
-    tab.route("**/webgpu/*.wasm", lambda route: route.fulfill(status=404))
-    tab.click("#card")
-    expect(tab.locator("#ran")).to_have_text(FAILED, timeout=driver.PATIENCE)
-    expect(tab.locator("#card")).to_be_enabled()
-    tab.locator("#samples button").nth(1).click()
-    expect(tab.locator("#said")).to_have_text("pullover")
 
 
 def test_without_an_adapter_it_says_so_and_a_list_falls_back_silently(page: Path) -> None:
