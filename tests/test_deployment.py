@@ -184,6 +184,7 @@ def check_webgpu(seen: dict[str, Any]) -> None:
     assert float32["CPUExecutionProvider"] == {"Unsqueeze": 1}
     assert float32["WebGpuExecutionProvider"]["Conv"] == int8["WebGpuExecutionProvider"]["Conv"] == 15
     assert set(int8["CPUExecutionProvider"]) == {"Unsqueeze", "QuantizeLinear"}
+    assert seen["without adapter"]["kernels"]["int8.onnx"]["CPUExecutionProvider"]["QLinearConv"] == 15
 
 
 @pytest.mark.parametrize("name", ["browser", "webgpu", "node", "scale_out"])

@@ -125,6 +125,8 @@ def test_without_an_adapter_it_says_so_and_a_list_falls_back_silently(page: Path
             tab.evaluate(webgpu_lab.SESSION, [providers, pixels.ravel().tolist()])
             for providers in (["webgpu", "wasm"], ["webgpu"])
         )
+        small = tab.evaluate(webgpu_lab.SESSION.replace("webgpu/ort.webgpu", "ort/ort.wasm"), [["webgpu"], [0] * 784])
+    assert "backend not found" in small["error"], "the small build does not know WebGPU at all"
     assert listed == {"error": None, "label": label.tolist(), "device": False}, "no error, and no word of the fallback"
     assert [line for line in console if 'removing requested execution provider "webgpu"' in line], "its only trace"
     assert "Failed to get GPU adapter" in alone["error"], "asked alone, it is an error"

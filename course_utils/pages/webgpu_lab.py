@@ -46,9 +46,9 @@ SESSION = """async ([providers, pixels]) => {
   }
 }"""
 # One run with a profile. The WebAssembly has no files to write it to, so it goes to the console.
-PROFILED = """async ([model, pixels]) => {
+PROFILED = """async ([model, provider, pixels]) => {
   const ort = await import("./webgpu/ort.webgpu.min.mjs");
-  const options = { executionProviders: ["webgpu"], enableProfiling: true };
+  const options = { executionProviders: [provider], enableProfiling: true };
   const session = await ort.InferenceSession.create(model, options);
   await session.run({ pixels: new ort.Tensor("uint8", Uint8Array.from(pixels), [1, 28, 28]) });
   session.endProfiling();
@@ -60,8 +60,8 @@ def webgpu_in_browser(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
     folder: the page, with `model.onnx` and what `cu.onnxruntime_web(folder, webgpu=True)` copies. Returns for "without
     adapter" what the page says, and what the lists ["webgpu", "wasm"] and ["webgpu"] give; for "with adapter" what the page
-    says, its answers beside those of ONNX Runtime in Python, and for each .onnx file in the folder how many kernels of each
-    operator ran on which provider in one run. None, after one sentence, where something is missing. Used in lesson 08.
+    says, and its answers beside those of ONNX Runtime in Python; for both, and each .onnx file in the folder, how many
+    kernels of each operator ran on which provider in one run (["wasm"] without, ["webgpu"] with an adapter). None, after one sentence, where something is missing. Used in lesson 08.
     Raises CourseError when the page fails, or a file that it needs is not in the folder.
     """
     if lacking := missing():
@@ -106,7 +106,7 @@ def visit(folder: Path) -> dict[str, Any]:
     pixels = fashion_mnist("test")[0][:PICTURES]
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     label, probability = session.run(["label", "probability"], {"pixels": pixels})
-    numbers = pixels.ravel().tolist()
+    numbers, files = pixels.ravel().tolist(), sorted(file.name for file in folder.glob("*.onnx"))
     with served(folder) as address:
         with opened(address) as (page, said):
             without: dict[str, Any] = {"the page says": page.evaluate(SAYS)}
@@ -116,6 +116,7 @@ def visit(folder: Path) -> dict[str, Any]:
                 if "label" in answer:
                     answer["same labels"] = answer.pop("label") == label.tolist()
                 without[", ".join(providers)] = answer | {"console": [line for line in said if "requested" in line]}
+            without["kernels"] = {file: kernels(page, said, file, "wasm", numbers[:784]) for file in files}
             version = page.context.browser.version  # type: ignore[union-attr]
         with opened(address, *SOFTWARE_ADAPTER) as (page, said):
             found = {}
@@ -129,10 +130,7 @@ def visit(folder: Path) -> dict[str, Any]:
                     "pictures": len(pixels),
                     "same labels": answer["label"] == label.tolist(),
                     "largest difference": float(np.abs(there - probability).max()),
-                    "kernels": {
-                        file.name: kernels(page, said, file.name, numbers[:784])
-                        for file in sorted(folder.glob("*.onnx"))
-                    },
+                    "kernels": {file: kernels(page, said, file, "webgpu", numbers[:784]) for file in files},
                 }
     return {
         "browser": f"Chromium {version}",
@@ -142,19 +140,17 @@ def visit(folder: Path) -> dict[str, Any]:
     }
 
 
-def kernels(page: Page, said: list[str], model: str, pixels: list[int]) -> dict[str, dict[str, int]]:
-    """Provider → operator → how often it ran in one run; and "shaders", the programs that the adapter was given."""
+def kernels(page: Page, said: list[str], model: str, provider: str, pixels: list[int]) -> dict[str, dict[str, int]]:
+    """Provider → operator → how often it ran in one run of a session that was asked for this provider."""
     said.clear()
-    page.evaluate(PROFILED, [model, pixels])
+    page.evaluate(PROFILED, [model, provider, pixels])
     while "]" not in said:  # the console arrives a little later
         page.wait_for_timeout(50)
-    found: dict[str, Counter[str]] = {"shaders": Counter()}
+    found: dict[str, Counter[str]] = {}
     for event in json.loads("".join(said[said.index("[") : said.index("]") + 1])):
-        if event["cat"] == "Api":  # "name of the node&operator&program"
-            found["shaders"][event["name"].rpartition("&")[2]] += 1
-        elif event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
             found.setdefault(event["args"]["provider"], Counter())[event["args"]["op_name"]] += 1
-    return {what: dict(count) for what, count in found.items()}
+    return {name: dict(count) for name, count in found.items()}
 
 
 if __name__ == "__main__":
