@@ -93,15 +93,16 @@ def resnet18_ms(runtime: Path) -> tuple[float, float]:
 
 def on_webgpu(folder: Path) -> dict[str, Any]:
     """As in the page of that name: the float model, and the same in int8."""
-    from onnxruntime.quantization import quant_pre_process, quantize_static
+    from onnxruntime.quantization import QuantType, quant_pre_process, quantize_static
 
     page = cu.course_files("page", folder / "page")
     cu.onnxruntime_web(page, webgpu=True)
     shutil.copy(folder / "model.onnx", page)
     ready = folder / "ready.onnx"
     quant_pre_process(folder / "model.onnx", ready)
+    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
     feed = {"pixels": cu.fashion_mnist("calibration")[0][:100]}
-    quantize_static(ready, page / "int8.onnx", cu.Calibration(ready, feed), per_channel=True)
+    quantize_static(ready, page / "int8.onnx", cu.Calibration(ready, feed), per_channel=True, **types)
     seen = cu.webgpu_in_browser(page)
     assert seen, "the page did not run on WebGPU"
     return {**where(), **seen}

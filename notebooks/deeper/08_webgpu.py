@@ -47,16 +47,14 @@ cu.onnxruntime_web(page, webgpu=True)
 # We add a second model, for the end: the same network in int8, made as in lesson 07.
 
 # %%
-from onnxruntime.quantization import quant_pre_process, quantize_static
+from onnxruntime.quantization import QuantType, quant_pre_process, quantize_static
 
 READY = home / "ready.onnx"
 quant_pre_process(MODEL, READY)
+types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
 feed = {"pixels": cu.fashion_mnist("calibration")[0][:100]}
-
-# %%
-quantize_static(
-    READY, page / "int8.onnx", cu.Calibration(READY, feed), per_channel=True
-)
+data = cu.Calibration(READY, feed)
+quantize_static(READY, page / "int8.onnx", data, per_channel=True, **types)
 
 # %% [markdown]
 # ## A list that falls back
