@@ -61,7 +61,8 @@ def webgpu_in_browser(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     folder: the page, with `model.onnx` and what `cu.onnxruntime_web(folder, webgpu=True)` copies. Returns for "without
     adapter" what the page says, and what the lists ["webgpu", "wasm"] and ["webgpu"] give; for "with adapter" what the page
     says, and its answers beside those of ONNX Runtime in Python; for both, and each .onnx file in the folder, how many
-    kernels of each operator ran on which provider in one run (["wasm"] without, ["webgpu"] with an adapter). None, after one sentence, where something is missing. Used in lesson 08.
+    kernels of each operator ran on which provider in one run (["wasm"] without, ["webgpu"] with an adapter). None, after
+    one sentence, where something is missing. Used in lesson 08.
     Raises CourseError when the page fails, or a file that it needs is not in the folder.
     """
     if lacking := missing():
@@ -104,7 +105,7 @@ def visit(folder: Path) -> dict[str, Any]:
     from ..lab.data import fashion_mnist
 
     pixels = fashion_mnist("test")[0][:PICTURES]
-    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     label, probability = session.run(["label", "probability"], {"pixels": pixels})
     numbers, files = pixels.ravel().tolist(), sorted(file.name for file in folder.glob("*.onnx"))
     with served(folder) as address:

@@ -28,7 +28,8 @@ MODEL = home / "model.onnx"
 # - The page is *secure*: it comes from `https://` or from `localhost`. Elsewhere `navigator.gpu` does not exist.
 # - The browser gives an **adapter**: a graphics card, with a driver that the browser trusts. `navigator.gpu` alone says
 #   nothing; `requestAdapter()` may still give `null`.
-# - The build of `onnxruntime-web` knows WebGPU. There are several builds, and each has a WebAssembly of its own.
+# - The build of `onnxruntime-web` knows WebGPU. There are several builds, and each has a
+#   [WebAssembly](../glossary.md#webassembly-and-webgpu) of its own.
 #
 # The page of lesson 08 gets two of them:
 
