@@ -94,6 +94,7 @@ PUBLIC = [
     "try_export",
     "usability",
     "watch_lookups",
+    "webgpu_in_browser",
     "written_shapes",
 ]
 
