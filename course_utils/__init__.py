@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .pages.browser_lab import deployment_record, in_browser, node, npm_package
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
+    from .pages.webgpu_lab import webgpu_in_browser
     from .widgets.batching import batching_explorer
     from .widgets.levels import level_explorer
     from .widgets.mechanisms import mechanism_explorer
@@ -151,6 +152,7 @@ _HOME = {
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",
     "watch_lookups": "lab.lookups",
+    "webgpu_in_browser": "pages.webgpu_lab",
     "written_shapes": "lab.shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed

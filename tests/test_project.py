@@ -15,7 +15,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import course_utils as cu
-from course_utils import exercises
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PINS = {
@@ -183,12 +182,3 @@ def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():
         orders.append([line for line in found if line not in cells])
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
-
-
-def test_readme_counts_the_tasks():
-    rows = re.findall(
-        r"^\| (\d\d) \| .* \[\D*(\d+) (?:tasks|cases)\]", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE
-    )
-    assert {int(chapter): int(number) for chapter, number in rows} == {
-        chapter: len(exercises.tasks_of(chapter)) for chapter in exercises.chapters()
-    }

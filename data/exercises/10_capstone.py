@@ -75,11 +75,15 @@ plt.show()
 # Task 10.1: write your module, prove that it agrees with Scroll, and export it
 ### BEGIN SOLUTION
 p = cu.params("10.1")
-k = p["strength"]
 
 
 class Ready(Scroll):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, pixels):
+        p = self.p
         light = self.repaired(pixels.float() / 255)
         edge = light[:, :, ::27] if p["edge"] == "columns" else light[:, ::27]
         negative = 1 - light
@@ -90,6 +94,7 @@ class Ready(Scroll):
         return self.network(x[:, None]).index_select(1, torch.tensor(self.order))
 
     def repaired(self, light):
+        p, k = self.p, self.p["strength"]
         if p["operator"] == "searchsorted":
             return (light[..., None] > self.curve).float().sum(-1) / k
         if p["operator"] == "kthvalue":
@@ -106,7 +111,7 @@ class Ready(Scroll):
         return torch.where((light == 0) | (light == 1), median, light)
 
 
-ready = Ready().eval()
+ready = Ready(p).eval()
 some = torch.from_numpy(photos[:3])
 how = {
     "input_names": ["pixels"],
@@ -262,8 +267,9 @@ cu.check("10.2", "work/10.2.json")
 # - its `metadata_props` hold two entries: `version`, as given, and `classes`, a JSON list of the ten names of
 #   `cu.CLASS_NAMES` in the order of **your** scores.
 #
-# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the session
-# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. The page
+# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the
+# > session option `optimized_model_filepath` is set, and
+# > [Files saved optimised](../deeper/06_files_saved_optimised.ipynb) says which level fits every machine. The page
 # > [What a file tells](../deeper/01_metadata.ipynb) says how to clear notes.
 
 # %%
@@ -426,7 +432,8 @@ def send(port, request):
 # Write `work/10.5.json`: a dict from each letter to what `send` gave. The check knows the right statuses and labels. It cannot
 # see that a server said them; the page of 10.6 and whoever uses your server can.
 #
-# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need. `numpy.load` with
+# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need
+# > ([A server, file by file](../deeper/08_server_file_by_file.ipynb)). `numpy.load` with
 # > `allow_pickle=False` never runs what a stranger sent. A short server with FastAPI fits on a page.
 
 # %%

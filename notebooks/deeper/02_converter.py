@@ -200,4 +200,6 @@ cu.claim(
 # - After it: run the checker, load the model, compare the numbers. `Hardmax` passes the first two and is wrong.
 # - Use the converter for a file whose code is lost, unless you can export again. For a lower opset, export again.
 #
+# **Now you:** tasks 2.3 and 2.6 of the [exercises](../exercises/02_opsets.ipynb).
+#
 # **Back:** [02 · Opsets](../02_opsets.ipynb). **Next:** [domains and functions](02_domains_and_functions.ipynb).

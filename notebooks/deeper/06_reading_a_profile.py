@@ -224,4 +224,6 @@ per_run.sort_values(ascending=False).round(2).to_frame("ms")
 # - Use the median of several runs, unless you look for the one slow run.
 # - Profile without optimisations to find the module and the line, with them to know the time.
 #
+# **Now you:** task 6.6 of the [exercises](../exercises/06_fusion.ipynb).
+#
 # **Back:** [06 · Fusion](../06_fusion.ipynb). **Next:** [07 · Quantization](../07_quantization.ipynb).

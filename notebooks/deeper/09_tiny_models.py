@@ -48,7 +48,7 @@ with cu.exporter_messages():
         torch.onnx.export(Sines(n), (eight,), f"work/09_sines_{n}.onnx", **io)
 
 # %% [markdown]
-# We count the Python calls of one run, as in lesson 06.
+# We count the Python calls of one run, as [Reading a profile](06_reading_a_profile.ipynb) does.
 
 # %%
 import sys
