@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
-from answers import STUDENTS, criteria, given_files, hints
+from answers import STUDENTS, criteria, given_files, hints, nearly
 
 from course_utils import exercises
 from course_utils.errors import CourseError
@@ -181,6 +181,17 @@ def test_weights_that_are_inputs_as_well(id):
         if t.name not in there:
             model.graph.input.insert(0, onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)))
     assert points(id, model, "ada") == (task(id).points, task(id).points)
+
+
+# Quantization moves the numbers more than that; in 10.4 the class counts; in 8.2 and 10.6 the first output is whole numbers.
+COARSE = ["7.2", "7.3", "7.5", "8.2", "9.9", "9.10", "9.11", "10.4", "10.6"]
+
+
+@pytest.mark.parametrize("id", [id for id in ONNX if id not in COARSE])
+def test_numbers_that_are_a_little_off(id):
+    """By three in a thousand: no tolerance is so wide."""
+    right = roads(id)[0]("ada")
+    assert not all(c.passed for c in criteria(id, nearly(right, 1.003)))
 
 
 @pytest.mark.parametrize("id", TASKS)
