@@ -482,6 +482,19 @@ def test_wrong_reasons(reason: str, values: dict[str, object], cause: str) -> No
     assert cause in hints
 
 
+@pytest.mark.parametrize("reason", ["output", "two readers"])
+def test_either_tensor_may_be_in_the_way(reason: str) -> None:
+    """The one between the convolution and the norm, or the one behind the norm."""
+    writers = set()
+    for student in map(str, range(20)):
+        for letter, kind in cases(student).items():
+            graph = handed_out("6.3", student)["abcde".index(letter)].graph
+            if kind == reason:
+                where = reasons(student)[letter]["where"]
+                writers |= {node.op_type for node in graph.node if where in node.output}
+    assert writers == {"Conv", "BatchNormalization"}
+
+
 @pytest.mark.parametrize("values", [{"reason": "magic"}, {"reason": ["order"]}, {"reason": None}, {"more": 1}])
 def test_reasons_of_another_kind(values: dict[str, object]) -> None:
     who, answer = changed("order", **values)
@@ -504,6 +517,9 @@ def test_a_node_reads_each_stored_tensor() -> None:
     for model in handed_out("6.4"):
         read = {name for node in model.graph.node for name in node.input}
         assert {t.name for t in model.graph.initializer} <= read
+    assert {"Identity", "Dropout"} & {node.op_type for node in handed_out("6.4")[0].graph.node}, (
+        "one that is gone later"
+    )
 
 
 def test_tracing_mistakes() -> None:
