@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import numpy as np
@@ -502,6 +503,20 @@ def test_reasons_of_another_kind(values: dict[str, object]) -> None:
     assert "the keys are reason and where" in failed("6.3", dict.fromkeys("abcde", "fuses"))
 
 
+@pytest.mark.parametrize("task_id", ["6.2", "6.5"])
+def test_what_is_no_standard_is_named(task_id: str) -> None:
+    it = task(task_id)
+    assert it.given is not None
+    (model,) = it.given(params(task_id)).values()
+    model.opset_import.add(domain="com.microsoft", version=1)
+    model.graph.node[-1].domain = "com.microsoft"
+    assert f"nodes of com.microsoft::{model.graph.node[-1].op_type}." in failed(task_id, model)
+    own = it.given(params(task_id))[f"{task_id}.onnx"]
+    relu, opset = helper.make_node("Relu", ["a"], ["b"]), helper.make_opsetid("", 17)
+    own.functions.append(helper.make_function("own", "f", ["a"], ["b"], [relu], [opset]))
+    assert "nodes of a function." in failed(task_id, own)
+
+
 # 6.4
 
 
@@ -512,14 +527,17 @@ def test_both_models_compute_the_same(student: str) -> None:
     assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
-def test_a_node_reads_each_stored_tensor() -> None:
-    """Nothing is left over that would tell of the other model."""
-    for model in handed_out("6.4"):
+@pytest.mark.parametrize("student", STUDENTS)
+def test_what_the_two_models_are_made_of(student: str) -> None:
+    """Three blocks that become a node each, and two things that go. Nothing is left over that would tell of the other model."""
+    before, after = handed_out("6.4", student)
+    for model in (before, after):
         read = {name for node in model.graph.node for name in node.input}
         assert {t.name for t in model.graph.initializer} <= read
-    assert {"Identity", "Dropout"} & {node.op_type for node in handed_out("6.4")[0].graph.node}, (
-        "one that is gone later"
-    )
+    old, new = (collections.Counter(node.op_type for node in model.graph.node) for model in (before, after))
+    assert (old["Conv"], old["BatchNormalization"], old["Relu"]) == (3, 2, 2)
+    assert (new["FusedConv"], new["Conv"], new["BatchNormalization"]) == (2, 1, 0)
+    assert old["Identity"] + old["Dropout"] + old["Exp"] == len(traced(student)["gone"]) == 2
 
 
 def test_tracing_mistakes() -> None:
