@@ -18,6 +18,7 @@ from answers import STUDENTS, criteria, given_files, hints, nearly
 from course_utils import exercises
 from course_utils.errors import CourseError
 from course_utils.exercises import Task, task
+from course_utils.exercises.examine import every_node
 from course_utils.handin.assessing import assess, assessed, read
 from course_utils.handin.points import task_points
 from course_utils.running import OutOfTimeError
@@ -102,6 +103,16 @@ def test_what_was_handed_out_takes_any_batch(id):
             graph = onnx.load_from_string(data).graph
             first = [v.type.tensor_type.shape.dim[0] for v in (*graph.input, *graph.output)]
             assert all(dim.dim_param for dim in first) == (name not in FIXED), name
+
+
+@pytest.mark.parametrize("id", [id for id in TASKS if id not in {"1.2", *ILL}])
+def test_what_was_handed_out_stores_nothing_that_is_not_read(id):
+    """It could tell of the answer. In 1.2 such tensors are counted."""
+    for name, data in given_files(id, "ada").items():
+        if name.endswith(".onnx"):
+            model = onnx.load_from_string(data)
+            read = {name for node in every_node(model) for name in node.input} | {o.name for o in model.graph.output}
+            assert {t.name for t in model.graph.initializer} <= read, name
 
 
 def _hollow(value: Any, fill: Any) -> Any:

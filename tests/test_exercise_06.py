@@ -405,6 +405,14 @@ def test_a_function_does_not_hide_the_norm() -> None:
 
 
 @pytest.mark.parametrize("student", STUDENTS)
+def test_one_layer_with_a_maximum_in_place_of_its_activation(student: str) -> None:
+    (model,) = handed_out("6.2", student)
+    count = collections.Counter(node.op_type for node in model.graph.node)
+    assert (count["Conv"], count["BatchNormalization"], count["Relu"], count["Max"]) == (3, 3, 2, 1)
+    assert len(model.graph.output) == 2
+
+
+@pytest.mark.parametrize("student", STUDENTS)
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
