@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import re
@@ -490,6 +491,14 @@ def test_a_function_does_not_hide_the_norm() -> None:
 
 
 @pytest.mark.parametrize("student", STUDENTS)
+def test_one_layer_with_a_maximum_in_place_of_its_activation(student: str) -> None:
+    (model,) = handed_out("6.2", student)
+    count = collections.Counter(node.op_type for node in model.graph.node)
+    assert (count["Conv"], count["BatchNormalization"], count["Relu"], count["Max"]) == (3, 3, 2, 1)
+    assert len(model.graph.output) == 2
+
+
+@pytest.mark.parametrize("student", STUDENTS)
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
@@ -568,11 +577,38 @@ def test_wrong_reasons(reason: str, values: dict[str, object], cause: str) -> No
     assert cause in hints
 
 
+@pytest.mark.parametrize("reason", ["output", "two readers"])
+def test_either_tensor_may_be_in_the_way(reason: str) -> None:
+    """The one between the convolution and the norm, or the one behind the norm."""
+    writers = set()
+    for student in map(str, range(20)):
+        for letter, kind in cases(student).items():
+            graph = handed_out("6.3", student)["abcde".index(letter)].graph
+            if kind == reason:
+                where = reasons(student)[letter]["where"]
+                writers |= {node.op_type for node in graph.node if where in node.output}
+    assert writers == {"Conv", "BatchNormalization"}
+
+
 @pytest.mark.parametrize("values", [{"reason": "magic"}, {"reason": ["order"]}, {"reason": None}, {"more": 1}])
 def test_reasons_of_another_kind(values: dict[str, object]) -> None:
     who, answer = changed("order", **values)
     assert "the keys are reason and where" in failed("6.3", answer, who)
     assert "the keys are reason and where" in failed("6.3", dict.fromkeys("abcde", "fuses"))
+
+
+@pytest.mark.parametrize("task_id", ["6.2", "6.5"])
+def test_what_is_no_standard_is_named(task_id: str) -> None:
+    it = task(task_id)
+    assert it.given is not None
+    (model,) = it.given(params(task_id)).values()
+    model.opset_import.add(domain="com.microsoft", version=1)
+    model.graph.node[-1].domain = "com.microsoft"
+    assert f"nodes of com.microsoft::{model.graph.node[-1].op_type}." in failed(task_id, model)
+    own = it.given(params(task_id))[f"{task_id}.onnx"]
+    relu, opset = helper.make_node("Relu", ["a"], ["b"]), helper.make_opsetid("", 17)
+    own.functions.append(helper.make_function("own", "f", ["a"], ["b"], [relu], [opset]))
+    assert "nodes of a function." in failed(task_id, own)
 
 
 # 6.4
@@ -585,11 +621,17 @@ def test_both_models_compute_the_same(student: str) -> None:
     assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
-def test_a_node_reads_each_stored_tensor() -> None:
-    """Nothing is left over that would tell of the other model."""
-    for model in handed_out("6.4"):
+@pytest.mark.parametrize("student", STUDENTS)
+def test_what_the_two_models_are_made_of(student: str) -> None:
+    """Three blocks that become a node each, and two things that go. Nothing is left over that would tell of the other model."""
+    before, after = handed_out("6.4", student)
+    for model in (before, after):
         read = {name for node in model.graph.node for name in node.input}
         assert {t.name for t in model.graph.initializer} <= read
+    old, new = (collections.Counter(node.op_type for node in model.graph.node) for model in (before, after))
+    assert (old["Conv"], old["BatchNormalization"], old["Relu"]) == (3, 2, 2)
+    assert (new["FusedConv"], new["Conv"], new["BatchNormalization"]) == (2, 1, 0)
+    assert old["Identity"] + old["Dropout"] + old["Exp"] == len(traced(student)["gone"]) == 2
 
 
 def test_tracing_mistakes() -> None:

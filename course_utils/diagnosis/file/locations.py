@@ -49,9 +49,7 @@ def _inside(model: Path, name: str | bytes) -> bool:
     A link may lead on, as in the cache of the Hugging Face hub, where the model itself is one and its real folder holds
     both files. ONNX Runtime has the same rule.
     """
-    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2]:
-        return False
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2] or Path(name).is_absolute():
         return False
     try:
         target = (model.parent / name).resolve()
