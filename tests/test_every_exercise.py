@@ -35,7 +35,7 @@ def points(id: str, value: Any, who: str) -> tuple[int, int]:
 
 
 def students(id: str) -> list[str]:
-    return STUDENTS[:2] if id == "10.4" else STUDENTS  # its exam has 1 500 photographs
+    return STUDENTS[:2] if id in ("7.7", "10.4") else STUDENTS  # files of 23 MB, and an exam of 1 500 photographs
 
 
 def roads(id: str) -> tuple[Callable[[str], Any], ...]:

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Exercises: deployment
 #
-# Five tasks. 8.1 and 8.2 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
+# Six tasks. 8.1, 8.2 and 8.6 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
 # [Phones](../deeper/08_phones.ipynb), 8.4 [Under load](../deeper/08_under_load.ipynb), and 8.5
 # [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks at.
 # A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
@@ -398,6 +398,97 @@ cu.check("8.5", "work/8.5.json")
 # `allow_pickle`, nothing of a stranger is executed. A typical mistake lies at the limits: as many images as allowed are fine,
 # as many waiting as allowed are too many. A dtype check also matters, because float pixels have a good shape. Another road is
 # to print dtype, shape and length of each body and to decide by hand.
+
+# %% [markdown]
+# ## 8.6 Make the file fit the page · deeper: joining files, and browser
+#
+# A page is written already, by somebody who has never seen your model. The code stays as it is: the file must fit it.
+
+# %%
+model_file, page_code = cu.given("8.6")
+print(page_code.read_text())
+
+# %% [markdown]
+# Your model is the trained network, as an exporter left it: `image`, float32 `[batch, 1, 28, 28]`, white on black and prepared
+# as `cu.normalize` does it, $(x / 255 - 0.286) / 0.353$; `logits`, where position `i` belongs to class `order[i]`.
+
+# %%
+p = cu.params("8.6")
+print(p["order"], "at most", p["most_bytes"], "bytes")
+print(onnx.printer.to_text(onnx.load(model_file))[:500])
+
+# %% [markdown]
+# Write `work/8.6.onnx`, which
+#
+# - takes what the page sends, for any number of pictures, and returns what it reads, with the labels of your model,
+# - has at most `most_bytes` bytes, because everybody who opens the page downloads it,
+# - is loaded by the runtime that lies beside the page: see the first line of its code,
+# - carries no notes. Anybody who opens the page can read them.
+#
+# > **Hint** `onnx.version_converter.convert_version` and `model.ir_version`. Weights may be stored in float16 with a `Cast` behind
+# > each; smaller types may change labels. The function `store` of 8.1 is still there.
+
+# %%
+# Task 8.6: convert, join, store the weights in 16 bits, clear the notes, and save the model
+### BEGIN SOLUTION
+code = page_code.read_text()
+name, label, share = p["input"], p["label"], p["share"]
+shape = code.split("bytes.length / 784, ")[1].split("]")[0]
+model = onnx.version_converter.convert_version(onnx.load(model_file), p["opset"])
+model.ir_version = p["ir"]
+header = f'<ir_version: {p["ir"]}, opset_import: ["": {p["opset"]}]>'
+ink = "Sub(most, numbers)" if "black on white" in code else "Identity(numbers)"
+before = onnx.parser.parse_model(f"""{header}
+    before (uint8[n, {shape}] {name}) => (float[n, 1, 28, 28] prepared) {{
+        numbers = Cast<to = 1>({name})
+        white = {ink}
+        scaled = Div(white, most)
+        centred = Sub(scaled, mean)
+        normalised = Div(centred, deviation)
+        prepared = Reshape(normalised, shape)
+    }}""")
+store(before, most=np.float32(255), mean=np.float32(0.286), shape=[-1, 1, 28, 28])
+store(before, deviation=np.float32(0.353))
+after = onnx.parser.parse_model(f"""{header}
+    after (float[n, 10] scores) => (int32[n] {label}, float[n] {share}) {{
+        all = Softmax<axis = 1>(scores)
+        top, position = TopK<axis = 1>(all, one)
+        {share} = Squeeze(top, one)
+        place = Squeeze(position, one)
+        {label} = Gather(classes, place)
+    }}""")
+store(after, one=[1], classes=np.int32(p["order"]))
+front = compose.merge_models(before, model, io_map=[("prepared", "image")])
+whole = compose.merge_models(front, after, io_map=[("logits", "scores")])
+
+casts = []
+for tensor in whole.graph.initializer:
+    values = numpy_helper.to_array(tensor)
+    if values.dtype == np.float32 and values.size > 1000:
+        half = f"{tensor.name}_half"
+        casts.append(onnx.helper.make_node("Cast", [half], [tensor.name], to=1))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+nodes = [*casts, *whole.graph.node]
+del whole.graph.node[:]
+whole.graph.node.extend(nodes)
+graph = whole.graph
+for part in [graph, *graph.node, *graph.initializer, *graph.value_info]:
+    del part.metadata_props[:]
+    part.ClearField("doc_string")
+onnx.checker.check_model(whole, full_check=True)
+onnx.save(whole, "work/8.6.onnx")
+### END SOLUTION
+
+# %%
+cu.check("8.6", "work/8.6.onnx")
+
+# %% [markdown] tags=["solution"]
+# The code is the contract: it names the input, its dtype and shape, the two outputs and their dtypes. Nothing there inverts the
+# picture, so the graph does it. Labels are looked up by class, so the position goes through `order`. float16 halves the download,
+# and a `Cast` gives each convolution its float32 back, so no runtime needs kernels for float16. The converter
+# comes first, because joined parts must have one opset. A typical mistake is to set the number in `opset_import` by hand: operators
+# that changed in between then mean something else, or do not load. Another road is `convert_float_to_float16` for the whole
+# network, with `keep_io_types`.
 
 # %% [markdown]
 # ## Hand in

@@ -1,8 +1,9 @@
-"""Exercises of lesson 08: processing inside the graph, a mobile variant, a server's settings, a server's answers."""
+"""Exercises of lesson 08: processing inside the graph, a mobile variant, a server's settings and answers, a page's file."""
 
 from __future__ import annotations
 
 from .. import Task
+from .page_file import check_page_file, draw_page, page_and_model
 from .phone_variant import check_mobile, draw_mobile, for_the_server
 from .server_limits import bodies, check_requests, check_settings, draw_limits, draw_requests
 from .whole_graphs import check_answer, check_preparation, draw_answer, draw_preparation, scoring_net, small_net
@@ -75,6 +76,20 @@ TASKS = (
             "The table is a list of questions, and the first one answered with yes decides. Write one function that asks them in this order.",
             "Read a body with np.load(io.BytesIO(body)) or json.loads inside try; a ValueError there has a status of its own.",
             "Look at the limits: which of `more than`, `from … to` and `as many as` includes the limit itself? A body that can be read may still have a wrong dtype.",
+        ),
+    ),
+    Task(
+        "8.6",
+        "Make the file fit the page",
+        "onnx",
+        check_page_file,
+        draw_page,
+        page_and_model,
+        points=4,
+        hints=(
+            "Read the code first, and write down name, dtype and shape of what it sends and of what it reads. Which colour has a pixel of 255?",
+            "Convert the version before you join, because all parts need the same one. Two small models do the rest: bytes to `image`, and `logits` to class and probability.",
+            "Store each large weight in float16 under a new name, and put a Cast with the old name as its output before the first node. Clear metadata_props and doc_string of nodes, weights and graph.",
         ),
     ),
 )
