@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Exercises: deployment
 #
-# Six tasks. 8.1, 8.2 and 8.6 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
+# Seven tasks. 8.1, 8.2 and 8.6 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
 # [Phones](../deeper/08_phones.ipynb), 8.4 [Under load](../deeper/08_under_load.ipynb), and 8.5
 # [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks at.
 # A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pandas as pd
 from onnx import compose, numpy_helper
 
@@ -489,6 +490,90 @@ cu.check("8.6", "work/8.6.onnx")
 # comes first, because joined parts must have one opset. A typical mistake is to set the number in `opset_import` by hand: operators
 # that changed in between then mean something else, or do not load. Another road is `convert_float_to_float16` for the whole
 # network, with `keep_io_types`.
+
+# %% [markdown]
+# ## 8.7 Mend a config.pbtxt · deeper: Triton
+#
+# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb) and the package `tritonclient`, of the extra `serve`:
+# `%pip install "tritonclient[grpc]"`. A colleague wrote the description of a model in a hurry:
+
+# %%
+model_file, config_file = cu.given("8.7")
+print(config_file.read_text())
+
+# %%
+session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+tensors = session.get_inputs() + session.get_outputs()
+pd.DataFrame([(t.name, t.type, t.shape) for t in tensors])
+
+# %% [markdown]
+# It lies in a repository of models, and this was agreed:
+
+# %%
+p = cu.params("8.7")
+versions = [f"{p['folder']}/{n}/model.onnx" for n in p["agreed"]["versions"]]
+print(f"{p['folder']}/config.pbtxt", *versions, sep="\n")
+{what: value for what, value in p["agreed"].items() if what != "versions"}
+
+# %% [markdown]
+# - `serve`: what the version policy must choose among the versions that are there.
+# - `batch`: the largest batch. `wait_ms`: how many milliseconds a request may wait for others. Where neither was agreed, one
+#   request is computed at a time.
+# - `sessions`: how many instances there are, all of them on the device `on`.
+#
+# Mend the text. Write `work/8.7.json`: a dict with one key, `config`, and the whole text as its value.
+#
+# > **Hint** `cu.triton_findings(text, session)` compares a text with the model. What was agreed it does not know.
+
+# %%
+# Task 8.7: mend the text, and write it
+### BEGIN SOLUTION
+types = {
+    "tensor(uint8)": "TYPE_UINT8",
+    "tensor(int16)": "TYPE_INT16",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(int64)": "TYPE_INT64",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(float)": "TYPE_FP32",
+}
+agreed = p["agreed"]
+free = not isinstance(session.get_inputs()[0].shape[0], int)
+
+
+def described(tensor, side):
+    dims = [n if isinstance(n, int) else -1 for n in tensor.shape]
+    dims = dims[1:] if free else dims
+    shape = f"dims: {dims}" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
+    return f'{side} {{ name: "{tensor.name}" data_type: {types[tensor.type]} {shape} }}'
+
+
+lines = [f'name: "{p["folder"]}"', 'backend: "onnxruntime"']
+lines += [described(tensor, "input") for tensor in session.get_inputs()]
+lines += [described(tensor, "output") for tensor in session.get_outputs()]
+if free:
+    wait = f"max_queue_delay_microseconds: {1000 * agreed['wait_ms']}"
+    lines += [
+        f"max_batch_size: {agreed['batch']}",
+        f"dynamic_batching {{ {wait} }}",
+    ]
+device, _, number = agreed["on"].partition(" ")
+where = f"kind: KIND_{device}" + (f" gpus: [ {number} ]" if number else "")
+lines += [f"instance_group {{ count: {agreed['sessions']} {where} }}"]
+lines += ["version_policy { latest { num_versions: 1 } }"]
+text = "\n".join(lines)
+print(text, cu.triton_findings(text, session), sep="\n")
+Path("work/8.7.json").write_text(json.dumps({"config": text}))
+### END SOLUTION
+
+# %%
+cu.check("8.7", "work/8.7.json")
+
+# %% [markdown] tags=["solution"]
+# Names, types and dims are taken from the model itself, so they cannot differ from it. A free first dimension is the batch: dims
+# leave it out, and what is left of `[batch]` is nothing, which Triton wants as `[ 1 ]` with a reshape. A model with a fixed
+# batch gets its whole shape, no `max_batch_size`, and no batching. A typical mistake is a wait in milliseconds: 5 means 5
+# microseconds, and hardly any request finds another to go with. No parser notices it, as no parser notices a name that
+# differs from the folder. Another road is to mend the colleague's text line by line, with `cu.triton_findings` after each.
 
 # %% [markdown]
 # ## Hand in
