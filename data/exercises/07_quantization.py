@@ -319,7 +319,7 @@ cu.check("7.5", "work/7.5.onnx")
 # %%
 files = {path.stem[-1]: path for path in cu.given("7.6")}
 p = cu.params("7.6")
-pd.DataFrame(p["uses"]).T.astype(object).fillna("")
+p["uses"]
 
 # %% [markdown]
 # - `most_bytes`: of the file. `opset`: the newest one that the runtime there can load.

@@ -407,16 +407,17 @@ cu.check("8.5", "work/8.5.json")
 
 # %%
 model_file, page_code = cu.given("8.6")
-print(page_code.read_text())
+cu.listing(page_code)
 
 # %% [markdown]
 # Your model is the trained network, as an exporter left it: `image`, float32 `[batch, 1, 28, 28]`, white on black and prepared
 # as `cu.normalize` does it, $(x / 255 - 0.286) / 0.353$; `logits`, where position `i` belongs to class `order[i]`.
 
 # %%
-p = cu.params("8.6")
-print(p["order"], "at most", p["most_bytes"], "bytes")
-print(onnx.printer.to_text(onnx.load(model_file))[:500])
+p, model = cu.params("8.6"), onnx.load(model_file)
+{"IR version": model.ir_version, "opset": model.opset_import[0].version} | {
+    name: p[name] for name in ("order", "most_bytes")
+}
 
 # %% [markdown]
 # Write `work/8.6.onnx`, which
@@ -430,12 +431,12 @@ print(onnx.printer.to_text(onnx.load(model_file))[:500])
 # > each; smaller types may change labels. The function `store` of 8.1 is still there.
 
 # %%
-# Task 8.6: convert, join, store the weights in 16 bits, clear the notes, and save the model
+# Task 8.6: convert, join, make it small, clear the notes, and save the model
 ### BEGIN SOLUTION
 code = page_code.read_text()
 name, label, share = p["input"], p["label"], p["share"]
 shape = code.split("bytes.length / 784, ")[1].split("]")[0]
-model = onnx.version_converter.convert_version(onnx.load(model_file), p["opset"])
+model = onnx.version_converter.convert_version(model, p["opset"])
 model.ir_version = p["ir"]
 header = f'<ir_version: {p["ir"]}, opset_import: ["": {p["opset"]}]>'
 ink = "Sub(most, numbers)" if "black on white" in code else "Identity(numbers)"
@@ -494,8 +495,8 @@ cu.check("8.6", "work/8.6.onnx")
 # %% [markdown]
 # ## 8.7 Mend a config.pbtxt · deeper: Triton
 #
-# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb) and the package `tritonclient`, of the extra `serve`:
-# `%pip install "tritonclient[grpc]"`. A colleague wrote the description of a model in a hurry:
+# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb), and the package `tritonclient` for the check: it comes with the
+# extra `serve`, and where it is missing, the check says how to install it. A colleague wrote the description of a model in a hurry:
 
 # %%
 model_file, config_file = cu.given("8.7")
@@ -544,7 +545,8 @@ def described(tensor, side):
     dims = [n if isinstance(n, int) else -1 for n in tensor.shape]
     dims = dims[1:] if free else dims
     shape = f"dims: {dims}" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
-    return f'{side} {{ name: "{tensor.name}" data_type: {types[tensor.type]} {shape} }}'
+    kind = types[tensor.type]
+    return f'{side} {{ name: "{tensor.name}" data_type: {kind} {shape} }}'
 
 
 lines = [f'name: "{p["folder"]}"', 'backend: "onnxruntime"']

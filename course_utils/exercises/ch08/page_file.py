@@ -64,8 +64,8 @@ export async function predict(bytes) {{
   const tensor = new ort.Tensor("uint8", bytes, [bytes.length / 784, {tail}]);
   const {{ {p["label"]}, {p["share"]} }} = await session.run({{ {p["input"]}: tensor }});
   // {p["label"]}: an Int32Array; {p["share"]}: a Float32Array with the probability of that label
-  return Array.from({p["label"]}.data, (label, i) =>
-    `${{names[label]}}: ${{Math.round(100 * {p["share"]}.data[i])}} %`);
+  return Array.from({p["label"]}.data, (n, i) =>
+    `${{names[n]}}: ${{Math.round(100 * {p["share"]}.data[i])}} %`);
 }}
 """
     return {"8.6.onnx": _exported(p), "8.6_page.js": code.encode()}
