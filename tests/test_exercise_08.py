@@ -837,6 +837,7 @@ WRONG = {
         "not converted": (lambda who: for_the_page(who, convert=False), "convert_version writes an older opset"),
         "a newer format": (lambda who: for_the_page(who, ir=10), "model.ir_version can be set"),
         "positions": (lambda who: for_the_page(who, classes=list(range(10))), "These are positions of the logits"),
+        "the inverse": (lambda who: for_the_page(who, classes=np.argsort(params("8.6", who)["order"]).tolist()), "the wrong way round"),
         "a negative": (negative_for_the_page, "as a negative|into a negative"),
         "no mean": (lambda who: negative_for_the_page(who, flip=False, end="y = Div(white, most)"), "Mean and deviation are missing"),
         "no scale": (

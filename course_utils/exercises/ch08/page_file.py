@@ -124,12 +124,16 @@ def _answers(p: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _cause(p: Params, images: np.ndarray, got: np.ndarray) -> str:
     order, right = np.array(p["order"]), normalize(images)
+    position = np.argsort(order)[_answers(p, right)[0]]
     black = p["ink"] == "black on white"
     scaled = images[:, None].astype(np.float32) / 255
     slips = {
         "These are positions of the logits: position i belongs to class order[i], and the page looks names up by class.": (
-            np.argsort(order)[_answers(p, right)[0]]
+            position
         ),
+        "The classes are looked up the wrong way round: the table of Gather is order itself.": np.argsort(order)[
+            position
+        ],
         "The pictures are seen as a negative: the page sends black ink on white paper, and training had white on black."
         if black
         else "The pictures are turned into a negative, and the page sends them as training had them.": _answers(
