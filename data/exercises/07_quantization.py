@@ -422,8 +422,8 @@ cu.params("7.7") | {"projection": projection.shape}
 # - For sentences that you do not know, the mean of the cosines between its vectors and those of the float model is at
 #   least `cosine`.
 #
-# > **Hint** The older exporter, `dynamo=False`, is the faster one here, and the page above shows its call. Load the encoder
-# > with `attn_implementation="eager"`. The texts are padded to the longest one: the mean must not see that.
+# > **Hint** The older exporter, `dynamo=False`, is the faster one here, and the page
+# > [A trained transformer](../deeper/06_trained.ipynb) shows its call, with `eager` attention. The texts are padded to the longest one: the mean must not see that.
 
 # %%
 # Task 7.7: write the end, export, quantize, and save the model
