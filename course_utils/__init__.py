@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .deploy.phone_checks import prepared_for_checker, usability
     from .deploy.ready_files import course_files, listing, onnxruntime_web
     from .deploy.serving_lab import start_server
-    from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
     from .errors import CourseError
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     )
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
+    from .lab.triton_config import triton_findings
     from .pages.browser_lab import deployment_record, in_browser, node, npm_package
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
@@ -148,7 +148,7 @@ _HOME = {
     "telemetry_record": "lab.lookups",
     "tensor_table": "lab.graphs",
     "traffic": "lab.provenance",
-    "triton_findings": "deploy.triton_config",
+    "triton_findings": "lab.triton_config",
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",
     "watch_lookups": "lab.lookups",

@@ -37,7 +37,7 @@ def points(id: str, value: Any, who: str) -> tuple[int, int]:
 
 
 def students(id: str) -> list[str]:
-    return STUDENTS[:2] if id == "10.4" else STUDENTS  # its exam has 1 500 photographs
+    return STUDENTS[:2] if id in ("7.7", "10.4") else STUDENTS  # files of 23 MB, and an exam of 1 500 photographs
 
 
 def roads(id: str) -> tuple[Callable[[str], Any], ...]:
@@ -259,7 +259,13 @@ def test_parameters_hold_no_answer(id):
 
 
 # What stands among the parameters so that the exercise can quote it.
-THE_SAME_FOR_ALL = {"6.2": {"most"}, "7.3": {"least", "points"}, "10.3": {"most_bytes"}, "10.4": {"most_bytes"}}
+THE_SAME_FOR_ALL = {
+    "6.2": {"most"},
+    "7.3": {"least", "points"},
+    "7.7": {"cosine"},
+    "10.3": {"most_bytes"},
+    "10.4": {"most_bytes"},
+}
 
 
 @pytest.mark.parametrize("id", TASKS)

@@ -30,6 +30,23 @@ def test_the_folder_holds_the_trained_encoder(monkeypatch):
     assert {path.suffix for path in folder.iterdir()} & {".bin", ".pkl", ".pt"} == set(), "no pickles"
 
 
+def test_the_recorded_sentences_are_what_the_encoder_makes_of_them(monkeypatch):
+    import torch
+
+    from course_utils.exercises.ch07.sentences import recorded
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoModel
+
+    ids = torch.from_numpy(recorded()["ids"][-6:].astype(np.int64))
+    mask = (ids != 0).long()
+    with torch.no_grad():
+        words = AutoModel.from_pretrained(cu.minilm()).eval()(input_ids=ids, attention_mask=mask).last_hidden_state
+    mean = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    assert np.allclose(recorded()["mean"][-6:], mean.numpy(), atol=1e-4)
+    assert np.allclose(recorded()["first"][-6:], words[:, 0].numpy(), atol=1e-4)
+
+
 def test_the_exported_encoder_gives_the_numbers_of_pytorch_for_other_texts_than_it_was_exported_with(
     folder, monkeypatch
 ):

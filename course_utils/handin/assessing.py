@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 
-from ..errors import CourseError
+from ..errors import CourseError, MissingPackageError
 from ..exercises import Criteria, Criterion, Task, hidden_inputs, personal_params
 from ..exercises.examine import every_tensor
 from ..onnx_files import parse
@@ -137,12 +137,13 @@ def count_nodes(model: onnx.ModelProto) -> int:
 def assess(it: Task, value: Any, who: str, secret: str = "") -> list[Criterion]:
     """Run a task's check on an artefact that was read. An error inside the check is a failed criterion, not a crash.
 
-    Raises OutOfTimeError when a run of the artefact did not come to its end, and MemoryError.
+    Raises OutOfTimeError when a run of the artefact did not come to its end, MemoryError, and MissingPackageError when the
+    check needs a package that is not installed: the answer is not to blame.
     """
     try:
         with patient_once():
             return it.check(value, personal_params(it, who, secret), hidden_inputs(it, who, secret))
-    except (OutOfTimeError, MemoryError):
+    except (OutOfTimeError, MemoryError, MissingPackageError):
         raise
     except Exception as error:  # artefacts are untrusted, and every library a check calls has errors of its own
         criteria = Criteria()

@@ -241,4 +241,5 @@ four.round(3)
 # - `accuracy_level=4` makes integer products of 4-bit weights. Try it for large matrices, and measure.
 # - Judge an encoder by directions and neighbours on your own texts. Ten sentences show the method; take more before you ship a model.
 #
+# **Now you:** tasks 7.5 and 7.7 of the [exercises](../exercises/07_quantization.ipynb).
 # **Next:** [static quantization for text](07_static_text.ipynb), or back to [lesson 07](../07_quantization.ipynb).

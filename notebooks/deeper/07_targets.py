@@ -162,4 +162,5 @@ forms.replace(0, "")
 # - Keep the float model, and make one file per target. Test it on the device.
 # - Use QDQ, unless the last few kilobytes count and the target is ONNX Runtime on a CPU.
 #
+# **Now you:** task 7.6 of the [exercises](../exercises/07_quantization.ipynb).
 # **Next:** back to [lesson 07](../07_quantization.ipynb), or on to [lesson 08](../08_deployment.ipynb).
