@@ -8,8 +8,6 @@ own, with a small model and a time limit; only what worked there is registered h
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import difflib
 import functools
 import importlib
@@ -18,16 +16,15 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError, missing
 from ..processes import ending, environment
+from .drivers import Way, driver, ways
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -48,6 +45,7 @@ class Plugin:
     megabytes: int
     licence: str
     needs: str
+    fixed_shapes: bool = False
 
     @property
     def module(self) -> str:
@@ -86,6 +84,7 @@ PLUGINS = (
     Plugin(
         *("QNN", "QNNExecutionProvider", "onnxruntime-qnn", "qnn", 99, "MIT, and Qualcomm's own for its libraries"),
         "fixed shapes; an NPU of Qualcomm, or on x86-64 nothing: it emulates one",
+        fixed_shapes=True,
     ),
     Plugin(
         *("OpenVINO", "OpenVINOExecutionProvider", "onnxruntime-ep-openvino", "providers", 53, "MIT"),
@@ -162,8 +161,8 @@ def second_provider() -> tuple[list[ort.OrtEpDevice], dict[str, str]]:
             devices = provider_devices(plugin.name)
         except CourseError:
             continue
-        driver = f", by the driver {_driver()}" if plugin.name == "WebGPU" and _driver() else ""
-        print(f"The second provider is {plugin.provider} ({plugin.package} {plugin.version}){driver}.")
+        by = f", by the driver {driver()}" if plugin.name == "WebGPU" and driver() else ""
+        print(f"The second provider is {plugin.provider} ({plugin.package} {plugin.version}){by}.")
         return devices, plugin.options
     print(
         "No plug-in works on this machine, so the CPU provider stands in for a second one; cu.provider_plugins() says why."
@@ -201,64 +200,12 @@ def _register(plugin: Plugin) -> None:
         ort.register_execution_provider_library(plugin.provider, plugin.said("get_library_path"))
 
 
-# Drivers: WebGPU computes through Vulkan, Metal or Direct3D, and only for Vulkan something may be missing
-
-_SOFTWARE = "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER"
-_DRIVER_FILES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")  # the first one wins, as it does in the Vulkan loader
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_FOLDERS = ("/usr/lib/chromium", "/usr/lib/chromium-browser", "/usr/lib64/chromium-browser", "/opt/google/chrome")
-_NAMES = {"vk_swiftshader_icd.json": "SwiftShader"}
-
-
-@dataclass(frozen=True)
-class Way:
-    """What is set before a plug-in is registered. loader: the library that finds Vulkan drivers, where the system has none."""
-
-    variables: tuple[tuple[str, str], ...] = ()
-    loader: str = ""
-
-    def prepare(self) -> None:
-        os.environ.update(self.variables)
-        if self.loader:
-            ctypes.CDLL(self.loader, mode=ctypes.RTLD_GLOBAL)  # a later dlopen() of this name finds it loaded
-
-
-def _ways(plugin: Plugin) -> list[Way]:
-    """Ways to try a plug-in, the best first: a graphics card is better than a driver in software."""
-    if plugin.name != "WebGPU":
-        return [Way()]
-    given = tuple((name, os.environ[name]) for name in (*_DRIVER_FILES, _SOFTWARE) if os.environ.get(name))
-    allowed = tuple({**dict(given), _SOFTWARE: "1"}.items())
-    if not sys.platform.startswith("linux"):
-        return list(dict.fromkeys([Way(given), Way(allowed)]))
-    folder = _chromium()
-    system = ctypes.util.find_library("vulkan") is not None
-    loader = "" if system or folder is None else str(folder / "libvulkan.so.1")
-    ways = [Way(given, loader)]
-    if not _driver() and folder is not None:
-        ways.append(Way((("VK_ICD_FILENAMES", str(folder / "vk_swiftshader_icd.json")), (_SOFTWARE, "1")), loader))
-    if _driver() or system:
-        ways.append(Way(allowed, loader))
-    return list(dict.fromkeys(ways))
-
-
-def _chromium() -> Path | None:
-    """The folder in which Chromium or Chrome keeps its Vulkan driver in software."""
-    found = filter(None, map(shutil.which, _BROWSERS))
-    folders = [*map(Path, _FOLDERS), *(Path(path).resolve().parent for path in found)]
-    return next(
-        (f for f in folders if (f / "vk_swiftshader_icd.json").is_file() and (f / "libvulkan.so.1").exists()), None
-    )
-
-
-def _driver(variables: dict[str, str] | None = None) -> str:
-    """The Vulkan driver that the environment names; empty where the system chooses one."""
-    env = os.environ if variables is None else variables
-    path = next((env[name] for name in _DRIVER_FILES if env.get(name)), "")
-    return _NAMES.get(Path(path).name, path)
-
-
 # Trying one, in a process of its own
+
+
+def must_work(plugin: Plugin) -> None:
+    """Raise CourseError, in one sentence, where a plug-in is not installed, or does not work on this machine."""
+    _working(plugin)
 
 
 def _working(plugin: Plugin) -> tuple[Way, list[str]]:
@@ -266,7 +213,7 @@ def _working(plugin: Plugin) -> tuple[Way, list[str]]:
     if not plugin.version:
         raise CourseError(missing(plugin.package, plugin.extra))
     why = ""
-    for way in _ways(plugin):
+    for way in ways() if plugin.name == "WebGPU" else [Way()]:
         devices, problem = _tried(plugin, way)
         if not problem:
             return way, devices
@@ -294,12 +241,12 @@ def _problem(plugin: Plugin, way: Way, facts: dict[str, Any], end: str, errors: 
     if "largest" in facts:
         right = facts["largest"] < 1e-2
         return "" if right else f"its results are wrong, by {facts['largest']:.3g} in a small model."
-    driver = _driver(dict(way.variables))
-    by = f"the Vulkan driver {driver!r}" if driver else "its driver" if "devices" in facts else "its library"
+    named = driver(dict(way.variables))
+    by = f"the Vulkan driver {named!r}" if named else "its driver" if "devices" in facts else "its library"
     if facts.get("devices") == []:
         return f"it registers and offers no device; it needs {plugin.needs}."
     if "error" not in facts:  # it ended in native code
-        cure = "name another one in VK_ICD_FILENAMES." if driver else "install it anew, or leave it out."
+        cure = "name another one in VK_ICD_FILENAMES." if named else "install it anew, or leave it out."
         return f"{by} ended the process that tried it ({end}): {cure}"
     if "devices" not in facts:
         return f"its library cannot be registered ({facts['error']}): install {plugin.package!r} anew."
