@@ -254,6 +254,22 @@ def test_a_driver_that_does_not_work_is_named(kind, tmp_path):
 
 
 @linux
+@webgpu
+def test_a_driver_that_never_answers(tmp_path):
+    source = "#include <unistd.h>\n__attribute__((constructor)) static void go(void) { sleep(600); }\n"
+    file = driver_file(tmp_path, compiled(source, tmp_path / "waits.so"))
+    said = ran(
+        """
+from course_utils.lab import providers
+providers.SECONDS = 5
+print(sentence(cu.provider_devices, "WebGPU"))
+""",
+        VK_ICD_FILENAMES=str(file),
+    )
+    assert f"the Vulkan driver '{file}' gave no answer within 5 s: name another one" in said
+
+
+@linux
 def test_a_driver_that_the_user_names_comes_first(monkeypatch, tmp_path):
     for name in VULKAN:
         monkeypatch.delenv(name, raising=False)
