@@ -385,6 +385,13 @@ print(len(cu.provider_devices("QNN")))
     assert said[2] == "1"
 
 
+def test_the_doctor_names_the_plugin_that_brings_a_provider(small):
+    report = cu.doctor(small, run=True, provider="QNNExecutionProvider")
+    (error,) = [f for f in report.findings if f.code.id == "provider-missing"]
+    assert "It comes as a plug-in, onnxruntime-qnn" in error.cure
+    assert "cu.provider_devices('QNN')" in error.cure
+
+
 # Compiled code
 
 
