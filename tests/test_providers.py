@@ -279,6 +279,8 @@ def test_a_driver_that_the_user_names_comes_first(monkeypatch, tmp_path):
     assert all(dict(way.variables)["VK_ICD_FILENAMES"] == str(tmp_path / "mine.json") for way in drivers.ways())
     assert "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER" not in dict(drivers.ways()[0].variables)
     assert drivers.driver() == str(tmp_path / "mine.json")
+    monkeypatch.setenv("ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER", "0")
+    assert len(drivers.ways()) == 1
 
 
 @openvino
