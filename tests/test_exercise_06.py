@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import json
 import re
@@ -493,7 +492,7 @@ def test_a_function_does_not_hide_the_norm() -> None:
 @pytest.mark.parametrize("student", STUDENTS)
 def test_one_layer_with_a_maximum_in_place_of_its_activation(student: str) -> None:
     (model,) = handed_out("6.2", student)
-    count = collections.Counter(node.op_type for node in model.graph.node)
+    count = Counter(node.op_type for node in model.graph.node)
     assert (count["Conv"], count["BatchNormalization"], count["Relu"], count["Max"]) == (3, 3, 2, 1)
     assert len(model.graph.output) == 2
 
@@ -628,7 +627,7 @@ def test_what_the_two_models_are_made_of(student: str) -> None:
     for model in (before, after):
         read = {name for node in model.graph.node for name in node.input}
         assert {t.name for t in model.graph.initializer} <= read
-    old, new = (collections.Counter(node.op_type for node in model.graph.node) for model in (before, after))
+    old, new = (Counter(node.op_type for node in model.graph.node) for model in (before, after))
     assert (old["Conv"], old["BatchNormalization"], old["Relu"]) == (3, 2, 2)
     assert (new["FusedConv"], new["Conv"], new["BatchNormalization"]) == (2, 1, 0)
     assert old["Identity"] + old["Dropout"] + old["Exp"] == len(traced(student)["gone"]) == 2
