@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .lab.opsets import loads_in_this_runtime, operator_history
     from .lab.parity import parity
     from .lab.pictures import picture
+    from .lab.placing import placed
     from .lab.provenance import optimized, origins, traffic
     from .lab.quantization import Calibration, ready_to_quantize
     from .lab.quizzes import quiz
@@ -121,6 +122,7 @@ _HOME = {
     "params": "handin.checks",
     "parity": "lab.parity",
     "picture": "lab.pictures",
+    "placed": "lab.placing",
     "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",

@@ -63,6 +63,7 @@ PUBLIC = [
     "params",
     "parity",
     "picture",
+    "placed",
     "placement_explorer",
     "prepared_for_checker",
     "probe_sizes",
