@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .lab.pictures import picture
     from .lab.placing import placed
     from .lab.provenance import optimized, origins, traffic
+    from .lab.providers import provider_devices, provider_plugins, second_provider
     from .lab.quantization import Calibration, ready_to_quantize
     from .lab.quizzes import quiz
     from .lab.sessions import (
@@ -126,6 +127,8 @@ _HOME = {
     "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
+    "provider_devices": "lab.providers",
+    "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
     "random_encoder": "lab.models",
@@ -136,6 +139,7 @@ _HOME = {
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
     "second_environment": "lab.sessions",
+    "second_provider": "lab.providers",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",
