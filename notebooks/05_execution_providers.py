@@ -2,9 +2,8 @@
 # # 05 · Execution providers
 #
 # You ask for a graphics card. The session is created, the answers are right, nothing is said, and it is as slow as before:
-# every node runs on the processor. The part of ONNX Runtime that computes nodes on one kind of device is an
-# [**execution provider**](glossary.md#execution-provider). Providers are easy to ask for, and easy to lose without
-# noticing.
+# every node runs on the processor. What computes nodes on one kind of device is an
+# [**execution provider**](glossary.md#execution-provider). It is easily asked for, and easily lost without notice.
 #
 # You need [lesson 01](01_graph_structure.ipynb).
 #
@@ -29,12 +28,9 @@ torch.onnx.export(model, x, file, input_names=["image"], verbose=False, **free);
 # %% [markdown]
 # ## The life of a session
 #
-# The report says: a session loads, optimises, partitions, and then runs. In the drawing, blue nodes are taken by the first
-# provider in the list, orange ones are left for the CPU.
-#
-# We check it with three nodes. `Identity` falls to a general rewrite, `Relu` to a [fusion](glossary.md#fusion). One key of
-# the configuration makes the session write down, at the moment of the partition, which provider takes which node. We call
-# this list the *plan*.
+# The report says: a session loads, optimises, partitions, and then runs. We check it with three nodes. `Identity` falls to a
+# general rewrite, `Relu` to a [fusion](glossary.md#fusion). One key of the configuration makes the session write down, at
+# the moment of the partition, which provider takes which node. We call this list the *plan*.
 
 # %% tags=["remove-input"]
 cu.picture("provider_islands")
@@ -73,9 +69,9 @@ times
 # One loading, one initialisation, three runs. In each run one node ran for `Conv` and `Relu`: they were fused **after** the
 # partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
-# The log of a larger model shows the same order: level 1 holds the general rewrites, level 2 and higher the fusions for a
-# provider. `cu.session_log` creates a session several times in another process.
-# [Stages and options](deeper/05_stages_and_options.ipynb) says how long each stage takes.
+# The log of a larger model shows the same order: level 1 holds the general rewrites, level 2 and higher the fusions.
+# `cu.session_log` creates a session three times. How long does each stage take? See
+# [stages and options](deeper/05_stages_and_options.ipynb).
 
 # %%
 stages = ["Initializing", "for level 1 for up", "for level 2 for up", "All nodes"]
@@ -108,10 +104,9 @@ runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
 # %% [markdown]
-# A program that creates the session for every request spends most of its time on preparation. One session can serve many
-# requests at the same time: `run` may be called from several threads, without a lock. We send it 200 requests, one by one
-# and from 8 threads. And we count work, which does not depend on a clock: the rewriting steps in the log. Every creation
-# makes all of them again; a run makes none.
+# One session can serve many requests at the same time: `run` may be called from several threads, without a lock. We send it
+# 200 requests, one by one and from 8 threads. And we count the rewriting steps in the log: every creation makes all of them
+# again, a run makes none.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -140,8 +135,8 @@ cu.claim(
 # %% [markdown]
 # ## Registered, available, chosen, used
 #
-# The newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/): a package
-# beside `onnxruntime` that brings one library. From the package to a node there are four steps:
+# Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/): a package beside
+# `onnxruntime` that brings one library. From the package to a node there are four steps:
 #
 # | a provider is | by | which means |
 # |---|---|---|
@@ -162,7 +157,7 @@ cu.claim(
 # ```
 #
 # `cu.second_provider()` takes the first two steps for the first plug-in that works here: WebGPU, Qualcomm's QNN, or Intel's
-# OpenVINO. Where none works, you get the device of the CPU provider, and you read the result from a record.
+# OpenVINO. Where none works, you get the CPU provider's device, and read the results from a record.
 
 # %%
 devices, settings = cu.second_provider()
@@ -170,8 +165,8 @@ provider = devices[0].ep_name
 [(d.ep_name, d.device.type.name, d.device.vendor) for d in ort.get_ep_devices()]
 
 # %% [markdown]
-# The model for this section has six nodes. Few devices can compute `Unique`, because the size of its output depends on the
-# data. We choose the devices of the second provider:
+# Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We choose the
+# devices of the second provider:
 
 # %%
 mixed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
@@ -186,26 +181,26 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. `cu.placed` creates such a session with the
-# plan and the profile switched on, runs it once, and returns what was said and where each node ran. Beside it stands a
-# record of the same operators, made with WebGPU:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. `cu.placed` creates such a session with plan
+# and profile switched on, runs it once, and returns what was said and where each node ran. Beside it stands a record of the
+# same operators, made with WebGPU:
 
 # %% tags=["remove-input"]
-cu.quiz("05_execution_providers", 2)
+cu.quiz("05_execution_providers", 1)
 
 # %%
 eye, chosen = {"x": np.eye(8, dtype=np.float32)}, (provider, settings)
 here = cu.placed(mixed, eye, [chosen], by="device")
 record = cu.ep_record("webgpu")
-entries = {e["title"]: e for e in record["placements"] if e["model"] == "mixed"}
+asked = [e for e in record["placements"] if e["model"] in ("fixed", "mixed")]
+entries = {e["title"]: e for e in asked}
 ran = {"here": here["ran"], "recorded": entries["WebGpu by device"]["ran"]}
 pd.DataFrame({k: pd.Series([": ".join(n) for n in v]) for k, v in ran.items()})
 
 # %% [markdown]
-# These are the islands of the drawing, with the CPU between them. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in
-# each run, because of one node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics
-# card, copies can take longer than the nodes around them. So look at the operators that are left for the CPU before you look
-# for a faster card.
+# These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of one
+# node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can take
+# longer than the nodes around them.
 #
 # Now three more ways of asking. Which providers are chosen, which are used, and what is said?
 
@@ -217,9 +212,9 @@ ways = {
     "WebGpu by name, then CPU": ([chosen, *cpu], "name"),
 }
 seen = {way: entries[way] for way in ways}
-if len({name for name, _ in here["ran"]}) == 2:  # both took nodes, so run it here
-    for way, (order, by) in ways.items():
-        seen[way] = cu.placed(mixed, eye, order, by=by)
+if {name for name, _ in here["ran"]} == {provider, *cpu} != {*cpu}:
+    seen = {way: cu.placed(mixed, eye, by[0], by=by[1]) for way, by in ways.items()}
+only, behind, before, named = seen.values()
 
 
 # %%
@@ -227,12 +222,11 @@ def used(entry):
     return {name for name, _ in entry["ran"]}
 
 
-only, behind, before, named = seen.values()
-pd.DataFrame({w: [e["registered"], used(e), e["said"]] for w, e in seen.items()}).T
+rows = {w: [e["registered"], used(e), e["said"]] for w, e in seen.items()}
+pd.DataFrame(rows, index=["chosen", "used", "said"]).T
 
 # %% [markdown]
-# The rows are named as in the record. Where your machine has no second provider, or one that takes `Unique`, the record
-# itself is shown. Read the rows:
+# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record.
 #
 # 1. By device alone: a message says that some nodes went to the CPU.
 # 2. With the CPU's device behind it, the same happens **without a message**: you have asked for it.
@@ -246,22 +240,22 @@ pd.DataFrame({w: [e["registered"], used(e), e["said"]] for w, e in seen.items()}
 # model. We ask for each, with the CPU in the list and without it.
 
 # %% tags=["remove-input"]
-cu.quiz("05_execution_providers", 3)
+cu.quiz("05_execution_providers", 2)
 
 # %%
 names = {"missing": "CUDA", "wrong name": "DirectML", "no operators": "Azure"}
 wishes = {wish: [f"{name}ExecutionProvider"] for wish, name in names.items()}
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
-pd.DataFrame({w: [e["registered"], used(e), e["said"]] for w, e in met.items()}).T
+{wish: [e["registered"], used(e), *e["said"]] for wish, e in met.items()}
 
 # %% [markdown]
-# All end on the CPU. A missing provider leads to one warning, a wrong name to some printed lines and a second try. `AzureExecutionProvider` calls services on
-# the network and computes none of our operators. It is available and chosen, so `get_providers()` names it first; it is not
-# used, and nothing is said. A fourth case is the commonest in bug reports: the libraries of a provider
+# All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
+# `AzureExecutionProvider` calls services on the network and computes none of our operators: it is chosen and not used, and
+# nothing is said. In a fourth case, the commonest in bug reports, the libraries of a provider
 # [do not load](deeper/05_devices_and_policies.ipynb).
 #
-# The cure: with `session.disable_cpu_ep_fallback`, a node that is left for the CPU is an error. The CPU must not stand in
-# the list then.
+# The cure: with the key `session.disable_cpu_ep_fallback`, a node that is left for the CPU is an error. The CPU must not be
+# in the list then.
 
 # %%
 lone = {w: cu.placed(mixed, eye, name) for w, name in wishes.items()}
@@ -285,10 +279,9 @@ cu.claim(
     {
         "with the device first, both providers take nodes": len(used(behind)) == 2,
         "with the CPU first, it takes all of them": used(before) == {*cpu},
-        "both sessions name both providers, in the order asked for": len(used(behind))
-        == 2
-        and before["registered"] == behind["registered"][::-1]
-        and before["registered"][0] == cpu[0],
+        "both name both providers, in the order asked for": before["registered"][0]
+        == behind["registered"][1]
+        == cpu[0],
         "so does a session of two built-in providers": met["no operators"]["registered"]
         == wishes["no operators"] + cpu,
     },
@@ -322,10 +315,9 @@ cu.claim(
 # %% [markdown]
 # ## The report's table, today
 #
-# From the documentation and the package registry, November 2026. *Run here* means: for this course, on a machine without a
-# graphics card.
+# From the documentation and the package registry, November 2026. *Run* means: for this course, without a graphics card.
 #
-# | provider | for | library | package today, and its state | run here |
+# | provider | for | library | package today, and its state | run |
 # |---|---|---|---|---|
 # | `CPUExecutionProvider` | every processor | MLAS, Eigen | in each package | yes |
 # | `CUDAExecutionProvider` | NVIDIA | cuDNN, cuBLAS | `onnxruntime-gpu` | no |
@@ -346,36 +338,30 @@ cu.claim(
 
 # %%
 report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
-known = ort.get_all_providers()
-right = [name for name in report if f"{name}ExecutionProvider" in known]
-right
+known = [p.removesuffix("ExecutionProvider") for p in ort.get_all_providers()]
+(right := [name for name in report if name in known])
 
 # %%
 from pathlib import Path
 
-kinds = {".so", ".pyd", ".dll", ".dylib"}
-libraries = [f for f in Path(ort.__file__).parent.glob("capi/*") if f.suffix in kinds]
-binary = b"".join(library.read_bytes() for library in libraries).lower()
+(library,) = Path(ort.__file__).parent.glob("capi/onnxruntime_pybind11_state*")
+binary = library.read_bytes().lower()
 requests = {(e["model"], e["title"]): e for e in cu.ep_record("qnn")["placements"]}
 qnn = requests["fixed", "QNN by device"]
 binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
 
 # %% [markdown]
-# Three names of the report are not known: a name is compared as text, letter by letter. MLAS is a part of ONNX Runtime's own
-# source, and Eigen is compiled into it. Other providers hand whole parts of the graph to their library: in the record,
-# QNN compiled a network of eight nodes into one.
+# Three names are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen is
+# compiled into it. Other providers hand parts of the graph to their library: recorded, QNN compiled eight nodes into one.
 
 # %% tags=["hide-input"]
 cu.claim(
     "ep-names",
     {
         "four of the report's seven names are right": len(right) == 4,
-        "for the other three there is a name that is almost the same": {
-            f"{name}ExecutionProvider" for name in ("Tensorrt", "Nnapi", "Dml")
-        }
-        <= set(known),
-        "with a wrong name, everything runs on the CPU": used(met["wrong name"])
-        == {*cpu},
+        "for the other three there is a name that is almost the same": {*known}
+        >= {"Tensorrt", "Nnapi", "Dml"},
+        "with a wrong name, all runs on the CPU": used(met["wrong name"]) == {*cpu},
         "and it is said": "Unknown Provider Type" in str(met["wrong name"]["said"]),
     },
 )
