@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
+    from .ep_experiment.placement import overheard
     from .errors import CourseError
     from .handin.checks import check, given, hint, params
     from .handin.report_cards import report_card
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .lab.parity import parity
     from .lab.pictures import picture
     from .lab.provenance import optimized, origins, traffic
+    from .lab.providers import provider_devices, provider_plugins, second_provider
     from .lab.quantization import Calibration, ready_to_quantize
     from .lab.quizzes import quiz
     from .lab.sessions import (
@@ -124,6 +126,8 @@ _HOME = {
     "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
+    "provider_devices": "lab.providers",
+    "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
     "random_encoder": "lab.models",
@@ -133,6 +137,7 @@ _HOME = {
     "run_ep_experiment": "lab.sessions",
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
+    "second_provider": "lab.providers",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",

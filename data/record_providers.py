@@ -16,10 +16,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import course_utils as cu
-from course_utils.ep_experiment.record import as_text
-from course_utils.lab.providers import PLUGINS
-from course_utils.paths import write_whole
+import course_utils as cu  # noqa: E402
+from course_utils.ep_experiment.record import as_text  # noqa: E402
+from course_utils.lab.providers import PLUGINS  # noqa: E402
+from course_utils.paths import write_whole  # noqa: E402
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"} | {plugin.name.lower(): plugin.provider for plugin in PLUGINS}
 
