@@ -8,11 +8,11 @@ from typing import Any
 from measured import table
 
 MODELS = {
-    "plain": "a small classifier, free batch",
-    "fixed": "the same, batch 2",
-    "int8": "the same in int8, batch 2",
-    "mixed": "`Unique` in the middle",
-    "scattered": "three `Det` between others",
+    "plain": "classifier, free batch",
+    "fixed": "classifier, batch 2",
+    "int8": "classifier in int8, batch 2",
+    "mixed": "one `Unique` in the middle",
+    "scattered": "three `Det` between other nodes",
 }
 NOBODY = ("CUDA", "TensorRT", "TensorRT RTX", "MIGraphX", "DirectML", "Core ML", "VitisAI")
 ADD = """## Add a record
