@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
+    from .ep_experiment.placement import overheard
     from .errors import CourseError
     from .handin.checks import check, given, hint, params
     from .handin.report_cards import report_card
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .lab.archive import archive_photographs, first_sitting
     from .lab.claims import claim, ledger
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
-    from .lab.ep_experiment import overheard
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from .lab.quizzes import quiz
     from .lab.sessions import (
         ep_record,
+        ep_records,
         run_ep_experiment,
-        second_environment,
         session_log,
         strict_session,
     )
@@ -93,6 +93,7 @@ _HOME = {
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
     "ep_record": "lab.sessions",
+    "ep_records": "lab.sessions",
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
@@ -119,7 +120,7 @@ _HOME = {
     "opset_explorer": "widgets.opsets",
     "optimized": "lab.provenance",
     "origins": "lab.provenance",
-    "overheard": "lab.ep_experiment",
+    "overheard": "ep_experiment.placement",
     "params": "handin.checks",
     "parity": "lab.parity",
     "picture": "lab.pictures",
@@ -138,7 +139,6 @@ _HOME = {
     "run_ep_experiment": "lab.sessions",
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
-    "second_environment": "lab.sessions",
     "second_provider": "lab.providers",
     "session_log": "lab.sessions",
     "setup": "environment",
