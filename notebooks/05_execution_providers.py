@@ -23,8 +23,7 @@ import torch
 x, file = (torch.randn(2, 1, 28, 28),), "work/05_fashion_resnet.onnx"
 free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
 model = cu.fashion_resnet()
-torch.onnx.export(model, x, file, input_names=["image"], verbose=False, **free);
-
+torch.onnx.export(model, x, file, input_names=["image"], verbose=False, **free)
 # %% [markdown]
 # ## The life of a session
 #
@@ -125,7 +124,9 @@ cu.claim(
     {
         "every creation applies dozens of rewrites anew": len(rewrites) == 3
         and rewrites.min() > 24,
-        "three runs needed one loading and one initialisation": [*times.values()][:2]
+        "three runs needed one loading and one initialisation": [*times.values()][
+            :2
+        ]
         == [1, 1]
         and times["model_run"] == 3,
         "8 threads sent one session 200 requests: the same answers": same,
@@ -282,7 +283,9 @@ cu.claim(
         "both name both providers, in the order asked for": before["registered"][0]
         == behind["registered"][1]
         == cpu[0],
-        "so does a session of two built-in providers": met["no operators"]["registered"]
+        "so does a session of two built-in providers": met["no operators"][
+            "registered"
+        ]
         == wishes["no operators"] + cpu,
     },
 )
@@ -294,19 +297,26 @@ cu.claim(
         "the operator that the device lacks went to the CPU": [cpu[0], "Unique"]
         in only["ran"]
         and [cpu[0], "MatMul"] not in only["ran"],
-        "with a message, when the CPU is left out": "not assigned" in str(only["said"]),
+        "with a message, when the CPU is left out": "not assigned"
+        in str(only["said"]),
         "without one, when it is listed": "not assigned" not in str(behind["said"]),
-        "a plug-in asked for by name gets no node, without a word": used(named) == {*cpu}
+        "a plug-in asked for by name gets no node, without a word": used(named)
+        == {*cpu}
         and named["said"] == [],
-        "no word, either, when a provider takes no node": met["no operators"]["said"]
+        "no word, either, when a provider takes no node": met["no operators"][
+            "said"
+        ]
         == lone["no operators"]["said"]
         == [],
         "a chosen provider may not be used": used(met["no operators"]) == {*cpu},
-        "a missing provider falls back as a whole": met["missing"]["registered"] == cpu,
+        "a missing provider falls back as a whole": met["missing"]["registered"]
+        == cpu,
         "with one warning": len(met["missing"]["said"])
         == len(lone["missing"]["said"])
         == 1,
-        "the option makes errors of them": all(e["error"] for e in refused.values()),
+        "the option makes errors of them": all(
+            e["error"] for e in refused.values()
+        ),
         "of the single operator, too": "has been explicitly disabled"
         in entries["WebGpu by device, fallback forbidden"]["error"],
     },

@@ -25,17 +25,10 @@ cu.setup()
 # %%
 import torch
 
-file = "work/05_data.onnx"
-torch.onnx.export(
-    cu.fashion_resnet(),
-    (torch.randn(2, 1, 28, 28),),
-    file,
-    input_names=["image"],
-    output_names=["logits"],
-    dynamic_shapes=({0: torch.export.Dim("batch")},),
-    external_data=False,
-    verbose=False,
-)
+x, file = (torch.randn(2, 1, 28, 28),), "work/05_data.onnx"
+names = {"input_names": ["image"], "output_names": ["logits"], "verbose": False}
+free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+program = torch.onnx.export(cu.fashion_resnet(), x, file, **names, **free)
 
 # %%
 import onnxruntime as ort

@@ -45,7 +45,7 @@ import onnx
 tiny = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
     g (float[N, 3, 224, 224] image) => (float[N, 3, 1, 1] mean) {
         mean = GlobalAveragePool(image) }""")
-onnx.save(tiny, "work/05_listing_resnet_dynamic.onnx")
+onnx.save(tiny, "work/05_dynamic.onnx")
 
 # %% [markdown]
 # The first question is whether Python can read the lines at all:
@@ -74,7 +74,7 @@ def outcome(code):
     shown = io.StringIO()
     try:
         with contextlib.redirect_stdout(shown):
-            exec(code.replace("resnet_dynamic", "work/05_listing_resnet_dynamic"), {})
+            exec(code.replace("resnet_dynamic", "work/05_dynamic"), {})
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return shown.getvalue().strip()

@@ -17,24 +17,21 @@ import course_utils as cu
 
 cu.setup()
 
-# %%
-import torch
-
-file = "work/05_stages.onnx"
-torch.onnx.export(
-    cu.fashion_resnet(),
-    (torch.randn(2, 1, 28, 28),),
-    file,
-    input_names=["image"],
-    output_names=["logits"],
-    dynamic_shapes=({0: torch.export.Dim("batch")},),
-    external_data=False,
-    verbose=False,
-)
-
 # %% [markdown]
 # ## Stage by stage
 #
+# We export the network of the course:
+
+# %%
+import torch
+
+x, file = (torch.randn(2, 1, 28, 28),), "work/05_stages.onnx"
+free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
+model = cu.fashion_resnet()
+torch.onnx.export(model, x, file, input_names=["image"], verbose=False, **free)
+cu.written_shapes(file)
+
+# %% [markdown]
 # ONNX Runtime writes a detailed log: `log_severity_level = 0` is the most detailed of five levels. `cu.session_log`
 # creates the session several times in another process, and returns the log as a table. It has hundreds of lines per
 # creation:
@@ -72,14 +69,13 @@ for number, lines in log[log["creation"] > 1].groupby("creation"):
 stages = pd.DataFrame(spent, index=list(ends)).median(axis=1)
 stages.round(2).to_frame("ms, median")
 
-# %%
-import matplotlib.pyplot as plt
+# %% [markdown]
+# As a picture:
 
-_, ax = plt.subplots(figsize=(7.2, 2.8))
-ax.barh(stages.index[::-1], stages[::-1], color="#56B4E9")
-ax.set_title(f"Most time goes into “{stages.idxmax()}”")
-ax.set_xlabel("milliseconds (median; writing the log costs some of it)")
-plt.show()
+# %%
+title = f"Most time goes into “{stages.idxmax()}”"
+ax = stages[::-1].plot.barh(title=title, color="#56B4E9", figsize=(7.2, 2.8))
+_ = ax.set_xlabel("milliseconds (median; writing the log costs some of it)")
 
 # %% [markdown]
 # Look at the longest bar. If it is loading, the size of the file counts. If it is the fusions, a file that was
@@ -120,11 +116,10 @@ events.loc[events["cat"] == "Session", ["name", "ts", "dur"]]
 one = ort.SessionOptions()
 one.intra_op_num_threads = 1
 session = ort.InferenceSession(file, one, providers=cpu)
-images = cu.normalize(cu.fashion_mnist("test")[0][:64])
-session.run(None, {"image": images})[0].shape
+feed = {"image": cu.normalize(cu.fashion_mnist("test")[0][:64])}
 
 # %% [markdown]
-# How many are good? We compare three sessions. The last one gets four times as many threads as there are cores.
+# How many are good for a batch of 64? We compare three sessions. The last one gets four times as many threads as there are cores.
 
 # %%
 import os
@@ -133,7 +128,7 @@ runs = {}
 for threads in (1, 2, 4 * os.cpu_count()):
     one.intra_op_num_threads = threads
     s = ort.InferenceSession(file, one, providers=cpu)
-    runs[f"{threads} threads"] = lambda s=s: s.run(None, {"image": images})
+    runs[f"{threads} threads"] = lambda s=s: s.run(None, feed)
 cu.compare(runs, rounds=15, seconds=4)
 
 # %% [markdown]
@@ -155,7 +150,7 @@ ort.InferenceSession(file, fixed, providers=cpu).get_inputs()[0].shape
 stop = ort.RunOptions()
 stop.terminate = True
 try:
-    session.run(None, {"image": images}, stop)
+    session.run(None, feed, stop)
 except Exception as error:
     print(error)
 
@@ -165,9 +160,8 @@ except Exception as error:
 # An attribute that does not exist is an error:
 
 # %%
-options = ort.SessionOptions()
 try:
-    options.intra_op_num_thread = 1
+    one.intra_op_num_thread = 1
 except AttributeError as error:
     print(error)
 
@@ -179,6 +173,7 @@ except AttributeError as error:
 cu.quiz("05_stages_and_options", 2)
 
 # %%
+options = ort.SessionOptions()
 options.add_session_config_entry("session.intra_op.allow_spining", "0")
 accepted = ort.InferenceSession(file, options, providers=cpu).get_session_options()
 accepted.get_session_config_entry("session.intra_op.allow_spining")

@@ -70,6 +70,9 @@ here
 # %%
 record["date"], record["versions"], record["machine"]["system"]
 
+# %% [markdown]
+# What did each of the five programs do?
+
 # %% tags=["remove-input"]
 cu.quiz("05_telemetry", 1)
 
@@ -87,7 +90,8 @@ runs[["look-ups", "names", "device id"]]
 # it asks for the address of Microsoft's server. When was the first question?
 
 # %%
-runs["lookups"].map(lambda asked: asked[0][0] if asked else None).to_frame("after s")
+first = {way: asked[0][0] for way, asked in runs["lookups"].items() if asked}
+pd.Series(first, name="after s").to_frame()
 
 # %% [markdown]
 # Two of the five programs tried to switch it off **after** the import, and both were too late. A build service that sets
