@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
+from ..onnx_files import is_compiled
 from .child import runtime
 from .child.trial import trial
 from .file.reading import read
@@ -68,9 +69,14 @@ def doctor(
     if patient.sound:
         found += _made(checker, patient)
     if run:
+        compiled = any(is_compiled(node) for *_, node in patient.each_node())
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
         if unsafe:
             patient.not_checked.append(f"The model was not run, because of {unsafe[0]}.")
+        elif compiled:
+            patient.not_checked.append(
+                "It was not run: it is bound to one provider, and nobody can look into compiled code."
+            )
         elif not runtime.absent():
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)

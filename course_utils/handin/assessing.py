@@ -15,8 +15,8 @@ import onnx
 
 from ..errors import CourseError
 from ..exercises import Criteria, Criterion, Task, hidden_inputs, personal_params
-from ..exercises.examine import every_tensor
-from ..onnx_files import parse
+from ..exercises.examine import every_node, every_tensor
+from ..onnx_files import is_compiled, parse
 from ..running import OutOfTimeError, patient_once
 
 LARGEST_ARTEFACT = 64 * 2**20  # bytes; no exercise needs more
@@ -77,6 +77,11 @@ def read(it: Task, data: bytes, name: str) -> Any:
         raise CourseError(
             f"{name!r} has graphs inside graphs, more than {MOST_LEVELS} levels deep, and no exercise needs more: is it the "
             f"right file?"
+        )
+    if any(is_compiled(node) for node in every_node(model)):
+        raise CourseError(
+            f"{name!r} holds code that was compiled for one execution provider (EPContext), and nobody can look into that: hand "
+            f"in the model that it was compiled from."
         )
     return model
 
