@@ -69,7 +69,8 @@ times
 # partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
 # The log of a larger model shows the same order: level 1 holds the general rewrites, level 2 and higher the fusions.
-# `cu.session_log` creates a session three times. How long does each stage take? See
+# `cu.session_log` creates a
+# [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times. How long does each stage take? See
 # [stages and options](deeper/05_stages_and_options.ipynb).
 
 # %%
@@ -309,7 +310,7 @@ cu.claim(
 # %% [markdown]
 # ## The report's table, today
 #
-# From the documentation and the package registry, November 2026. *Run* means: for this course, without a graphics card.
+# From the [documentation](https://onnxruntime.ai/docs/execution-providers/) and the package registry, November 2026. *Run* means: for this course, without a graphics card.
 #
 # | provider | for | library | package today, and its state | run |
 # |---|---|---|---|---|
