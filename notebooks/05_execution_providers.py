@@ -22,8 +22,8 @@ import torch
 
 x, file = (torch.randn(2, 1, 28, 28),), "work/05_fashion_resnet.onnx"
 free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
-model = cu.fashion_resnet()
-torch.onnx.export(model, x, file, input_names=["image"], verbose=False, **free)
+names = {"input_names": ["image"], "verbose": False}
+program = torch.onnx.export(cu.fashion_resnet(), x, file, **names, **free)
 # %% [markdown]
 # ## The life of a session
 #
@@ -244,8 +244,8 @@ pd.DataFrame(rows, index=["chosen", "used", "said"]).T
 cu.quiz("05_execution_providers", 2)
 
 # %%
-names = {"missing": "CUDA", "wrong name": "DirectML", "no operators": "Azure"}
-wishes = {wish: [f"{name}ExecutionProvider"] for wish, name in names.items()}
+short = {"missing": "CUDA", "wrong name": "DirectML", "no operators": "Azure"}
+wishes = {wish: [f"{name}ExecutionProvider"] for wish, name in short.items()}
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
 {wish: [e["registered"], used(e), *e["said"]] for wish, e in met.items()}
 

@@ -127,7 +127,7 @@ for value in sys.argv[1]:
 
 @pytest.mark.parametrize(("asked", "kept"), [("1", ["False"]), ("01", ["True", "True"]), ("10", ["False", "False"])])
 def test_only_the_first_session_of_a_process_decides_about_subnormals(asked: str, kept: list[str]) -> None:
-    """What lesson 05 says of session.set_denormal_as_zero: 1e-20 squared is subnormal."""
+    """What chapter 05 says of session.set_denormal_as_zero: 1e-20 squared is subnormal."""
     child = subprocess.run([sys.executable, "-c", TINY, asked], capture_output=True, text=True, check=True, timeout=60)
     assert child.stdout.split() == kept
 
