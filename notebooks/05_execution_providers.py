@@ -105,9 +105,9 @@ runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
 # %% [markdown]
-# One session can serve many requests at the same time: `run` may be called from several threads, without a lock. We send it
-# 200 requests, one by one and from 8 threads. And we count the rewriting steps in the log: every creation makes all of them
-# again, a run makes none.
+# One creation takes as long as many runs. One session can serve many requests at the same time: `run` may be called from
+# several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the rewriting steps
+# in the log: every creation makes all of them again, a run makes none.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -150,8 +150,9 @@ cu.claim(
 # ```python
 # import onnxruntime_ep_webgpu as plugin  # pip install onnxruntime-ep-webgpu
 #
-# ort.register_execution_provider_library("WebGpuExecutionProvider", plugin.get_library_path())
-# devices = [d for d in ort.get_ep_devices() if d.ep_name == "WebGpuExecutionProvider"]
+# name, path = "WebGpuExecutionProvider", plugin.get_library_path()
+# ort.register_execution_provider_library(name, path)
+# devices = [d for d in ort.get_ep_devices() if d.ep_name == name]
 # options.add_provider_for_devices(devices, {})
 # session = ort.InferenceSession("model.onnx", options)
 # ```
@@ -181,9 +182,9 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. `cu.placed` creates such a session with plan
-# and profile switched on, runs it once, and returns what was said and where each node ran. Beside it stands a record of the
-# same operators, made with WebGPU:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) `cu.placed` creates
+# such a session with plan and profile switched on, runs it once, and returns what was said and where each node ran. Beside
+# it stands a record of the same operators, made with WebGPU in software:
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 1)
