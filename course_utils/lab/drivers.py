@@ -46,6 +46,8 @@ def ways() -> list[Way]:
     system = ctypes.util.find_library("vulkan") is not None
     loader = "" if system or folder is None else str(folder / "libvulkan.so.1")
     found = [Way(given, loader)]
+    if os.environ.get(_SOFTWARE, "1") != "1":  # the user wants none in software
+        return found
     if not driver() and folder is not None:
         found.append(Way((("VK_ICD_FILENAMES", str(folder / "vk_swiftshader_icd.json")), (_SOFTWARE, "1")), loader))
     if driver() or system:

@@ -248,7 +248,7 @@ def _tried(plugin: Plugin, way: Way) -> tuple[list[str], str]:
         child = subprocess.run(command, capture_output=True, env=environment(), timeout=SECONDS, check=False)
         said, errors, end = child.stdout, child.stderr, ending(child.returncode)
     except subprocess.TimeoutExpired as late:
-        said, errors, end = late.stdout or b"", late.stderr or b"", f"stopped after {SECONDS:g} s"
+        said, errors, end = late.stdout or b"", late.stderr or b"", ""
     facts: dict[str, Any] = {}
     for line in said.decode(errors="replace").splitlines():
         facts |= json.loads(line)
@@ -259,18 +259,18 @@ def _problem(plugin: Plugin, way: Way, facts: dict[str, Any], end: str, errors: 
     if "largest" in facts:
         right = facts["largest"] < 1e-2
         return "" if right else f"its results are wrong, by {facts['largest']:.3g} in a small model."
-    named = driver(dict(way.variables))
+    named = driver(dict(way.variables)) if "devices" in facts else ""  # before that, no driver is loaded
     by = f"the Vulkan driver {named!r}" if named else "its driver" if "devices" in facts else "its library"
     if facts.get("devices") == []:
         return f"it registers and offers no device; it needs {plugin.needs}."
     if "error" not in facts:  # it ended in native code
         cure = "name another one in VK_ICD_FILENAMES." if named else "install it anew, or leave it out."
-        return f"{by} ended the process that tried it ({end}): {cure}"
+        what = f"ended the process that tried it ({end})" if end else f"gave no answer within {SECONDS:g} s"
+        return f"{by} {what}: {cure}"
     if "devices" not in facts:
         return f"its library cannot be registered ({facts['error']}): install {plugin.package!r} anew."
-    warned = re.findall(
-        r"^Warning: (.+)", errors, flags=re.MULTILINE
-    )  # of the Vulkan loader and of Dawn, the layer above it
+    # Of the Vulkan loader, and of Dawn, the layer above it.
+    warned = re.findall(r"^Warning: (.+)", errors, flags=re.MULTILINE)
     reason = re.sub(r"(?:/\S*/)(?=\S)", "", warned[0] if warned else facts["error"])
     return f"no session can be created with {by} ({reason.rstrip('.')}): it needs {plugin.needs}."
 

@@ -175,7 +175,11 @@ def _one_provider(devices: Sequence[ort.OrtEpDevice]) -> str:
 
     there = ort.get_ep_devices()
     if not isinstance(devices, Sequence) or not devices or not all(isinstance(d, ort.OrtEpDevice) for d in devices):
-        given = "an empty list" if devices == [] else f"a {type(devices).__name__}"
+        given = (
+            "an empty list"
+            if isinstance(devices, Sequence) and not devices
+            else f"a value of type {type(devices).__name__}"
+        )
         raise CourseError(
             f"strict_session() was given {given}: it expects a provider's name, or a list of devices as "
             f"cu.provider_devices() returns them."
