@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 05 · Execution providers
 #
-# You ask for a graphics card. The session is created, the answers are right, nothing is said, and it is as slow as before:
-# every node runs on the processor. What computes nodes on one kind of device is an
-# [**execution provider**](glossary.md#execution-provider). It is easily asked for, and easily lost without notice.
+# You ask for a graphics card. The session is created, the answers are right, nothing is said, and it is as slow as
+# before: every node runs on the processor. What computes nodes on one kind of device is an [**execution
+# provider**](glossary.md#execution-provider). It is easily asked for, and easily lost without notice.
 #
 # You need [lesson 01](01_graph_structure.ipynb).
 #
@@ -27,9 +27,9 @@ program = torch.onnx.export(cu.fashion_resnet(), x, file, **names, **free)
 # %% [markdown]
 # ## The life of a session
 #
-# The report says: a session loads, optimises, partitions, and then runs. We check it with three nodes. `Identity` falls to a
-# general rewrite, `Relu` to a [fusion](glossary.md#fusion). One key of the configuration makes the session write down, at
-# the moment of the partition, which provider takes which node. We call this list the *plan*.
+# The report says: a session loads, optimises, partitions, and then runs. We check it with three nodes. `Identity` falls
+# to a general rewrite, `Relu` to a [fusion](glossary.md#fusion). One key of the configuration makes the session write
+# down, at the moment of the partition, which provider takes which node. We call this list the *plan*.
 
 # %% tags=["remove-input"]
 cu.picture("provider_islands")
@@ -65,8 +65,8 @@ times = events["name"].value_counts(sort=False).to_dict()
 times
 
 # %% [markdown]
-# One loading, one initialisation, three runs. In each run one node ran for `Conv` and `Relu`: they were fused **after** the
-# partition. (A `ReorderOutput`, where there is one, changes the layout.)
+# One loading, one initialisation, three runs. In each run one node ran for `Conv` and `Relu`: they were fused **after**
+# the partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
 # The log of a larger model shows the same order: level 1 holds the general rewrites, level 2 and higher the fusions.
 # `cu.session_log` creates a
@@ -105,9 +105,9 @@ runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
 # %% [markdown]
-# One creation takes as long as many runs. One session can serve many requests at the same time: `run` may be called from
-# several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the rewriting steps
-# in the log: every creation makes all of them again, a run makes none.
+# One creation takes as long as many runs. One session can serve many requests at the same time: `run` may be called
+# from several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the
+# rewriting steps in the log: every creation makes all of them again, a run makes none.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -157,8 +157,8 @@ cu.claim(
 # session = ort.InferenceSession("model.onnx", options)
 # ```
 #
-# `cu.second_provider()` takes the first two steps for the first plug-in that works here: WebGPU, Qualcomm's QNN, or Intel's
-# OpenVINO. Where none works, you get the CPU provider's device, and read the results from a record.
+# `cu.second_provider()` takes the first two steps for the first plug-in that works here: WebGPU, Qualcomm's QNN, or
+# Intel's OpenVINO. Where none works, you get the CPU provider's device, and read the results from a record.
 
 # %%
 devices, settings = cu.second_provider()
@@ -166,8 +166,8 @@ provider = devices[0].ep_name
 [(d.ep_name, d.device.type.name, d.device.vendor) for d in ort.get_ep_devices()]
 
 # %% [markdown]
-# Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We choose the
-# devices of the second provider:
+# Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
+# choose the devices of the second provider:
 
 # %%
 mixed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
@@ -182,9 +182,9 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) `cu.placed` creates
-# such a session with plan and profile switched on, runs it once, and returns what was said and where each node ran. Beside
-# it stands a record of the same operators, made with WebGPU in software:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) `cu.placed`
+# creates such a session with plan and profile switched on, runs it once, and returns what was said and where each node
+# ran. Beside it stands a record of the same operators, made with WebGPU in software:
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 1)
@@ -199,9 +199,9 @@ ran = {"here": here["ran"], "recorded": entries["WebGpu by device"]["ran"]}
 pd.DataFrame({k: pd.Series([": ".join(n) for n in v]) for k, v in ran.items()})
 
 # %% [markdown]
-# These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of one
-# node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can take
-# longer than the nodes around them.
+# These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
+# one node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can
+# take longer than the nodes around them.
 #
 # Now three more ways of asking. Which providers are chosen, which are used, and what is said?
 
@@ -252,12 +252,12 @@ met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
 
 # %% [markdown]
 # All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
-# `AzureExecutionProvider` calls services on the network and computes none of our operators: it is chosen and not used, and
-# nothing is said. In a fourth case, the commonest in bug reports, the libraries of a provider
-# [do not load](deeper/05_devices_and_policies.ipynb).
+# `AzureExecutionProvider` calls services on the network and computes none of our operators: it is chosen and not used,
+# and nothing is said. In a fourth case, the commonest in bug reports, the libraries of a provider [do not
+# load](deeper/05_devices_and_policies.ipynb).
 #
-# The cure: with the key `session.disable_cpu_ep_fallback`, a node that is left for the CPU is an error. The CPU must not be
-# in the list then.
+# The cure: with the key `session.disable_cpu_ep_fallback`, a node that is left for the CPU is an error. The CPU must
+# not be in the list then.
 
 # %%
 missing, misnamed, idle = met.values()
@@ -267,8 +267,9 @@ strict = [cu.placed(mixed, eye, name, strict=True) for name in wishes.values()]
 
 # %% [markdown]
 # Each is an error now. One message misleads: after a wrong name, Python's second try adds the CPU, and that contradicts
-# the option. `enable_fallback=0` in the call of `InferenceSession` forbids the second try. `cu.strict_session` sets both, and
-# says in one sentence what is wrong. Use it in the test of a service; in place of a name it takes devices, too.
+# the option. `enable_fallback=0` in the call of `InferenceSession` forbids the second try. `cu.strict_session` sets
+# both, and says in one sentence what is wrong. Use it in the test of a service; in place of a name it takes devices,
+# too.
 
 # %%
 try:
@@ -311,7 +312,8 @@ cu.claim(
 # %% [markdown]
 # ## The report's table, today
 #
-# From the [documentation](https://onnxruntime.ai/docs/execution-providers/) and the package registry, November 2026. *Run* means: for this course, without a graphics card.
+# From the [documentation](https://onnxruntime.ai/docs/execution-providers/) and the package registry, November 2026.
+# *Run* means: for this course, without a graphics card.
 #
 # | provider | for | library | package today, and its state | run |
 # |---|---|---|---|---|
@@ -329,8 +331,8 @@ cu.claim(
 # | `XnnpackExecutionProvider` | phones | XNNPACK | Android library, or your own build | no |
 # | `VitisAIExecutionProvider` | AMD NPU | Vitis AI | AMD's Ryzen AI software | no |
 #
-# The first seven rows are the report's. Are its names right? And are MLAS and Eigen libraries of somebody else? We look for
-# them in the files of the installed package:
+# The first seven rows are the report's. Are its names right? And are MLAS and Eigen libraries of somebody else? We look
+# for them in the files of the installed package:
 
 # %%
 report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
@@ -348,8 +350,9 @@ qnn = requests["fixed", "QNN by device"]
 binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
 
 # %% [markdown]
-# Three names are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen is
-# compiled into it. Other providers hand parts of the graph to their library: recorded, QNN compiled eight nodes into one.
+# Three names are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen
+# is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN compiled eight nodes into
+# one.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -391,10 +394,10 @@ cu.placement_explorer(records)
 #
 # - Create a session once, and share it among threads. It loads, rewrites, divides the graph among the providers, and
 #   optimises each part; only then does it run.
-# - A provider is registered, available, chosen, used. `get_providers()` says which were chosen; the plan and the profile
-#   say which are used.
-# - Ask for a plug-in by device, for a built-in provider by name. The order decides, and the CPU comes last. Leave it out
-#   of the list, unless you do not want to hear of nodes that fall back to it.
+# - A provider is registered, available, chosen, used. `get_providers()` says which were chosen; the plan and the
+#   profile say which are used.
+# - Ask for a plug-in by device, for a built-in provider by name. The order decides, and the CPU comes last. Leave it
+#   out of the list, unless you do not want to hear of nodes that fall back to it.
 # - Each change of provider may be a copy: count them in the profile.
 # - A wrong name, a missing provider, an unsupported operator all end on the CPU, some without a word. Use
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0`, unless a slow answer is better than none.

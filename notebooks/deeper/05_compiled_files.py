@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Compiled files
 #
-# Your program starts slowly: its provider compiles the graph each time a session is created. On the chip of a phone that
-# can take a minute. It can be done once, and kept in a file. The file then belongs to that provider.
+# Your program starts slowly: its provider compiles the graph each time a session is created. On the chip of a phone
+# that can take a minute. It can be done once, and kept in a file. The file then belongs to that provider.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -20,9 +20,9 @@ cu.setup()
 # %% [markdown]
 # ## A provider that compiles
 #
-# QNN, for the NPUs of Qualcomm, compiles. Its package for processors of the type x86-64 has an emulator of such an NPU, so
-# it can be tried without a phone (99 MB; read its licence first, which you accept by downloading it). It takes shapes in
-# numbers only, so we export for exactly one picture:
+# QNN, for the NPUs of Qualcomm, compiles. Its package for processors of the type x86-64 has an emulator of such an NPU,
+# so it can be tried without a phone (99 MB; read its licence first, which you accept by downloading it). It takes
+# shapes in numbers only, so we export for exactly one picture:
 
 # %%
 import torch
@@ -44,8 +44,8 @@ except cu.CourseError as error:
     print(error)
 
 # %% [markdown]
-# If a sentence stands here, QNN does not run on your machine. Then the cells of the next two sections do nothing: read their
-# code, and go on at *The record*.
+# If a sentence stands here, QNN does not run on your machine. Then the cells of the next two sections do nothing: read
+# their code, and go on at *The record*.
 #
 # ## Compile
 #
@@ -77,9 +77,9 @@ nodes = onnx.load(inside).graph.node if devices else []
 [(n.op_type, {a.name: a.s[:30] or a.i for a in n.attribute}) for n in nodes]
 
 # %% [markdown]
-# One node, `EPContext`. It holds the compiled graph as bytes (`ep_cache_context`), the provider (`source`) and the version of its
-# library (`ep_sdk_version`). The weights are in there, too. With `embed_compiled_data_into_model=False` the bytes go into a
-# second file:
+# One node, `EPContext`. It holds the compiled graph as bytes (`ep_cache_context`), the provider (`source`) and the
+# version of its library (`ep_sdk_version`). The weights are in there, too. With `embed_compiled_data_into_model=False`
+# the bytes go into a second file:
 
 # %%
 from pathlib import Path
@@ -101,8 +101,8 @@ ways = {k: lambda p=p: ort.InferenceSession(p, options) for k, p in paths.items(
 cu.compare(ways, rounds=5, seconds=5) if devices else "not compiled here"
 
 # %% [markdown]
-# Creating a session from a compiled file leaves out the compilation. The ratio is of the emulator on this processor; on a
-# phone it is another one.
+# Creating a session from a compiled file leaves out the compilation. The ratio is of the emulator on this processor; on
+# a phone it is another one.
 #
 # ## What the file is bound to
 #
@@ -120,8 +120,9 @@ def refusal(path, *options, **how):
 refusal(inside, providers=["CPUExecutionProvider"])
 
 # %% [markdown]
-# *Not compatible with any execution provider added to the session*: this file has no fallback. It is bound to the provider,
-# to the version of its library, and to the chip. And without its second file, the other one cannot be loaded at all:
+# *Not compatible with any execution provider added to the session*: this file has no fallback. It is bound to the
+# provider, to the version of its library, and to the chip. And without its second file, the other one cannot be loaded
+# at all:
 
 # %%
 for binary in folder.glob("*.bin"):
@@ -129,8 +130,8 @@ for binary in folder.glob("*.bin"):
 refusal(folder / "model.onnx", options, enable_fallback=0)
 
 # %% [markdown]
-# The message does not name the missing file. Look at `ep_cache_context` in the node. The doctor recognises a compiled file,
-# and takes it for healthy:
+# The message does not name the missing file. Look at `ep_cache_context` in the node. The doctor recognises a compiled
+# file, and takes it for healthy:
 
 # %%
 if devices:

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Data in and out
 #
-# Your session refuses your array, or every run copies the same large input again. This page shows what a session accepts,
-# what it says when it does not, and how memory is used again.
+# Your session refuses your array, or every run copies the same large input again. This page shows what a session
+# accepts, what it says when it does not, and how memory is used again.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -48,8 +48,8 @@ batch = cu.normalize(cu.fashion_mnist("test")[0][:4])
 logits.shape
 
 # %% [markdown]
-# The first argument names the outputs that you want; `None` stands for all. Now one wrong call. The name of the input is
-# not `picture`:
+# The first argument names the outputs that you want; `None` stands for all. Now one wrong call. The name of the input
+# is not `picture`:
 
 # %% tags=["remove-input"]
 cu.quiz("05_data_in_and_out", 1)
@@ -84,8 +84,8 @@ said
 # %% [markdown]
 # ## An `OrtValue`
 #
-# An `OrtValue` is ONNX Runtime's own tensor. It can live on a device, and it can be used again in the next run. On the CPU
-# it shares the memory of the array:
+# An `OrtValue` is ONNX Runtime's own tensor. It can live on a device, and it can be used again in the next run. On the
+# CPU it shares the memory of the array:
 
 # %%
 assert set(said) == set(wrong)
@@ -100,12 +100,13 @@ value.device_name(), value.data_type(), value.data_ptr() == batch.ctypes.data
 np.array_equal(result.numpy(), logits)
 
 # %% [markdown]
-# Why would you want it? On a graphics card, the output of one model stays on the card, and the next model reads it there.
+# Why would you want it? On a graphics card, the output of one model stays on the card, and the next model reads it
+# there.
 #
 # ## IO binding
 #
-# [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further
-# ([IO binding](../glossary.md#io-binding)). You say beforehand where each input comes from and where each output goes. Then
+# [IO binding](https://onnxruntime.ai/docs/performance/tune-performance/iobinding.html) goes one step further ([IO
+# binding](../glossary.md#io-binding)). You say beforehand where each input comes from and where each output goes. Then
 # a run allocates nothing for them.
 
 # %%
@@ -118,8 +119,8 @@ session.run_with_iobinding(binding)
 np.array_equal(answer, logits)
 
 # %% [markdown]
-# The result stands in `answer`, our own array. Nothing was returned. The next run overwrites it, so copy what you want to
-# keep:
+# The result stands in `answer`, our own array. Nothing was returned. The next run overwrites it, so copy what you want
+# to keep:
 
 # %%
 batch[:] = 0
@@ -140,8 +141,8 @@ cu.compare(runs, rounds=20, seconds=4)
 #
 # ## Memory between runs
 #
-# The CPU provider keeps the memory of a run for the next one, in an [arena](../glossary.md#arena). The first large batch
-# makes it grow, and it stays large. A run can give memory back when it ends:
+# The CPU provider keeps the memory of a run for the next one, in an [arena](../glossary.md#arena). The first large
+# batch makes it grow, and it stays large. A run can give memory back when it ends:
 
 # %%
 shrink = ort.RunOptions()
@@ -158,7 +159,8 @@ again.shape
 #
 # - `get_inputs()` and `get_outputs()` say what a session expects; its errors say it, too.
 # - Use arrays unless a measurement says otherwise. They are simple, and on the CPU they cost little.
-# - Use `OrtValue` or IO binding when data stay on a device between runs, or when an output must land in memory of yours.
+# - Use `OrtValue` or IO binding when data stay on a device between runs, or when an output must land in memory of
+#   yours.
 # - A bound output is overwritten by the next run.
 #
 # **Back:** [05 · Execution providers](../05_execution_providers.ipynb). **Next:** [06 · Fusion](../06_fusion.ipynb).

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Devices and policies
 #
-# Your program shall use whatever the user's machine has, and you do not know what that is. Or you know it: a server with a
-# card, and the session runs on the processor all the same. Both are questions about devices.
+# Your program shall use whatever the user's machine has, and you do not know what that is. Or you know it: a server
+# with a card, and the session runs on the processor all the same. Both are questions about devices.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -32,12 +32,12 @@ plugins[["package", "version", "MB", "licence", "devices"]]
 plugins["here"].to_dict()
 
 # %% [markdown]
-# Read the sentences: *not installed*, *no device here*, and a driver that fails are three different things. A package can be
-# installed and registered, and still offer nothing. OpenVINO's processor device, for example, is offered on processors of
-# Intel only.
+# Read the sentences: *not installed*, *no device here*, and a driver that fails are three different things. A package
+# can be installed and registered, and still offer nothing. OpenVINO's processor device, for example, is offered on
+# processors of Intel only.
 #
-# QNN's libraries come with a licence of Qualcomm, which you accept by downloading the package: read it first. That is why
-# the course has an extra of its own for it, `pip install "onnx-scroll[qnn]"`.
+# QNN's libraries come with a licence of Qualcomm, which you accept by downloading the package: read it first. That is
+# why the course has an extra of its own for it, `pip install "onnx-scroll[qnn]"`.
 #
 # ## Each device
 #
@@ -51,8 +51,8 @@ for d in ort.get_ep_devices():
     print(d.ep_name, d.device.type.name, d.device.vendor, d.ep_metadata["version"])
 
 # %% [markdown]
-# The *type* is CPU, GPU or NPU. A driver that computes in software, and an emulator, are of the type CPU. The CPU provider
-# has a device, too.
+# The *type* is CPU, GPU or NPU. A driver that computes in software, and an emulator, are of the type CPU. The CPU
+# provider has a device, too.
 #
 # ## Let a policy choose
 #
@@ -70,8 +70,8 @@ options.set_provider_selection_policy(policies.PREFER_GPU)
 ort.InferenceSession(model, options).get_providers()
 
 # %% [markdown]
-# *Prefer* is meant literally. Without a device of the type GPU, the policy takes the CPU, and nothing is said. What did the
-# policies do on the machines of the records?
+# *Prefer* is meant literally. Without a device of the type GPU, the policy takes the CPU, and nothing is said. What did
+# the policies do on the machines of the records?
 
 # %%
 import pandas as pd
@@ -84,9 +84,9 @@ for name in ("webgpu", "qnn"):
 pd.DataFrame(chosen)
 
 # %% [markdown]
-# With WebGPU on a driver in software, all three took the CPU provider. With QNN's emulator, none made a session: a policy
-# gives no options, and QNN wants to be told its library. So a policy may hide a device that works, and it may fail where
-# naming the device does not.
+# With WebGPU on a driver in software, all three took the CPU provider. With QNN's emulator, none made a session: a
+# policy gives no options, and QNN wants to be told its library. So a policy may hide a device that works, and it may
+# fail where naming the device does not.
 #
 # More control has a function of yours. It gets all devices and returns those to use, the best first:
 
@@ -105,9 +105,9 @@ except Exception as error:
     print(str(error)[-90:])
 
 # %% [markdown]
-# Where your second provider is QNN, you see the same error as in the record: such a function cannot give options, either. Use
-# a policy for a first version, and `add_provider_for_devices` when you know your devices. In both cases check what was
-# **used**, as in the core.
+# Where your second provider is QNN, you see the same error as in the record: such a function cannot give options,
+# either. Use a policy for a first version, and `add_provider_for_devices` when you know your devices. In both cases
+# check what was **used**, as in the core.
 #
 # ## Libraries that do not load
 #
@@ -133,16 +133,17 @@ session.get_providers(), said
 
 # %% [markdown]
 # Here the installed package has no CUDA, so one warning says that. The harder case: the package has CUDA, so
-# `get_available_providers()` names it, but CUDA's own libraries are missing or have another version. It was recorded with
-# `onnxruntime-gpu` 1.31.1 on a machine without CUDA. This was logged, and the session ran on the CPU:
+# `get_available_providers()` names it, but CUDA's own libraries are missing or have another version. It was recorded
+# with `onnxruntime-gpu` 1.31.1 on a machine without CUDA. This was logged, and the session ran on the CPU:
 #
 # > Failed to load library … with error: libcublasLt.so.13: cannot open shared object file: No such file or directory
 # >
 # > Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 13.*. …
 #
 # `get_providers()` shows this case: it names the CPU alone. The cure is a matching CUDA
-# ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or NVIDIA's
-# packages bring one, call `ort.preload_dlls()` before the session is created: it loads them from there (not run here).
+# ([requirements](https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html)). Where PyTorch or
+# NVIDIA's packages bring one, call `ort.preload_dlls()` before the session is created: it loads them from there (not
+# run here).
 #
 # ## Options that nobody reads
 #
@@ -174,10 +175,10 @@ for name in ("webgpu", "qnn"):
 pd.DataFrame(differences)
 
 # %% [markdown]
-# In float32 the differences are rounding. In the int8 model, QNN's result differs from the CPU's by 0.05: that is one step of
-# the [scale](../glossary.md#scale-and-zero-point) of the output. Nothing announces it. Other providers may change more: OpenVINO
-# is reported to compute a float32 model in [bfloat16](../glossary.md#float16-and-bfloat16) on processors of Intel that have
-# AMX, and its option `INFERENCE_PRECISION_HINT` to switch that off (not run here).
+# In float32 the differences are rounding. In the int8 model, QNN's result differs from the CPU's by 0.05: that is one
+# step of the [scale](../glossary.md#scale-and-zero-point) of the output. Nothing announces it. Other providers may
+# change more: OpenVINO is reported to compute a float32 model in [bfloat16](../glossary.md#float16-and-bfloat16) on
+# processors of Intel that have AMX, and its option `INFERENCE_PRECISION_HINT` to switch that off (not run here).
 #
 # So compare outputs on your own data before a provider goes into service, and count the answers that change, as in
 # lesson 07.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · The report's listing
 #
-# You copy eight lines from a report or a chat, and they stop with an error. The lines show how a session is used. The idea
-# is right, three details are not. We run them, and repair one fault after the other.
+# You copy eight lines from a report or a chat, and they stop with an error. The lines show how a session is used. The
+# idea is right, three details are not. We run them, and repair one fault after the other.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -36,8 +36,8 @@ print("result:", outputs.shape)
 """
 
 # %% [markdown]
-# They need a model that takes any number of colour pictures. A very small one is enough: it has one node, which takes the
-# mean of each colour.
+# They need a model that takes any number of colour pictures. A very small one is enough: it has one node, which takes
+# the mean of each colour.
 
 # %%
 import onnx
@@ -89,8 +89,8 @@ first = printed.replace("providers =\n", f"{cpu}\n")
 outcome(first)
 
 # %% [markdown]
-# Now the model is loaded, and the next line fails. A model can have several inputs, so `get_inputs()` returns a **list**.
-# We take its first entry:
+# Now the model is loaded, and the next line fails. A model can have several inputs, so `get_inputs()` returns a
+# **list**. We take its first entry:
 
 # %% tags=["remove-input"]
 cu.quiz("05_report_listing", 1)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Second providers, measured
 #
-# Before you choose a device for your model, you want to know which nodes it takes and what it copies. You do not have the
-# device, but somebody else has: the course keeps **records**, and a program writes them, never a person.
+# Before you choose a device for your model, you want to know which nodes it takes and what it copies. You do not have
+# the device, but somebody else has: the course keeps **records**, and a program writes them, never a person.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -32,15 +32,16 @@ for name, record in records.items():
     print("  ", record["machine"]["processor"], "| emulated:", record["emulated"])
 
 # %% [markdown]
-# *Emulated* names the program that stands in for a device: SwiftShader for a graphics card, Qualcomm's emulator for its NPU.
-# Placement and copies are real there, and so are the numbers. Times would say nothing about the device, so none are taken.
+# *Emulated* names the program that stands in for a device: SwiftShader for a graphics card, Qualcomm's emulator for its
+# NPU. Placement and copies are real there, and so are the numbers. Times would say nothing about the device, so none
+# are taken.
 #
 # OpenVINO could be registered on this processor and offered no device, so its record holds no placement by device.
 #
 # ## Which nodes does it take?
 #
-# Five small models were asked for: `plain` is a classifier with a free batch, `fixed` the same for two pictures, `int8` its
-# quantized form, `mixed` has a `Unique` in its middle, `scattered` three `Det`.
+# Five small models were asked for: `plain` is a classifier with a free batch, `fixed` the same for two pictures, `int8`
+# its quantized form, `mixed` has a `Unique` in its middle, `scattered` three `Det`.
 
 # %%
 from collections import Counter
@@ -73,10 +74,11 @@ pd.DataFrame({(m, name): placement(records[name], m) for m, name in pairs}).T
 # %% [markdown]
 # Four things to read:
 #
-# - A **free batch** costs QNN everything: no node of `plain`, and all nodes of `fixed`. An NPU wants numbers in its shapes.
+# - A **free batch** costs QNN everything: no node of `plain`, and all nodes of `fixed`. An NPU wants numbers in its
+#   shapes.
 # - In **int8**, QNN takes all but two nodes. WebGPU takes most of them, and makes many copies.
-# - **One unusual operator** in the middle costs two copies, three cost six. In `mixed`, QNN takes nothing, because there the
-#   batch is free, too.
+# - **One unusual operator** in the middle costs two copies, three cost six. In `mixed`, QNN takes nothing, because
+#   there the batch is free, too.
 # - QNN's emulator works in the memory of the processor, so the profile shows no copies. On a phone there may be some.
 #
 # ## Where do the copies come from?
@@ -92,8 +94,8 @@ Counter(op for provider, op in int8["ran"] if provider == "CPUExecutionProvider"
 Counter(op for provider, op in int8["ran"] if "Memcpy" in op)
 
 # %% [markdown]
-# WebGPU has `DequantizeLinear` and not `QuantizeLinear`. So each activation goes to the processor, is quantized there, and
-# comes back. Look for a provider with both operators, or keep the model in float there.
+# WebGPU has `DequantizeLinear` and not `QuantizeLinear`. So each activation goes to the processor, is quantized there,
+# and comes back. Look for a provider with both operators, or keep the model in float there.
 #
 # What does QNN do when the fallback is forbidden?
 
@@ -121,11 +123,11 @@ here = cu.placed(build(), feed, [chosen], by="device")
 Counter(provider for provider, _ in here["ran"]), here["difference"]
 
 # %% [markdown]
-# Count the [kernels](../glossary.md#kernel) per provider, and compare them with the record of the same provider. The whole
-# experiment is one call, `cu.run_ep_experiment(devices[0].ep_name)`; it takes about a minute.
+# Count the [kernels](../glossary.md#kernel) per provider, and compare them with the record of the same provider. The
+# whole experiment is one call, `cu.run_ep_experiment(devices[0].ep_name)`; it takes about a minute.
 #
-# The explorer shows all requests of the records. It opens on the quantized model: choose *by device*, and then forbid the
-# fallback.
+# The explorer shows all requests of the records. It opens on the quantized model: choose *by device*, and then forbid
+# the fallback.
 
 # %%
 shown = [records["webgpu"], records["qnn"]]
@@ -136,15 +138,15 @@ cu.placement_explorer(shown)
 # %% [markdown]
 # ## Add a record
 #
-# For CUDA, TensorRT, MIGraphX, DirectML and Core ML there was no device at hand, so there is no record, and the course gives
-# no figure for them. If you have one, run this in a checkout of the course, and send the file as a pull request:
+# For CUDA, TensorRT, MIGraphX, DirectML and Core ML there was no device at hand, so there is no record, and the course
+# gives no figure for them. If you have one, run this in a checkout of the course, and send the file as a pull request:
 #
 # ```
 # python course_utils/ep_experiment --provider CUDAExecutionProvider --out data/ep_records/cuda.json
 # ```
 #
-# It needs NumPy, onnx and a package of ONNX Runtime with that provider, and it takes times, too. `make providers` records all
-# that works on your machine. The operators that a built-in provider supports are listed, for example, for
+# It needs NumPy, onnx and a package of ONNX Runtime with that provider, and it takes times, too. `make providers`
+# records all that works on your machine. The operators that a built-in provider supports are listed, for example, for
 # [CPU and CUDA](https://github.com/microsoft/onnxruntime/blob/main/docs/OperatorKernels.md).
 
 # %% [markdown]
@@ -152,7 +154,8 @@ cu.placement_explorer(shown)
 #
 # - Ask of a device: how many nodes, how many copies, which difference. The name of a provider tells none of it.
 # - Fix the shapes for an NPU, unless its record shows that it takes free ones.
-# - Use int8 where the provider has both `QuantizeLinear` and `DequantizeLinear`, unless you accept two copies per activation.
+# - Use int8 where the provider has both `QuantizeLinear` and `DequantizeLinear`, unless you accept two copies per
+#   activation.
 # - An emulator is good for placement and numbers, and says nothing about speed.
 #
 # **Back:** [05 · Execution providers](../05_execution_providers.ipynb). **Deeper:**

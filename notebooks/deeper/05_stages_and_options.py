@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Stages and options of a session
 #
-# Your service takes long to start, or it takes all cores of a machine that it shares. The first is a question of stages:
-# which part of creating a session takes the time? The second is a question of options.
+# Your service takes long to start, or it takes all cores of a machine that it shares. The first is a question of
+# stages: which part of creating a session takes the time? The second is a question of options.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -41,8 +41,8 @@ log = cu.session_log(file, times=7)
 log.groupby("creation").size().to_frame("lines").T
 
 # %% [markdown]
-# The first creation has more lines, because a process does some work only once. We leave it out. The log has times, so we
-# can cut it. Each stage ends where a certain line appears:
+# The first creation has more lines, because a process does some work only once. We leave it out. The log has times, so
+# we can cut it. Each stage ends where a certain line appears:
 
 # %%
 ends = {
@@ -109,8 +109,8 @@ events.loc[events["cat"] == "Session", ["name", "ts", "dur"]]
 # | `add_session_config_entry(key, value)` | session | everything else, as text |
 # | `RunOptions` | one run | stop it, log it, give memory back after it |
 #
-# The number of [threads](https://onnxruntime.ai/docs/performance/tune-performance/threading.html) is fixed when a session
-# is created:
+# The number of [threads](https://onnxruntime.ai/docs/performance/tune-performance/threading.html) is fixed when a
+# session is created:
 
 # %%
 one = ort.SessionOptions()
@@ -119,7 +119,8 @@ session = ort.InferenceSession(file, one, providers=cpu)
 feed = {"image": cu.normalize(cu.fashion_mnist("test")[0][:64])}
 
 # %% [markdown]
-# How many are good for a batch of 64? We compare three sessions. The last one gets four times as many threads as there are cores.
+# How many are good for a batch of 64? We compare three sessions. The last one gets four times as many threads as there
+# are cores.
 
 # %%
 import os
@@ -143,8 +144,8 @@ fixed.add_free_dimension_override_by_name("batch", 1)
 ort.InferenceSession(file, fixed, providers=cpu).get_inputs()[0].shape
 
 # %% [markdown]
-# `RunOptions` belong to a single run. Set `terminate` from another thread, and a run that takes too long stops. Here it is
-# set before the run begins:
+# `RunOptions` belong to a single run. Set `terminate` from another thread, and a run that takes too long stops. Here it
+# is set before the run begins:
 
 # %%
 stop = ort.RunOptions()
@@ -166,8 +167,8 @@ except AttributeError as error:
     print(error)
 
 # %% [markdown]
-# And a configuration **key** that does not exist? This one lacks a letter. It should switch off the busy loop of threads
-# that wait:
+# And a configuration **key** that does not exist? This one lacks a letter. It should switch off the busy loop of
+# threads that wait:
 
 # %% tags=["remove-input"]
 cu.quiz("05_stages_and_options", 2)
@@ -191,8 +192,8 @@ accepted.get_session_config_entry("session.intra_op.allow_spining")
 # | `session.record_ep_graph_assignment_info` | `"1"` | write down which provider takes which node |
 # | `session.disable_cpu_ep_fallback` | `"1"` | a node that is left for the CPU is an error |
 #
-# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks for.
-# `cu.session_log` created seven sessions, and the log mentions the setting once:
+# The condition in the second row is easy to miss. A later session keeps what the first one has set, whatever it asks
+# for. `cu.session_log` created seven sessions, and the log mentions the setting once:
 
 # %%
 log.loc[log["message"].str.contains("denormal-as-zero"), ["creation", "message"]]
@@ -201,7 +202,8 @@ log.loc[log["message"].str.contains("denormal-as-zero"), ["creation", "message"]
 # ## Recap
 #
 # - Cut the creation into stages before you make it shorter.
-# - Threads are fixed at the creation. Use one per session where many requests run at once, unless one request must be fast.
+# - Threads are fixed at the creation. Use one per session where many requests run at once, unless one request must be
+#   fast.
 # - `RunOptions` stop a single run; `add_free_dimension_override_by_name` fixes a size.
 # - Keys of the configuration are text: a misspelled one is accepted and ignored.
 #

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 05 · Telemetry
 #
-# Your program runs in a hospital, and the firewall reports that it asks for a server of Microsoft. You did not write such
-# a line. Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and the
-# machine ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)).
+# Your program runs in a hospital, and the firewall reports that it asks for a server of Microsoft. You did not write
+# such a line. Since version 1.29 the official packages of ONNX Runtime send **telemetry**: events about the library and
+# the machine ([what and how](https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md)).
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -64,8 +64,8 @@ here
 #
 # ## What happens without the variable
 #
-# Such a program sends, so this page does not run it. It was recorded without a network: five programs, each of which lived
-# for 40 seconds. On Linux, `python -m course_utils.lab.lookups` repeats the record, cut off in the same way.
+# Such a program sends, so this page does not run it. It was recorded without a network: five programs, each of which
+# lived for 40 seconds. On Linux, `python -m course_utils.lab.lookups` repeats the record, cut off in the same way.
 
 # %%
 record["date"], record["versions"], record["machine"]["system"]
@@ -86,16 +86,16 @@ runs["device id"] = [any("deviceid" in f for f in files) for files in runs["file
 runs[["look-ups", "names", "device id"]]
 
 # %% [markdown]
-# The import alone starts it. It writes a random number, the *device id*, into the user's cache folder. Some seconds later
-# it asks for the address of Microsoft's server. When was the first question?
+# The import alone starts it. It writes a random number, the *device id*, into the user's cache folder. Some seconds
+# later it asks for the address of Microsoft's server. When was the first question?
 
 # %%
 first = {way: asked[0][0] for way, asked in runs["lookups"].items() if asked}
 pd.Series(first, name="after s").to_frame()
 
 # %% [markdown]
-# Two of the five programs tried to switch it off **after** the import, and both were too late. A build service that sets
-# `CI` sends nothing, so a test there never sees it.
+# Two of the five programs tried to switch it off **after** the import, and both were too late. A build service that
+# sets `CI` sends nothing, so a test there never sees it.
 
 # %%
 loud = runs.loc["nothing is done"]
@@ -103,8 +103,8 @@ late = runs.drop(["nothing is done", silent, "CI=true"])
 list(late.index)
 
 # %% [markdown]
-# In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, for example in the container's file, or in
-# the first lines. If you want to send telemetry, set the variable to 0: the course leaves it as it is.
+# In a program of your own, set `ORT_DISABLE_TELEMETRY=1` before Python starts, for example in the container's file, or
+# in the first lines. If you want to send telemetry, set the variable to 0: the course leaves it as it is.
 
 # %% tags=["hide-input"]
 cu.claim(
