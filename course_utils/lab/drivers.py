@@ -29,6 +29,12 @@ class Way:
         if self.loader:
             ctypes.CDLL(self.loader, mode=ctypes.RTLD_GLOBAL)  # a later dlopen() of this name finds it loaded
 
+    def environment(self) -> dict[str, str]:
+        """The same, as variables for a program that knows nothing of this."""
+        folders = [str(Path(self.loader).parent) if self.loader else "", os.environ.get("LD_LIBRARY_PATH", "")]
+        found = os.pathsep.join(filter(None, folders))
+        return {**dict(self.variables), **({"LD_LIBRARY_PATH": found} if found else {})}
+
 
 def ways() -> list[Way]:
     """Ways to try WebGPU, the best first: a graphics card is better than a driver in software."""
@@ -56,6 +62,12 @@ def _chromium() -> Path | None:
     return next(
         (f for f in folders if (f / "vk_swiftshader_icd.json").is_file() and (f / "libvulkan.so.1").exists()), None
     )
+
+
+def in_software(way: Way) -> str:
+    """The driver in software that computes in place of a graphics card; empty where it is a card, or not known."""
+    name = driver(dict(way.variables))
+    return name if name in _NAMES.values() else ""
 
 
 def driver(variables: dict[str, str] | None = None) -> str:

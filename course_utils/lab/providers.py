@@ -8,6 +8,7 @@ own, with a small model and a time limit; only what worked there is registered h
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CourseError, missing
 from ..processes import ending, environment
-from .drivers import Way, driver, ways
+from .drivers import Way, driver, in_software, ways
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -194,7 +195,7 @@ def _devices(provider: str) -> list[ort.OrtEpDevice]:
 def _register(plugin: Plugin) -> None:
     import onnxruntime as ort
 
-    from .ep_experiment import overheard
+    from ..ep_experiment.placement import overheard
 
     with overheard([]):  # it warns that a device in software is taken, and that was asked for
         ort.register_execution_provider_library(plugin.provider, plugin.said("get_library_path"))
@@ -206,6 +207,23 @@ def _register(plugin: Plugin) -> None:
 def must_work(plugin: Plugin) -> None:
     """Raise CourseError, in one sentence, where a plug-in is not installed, or does not work on this machine."""
     _working(plugin)
+
+
+def asked_by_child(plugin: Plugin) -> tuple[list[str], dict[str, str]]:
+    """Arguments and variables with which `ep_experiment` tries a plug-in, in the way that works here, if any does.
+
+    Raises CourseError where the package is not installed.
+    """
+    if not plugin.version:
+        raise CourseError(missing(plugin.package, plugin.extra))
+    way = Way()
+    with contextlib.suppress(CourseError):  # one that offers no device can be looked at, too
+        way, _ = _working(plugin)
+    arguments = ["--plugin", plugin.module, *[f"--option={key}={value}" for key, value in plugin.options.items()]]
+    stand_in = "Qualcomm's emulator of its NPU" if plugin.name == "QNN" else in_software(way)
+    if stand_in:
+        arguments += ["--emulated", f"{stand_in}, on the processor"]
+    return arguments, way.environment()
 
 
 def _working(plugin: Plugin) -> tuple[Way, list[str]]:

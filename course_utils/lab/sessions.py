@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,15 +19,15 @@ import onnx
 from ..errors import CourseError
 from ..onnx_files import Model, as_model, is_compiled
 from ..paths import PACKAGE, data_path
-from ..processes import environment
+from ..processes import ending, environment
 from ..running import RefusedError, open_session, runtime_words
-from .providers import CPU, must_work, plugin_of
+from .providers import CPU, asked_by_child, must_work, plugin_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
     import pandas as pd
 
-EXPERIMENT = PACKAGE / "lab" / "ep_experiment.py"
+EXPERIMENT = PACKAGE / "ep_experiment"
 # Creates the session several times: the first one also pays for things that a process needs once.
 _VERBOSE = """
 import sys
@@ -224,46 +225,46 @@ def _list(names: Iterable[str]) -> str:
 # The provider experiment
 
 
-def second_environment(name: str = "openvino") -> Path | None:
-    """The Python of `.venv-openvino`, which `make ep-openvino` builds; None where it was not built. First used in lesson 05."""
-    folder = PACKAGE.parent / f".venv-{name}"
-    places = (folder / "bin" / "python", folder / "Scripts" / "python.exe")
-    return next((place for place in places if place.exists()), None)
+def run_ep_experiment(provider: str = CPU, *, rounds: int = 0) -> dict[str, Any]:
+    """Run the provider experiment in a process of its own and return its record. First used in lesson 05.
 
-
-def run_ep_experiment(
-    provider: str = CPU, *, python: str | os.PathLike[str] | None = None, rounds: int = 0
-) -> dict[str, Any]:
-    """Run `ep_experiment.py` and return its record. First used in lesson 05.
-
-    python: the interpreter, by default this one. rounds: runs per time; with 0, only placement is looked at.
-    Raises CourseError with the script's own sentence when it cannot be done.
+    provider: one that is built into this package of ONNX Runtime, or that of an installed plug-in. rounds: runs per time;
+    with 0, only placement is looked at. Raises CourseError with one sentence when it cannot be done.
     """
-    command = [os.fspath(python or sys.executable), str(EXPERIMENT), "--provider", provider, "--rounds", str(rounds)]
-    foreign = {"PYTHONPATH"} if python else set()  # packages of this environment would not fit another one
-    env = {key: value for key, value in os.environ.items() if key not in foreign} | {"PYTHONUTF8": "1"}
-    try:
-        child = subprocess.run(command, capture_output=True, env=env, timeout=600, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CourseError(f"The experiment did not run: {type(error).__name__}.") from None
-    if child.returncode:
-        last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise CourseError(f"The experiment did not run: {last}")
-    return json.loads(child.stdout)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        out = Path(folder, "record.json")  # plug-ins print, so the record does not come by the standard output
+        plugin = plugin_of(provider)
+        asked, variables = asked_by_child(plugin) if plugin else (["--provider", provider], {})
+        command = [sys.executable, str(EXPERIMENT), *asked, "--rounds", str(rounds), "--out", str(out)]
+        env = {**os.environ, "PYTHONUTF8": "1", **variables}
+        try:
+            child = subprocess.run(command, capture_output=True, env=env, timeout=600, check=False)
+        except subprocess.TimeoutExpired:
+            raise CourseError("The experiment did not end within ten minutes.") from None
+        if child.returncode:
+            last = (child.stderr.decode(errors="replace").strip().splitlines() or [ending(child.returncode)])[-1]
+            raise CourseError(f"The experiment did not run: {last}")
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def ep_records() -> dict[str, dict[str, Any]]:
+    """All recorded runs of the provider experiment, by the name of their file in `data/ep_records`. First used in lesson 05.
+
+    Raises CourseError when a file is damaged.
+    """
+    found = {}
+    for file in sorted(data_path("ep_records").glob("*.json")):
+        if file.name == "schema.json":
+            continue
+        try:
+            found[file.stem] = record = json.loads(file.read_text(encoding="utf-8"))
+            if record["format"] != 2 or not record["placements"]:
+                raise ValueError("another format")
+        except (ValueError, KeyError, TypeError) as error:
+            raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
+    return found
 
 
 def ep_record(name: str) -> dict[str, Any] | None:
-    """A recorded run of the provider experiment, `data/ep_records/<name>.json`; None where nobody has recorded one.
-
-    First used in lesson 05. Raises CourseError when the file is damaged.
-    """
-    file = data_path("ep_records") / f"{name}.json"
-    if not file.exists():
-        return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["format"] != 1 or not found["placements"]:
-            raise ValueError("another format")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
-    return found
+    """One of `ep_records()`; None where nobody has recorded it. First used in lesson 05."""
+    return ep_records().get(name)

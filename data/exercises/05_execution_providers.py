@@ -129,7 +129,7 @@ cu.check("5.2", "work/5.2.json")
 # closed it. To look yourself, read the file as JSON and count the events `model_run`.
 
 # %% [markdown]
-# ## 5.3 A configuration within limits
+# ## 5.3 A configuration within limits · deeper
 #
 # Your program shares a device with others, and its owner has rules:
 
@@ -156,8 +156,9 @@ cu.check("5.2", "work/5.2.json")
 # | `free_dimensions` | a dict: names for `add_free_dimension_override_by_name` → size |
 # | `providers` | the list of providers, the CPU provider alone |
 #
-# > **Hint** The two keys that you need for `config` stand in a table of the lesson. ONNX Runtime accepts misspelled keys
-# > without a word; this check does not.
+# > **Hint** The two keys that you need for `config` stand in a table of the page
+# > [Stages and options of a session](../deeper/05_stages_and_options.ipynb). ONNX Runtime accepts misspelled keys without a
+# > word; this check does not.
 
 # %%
 # Task 5.3: write the configuration

@@ -274,7 +274,7 @@ TASKS = (
         _draw_transcripts,
         points=2,
         hints=(
-            'The lesson\'s section "Three requests that cannot be met" shows what is said in each case. What is said here, and is it an error or only a warning?',
+            'The lesson\'s section "Requests that cannot be met" shows what is said in each case. What is said here, and is it an error or only a warning?',
             "First find the two with an error: it names what is wrong. Then the one with a warning alone. For the silent ones, count the nodes on the CPU.",
             "For right_name, look in ort.get_all_providers() for a name that differs only in capital letters, or in how the technology is written.",
         ),
