@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
+    from .ep_experiment.placement import overheard
     from .errors import CourseError
     from .handin.checks import check, given, hint, params
     from .handin.report_cards import report_card
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .lab.archive import archive_photographs, first_sitting
     from .lab.claims import claim, ledger
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
-    from .lab.ep_experiment import overheard
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
@@ -53,12 +53,13 @@ if TYPE_CHECKING:
     from .lab.parity import parity
     from .lab.pictures import picture
     from .lab.provenance import optimized, origins, traffic
+    from .lab.providers import provider_devices, provider_plugins, second_provider
     from .lab.quantization import Calibration, ready_to_quantize
     from .lab.quizzes import quiz
     from .lab.sessions import (
         ep_record,
+        ep_records,
         run_ep_experiment,
-        second_environment,
         session_log,
         strict_session,
     )
@@ -91,6 +92,7 @@ _HOME = {
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
     "ep_record": "lab.sessions",
+    "ep_records": "lab.sessions",
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
@@ -117,13 +119,15 @@ _HOME = {
     "opset_explorer": "widgets.opsets",
     "optimized": "lab.provenance",
     "origins": "lab.provenance",
-    "overheard": "lab.ep_experiment",
+    "overheard": "ep_experiment.placement",
     "params": "handin.checks",
     "parity": "lab.parity",
     "picture": "lab.pictures",
     "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
+    "provider_devices": "lab.providers",
+    "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
     "random_encoder": "lab.models",
@@ -133,7 +137,7 @@ _HOME = {
     "run_ep_experiment": "lab.sessions",
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
-    "second_environment": "lab.sessions",
+    "second_provider": "lab.providers",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",

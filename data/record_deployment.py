@@ -29,7 +29,7 @@ import onnxruntime as ort
 import psutil
 
 import course_utils as cu
-from course_utils.lab.ep_experiment import cores, processor
+from course_utils.ep_experiment.machine import cores, processor
 from course_utils.pages import browser_lab
 
 TARGET = Path(__file__).with_name("deployment.json")

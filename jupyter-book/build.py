@@ -28,7 +28,9 @@ import execution  # noqa: E402 - beside this file
 import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
+import providers  # noqa: E402
 
+from course_utils.lab.sessions import ep_records  # noqa: E402
 from course_utils.pages.netron_static import build as build_netron  # noqa: E402
 from course_utils.pages.viewer import BOOK_MODELS  # noqa: E402
 
@@ -116,6 +118,7 @@ def stage(packages: Path) -> None:
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "claims.md": pages.claims(),
+        "providers.md": providers.page(ep_records()),
         "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8"))),
     }
     known = {

@@ -233,7 +233,7 @@ def main() -> None:
     if arguments.out:
         import onnxruntime as ort
 
-        from .ep_experiment import cores, processor
+        from ..ep_experiment.machine import cores, processor
 
         record = {
             "date": date.today().isoformat(),
