@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: predict placement, prove it, configure a session, diagnose a fallback, make a model fit."""
+"""Exercises of lesson 05: predict placement, prove it, configure a session, diagnose a fallback, make a model fit, save copies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onnx import helper
 from .. import Criteria, Criterion, Params, Task
 from ..examine import wants_keys, whole
 from ..handouts import x_to_y
+from .copied import check_copies, check_fewer, draw_copied, handed_out, scattered
 from .profile_proof import CPU, IR, OPSET, check_profile, draw_profile, layered
 from .provider_fit import check_fit, draw_fit, unfit
 from .session_options import check_configuration, draw_limits
@@ -291,6 +292,35 @@ TASKS = (
             "Write the formula as steps of one operation each. Which operators of the list do these steps, and which numbers do they need?",
             "The first step reads the input of the old node, and the last one writes its output under the same name: then no other node has to change.",
             "Make a function that returns the nodes for one old node, with its name in front of all new names. Put them where the old node stood, and compare old and new outputs with NumPy.",
+        ),
+    ),
+    Task(
+        "5.6",
+        "Count the copies",
+        "json",
+        check_copies,
+        draw_copied,
+        handed_out,
+        points=3,
+        hints=(
+            "The record says where each node is. A copy belongs to a tensor: who makes it, and where is it read?",
+            "Build two dicts: tensor → provider of its maker, and tensor → set of the providers that read it. The list ran has as many copies as your two lists together.",
+            "To the host: made on WebGPU, and the CPU is among its readers. From the host: the other way round. For the islands, join each node on the CPU with the one that makes its input, if that is on the CPU, too.",
+        ),
+    ),
+    Task(
+        "5.7",
+        "Fewer copies",
+        "onnx",
+        check_fewer,
+        draw_copied,
+        lambda p: {"5.7.onnx": scattered(p)},
+        same_as="5.6",
+        points=3,
+        hints=(
+            "Look for nodes on the CPU with only a few nodes on WebGPU between them. What do those nodes between do with the values?",
+            "What works on each value alone may change places with what only moves, repeats, joins or cuts values. So several nodes on the CPU come to stand in a row, and the last one comes to stand at the end.",
+            "Three places: the first chain, where all Slice, Reshape and Tile can come first; the branches, which can be joined before the operator, which is then needed once; and the last two nodes.",
         ),
     ),
 )
