@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -16,8 +17,10 @@ import pytest
 from answers import STUDENTS, criteria, failed, given, params
 from copied_models import listed, model_of, moved, replaced
 from onnx import TensorProto, helper, numpy_helper, parser
+from test_exercise_05 import right_causes
 
 import course_utils as cu
+from course_utils.ep_experiment.placement import overheard
 from course_utils.errors import CourseError
 from course_utils.exercises.ch05.placed import CPU, LEFT, TAKES, WEBGPU, copies, islands, provider_of, record
 
@@ -256,3 +259,42 @@ def test_the_plug_in_takes_or_leaves(op: str, webgpu: Any) -> None:
     session = ort.InferenceSession(one_node(op).SerializeToString(), options, enable_fallback=0)
     placed = {n.name: g.ep_name for g in session.get_provider_graph_assignment_info() for n in g.get_nodes()}
     assert placed["it"] == (WEBGPU if op in TAKES else CPU)
+
+
+# What task 5.4 quotes
+
+
+def heard(options: ort.SessionOptions, **more: Any) -> tuple[list[str], list[str]]:
+    said: list[str] = []
+    with overheard(said):
+        session = ort.InferenceSession(parsed("y = Mul(x, w)").SerializeToString(), options, **more)
+    return said, session.get_providers()
+
+
+def quoted(cause: str) -> dict[str, Any]:
+    letter = next(k for k, v in right_causes("ada")["causes"].items() if v == cause)
+    return params("5.4")["transcripts"][letter]
+
+
+def test_a_plug_in_by_name_and_a_wrong_option(webgpu: Any) -> None:
+    for name in ("WebGPU", "QNN"):
+        with contextlib.suppress(CourseError):
+            provider = cu.provider_devices(name)[0].ep_name
+            told = heard(ort.SessionOptions(), providers=[provider, CPU])
+            assert told == (quoted("plug-in by name")["said"], quoted("plug-in by name")["get_providers()"])
+    options, seen = ort.SessionOptions(), quoted("wrong option")
+    options.add_provider_for_devices(webgpu, {"preferredLayout": seen["said"][0].split()[-1]})
+    said, providers = heard(options)
+    assert set(seen["said"]) <= set(said)
+    assert providers == seen["get_providers()"]
+
+
+def test_a_wrong_name_and_a_missing_provider() -> None:
+    for cause in ("wrong name", "missing provider"):
+        seen = quoted(cause)
+        if seen["asked for"][0] in ort.get_available_providers():
+            continue
+        said, providers = heard(ort.SessionOptions(), providers=seen["asked for"])
+        assert all(any(line.startswith(words) for line in said) for words in seen["said"])
+        assert len([line for line in said if "EP Error" in line]) == len([w for w in seen["said"] if "EP Error" in w])
+        assert providers == seen["get_providers()"]

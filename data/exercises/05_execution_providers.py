@@ -194,8 +194,9 @@ cu.check("5.3", "work/5.3.json")
 # %% [markdown]
 # ## 5.4 What happened here?
 #
-# Six programs on six machines. Each asked for a provider and for the CPU. You have what was said, what `get_providers()`
-# returned, and how many nodes the record counts on each provider.
+# Seven programs on seven machines. Each asked for a provider and for the CPU, by name or by device; the library of a plug-in
+# was registered before. You have what was said, what `get_providers()` returned, and how many nodes the record counts on
+# each provider.
 
 # %%
 pd.DataFrame(cu.params("5.4")["transcripts"]).T
@@ -205,7 +206,7 @@ pd.DataFrame(cu.params("5.4")["transcripts"]).T
 #
 # | key | value |
 # |---|---|
-# | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `unknown option`, `unsupported operators` |
+# | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `wrong option`, `plug-in by name`, `unsupported operators` |
 # | `right_name` | the real name of the provider whose name was wrong |
 #
 # The check says how many causes are right, not which; `right_name` counts once all are.
@@ -225,9 +226,11 @@ for letter, seen in transcripts.items():
         names["directmlexecutionprovider"] = "DmlExecutionProvider"
         right_name = names[seen["asked for"][0].lower()]
     elif "Invalid" in said:
-        causes[letter] = "unknown option"
+        causes[letter] = "wrong option"
     elif said:
         causes[letter] = "missing provider"
+    elif seen["asked for"][0] not in seen["get_providers()"]:
+        causes[letter] = "plug-in by name"
     else:
         causes[letter] = (
             "unsupported operators"
@@ -244,10 +247,10 @@ cu.check("5.4", "work/5.4.json")
 
 # %% [markdown] tags=["solution"]
 # Go from the loudest sign to the quietest. An error that names the type of provider: the name is wrong. An error that
-# names an option: provider and name are fine. A warning alone: the name is right, but the package does not hold the
-# provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said, only the
-# record tells whether nodes were left for the CPU. The typical mistake is to trust `get_providers()`: it lists
-# providers without a single node.
+# names a value: provider and name are fine, an option is not. A warning alone: the name is right, but the package does not
+# hold the provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said and the
+# provider is not in `get_providers()`, a plug-in was asked for by its name. Otherwise only the record tells whether nodes
+# were left for the CPU. The typical mistake is to trust `get_providers()`: it lists providers without a single node.
 
 # %% [markdown]
 # ## 5.5 Make the model fit
@@ -447,7 +450,8 @@ kept.insert(kept.index(joins) + 1, once)
 done = False
 while not done:
     done = True
-    for i, (first, second) in enumerate(zip(kept, kept[1:])):
+    for i in range(len(kept) - 1):
+        first, second = kept[i : i + 2]
         layout = second.op_type in ("Slice", "Reshape", "Tile")
         if layout and first.op_type in left and second.input[0] == first.output[0]:
             middle, end = first.output[0], second.output[0]
