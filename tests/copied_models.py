@@ -137,7 +137,7 @@ FORMULAS = {
     "Softsign": "a = Abs(x) b = Add(a, one) y = Div(x, b)",
     "Shrink": "a = Clip(x, low, high) y = Sub(x, a)",
 }
-NUMBERS = {"gamma": 1.050701, "one": 1, "low": -0.3, "high": 0.3}
+NUMBERS = {"gamma": 1.050701, "one": 1, "low": -0.1, "high": 0.1}
 
 
 def replaced(who: str, formulas: dict[str, str] = FORMULAS) -> onnx.ModelProto:
