@@ -338,7 +338,8 @@ cu.check("5.5", "work/5.5.onnx")
 #
 # ONNX Runtime's WebGPU plug-in got your model, on a driver in software, so that no graphics card was needed. It has
 # no kernel for some operators, and these nodes ran on the CPU. Between the two memories, tensors must be copied. You
-# have the record of the placement and of one run; `Memcpy` nodes are the copies that ONNX Runtime inserted.
+# have the record of the placement and of one run; `Memcpy` nodes are the copies that ONNX Runtime inserted. (You need no
+# plug-in: the record is put together from the plug-in's list of kernels, and the course's tests compare such records with it.)
 
 # %%
 model_file, record_file = cu.given("5.6")
