@@ -296,4 +296,4 @@ def test_what_ends_a_check_is_no_failed_criterion(error):
         raise error
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
-        assess(Task("1.1", "t", "json", check), {}, "ada")
+        assess(Task("1.1", "t", "json", check, points=1), {}, "ada")
