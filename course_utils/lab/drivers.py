@@ -13,7 +13,8 @@ from pathlib import Path
 _SOFTWARE = "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER"
 _DRIVER_FILES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")  # the first one wins, as it does in the Vulkan loader
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_FOLDERS = ("/usr/lib/chromium", "/usr/lib/chromium-browser", "/usr/lib64/chromium-browser", "/opt/google/chrome")
+# Where a distribution's command is a script; otherwise the driver lies beside the program itself.
+_FOLDERS = ("/usr/lib/chromium", "/usr/lib/chromium-browser", "/usr/lib64/chromium-browser")
 _NAMES = {"vk_swiftshader_icd.json": "SwiftShader"}
 
 
