@@ -58,10 +58,16 @@ def handed_out(params):
 TASKS = {
     "1.1": Task("1.1", "Count", "json", meets, points=3, draw=lambda rng: {"n": rng.randrange(10**6)}),
     "1.2": Task(
-        "1.2", "Model", "onnx", looks, draw=lambda rng: {"alpha": rng.randrange(99) / 100, "two": 0}, given=handed_out
+        "1.2",
+        "Model",
+        "onnx",
+        looks,
+        points=1,
+        draw=lambda rng: {"alpha": rng.randrange(99) / 100, "two": 0},
+        given=handed_out,
     ),
     "1.4": Task("1.4", "Count again", "json", meets, points=3),
-    "1.3": Task("1.3", "Models", "onnx", looks, draw=lambda rng: {"alpha": 0.5, "two": 1}, given=handed_out),
+    "1.3": Task("1.3", "Models", "onnx", looks, points=1, draw=lambda rng: {"alpha": 0.5, "two": 1}, given=handed_out),
 }
 
 
@@ -221,9 +227,9 @@ def test_a_cause_is_named_once(ada):
 
 def test_a_check_that_stops_early_takes_nothing_away_from_what_is_missing(ada):
     """Two of three points stay less than three of three, and more than one, however many criteria were looked at."""
-    it = Task("1.1", "t", "json", lambda *_: [])
+    it = Task("1.1", "t", "json", lambda *_: [], points=5)
     of = {
-        name: task_points(Task("1.1", "t", "json", it.check, points=5), [Criterion("g", passed) for passed in goals])
+        name: task_points(it, [Criterion("g", passed) for passed in goals])
         for name, goals in {"stopped": [True, True, False], "went on": [True, True, False, True, False]}.items()
     }
     assert of == {"stopped": (2, 5), "went on": (3, 5)}
@@ -474,7 +480,7 @@ def test_out_of_order_in_a_real_kernel(folder):
 
     task = (
         "from course_utils import exercises\nfrom course_utils.handin import checks\n"
-        "it = exercises.Task('1.1', 't', 'json', lambda a, p, r: [exercises.Criterion('there', True)])\n"
+        "it = exercises.Task('1.1', 't', 'json', lambda a, p, r: [exercises.Criterion('there', True)], points=1)\n"
         "checks.task = {'1.1': it}.__getitem__"
     )
     cells = [

@@ -284,7 +284,7 @@ def test_a_secret_changes_the_parameters(id):
 
 
 def test_unreadable_answers_have_a_problem_and_no_criteria():
-    it = Task("1.1", "t", "json", lambda *_: [])
+    it = Task("1.1", "t", "json", lambda *_: [], points=1)
     assert assessed(it, b"{", "a.json", "ada").problem.startswith("'a.json' is not a JSON file")
 
 

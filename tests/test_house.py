@@ -18,7 +18,7 @@ import course_utils as cu
 PACKAGE = ROOT / "course_utils"
 LONGEST = 350  # lines of a module
 # It runs alone, in any interpreter that has onnxruntime, so nothing of it can stand in a second file.
-LONGER = {"lab/ep_experiment.py", "exercises/ch02/tasks.py", "exercises/ch03/tasks.py"}
+LONGER = {"lab/ep_experiment.py"}
 PUBLIC = [
     "CLASS_NAMES",
     "Calibration",
@@ -36,7 +36,6 @@ PUBLIC = [
     "exporter_messages",
     "fashion_mnist",
     "fashion_resnet",
-    "first_sitting",
     "given",
     "graph_diff",
     "hint",
@@ -68,7 +67,6 @@ PUBLIC = [
     "probe_sizes",
     "quest_page",
     "quiz",
-    "random_encoder",
     "ready_to_quantize",
     "report_card",
     "resnet18",
@@ -76,6 +74,7 @@ PUBLIC = [
     "run_in_batches",
     "scale_explorer",
     "second_environment",
+    "sentence_encoder",
     "session_log",
     "setup",
     "shape_explorer",
@@ -94,6 +93,7 @@ PUBLIC = [
     "try_export",
     "usability",
     "watch_lookups",
+    "webgpu_in_browser",
     "written_shapes",
 ]
 

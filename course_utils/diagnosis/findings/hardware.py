@@ -12,7 +12,7 @@ from ..vocabulary import NOTE, Finding, Place, code, finding, listed, nodes, pla
 PROCESSOR = code(
     "made-for-one-processor",
     NOTE,
-    "06",
+    "06_files_saved_optimised",
     "The file was optimised for the processor of one machine",
     "Ship the model from before the optimisation, and let each machine optimise its own; or optimise with "
     "ORT_ENABLE_EXTENDED, which writes no such nodes.",
