@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from .handin.report_cards import report_card
     from .handin.solutions import solution
     from .handin.submission import submit
-    from .lab.archive import archive_photographs, first_sitting
+    from .lab.archive import archive_photographs
     from .lab.claims import claim, ledger
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
     from .lab.lookups import telemetry_record, watch_lookups
-    from .lab.models import fashion_resnet, minilm, random_encoder, resnet18
+    from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
     from .lab.parity import parity
     from .lab.pictures import picture
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from .pages.browser_lab import deployment_record, in_browser, node, npm_package
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
+    from .pages.webgpu_lab import webgpu_in_browser
     from .widgets.batching import batching_explorer
     from .widgets.levels import level_explorer
     from .widgets.mechanisms import mechanism_explorer
@@ -97,7 +98,6 @@ _HOME = {
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
-    "first_sitting": "lab.archive",
     "given": "handin.checks",
     "graph_diff": "lab.graphs",
     "hint": "handin.checks",
@@ -132,7 +132,6 @@ _HOME = {
     "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
-    "random_encoder": "lab.models",
     "ready_to_quantize": "lab.quantization",
     "report_card": "handin.report_cards",
     "resnet18": "lab.models",
@@ -140,6 +139,7 @@ _HOME = {
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
     "second_provider": "lab.providers",
+    "sentence_encoder": "lab.models",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",
@@ -158,6 +158,7 @@ _HOME = {
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",
     "watch_lookups": "lab.lookups",
+    "webgpu_in_browser": "pages.webgpu_lab",
     "written_shapes": "lab.shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed

@@ -1,7 +1,7 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
 1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
-2. The lessons run, or are taken from the cache.
+2. The lessons, and the pages that lie deeper, run or are taken from the cache.
 3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
    stays as it is.
 4. The viewer, and the models and live pages that lessons open, are put beside the lessons.

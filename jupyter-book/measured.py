@@ -27,7 +27,7 @@ GROUPS = {
     "shapes": (
         "A static shape instead of a dynamic one",
         "How many times faster the same model is when its batch is fixed.",
-        "04_dynamic_axes",
+        "deeper/04_static_again",
     ),
     "session": (
         "Creating a session",
@@ -58,7 +58,8 @@ def page(record: dict[str, Any]) -> str:
     ]
     for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
         title, reading, lesson = GROUPS[group]
-        reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
+        number = lesson.rpartition("/")[2][:2]
+        reading += f" Time it yourself in {{doc}}`lesson {number} <notebooks/{lesson}>`."
         parts += [f"## {title}", reading, _ratios(list(rows))]
     if record["notebooks"]:
         rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]

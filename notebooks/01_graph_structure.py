@@ -256,7 +256,8 @@ cu.tensor_table(trained).groupby("role").head(3)
 # %% [markdown]
 # The batch is a name, all other dimensions are numbers. *Intermediate* tensors are described by
 # [value info](glossary.md#value-info), which a file may leave out. The initializers have the names that the weights
-# have in PyTorch; BatchNorm was multiplied into those of the convolutions.
+# have in PyTorch. Of the BatchNorm layers nothing is left, as lesson 00 saw when it counted the nodes;
+# [lesson 06](06_fusion.ipynb) shows how such a layer disappears into a convolution.
 #
 # ## The same steps for every input
 #
@@ -291,8 +292,8 @@ for_zeros = nodes_run(trained, np.zeros_like(real))
 len(for_real), for_real == for_zeros
 
 # %% [markdown]
-# Both pictures take the same steps in the same order, whatever they show. The steps are fewer than the nodes of the file, because ONNX Runtime joins some
-# of them before it begins ([lesson 06](06_fusion.ipynb)).
+# Both pictures take the same steps in the same order, whatever they show. The steps are fewer than the nodes of the
+# file, because ONNX Runtime joins some of them before it begins (lesson 06).
 #
 # There is one exception: the operators `If`, `Loop` and `Scan` hold graphs of their own, and the data decide which one
 # runs, or how often. Here is an `If`, written as text. It takes the square root of a positive number, and turns the

@@ -335,7 +335,7 @@ cu.node_table(cu.optimized(debug, "extended")).head(3)[["op", "inputs", "outputs
 # %% [markdown]
 # `Conv`, `BatchNormalization` and `Relu` are three nodes again. Fusion would make the tensor `c` disappear, and you asked
 # for it. A second node that reads `c` prevents fusion, too, and so does a weight that a caller may replace.
-# [Why it does not fuse](deeper/06_why_not_fused.ipynb) tries eight such changes.
+# [Why it does not fuse](deeper/06_why_not_fused.ipynb) tries seven such changes.
 
 # %% [markdown]
 # ## Recap

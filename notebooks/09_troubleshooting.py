@@ -268,7 +268,7 @@ report
 #
 # ## Play
 #
-# Choose a symptom, and think of cause and cure before you read them. The fifteen symptoms are those of the hospital.
+# Choose a symptom, and think of cause and cure before you read them. The sixteen symptoms are those of the hospital.
 # The
 # words are those of the installed versions.
 
@@ -285,7 +285,7 @@ cu.symptom_explorer()
 # - Give a tiny model more rows in one call unless each row must be answered at once; then bind its memory.
 # - Write a loop with `scan` unless its length never changes and is small: an unrolled loop costs start time.
 #
-# **Now you:** the [hospital](exercises/09_troubleshooting.ipynb), fifteen cases in four wards. **Next:**
+# **Now you:** the [hospital](exercises/09_troubleshooting.ipynb), sixteen cases in four wards. **Next:**
 # [10 · Capstone](10_capstone.ipynb).
 #
 # **Deeper:** [Tiny models](deeper/09_tiny_models.ipynb) · [Unrolled loops](deeper/09_unrolled_loops.ipynb) ·

@@ -31,6 +31,8 @@ def meets(answer, params, rng):
     criteria = Criteria()
     if "form" in answer and not criteria.require("its form", answer["form"], "mend the form"):
         return criteria
+    if "n" in answer:
+        criteria.require("their own number", answer["n"] == params["n"], "another's")
     for number in range(3):
         criteria.add(f"criterion {number}", number < answer["right"], f"hint <{number}>")
     return criteria
@@ -56,10 +58,16 @@ def handed_out(params):
 TASKS = {
     "1.1": Task("1.1", "Count", "json", meets, points=3, draw=lambda rng: {"n": rng.randrange(10**6)}),
     "1.2": Task(
-        "1.2", "Model", "onnx", looks, draw=lambda rng: {"alpha": rng.randrange(99) / 100, "two": 0}, given=handed_out
+        "1.2",
+        "Model",
+        "onnx",
+        looks,
+        points=1,
+        draw=lambda rng: {"alpha": rng.randrange(99) / 100, "two": 0},
+        given=handed_out,
     ),
     "1.4": Task("1.4", "Count again", "json", meets, points=3),
-    "1.3": Task("1.3", "Models", "onnx", looks, draw=lambda rng: {"alpha": 0.5, "two": 1}, given=handed_out),
+    "1.3": Task("1.3", "Models", "onnx", looks, points=1, draw=lambda rng: {"alpha": 0.5, "two": 1}, given=handed_out),
 }
 
 
@@ -219,9 +227,9 @@ def test_a_cause_is_named_once(ada):
 
 def test_a_check_that_stops_early_takes_nothing_away_from_what_is_missing(ada):
     """Two of three points stay less than three of three, and more than one, however many criteria were looked at."""
-    it = Task("1.1", "t", "json", lambda *_: [])
+    it = Task("1.1", "t", "json", lambda *_: [], points=5)
     of = {
-        name: task_points(Task("1.1", "t", "json", it.check, points=5), [Criterion("g", passed) for passed in goals])
+        name: task_points(it, [Criterion("g", passed) for passed in goals])
         for name, goals in {"stopped": [True, True, False], "went on": [True, True, False, True, False]}.items()
     }
     assert of == {"stopped": (2, 5), "went on": (3, 5)}
@@ -242,6 +250,16 @@ def test_points_from_another_version_of_the_checks_are_counted_anew(ada):
         cu.check("1.1", answer(2))
         Path("work/answers/ada/1.1.json").unlink()
         cu.check("1.1", answer(1))
+
+
+def test_an_answer_is_counted_anew_with_the_numbers_of_its_student(ada):
+    numbers = [exercises.personal_params(TASKS["1.1"], who)["n"] for who in ("ada", "guest")]
+    assert numbers[0] != numbers[1]
+    assert cu.check("1.1", answer(2, n=numbers[0])).score == (2, 3)
+    assert cu.check("1.1", answer(3, n=numbers[1])).score == (0, 3)
+    path = Path("work/answers/ada/answers.json")
+    path.write_text(path.read_text().replace(f'"checks": {exercises.VERSION}', f'"checks": {exercises.VERSION - 1}'))
+    assert "An earlier answer has 2 of 3" in str(cu.check("1.1", answer(1, n=numbers[0])))
 
 
 def test_two_notebooks_at_once_lose_nothing(ada, python, folder):
@@ -462,7 +480,7 @@ def test_out_of_order_in_a_real_kernel(folder):
 
     task = (
         "from course_utils import exercises\nfrom course_utils.handin import checks\n"
-        "it = exercises.Task('1.1', 't', 'json', lambda a, p, r: [exercises.Criterion('there', True)])\n"
+        "it = exercises.Task('1.1', 't', 'json', lambda a, p, r: [exercises.Criterion('there', True)], points=1)\n"
         "checks.task = {'1.1': it}.__getitem__"
     )
     cells = [

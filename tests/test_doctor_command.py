@@ -17,7 +17,7 @@ from checkout import ROOT
 from doctor_models import chain, external, linear, parsed
 
 import course_utils as cu
-from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, all_codes
+from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, all_codes, lesson_name
 
 SICK = linear(dtype="double", batch="1", opset=99)  # an error, a warning, a note
 
@@ -118,7 +118,7 @@ def test_json(command, models):
     for found in report["findings"]:
         assert found.keys() == {"code", "severity", "title", "cause", "cure", "lesson", "count", "where"}
         assert found["severity"] in SEVERITIES
-        assert re.fullmatch(r"notebooks/\d\d_\w+\.ipynb", found["lesson"]["file"])
+        assert re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+\.ipynb", found["lesson"]["file"])
         assert all(p.keys() == {"kind", "name", "index", "graph"} for p in found["where"])
         assert found["count"] >= len(found["where"])
     several = json.loads(command("sick.onnx", "well.onnx", "--json")[1])
@@ -168,6 +168,20 @@ def test_html(models, monkeypatch):
     assert Page(report._repr_html_()).links == ["../02_opsets.html"]
 
 
+def test_html_links_a_page_below_a_lesson(models, monkeypatch):
+    weight = SICK.graph.initializer[0]
+    fed = linear()
+    fed.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, onnx.TensorProto.FLOAT, weight.dims))
+    report = cu.doctor(fed)
+    assert "lesson: 06 · Why it does not fuse" in repr(report)
+    page = models / "deeper" / "06_why_not_fused.ipynb"
+    page.parent.mkdir()
+    page.touch()
+    assert Page(report._repr_html_()).links == ["deeper/06_why_not_fused.ipynb"]
+    monkeypatch.chdir(page.parent)
+    assert Page(report._repr_html_()).links == ["../deeper/06_why_not_fused.ipynb"]
+
+
 def test_codes(command):
     """The list of codes is made from the code itself; ids are plain, sentences end as sentences do."""
     table = cu.doctor_codes()
@@ -183,13 +197,13 @@ def test_codes(command):
 
 
 def test_lessons_are_there():
-    """Titles are those of the lessons."""
+    """Titles are those of the pages."""
     from checkout import ROOT
 
-    for number, (title, file) in LESSONS.items():
-        assert file.startswith(number)
+    for lesson, (_, file) in LESSONS.items():
+        assert file.startswith(f"{lesson}_") if lesson.isdigit() else file == f"deeper/{lesson}"
         source = ROOT / "notebooks" / f"{file}.py"
-        assert f"# # {number} · {title}\n" in source.read_text(encoding="utf-8")
+        assert f"# # {lesson_name(lesson)}\n" in source.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

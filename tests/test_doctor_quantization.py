@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import pytest
-from doctor_models import RNG, found, int8_weights, joined_scores, parsed, quantized, weights
+from doctor_models import RNG, external, found, int8_weights, joined_scores, parsed, quantized, weights
 
 import course_utils as cu
 
@@ -88,6 +88,19 @@ def test_one_scale_of_zero_for_all():
     assert found(weight_scales(one, F(0), None)) == ["scale-impossible"]
     activation = "g (float[N, 4] x) => (float[N, 4] y) { q = QuantizeLinear(x, t, z)  y = DequantizeLinear(q, s, z) }"
     assert found(model(activation, {"t": F(0.1), "s": F(0), "z": U(3)})) == ["scale-impossible"]
+
+
+def test_a_scale_in_a_file_beside_the_model(folder):
+    """It is not looked at; and least of all a file of the same name in the current folder, which is not the model's."""
+    negative = weight_scales(RNG.integers(1, 127, (6, 4)).astype(INT8), F(-0.1), None)
+    (folder / "m").mkdir()
+    onnx.save(negative, "m/inside.onnx")
+    negative.graph.initializer.sort(key=lambda t: t.name != "s")
+    (folder / "s.bin").write_bytes(external(negative, "s.bin"))
+    (folder / "m" / "s.bin").write_bytes(F(0.1).tobytes())
+    onnx.save(negative, "m/outside.onnx")
+    assert found("m/outside.onnx") == []
+    assert found("m/inside.onnx") == ["scale-impossible"]
 
 
 # As many scales as channels

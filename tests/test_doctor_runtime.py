@@ -292,10 +292,25 @@ def test_compiled_nodes_are_noted(kind):
     """Such a node takes any attribute; an operator of the standard does not."""
     report = cu.doctor(compiled(**COMPILED[kind]))
     assert report.codes == ["made-for-one-provider"]
+    assert report.findings[0].cause.startswith("1 node of it is compiled code, made by ")
     assert kind in report.findings[0].cause
     odd = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu<spill_fill = 1>(x) }", more=MICROSOFT)
     assert "Unrecognized attribute" in refusal(odd)
     assert found(odd) == ["attribute-unknown"]
+
+
+def test_compiled_nodes_of_two_providers():
+    model, other = compiled(**COMPILED["QNN"]), compiled(**COMPILED["OpenVINO"])
+    model.graph.node[0].output[0] = other.graph.node[0].input[0] = "h"
+    model.graph.node.extend([*other.graph.node, *compiled(**COMPILED["QNN"]).graph.node])
+    model.graph.node[1].output[0] = model.graph.node[2].input[0] = "k"
+    for node in model.graph.node:
+        node.name = node.output[0]
+    report = cu.doctor(model)
+    assert report.codes == ["made-for-one-provider"]
+    assert report.findings[0].cause.startswith(
+        "3 nodes of it are compiled code, made by QNNExecutionProvider, OpenVINOExecutionProvider."
+    )
 
 
 def optimised(model: onnx.ModelProto, level: str, folder: object) -> onnx.ModelProto:

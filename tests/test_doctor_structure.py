@@ -168,6 +168,18 @@ def test_nodes_that_only_dead_nodes_read_are_dead():
     assert [place.name for place in finding.where] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("body", "stored", "code"),
+    [("d = Neg(x)  ", {}, "dead-nodes"), ("", {"d": weights(40, 40)}, "unused-weights")],
+)
+def test_an_input_of_a_body_hides_what_has_its_name(body, stored, code):
+    """ONNX Runtime loads it: the body reads what is its own. Where the input has another name, it reads what is outside."""
+    graph = """g (float[40, 40] x, int64 i) => (float[40, 40] y) { BODY y = Loop(i, , x)
+        <body = b (int64 n, bool c, float[40, 40] d) => (bool k, float[40, 40] o) { k = Identity(c)  o = Abs(d) }> }"""
+    assert found(parsed(graph.replace("BODY", body), stored)) == [code]
+    assert found(parsed(graph.replace("BODY", body).replace("[40, 40] d)", "[40, 40] e)"), stored)) == []
+
+
 @pytest.mark.parametrize("dead", [True, False])
 def test_what_only_a_branch_reads_is_not_dead(dead):
     model = parsed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_tools_that_never_come_back():
     assert found(linear()) == []
 
 
+def test_how_long_the_tools_were_waited_for():
+    """Their process is ended then. That is our doing, and not told as its death."""
+    from course_utils.diagnosis.child import onnx_tools as tools
+
+    data, words = linear().SerializeToString(), "no answer within 1e-06 seconds"
+    assert tools.ask(data, data, 1e-6).died == words
+    assert tools.ask_runtime(data, 0, 1e-6) == tools.Verdict(None, words)
+    assert found(linear()) == []
+
+
 def test_tools_are_asked_one_after_the_other():
     """Several threads share the one process of the tools."""
     from concurrent.futures import ThreadPoolExecutor
@@ -78,18 +89,23 @@ def test_tools_are_asked_one_after_the_other():
         assert list(pool.map(found, models)) == [[], ["float64"], [], ["loop-unrolled"]] * 4
 
 
-@pytest.fixture
-def silent_runtime(monkeypatch):
-    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question."""
+@pytest.fixture(params=[0, 1])
+def silent_runtime(monkeypatch, request):
+    """A build of ONNX Runtime that does not tell what it knows, as when its process dies of the question: the first, or the second."""
     from course_utils.diagnosis.child import runtime
 
     def forget() -> None:
         for name in ("_catalogue", "schemas", "domains", "kernels", "implemented", "newest"):
             getattr(runtime, name).cache_clear()
 
+    def run(*given: object, **how: object) -> SimpleNamespace:
+        told = b"".join(real(*given, **how).stdout.splitlines(keepends=True)[: request.param])
+        return SimpleNamespace(stdout=told)
+
+    real = runtime.subprocess.run
     forget()
     with monkeypatch.context() as patched:
-        patched.setattr(runtime.subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=b""))
+        patched.setattr(runtime.subprocess, "run", run)
         yield
     forget()
 
@@ -104,3 +120,18 @@ def test_a_runtime_that_tells_nothing(silent_runtime):
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
     for model in (linear(), convolution(), quantized(int8_weights()), contrib):
         assert found(model) == []
+
+
+def test_the_first_answer_is_out_before_the_second_is_asked_for(python, folder):
+    """In some builds the second question ends the process."""
+    code = """
+    import os
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from course_utils.diagnosis.child import runtime_child
+    state.get_all_opkernel_def = lambda: os._exit(3)
+    runtime_child.main()
+    """
+    done = python(code, cwd=folder, ok=False)
+    assert done.returncode == 3
+    (line,) = done.stdout.splitlines()
+    assert {entry["name"] for entry in json.loads(line)} >= {"Conv", "QuickGelu"}

@@ -45,12 +45,16 @@ def test_the_newest_that_this_runtime_takes():
     assert late.cause.startswith(
         f"ai.onnx {newest + 1}; ONNX Runtime {runtime.version()} takes up to {newest}. It says: “"
     )
+    assert late.cause.endswith(f"It says: “{runtime.refusal(8, '', newest + 1)}”"), (
+        "to its end, where the number stands"
+    )
     assert late.places == "file 'opset of ai.onnx'"
     assert ("Is the number right?" in late.cure) == (newest + 1 > onnx.defs.onnx_opset_version())
     beyond = the(linear(ir=ir + 1), "ir-too-new")
     assert beyond.cause.startswith(
         f"IR version {ir + 1}; ONNX Runtime {runtime.version()} reads up to {ir}. It says: “"
     )
+    assert beyond.cause.endswith(f"It says: “{runtime.refusal(ir + 1, '', 7)}”")
     assert beyond.places == "file 'ir_version'"
 
 
@@ -68,6 +72,7 @@ def test_opsets_of_other_domains():
         late = the(made, "opset-too-new")
         assert late.cause.startswith(f"{domain} 99; ")
         assert f" takes up to {runtime.newest(domain)}. " in late.cause
+        assert f" for domain {domain} is till opset {runtime.newest(domain)}." in late.cause
         assert late.cure == late.code.cure
         made.opset_import[1].version = runtime.newest(domain)
         assert found(made) == []
@@ -328,26 +333,3 @@ def test_the_batch_in_front_of_recurrent_layers(op, layout):
         finding = the(made, "operator-not-implemented")
         assert finding.cause.startswith(f"{op} with layout=1, where the batch stands first.")
         assert "layout=0" in finding.cure
-
-
-# Dtypes
-
-
-def test_what_is_said_of_two_dtypes():
-    stored = {"c": np.ones((1, 4)), "d": np.ones((1, 4), np.int64)}
-    finding = the(model("a = Add(x, c)  b = Sub(x, d)  y = Max(x, c, d, d)", stored), "dtypes-differ")
-    assert finding.cause.startswith(
-        "Add reads float ('x') and double ('c'), and takes one dtype for all of these. So in 3 nodes."
-    )
-    finding = the(model("y = Max(x, c, d, e)", stored | {"e": np.ones((1, 4), np.int32)}), "dtypes-differ")
-    assert finding.cause.startswith("Max reads float ('x') and double ('c') and int64 ('d'), and takes")
-    clip = the(model("y = Clip(x, , c)", {"c": np.array(1.0)}), "dtypes-differ")
-    assert clip.cause.startswith("Clip reads float ('x') and double ('c'),")
-
-
-def test_a_function_s_inputs_may_be_of_any_dtype():
-    made = named_function("Max")
-    made.functions[0].input.append("b2")
-    made.graph.node[0].input.append("c")
-    made.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1), "c"))
-    assert "dtypes-differ" not in found(made)

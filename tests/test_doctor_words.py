@@ -78,3 +78,25 @@ def test_packages_tell_nothing_of_a_person(folder):
 def test_quoted_words_stand_on_one_line():
     report = cu.doctor(filled(2**20, 2**20))
     assert all("\\n" not in f.cause for f in report.findings), report
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "shown"),
+    [
+        ("pytorch", "2.13.0", "pytorch 2.13.0"),
+        ("pytorch", "", "pytorch"),
+        ("", "2.13.0", None),
+        ("p" * 99, "v" * 99, "…"),
+    ],
+)
+def test_who_wrote_the_file(name, version, shown):
+    """At most sixty characters: what is longer is shown by its two ends."""
+    model = linear()
+    model.producer_name, model.producer_version = name, version
+    told = cu.doctor(model).facts.get("written by")
+    if shown == "…":
+        assert told.startswith("ppp")
+        assert told.endswith("vvv")
+        assert 40 < len(told) <= 60
+    else:
+        assert told == shown

@@ -18,8 +18,9 @@ from answers import STUDENTS, criteria, given_files, hints
 from course_utils import exercises
 from course_utils.errors import CourseError
 from course_utils.exercises import Task, task
-from course_utils.handin.assessing import assessed, read
+from course_utils.handin.assessing import assess, assessed, read
 from course_utils.handin.points import task_points
+from course_utils.running import OutOfTimeError
 
 TASKS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
 ONNX = [id for id in TASKS if task(id).kind == "onnx"]
@@ -133,6 +134,55 @@ def test_an_output_too_many_earns_nothing(id):
     assert points(id, model, "ada")[0] == 0
 
 
+def _renamed(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename a tensor, in the graphs inside nodes, too."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+        for a in node.attribute:
+            if a.HasField("g"):
+                _renamed(a.g, old, new)
+    for value in (*graph.input, *graph.output):
+        if value.name == old:
+            value.name = new
+
+
+# In these an output, or an input too, may have any name.
+ANY_NAME = {"1.6": ("input", "output"), "3.1": ("output",), "3.2": ("output",), "3.3": ("output",)}
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+@pytest.mark.parametrize("id", ONNX)
+def test_another_name_than_the_task_asks_for(id, end):
+    """It is a condition, and the hint says which names there are."""
+    model = onnx.ModelProto()
+    model.CopyFrom(roads(id)[0]("ada"))
+    stored = {t.name for t in model.graph.initializer}
+    old = next(v.name for v in getattr(model.graph, end) if v.name not in stored)
+    _renamed(model.graph, old, "another")
+    if end in ANY_NAME.get(id, ()):
+        assert points(id, model, "ada") == (task(id).points, task(id).points)
+    else:
+        assert points(id, model, "ada")[0] == 0
+        assert re.search("(They|Its inputs) are |Unknown: another", hints(criteria(id, model)))
+
+
+# Their answers must have the inputs of the given model, or be optimised, or quantized, which takes constants.
+NO_MORE_INPUTS = ["2.4", "2.5", "6.2", "6.5", "9.9", "9.11"]
+
+
+@pytest.mark.parametrize("id", [id for id in ONNX if id not in NO_MORE_INPUTS])
+def test_weights_that_are_inputs_as_well(id):
+    """As old exporters wrote it: such an input needs no value, and the answer is right."""
+    model = onnx.ModelProto()
+    model.CopyFrom(roads(id)[0]("ada"))
+    there = {v.name for v in model.graph.input}
+    for t in reversed(model.graph.initializer):
+        if t.name not in there:
+            model.graph.input.insert(0, onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)))
+    assert points(id, model, "ada") == (task(id).points, task(id).points)
+
+
 @pytest.mark.parametrize("id", TASKS)
 def test_another_students_answer_earns_nothing(id):
     for mine, other in zip(students(id), [*students(id)[1:], students(id)[0]], strict=True):
@@ -155,6 +205,17 @@ def test_parameters_hold_no_answer(id):
         assert not [part for part in telling if part in list(seen.values())]
 
 
+# What stands among the parameters so that the exercise can quote it.
+THE_SAME_FOR_ALL = {"6.2": {"most"}, "7.3": {"least", "points"}, "10.3": {"most_bytes"}, "10.4": {"most_bytes"}}
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_each_parameter_differs_among_students(id):
+    drawn = [exercises.personal_params(task(id), f"s-{n}") for n in range(60)]
+    same = {name for name in drawn[0] if all(other.get(name) == drawn[0][name] for other in drawn)}
+    assert same == THE_SAME_FOR_ALL.get(id, set())
+
+
 @pytest.mark.parametrize("id", TASKS)
 def test_a_secret_changes_the_parameters(id):
     it = task(id)
@@ -163,5 +224,16 @@ def test_a_secret_changes_the_parameters(id):
 
 
 def test_unreadable_answers_have_a_problem_and_no_criteria():
-    it = Task("1.1", "t", "json", lambda *_: [])
+    it = Task("1.1", "t", "json", lambda *_: [], points=1)
     assert assessed(it, b"{", "a.json", "ada").problem.startswith("'a.json' is not a JSON file")
+
+
+@pytest.mark.parametrize("error", [MemoryError, OutOfTimeError("It was stopped.")])
+def test_what_ends_a_check_is_no_failed_criterion(error):
+    """Whoever runs the check says what was missing: time, or memory."""
+
+    def check(*given: Any) -> list[Any]:
+        raise error
+
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        assess(Task("1.1", "t", "json", check), {}, "ada")

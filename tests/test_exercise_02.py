@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from onnx import helper, numpy_helper, version_converter
 
 import course_utils as cu
 from course_utils.exercises import task
-from course_utils.exercises.ch02 import model_heads
+from course_utils.exercises.ch02 import gate_inputs, model_heads
 from course_utils.handin.points import task_points
 from course_utils.lab.opsets import editions_of
+from course_utils.running import run, session_for
 
 # Right answers, made with onnx alone: the checks read histories with the course's own helper.
 
@@ -260,12 +262,61 @@ def nothing(model: onnx.ModelProto) -> None:
     pass
 
 
+def gate_of(rows: dict[int, list[float]], others: float | None = 1.0) -> Any:
+    """One input, longer than in the old gate. rows: which row → numbers where the activation reads them, others follow.
+
+    others: the numbers that follow; None counts up from 3.
+    """
+
+    def make(who: str) -> dict[str, Any]:
+        p = params("2.6", who)
+        d = gate_inputs.details(p)
+        columns = p["length"] + 2
+        read = np.ones((len(rows), columns)) * (0 if others is None else others)
+        for at, numbers in rows.items():
+            if others is None:
+                read[at] = np.arange(columns) + 3 + at
+            read[at, : len(numbers)] = [d["limit"] + 4 if n == np.inf else n for n in numbers]
+        return {"inputs": [{p["input"]: (d["offset"] + read / d["factor"]).tolist()}]}
+
+    return make
+
+
+def one_gate(who: str) -> dict[str, Any]:
+    return gate_of({0: [0.5, 1.5, 2.5, -9, np.inf], 1: [7, 3, 9]}, None)(who)
+
+
+def two_gates(who: str) -> dict[str, Any]:
+    """One input for the numbers, of the usual length; and a shorter one with three rows for the shapes."""
+    p = params("2.6", who)
+    d = gate_inputs.details(p)
+    numbers = np.full((1, p["length"]), 1.0)
+    numbers[0, :5] = 5.5, -10, d["limit"] + 3, 6.5, -60
+    shapes = np.arange(3 * (p["length"] - 2)).reshape(3, -1) % 11
+    return {"inputs": [{p["input"]: (d["offset"] + part / d["factor"]).tolist()} for part in (numbers, shapes)]}
+
+
+def old_gate(who: str) -> dict[str, Any]:
+    return gate_inputs.old_gate(params("2.6", who))
+
+
+def old_gate_with(change: Any) -> Any:
+    """The old gate's rows, changed: NumPy in, NumPy out."""
+
+    def make(who: str) -> dict[str, Any]:
+        name = params("2.6", who)["input"]
+        return {"inputs": [{name: change(np.array(old_gate(who)["inputs"][0][name])).tolist()}]}
+
+    return make
+
+
 RIGHT = {
     "2.1": (right_history, history_from_the_tables),
     "2.2": (right_lowest, lowest_from_the_history),
     "2.3": (right_converted, converted_by_hand, converted_with_exp),
     "2.4": (right_ir, oldest_ir_and_notes),
     "2.5": (right_domains, domains_named_anew),
+    "2.6": (one_gate, two_gates),
 }
 
 WRONG = {
@@ -336,6 +387,17 @@ WRONG = {
         "named twice": (lambda who: domains(name_it_twice), r"change the entry that is there"),
         "node replaced": (lambda who: domains(drop_foreign), r"The graph was changed"),
         "node defined anew": (lambda who: domains(define_foreign), r"The graph was changed"),
+    },
+    "2.6": {
+        "the old gate": (old_gate, r"one row only.*half-way.*negative"),
+        "one row": (gate_of({0: [0.5, 1.5, 2.5, -9, np.inf]}), r"^It passes\. Each of your inputs has one row only\.$"),
+        "twice the same row": (old_gate_with(lambda x: np.concatenate([x, x])), r"too much alike"),
+        "extremes": (old_gate_with(lambda x: np.random.default_rng(0).normal(0, 1e8, (4, 14))), r"switched off"),
+        "too many numbers": (old_gate_with(lambda x: np.tile(x, (20, 1))), r"more than many random ones"),
+        "too many inputs": (lambda who: {"inputs": one_gate(who)["inputs"] * 3}, r"a list of 3"),
+        "the name of another input": (lambda who: {"inputs": [{"x": [[1.0]]}]}, r"the name of the model's input"),
+        "one row without its brackets": (old_gate_with(lambda x: x[0]), r"lists of lists"),
+        "nan": (old_gate_with(lambda x: x * np.nan), r"lists of lists"),
     },
 }  # fmt: skip
 
@@ -420,3 +482,76 @@ def test_one_percent_off_is_wrong(task_id: str) -> None:
     found = criteria(task_id, nearly(RIGHT[task_id][0]("ada")))
     assert task_points(task(task_id), found)[0] == 0
     assert hints(found).startswith("The largest difference")
+
+
+# 2.6
+
+
+def who_has_fault(fault: str) -> tuple[str, int]:
+    """A student with this fault, and which of the three goals it is."""
+    for who in map(str, range(999)):
+        faults = list(gate_inputs.details(params("2.6", who))["faults"].values())
+        if fault in faults:
+            return who, faults.index(fault)
+    raise AssertionError(fault)
+
+
+def hint_of(fault: str, make: Any) -> str:
+    """What is said of this fault; empty where it is caught."""
+    who, at = who_has_fault(fault)
+    goals = [c for c in criteria("2.6", make(who), who) if not c.condition]
+    return goals[at].hint
+
+
+FAULTS = (*gate_inputs.SIGN, *gate_inputs.SIZE_OR_TIE, *gate_inputs.BATCH_OR_LENGTH)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_each_fault_needs(fault: str) -> None:
+    """The old gate lets it pass and is told what is missing; the right ones catch it."""
+    asked = {
+        **dict.fromkeys(gate_inputs.SIGN, "negative where the activation reads it"),
+        **dict.fromkeys(("no limit", "limit doubled"), "above the upper limit"),
+        **dict.fromkeys(("half up", "half down"), "exactly half-way"),
+        **dict.fromkeys(("mean of all rows", "last of the first row"), "one row only"),
+        **dict.fromkeys(("frozen place", "frozen count"), "as long as in the old gate"),
+    }
+    assert asked[fault] in hint_of(fault, old_gate)
+    assert hint_of(fault, one_gate) == hint_of(fault, two_gates) == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "rows", "cause"),
+    [
+        ("half up", {0: [1.5, 3.5], 1: [1.5]}, "take the next half, too"),
+        ("half down", {0: [0.5, 2.5], 1: [4.5]}, "take the next half, too"),
+        ("no slope", {0: [-0.5]}, "Clip or Round makes the same of them"),
+        ("no activation", {0: [-300]}, "Clip or Round makes the same of them"),
+        ("mean of all rows", {0: [2, 3], 1: [2, 3]}, "too much alike"),
+        ("last of the first row", {0: [2, 3], 1: [5, 3]}, "too much alike"),
+        ("frozen place", {0: [2, 3]}, "too much alike"),
+    ],
+)
+def test_a_difference_that_does_not_get_through(fault: str, rows: dict[int, list[float]], cause: str) -> None:
+    assert cause in hint_of(fault, gate_of(rows))
+
+
+@pytest.mark.parametrize("who", STUDENTS)
+def test_the_right_file_has_no_fault(who: str) -> None:
+    p = params("2.6", who)
+    onnx.checker.check_model(gate_inputs.converted(p), full_check=True)
+    x = np.random.default_rng(0).normal(0, 20, (3, 9)).astype(np.float32)
+    got, want = (run(session_for(m), {p["input"]: x})["y"] for m in (gate_inputs.converted(p), gate_inputs.before(p)))
+    assert np.allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", {}, [], [None], [[1.0]], [{"x": 1}]])
+def test_inputs_of_another_kind(value: object) -> None:
+    assert re.search("no list|a list of 0|the name of the model's input", failed("2.6", {"inputs": value}))
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, [], [[]], [[1], [1, 2]], [["1"]], [[True]], [[float("inf")]], [[10**400]], [[[1]]]]
+)
+def test_rows_of_another_kind(value: object) -> None:
+    assert "lists of lists" in failed("2.6", {"inputs": [{params("2.6")["input"]: value}]})

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
+import statistics
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
-from answers import criteria, failed, params
+from answers import criteria, failed, given_files, params
+from checkout import ROOT
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
 
 import course_utils as cu
 from course_utils.exercises import examine, task, tasks_of
-from course_utils.exercises.ch06 import attention_fusion, batchnorm_folding
+from course_utils.exercises.ch06 import attention_fusion, batchnorm_folding, profile_reading
 from course_utils.exercises.ch06 import tasks as ch06
 from course_utils.handin.points import task_points
 
@@ -250,12 +257,67 @@ def attention_with(node: str, op: str, *inputs: str) -> Any:
     return lambda student: attention_fusion._changed(params("6.5", student), node, op, *inputs)
 
 
+def medians(student: str = "ada") -> pd.Series:
+    events = pd.DataFrame(json.loads(given_files("6.6", student)["6.6_profile.json"]))
+    return events[events["name"].str.endswith("_kernel_time")].groupby("name")["dur"].median()
+
+
+def note_of(node: onnx.NodeProto, key: str) -> str:
+    return next(note.value for note in node.metadata_props if note.key == f"pkg.torch.onnx.{key}")
+
+
+def frames(node: onnx.NodeProto) -> list[tuple[str, int]]:
+    trace = note_of(node, "stack_trace")
+    return [(file, int(line)) for file, line in re.findall(r'File "(.*?)", line (\d+)', trace)]
+
+
+def profile_read(student: str = "ada") -> dict[str, Any]:
+    took = medians(student)
+    name = took.idxmax().removesuffix("_kernel_time")
+    model = onnx.load_from_string(given_files("6.6", student)["6.6.onnx"])
+    node = next(n for n in model.graph.node if n.name == name)
+    return {
+        "node": name,
+        "share": round(float(took.max() / took.sum()), 2),
+        "module": re.findall(r"'([^']*)'", note_of(node, "name_scopes"))[-2],
+        "line": [line for file, line in frames(node) if file == "recognizer.py"][-1],
+    }
+
+
+def profile_read_otherwise(student: str = "ada") -> dict[str, Any]:
+    """Without pandas; the module from the names of the weights and the class, the line from the source."""
+    events = json.loads(given_files("6.6", student)["6.6_profile.json"])
+    runs: dict[str, list[int]] = {}
+    for event in events:
+        if event["cat"] == "Node":
+            runs.setdefault(event["name"], []).append(event["dur"])
+    middle = {name: statistics.median_low(row) for name, row in runs.items()}
+    name = max(middle, key=lambda n: middle[n])
+    module, line = profile_reading.origin(profile_reading._notes()[name.removesuffix("_kernel_time")])
+    return {"line": float(line), "module": module, "share": middle[name] / sum(middle.values()), "node": name}
+
+
+def profile_misread(**changes: Any) -> Any:
+    """The right answer with some of its values replaced: by a value, or by a function of the student."""
+    return lambda who: profile_read(who) | {k: v(who) if callable(v) else v for k, v in changes.items()}
+
+
+def summed(student: str) -> str:
+    return max((took := profile_reading.times(params("6.6", student))), key=lambda n: sum(took[n]))
+
+
+def slowest_node(student: str) -> onnx.NodeProto:
+    model = onnx.load_from_string(given_files("6.6", student)["6.6.onnx"])
+    return next(n for n in model.graph.node if n.name == profile_read(student)["node"])
+
+
 RIGHT = {
     "6.1": (folded, folded_anew),
     "6.2": (tidy, tidy_by_hand),
     "6.3": (reasons, reasons_by_looking),
     "6.4": (traced, traced_by_thinking),
     "6.5": (attention, attention_rebuilt),
+    "6.6": (profile_read, profile_read_otherwise),
 }
 
 
@@ -314,6 +376,30 @@ WRONG = {
         "the root of all": (lambda who: attention_fusion._with_root(params("6.5", who), params("6.5", who)["hidden"] ** 0.5), "size of one head"),
         "only the scores": (lambda who: attention(who, mask=attention_fusion.faults(params("6.5", who))[1]), "failed to match mask path"),
         "only the mask": (lambda who: attention(who, scores=attention_fusion.faults(params("6.5", who))[0]), "wants MatMul, then Div, then Add"),
+    },
+    "6.6": {
+        "the largest sum": (profile_misread(node=summed), "in one run only"),
+        "another node": (profile_misread(node="node_Reshape_82"), "another node takes longer"),
+        "an operator": (profile_misread(node="MatMul"), "'MatMul' is the name of no node"),
+        "in per cent": (profile_misread(share=lambda who: 100 * profile_read(who)["share"]), "in per cent"),
+        "of the sums": (
+            profile_misread(share=lambda who: (t := profile_reading.times(params("6.6", who)))
+                and sum(t[profile_read(who)["node"]]) / sum(map(sum, t.values()))),
+            "share of sums over all runs",
+        ),
+        "of the others": (
+            profile_misread(share=lambda who: (t := medians(who)).max() / (t.sum() - t.max())),
+            "time of all other nodes",
+        ),
+        "of model_run": (profile_misread(share=lambda who: 0.92 * profile_read(who)["share"]), "such as model_run"),
+        "the operation": (
+            profile_misread(module=lambda who: re.findall(r"'([^']*)'", note_of(slowest_node(who), "name_scopes"))[-1]),
+            "That is the operation",
+        ),
+        "the whole model": (profile_misread(module=""), "holds the one that is asked for"),
+        "a class": (profile_misread(module="Recognizer"), "That is a class"),
+        "the line further out": (profile_misread(line=lambda who: frames(slowest_node(who))[0][1]), "calls the module further out"),
+        "a line as text": (profile_misread(line="21"), "write a whole number"),
     },
 }  # fmt: skip
 
@@ -499,6 +585,13 @@ def test_both_models_compute_the_same(student: str) -> None:
     assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
+def test_a_node_reads_each_stored_tensor() -> None:
+    """Nothing is left over that would tell of the other model."""
+    for model in handed_out("6.4"):
+        read = {name for node in model.graph.node for name in node.input}
+        assert {t.name for t in model.graph.initializer} <= read
+
+
 def test_tracing_mistakes() -> None:
     answer = traced()
     fused = next(tensor for tensor, names in answer["from"].items() if len(names) > 1)
@@ -614,3 +707,53 @@ def test_attention_after_the_optimiser() -> None:
 def test_attention_of_somebody_else() -> None:
     other = somebody("6.5", lambda p: p["heads"] == params("6.5")["heads"] and p["seed"] != params("6.5")["seed"])
     assert "no number may change" in failed("6.5", attention(other))
+
+
+# 6.6
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_the_profile_is_as_told(student: str) -> None:
+    """One node is the slowest by far in the median, and another one by its sum; every run has every node once."""
+    p, took = params("6.6", student), medians(student).sort_values()
+    assert took.iloc[-1] > 1.4 * took.iloc[-2]
+    assert summed(student) != profile_read(student)["node"]
+    events = json.loads(given_files("6.6", student)["6.6_profile.json"])
+    names = {f"{node.name}_kernel_time" for node in slowest_node_graph(student)}
+    assert Counter(e["name"] for e in events if e["cat"] == "Node") == dict.fromkeys(names, p["runs"])
+    runs = [(e["ts"], e["ts"] + e["dur"]) for e in events if e["name"] == "model_run"]
+    assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(runs))
+    nodes = [e for e in events if e["cat"] == "Node"]
+    assert all(any(a <= e["ts"] and e["ts"] + e["dur"] <= b for a, b in runs) for e in nodes)
+
+
+def slowest_node_graph(student: str) -> list[onnx.NodeProto]:
+    return list(onnx.load_from_string(given_files("6.6", student)["6.6.onnx"]).graph.node)
+
+
+def test_the_notes_fit_the_source() -> None:
+    """Each line that a note quotes stands in the source under that number, and no folder of a machine is told."""
+    source = (ROOT / "data" / "profiled" / "recognizer.py").read_text(encoding="utf-8").splitlines()
+    nodes = slowest_node_graph("ada")
+    for node in nodes:
+        quoted = re.findall(r'File "recognizer\.py", line (\d+), in \w+\n *(.*)', note_of(node, "stack_trace"))
+        assert quoted
+        assert all(source[int(line) - 1].strip() == text.strip() for line, text in quoted)
+        assert {file.partition("/")[0] for file, _ in frames(node)} <= {"recognizer.py", "torch"}
+
+
+def test_lines_of_pytorch_are_told_apart() -> None:
+    inner = next(who for who in map(str, range(99)) if frames(slowest_node(who))[-1][0] != "recognizer.py")
+    assert "a file of PyTorch" in failed("6.6", profile_misread(line=frames(slowest_node(inner))[-1][1])(inner), inner)
+
+
+@pytest.mark.parametrize("value", [None, "0.3", True, float("nan"), float("inf"), [0.3], 10**400])
+def test_shares_of_another_kind(value: object) -> None:
+    assert "number between 0 and 1" in failed("6.6", profile_misread(share=value)("ada"))
+
+
+@pytest.mark.parametrize("value", [None, 3, ["layers.0"], {}, "x" * 10000])
+def test_names_of_another_kind(value: object) -> None:
+    assert "the name of no node" in failed("6.6", profile_misread(node=value)("ada"))
+    assert "name_scopes" in failed("6.6", profile_misread(module=value)("ada"))
+    assert "line" in failed("6.6", profile_misread(line=value)("ada"))

@@ -19,9 +19,10 @@ from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 import course_utils as cu
 from course_utils.exercises import examine, personal_params, task, tasks_of
+from course_utils.exercises.ch09 import diverging, hospital
 from course_utils.exercises.ch09 import export as hospital_export
-from course_utils.exercises.ch09 import hospital
 from course_utils.exercises.ch09 import speed as hospital_speed
+from course_utils.running import run_all
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def _no_recommendations() -> Iterator[None]:
 
 
 node = helper.make_node
-NUMBERS = [f"9.{n}" for n in range(1, 16)]
+NUMBERS = [f"9.{n}" for n in range(1, 17)]
 FEW = STUDENTS[:3]
 
 
@@ -332,6 +333,76 @@ def accepting(who: str = "ada", steps: list[str] | None = None, dtype: int = Ten
     return put(model, target=target, **single)
 
 
+def both_files(who: str) -> tuple[ModelProto, ModelProto]:
+    old, new = handed_out("9.16", who).values()
+    return old, new
+
+
+def inside(model: ModelProto) -> dict[str, np.ndarray]:
+    """Node → its result for the picture of the task."""
+    x = np.sin(np.arange(512)).reshape(2, 4, 8, 8).astype(np.float32)
+    seen = run_all(model, {"x": x})
+    return {n.name: seen[n.output[0]] for n in model.graph.node}
+
+
+def diverged(who: str = "ada") -> dict[str, Any]:
+    """By comparing all results, and then weights and attributes."""
+    old, new = both_files(who)
+    before, after = inside(old), inside(new)
+    name = next(n for n in after if np.abs(before[n] - after[n]).max() > 1e-4)
+    first, second = (next(n for n in m.graph.node if n.name == name) for m in (old, new))
+    stored, changed = numbers_of(old), numbers_of(new)
+    parts = [n for n in first.input if n in stored and not np.allclose(stored[n], changed[n], atol=1e-6)]
+    said, says = ({a.name: helper.get_attribute_value(a) for a in n.attribute} for n in (first, second))
+    parts += [n for n in ("pads", "alpha", "epsilon") if n in said and said[n] != says.get(n, said[n])]
+    parts += ["axis"] * (says.get("axis", -1) not in (-1, 2))
+    (part,) = parts
+    return {"node": name, "difference": float(np.abs(before[name] - after[name]).max()), "part": part}
+
+
+def diverged_by_mending(who: str = "ada") -> dict[str, Any]:
+    """Put what one node of the old file reads or is told into the new one, until the result is as it was."""
+    old, new = both_files(who)
+    want, stored = inside(old), numbers_of(old)
+    for n in old.graph.node:
+        for part in [*(a.name for a in n.attribute), *(i for i in n.input if i in stored)]:
+            if n.name == "classify" or part in ("auto_pad", "kernel_shape"):
+                continue
+            mended = ModelProto()
+            mended.CopyFrom(new)
+            other = next(m for m in mended.graph.node if m.name == n.name)
+            if part in stored:
+                put(mended, **{part: stored[part]})
+            else:
+                for a in [a for a in other.attribute if a.name in (part, "auto_pad")]:
+                    other.attribute.remove(a)
+                other.attribute.append(next(a for a in n.attribute if a.name == part))
+            if np.allclose(inside(mended)["classify"], want["classify"], atol=2e-5):
+                delta = np.abs(inside(new)[n.name] - inside(mended)[n.name]).max()
+                return {"part": part, "node": n.name, "difference": round(float(delta), 7)}
+    raise AssertionError("nothing mends it")
+
+
+def with_node(choose: Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], str]) -> Callable[[str], Any]:
+    """The right answer with another node, and the true difference there."""
+
+    def make(who: str) -> dict[str, Any]:
+        before, after = map(inside, both_files(who))
+        name = choose(before, after)
+        return diverged(who) | {"node": name, "difference": float(np.abs(before[name] - after[name]).max())}
+
+    return make
+
+
+def with_difference(measure: Callable[[np.ndarray, np.ndarray], Any], at: str = "") -> Callable[[str], Any]:
+    def make(who: str) -> dict[str, Any]:
+        before, after = map(inside, both_files(who))
+        name = at or diverged(who)["node"]
+        return diverged(who) | {"difference": float(measure(before[name], after[name]))}
+
+    return make
+
+
 HEALED: dict[str, Callable[[str], Any]] = {
     "9.1": free_batch,
     "9.2": older_opset,
@@ -348,6 +419,7 @@ HEALED: dict[str, Callable[[str], Any]] = {
     "9.13": with_shapes,
     "9.14": merged,
     "9.15": accepting,
+    "9.16": diverged,
 }
 # What the first hint of the check names when the patient itself is handed in.
 ILLNESS = {
@@ -460,6 +532,7 @@ def test_three_hints_from_vague_to_plain(task_id: str) -> None:
         "9.1": "dim_param", "9.2": "axes", "9.3": "one number", "9.4": "load_external_data_for_model", "9.5": "initializer",
         "9.6": "ReduceMean", "9.7": "training_mode", "9.8": "disable_cpu_ep_fallback", "9.9": "Divide", "9.10": "del model",
         "9.11": "quantize_static", "9.12": "Scan", "9.13": "SymbolicShapeInference", "9.14": "merge_models", "9.15": "Cast",
+        "9.16": "np.allclose",
     }[task_id]  # fmt: skip
     assert answer in hints[2]
     assert answer not in hints[0]
@@ -476,7 +549,7 @@ def test_hints_are_shown_one_at_a_time(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(cu.CourseError, match="has no hints"):
         cu.hint("1.1")
     with pytest.raises(cu.CourseError, match="There is no task"):
-        cu.hint("9.16")
+        cu.hint("9.99")
 
 
 # Typical mistakes
@@ -635,7 +708,9 @@ def test_no_two_causes_of_a_wrong_branch_look_alike(who: str) -> None:
     p = params("9.6", who)
     feeds = hospital_export._branch_feeds(p, np.random.default_rng(1))
     rules = ["", *hospital_export._BAKED_IN, *hospital_export._BRANCH_CAUSES]
-    found = [np.concatenate([hospital_export._by_rule(p, x, rule) for x in feeds.values()]) for rule in rules]
+    found = [
+        np.concatenate([hospital_export._by_rule(p, feed["x"], rule) for feed in feeds.values()]) for rule in rules
+    ]
     for i, one in enumerate(found):
         for j, other in enumerate(found[:i]):
             assert not np.allclose(one, other, atol=1e-3), (rules[i], rules[j])
@@ -1041,6 +1116,7 @@ RIGHT = {
     "9.13": (with_shapes, shapes_of_a_run),
     "9.14": (merged, lambda who: as_constants(merged(who))),
     "9.15": (accepting, prepared_in_one_step),
+    "9.16": (diverged, diverged_by_mending),
 }
 WRONG: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
     "9.1": {
@@ -1137,4 +1213,59 @@ WRONG: dict[str, dict[str, tuple[Callable[[str], Any], str]]] = {
         "not divided": (lambda who: accepting(who, ["cast", "mean", "deviation", "turn"]), "not divided by 255"),
         "mean added": (lambda who: put(accepting(who), mean=np.float32(-params("9.15", who)["mean"])), "is added"),
     },
+    "9.16": {
+        "the last node": (with_node(lambda b, a: "classify"), "already reads something wrong"),
+        "the first that differs at all": (
+            with_node(lambda b, a: next(n for n in a if (b[n] != a[n]).any())),
+            "the last digits may differ",
+        ),
+        "the difference at the end": (
+            with_difference(lambda b, a: np.abs(b - a).max(), "classify"),
+            "at the end, in y",
+        ),
+        "the mean": (with_difference(lambda b, a: np.abs(b - a).mean()), "the mean of the differences"),
+        "relative": (with_difference(lambda b, a: np.abs(b - a).max() / np.abs(b).max()), "This is relative"),
+        "signed": (with_difference(lambda b, a: (b - a).max() / 2), "all numbers of the output"),
+        "a word": (lambda who: diverged(who) | {"part": "kernel"}, "neither an attribute nor a weight"),
+        "a tensor": (lambda who: diverged(who) | {"node": "tensor_3"}, "the name of no node"),
+    },
 }
+
+
+@pytest.mark.parametrize(
+    ("at", "other", "cause"),
+    [
+        ("norm1", "axis", "That attribute means the same in both files"),
+        ("norm2", "norm2.scale", "That weight is the same in both files"),
+        ("conv2", "strides", "'strides' is neither an attribute nor a weight"),
+    ],
+)
+def test_another_part_of_the_node(at: str, other: str, cause: str) -> None:
+    who = next(w for w in map(str, range(99)) if diverging.fault(params("9.16", w)).node == at)
+    assert cause in failed("9.16", diverged(who) | {"part": other}, who)
+
+
+@pytest.mark.parametrize("wrong", diverging.FAULTS, ids=lambda f: f"{f.node} {f.part}")
+def test_each_fault_is_larger_than_rounding(wrong: diverging.Fault) -> None:
+    """And its node is the first; a file without a fault differs by rounding alone."""
+    who = next(w for w in map(str, range(2000)) if diverging.fault(params("9.16", w)) is wrong)
+    p = params("9.16", who)
+    before, after = map(inside, both_files(who))
+    unharmed = inside(diverging.as_it_is(p, faulty=False))
+    assert max(np.abs(before[n] - unharmed[n]).max() for n in before) < 5e-5
+    assert next(n for n in after if np.abs(before[n] - after[n]).max() > 1e-4) == wrong.node
+    assert np.abs(before[wrong.node] - after[wrong.node]).max() > 2e-4
+    assert diverged(who)["part"] == diverged_by_mending(who)["part"] == wrong.part
+
+
+def test_nodes_in_another_order() -> None:
+    """Who pairs them by their places takes the exchanged ones for wrong."""
+    who = next(w for w in map(str, range(99)) if diverging.fault(params("9.16", w)).node == "shares1")
+    assert "another order" in failed("9.16", diverged(who) | {"node": "key1"}, who)
+
+
+@pytest.mark.parametrize("value", [None, True, "0.1", float("nan"), float("inf"), -1, [0.1]])
+def test_differences_of_another_kind(value: object) -> None:
+    assert "is no difference" in failed("9.16", diverged() | {"difference": value})
+    assert "neither an attribute nor a weight" in failed("9.16", diverged() | {"part": value})
+    assert "the name of no node" in failed("9.16", diverged() | {"node": value})

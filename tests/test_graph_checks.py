@@ -11,10 +11,11 @@ import pytest
 from answers import accepted, criteria, failed, given, params
 from onnx import ModelProto, TensorProto, helper
 from test_exercise_01 import counted, formula, formula_text
-from test_exercise_04 import WEIGHTED, any_batch, any_size, reader
+from test_exercise_04 import STEPS, WEIGHTED, any_batch, any_size, between, reader
 from test_exercise_08 import outcome, settings_for
 from test_exercise_10 import shipped
 
+from course_utils.exercises import fashion_reference
 from course_utils.exercises.ch08 import server_limits
 
 # 1.1
@@ -77,6 +78,17 @@ def test_dims_added_up_and_the_goals_one_by_one() -> None:
 def test_neither_mean_nor_std() -> None:
     model = any_batch(steps="a = Div({input}, full)  x = Reshape(a, shape)")
     assert "mean and std are missing" in failed("4.1", model)
+
+
+@pytest.mark.parametrize("dims", [("requests",), ("requests", 10, 1)])
+def test_axes_too_few_or_too_many(dims: tuple[int | str, ...]) -> None:
+    """Nobody infers the rank: it hangs on numbers that are known when the model runs."""
+    p = params("4.1")
+    weights = {"full": 255.0, "mean": p["mean"], "std": p["std"], "shape": [-1, 1, 28, 28], "two": [1, 1]}
+    behind = f"s = Shape(middle)  t = Cast<to = 9>(two)  k = Compress(s, t)  {p['output']} = Reshape(middle, k)"
+    ends = (p["input"], [p["name"], 784]), (p["output"], list(dims))
+    model = between(fashion_reference.network(), STEPS.format(**p), behind, *ends, weights)
+    assert f"[{', '.join(map(str, dims))}]. It must have 2 axes." in failed("4.1", model)
 
 
 def test_the_sum_of_the_maps() -> None:

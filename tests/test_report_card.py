@@ -86,8 +86,8 @@ def meets(answer, params, rng):
 def small_course(monkeypatch):
     """Chapter 1 with two tasks, and a capstone with two. Tests may put others in."""
     course = {
-        1: {id: Task(id, f"Title of {id}", "json", meets) for id in ("1.1", "1.2")},
-        10: {id: Task(id, f"Title of {id}", "json", meets) for id in ("10.1", "10.2")},
+        1: {id: Task(id, f"Title of {id}", "json", meets, points=4) for id in ("1.1", "1.2")},
+        10: {id: Task(id, f"Title of {id}", "json", meets, points=4) for id in ("10.1", "10.2")},
     }
     monkeypatch.setattr(exercises, "chapters", lambda: list(course))
     monkeypatch.setattr(exercises, "tasks_of", course.__getitem__)
@@ -197,8 +197,8 @@ def test_seal(small_course):
 def test_measured_facts(small_course):
     for chapter, id in ((1, "1.1"), (10, "10.1")):
         measure = lambda value, params: {"nodes": 61, "accuracy": f"{value['right']} %"}  # noqa: E731
-        small_course[chapter][id] = Task(id, "t", "json", meets, measure=measure)
-    small_course[1]["1.2"] = Task("1.2", "t", "json", meets, measure=lambda value, params: {"never": "shown"})
+        small_course[chapter][id] = Task(id, "t", "json", meets, points=4, measure=measure)
+    small_course[1]["1.2"] = Task("1.2", "t", "json", meets, points=4, measure=lambda value, params: {"never": "shown"})
     answered(t1_1=4, t10_1=4, t1_2=3)
     page = page_of(cu.report_card())
     facts = [[e.get_text() for e in facts.select("dt, dd")] for facts in page.select(".facts")]
@@ -210,14 +210,14 @@ def test_what_a_check_does_to_the_answer_is_not_measured(small_course):
         answer["right"] = 0
         return [exercises.Criterion("passes", True)]
 
-    small_course[10]["10.1"] = Task("10.1", "t", "json", check, measure=lambda value, params: value)
+    small_course[10]["10.1"] = Task("10.1", "t", "json", check, points=1, measure=lambda value, params: value)
     answered(t10_1=4)
     assert page_of(cu.report_card()).select_one(".facts dd").get_text() == "4"
 
 
 @pytest.mark.parametrize("measure", [lambda value, params: 1 / 0, lambda value, params: None], ids=["raises", "None"])
 def test_a_failing_measure_breaks_nothing(measure, small_course):
-    small_course[10]["10.1"] = Task("10.1", "t", "json", meets, measure=measure)
+    small_course[10]["10.1"] = Task("10.1", "t", "json", meets, points=4, measure=measure)
     answered(t10_1=4)
     page = page_of(cu.report_card())
     assert re.search(r"not this time \((ZeroDivision|Attribute)Error: ", page.select_one(".facts").get_text())
@@ -278,7 +278,7 @@ def test_same_answers_same_card_and_the_first_stays(small_course, monkeypatch):
 def test_another_outcome_of_the_same_answer_is_another_card(small_course):
     answered(t1_1=4)
     first = cu.report_card()
-    small_course[1]["1.1"] = Task("1.1", "t", "json", lambda *_: [exercises.Criterion("a", False)])
+    small_course[1]["1.1"] = Task("1.1", "t", "json", lambda *_: [exercises.Criterion("a", False)], points=1)
     assert cu.report_card() != first
 
 
@@ -291,9 +291,9 @@ def test_whatever_it_quotes_is_text(small_course, monkeypatch):
     def check(answer, params, rng):
         return [exercises.Criterion(HOSTILE, False, HOSTILE)]
 
-    small_course[10]["10.1"] = Task("10.1", HOSTILE, "json", check)
-    small_course[10]["10.2"] = Task("10.2", HOSTILE, "json", meets, measure=lambda v, p: {HOSTILE: HOSTILE})
-    small_course[1]["1.1"] = Task("1.1", HOSTILE, "json", meets, measure=lambda v, p: {HOSTILE: HOSTILE})
+    small_course[10]["10.1"] = Task("10.1", HOSTILE, "json", check, points=1)
+    small_course[10]["10.2"] = Task("10.2", HOSTILE, "json", meets, points=4, measure=lambda v, p: {HOSTILE: HOSTILE})
+    small_course[1]["1.1"] = Task("1.1", HOSTILE, "json", meets, points=4, measure=lambda v, p: {HOSTILE: HOSTILE})
     answered(t1_1=4, t10_1=4, t10_2=4)
     path, listed = manifest()
     listed["tasks"][HOSTILE] = listed["tasks"]["1.1"]
@@ -374,7 +374,7 @@ def test_in_a_browser(colours, small_course):
     if not AXE.exists():
         driver.give_up("axe-core is not installed: run `make book` first.")
     student.remember("x" * 64)
-    small_course[1]["1.1"] = Task("1.1", "t" * 80, "json", meets, measure=lambda v, p: {"f" * 80: "v" * 80})
+    small_course[1]["1.1"] = Task("1.1", "t" * 80, "json", meets, points=4, measure=lambda v, p: {"f" * 80: "v" * 80})
     answered(t1_1=4, t1_2=2, t10_1=4)
     cu.check("10.2", write("10.2.json", {"right": 2, "quote": "q" * 300}))
     path, seen = cu.report_card(), driver.Seen()

@@ -64,6 +64,12 @@ class Scope:
     def is_read(self, name: str) -> bool:
         return name in self.readers or name in self.inner_reads or name in self.outputs
 
+    def free(self) -> list[str]:
+        """Names that this graph, or a graph in its nodes, takes from outside."""
+        reads = dict.fromkeys((*self.readers, *self.outputs, *sorted(self.inner_reads, key=repr)))  # some are bytes
+        own = {*self.producer, *self.initializers, *self.sparse, *self.inputs}
+        return [name for name in reads if name not in own]
+
 
 def domain(node: NodeProto) -> str:
     return "" if node.domain in STANDARD else node.domain

@@ -73,13 +73,7 @@ class Patient:
                     waiting.append(child)
         for scope in reversed(found):  # inner graphs first, so that their reads reach every graph around them
             if scope.outer is not None:
-                outside = {*scope.readers, *scope.inner_reads, *scope.outputs}
-                scope.outer.inner_reads |= outside - {
-                    *scope.producer,
-                    *scope.initializers,
-                    *scope.sparse,
-                    *scope.inputs,
-                }
+                scope.outer.inner_reads.update(scope.free())
         return found
 
     def each_node(self) -> Iterator[tuple[Scope, int, NodeProto]]:

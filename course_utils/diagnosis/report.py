@@ -125,7 +125,7 @@ def _finding_html(f: Finding) -> str:
 
 def _lesson_html(code: Code) -> str:
     """The lesson's name; a link where the notebook, or in the book its page, can be found from here."""
-    name, target = html.escape(code.lesson_name), Path(code.lesson_file).name
+    name, target = html.escape(code.lesson_name), code.lesson_file.removeprefix("notebooks/")
     for start in ("", "../"):
         if Path(start, target).is_file():
             if os.environ.get(BOOK_MODELS):

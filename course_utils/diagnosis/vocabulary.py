@@ -18,6 +18,7 @@ SEVERITIES = {
     WARNING: "It runs, but slower, larger or otherwise than intended, or not elsewhere: worth a change in most cases.",
     NOTE: "It may be meant so. Know it before you ship the model.",
 }
+# What explains a finding: a lesson, by its number, or a page below one, by the name of its file. → title, file
 LESSONS = {
     "01": ("Graph structure", "01_graph_structure"),
     "02": ("Opsets", "02_opsets"),
@@ -28,6 +29,18 @@ LESSONS = {
     "07": ("Quantization", "07_quantization"),
     "08": ("Deployment", "08_deployment"),
     "09": ("Troubleshooting", "09_troubleshooting"),
+    "01_large_files": ("Large files", "deeper/01_large_files"),
+    "01_metadata": ("What a file tells", "deeper/01_metadata"),
+    "02_converter": ("Converting", "deeper/02_converter"),
+    "02_domains_and_functions": ("Domains and functions", "deeper/02_domains_and_functions"),
+    "03_what_a_file_forgets": ("What a file forgets", "deeper/03_what_a_file_forgets"),
+    "06_files_saved_optimised": ("Files saved optimised", "deeper/06_files_saved_optimised"),
+    "06_why_not_fused": ("Why it does not fuse", "deeper/06_why_not_fused"),
+    "07_calibration": ("Calibration", "deeper/07_calibration"),
+    "07_find_the_layer": ("Find the layer that int8 ruins", "deeper/07_find_the_layer"),
+    "07_where_int8_runs": ("Where int8 runs", "deeper/07_where_int8_runs"),
+    "09_tiny_models": ("Tiny models", "deeper/09_tiny_models"),
+    "09_unknown_shapes": ("Its shapes are unknown", "deeper/09_unknown_shapes"),
 }
 # The modules that declare codes, in the order in which their checks are made.
 MODULES = (
@@ -63,7 +76,7 @@ _codes: dict[str, Code] = {}
 
 @dataclass(frozen=True)
 class Code:
-    """One kind of finding. id: stable, for scripts and hand-outs. lesson: the number of the one that explains it."""
+    """One kind of finding. id: stable, for scripts and hand-outs. lesson: what explains it, a key of `LESSONS`."""
 
     id: str
     severity: str
@@ -73,11 +86,16 @@ class Code:
 
     @property
     def lesson_name(self) -> str:
-        return f"{self.lesson} · {LESSONS[self.lesson][0]}"
+        return lesson_name(self.lesson)
 
     @property
     def lesson_file(self) -> str:
         return f"notebooks/{LESSONS[self.lesson][1]}.ipynb"
+
+
+def lesson_name(lesson: str) -> str:
+    """What a reader sees of a key of `LESSONS`, such as "06 · Files saved optimised"."""
+    return f"{lesson[:2]} · {LESSONS[lesson][0]}"
 
 
 def code(id: str, severity: str, lesson: str, title: str, cure: str) -> Code:

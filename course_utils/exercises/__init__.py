@@ -89,7 +89,7 @@ class Task:
     given: Callable[[Params], Mapping[str, onnx.ModelProto | bytes]] | None = None
     hints: tuple[str, ...] = ()
     same_as: str = ""
-    points: int = 0
+    points: int = field(kw_only=True)
     hidden: tuple[str, ...] = ()
     measure: Callable[[Any, Params], Mapping[str, str]] | None = None
 

@@ -133,11 +133,6 @@ def wants_keys(answer: object, keys: set[str], criteria: Criteria) -> bool:
     )
 
 
-def is_whole(value: object) -> bool:
-    """Whether a value of a JSON answer is a whole number; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def whole(value: object) -> int | None:
     """A whole number of a JSON answer, also one that is written as 13.0; None for anything else, true and false too."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

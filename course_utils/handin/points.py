@@ -15,9 +15,8 @@ def task_points(it: Task, criteria: Iterable[Criterion]) -> tuple[int, int]:
     answer worth more than one that got further.
     """
     criteria = list(criteria)
-    goals = [c.passed for c in criteria if not c.condition]
-    of = it.points or len(goals)
-    return (sum(goals) if all(c.passed for c in criteria if c.condition) else 0), of
+    met = all(c.passed for c in criteria if c.condition)
+    return sum(c.passed for c in criteria if not c.condition) if met else 0, it.points
 
 
 def course_points(

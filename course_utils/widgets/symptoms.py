@@ -1,6 +1,6 @@
 """The explorer of lesson 09: choose a symptom, see what is said, the cause, the cure, and where the course shows it.
 
-The symptoms are those of the fifteen patients of the hospital. What onnxruntime says is not written here: each patient
+The symptoms are those of the sixteen patients of the hospital. What onnxruntime says is not written here: each patient
 is made and provoked, so the words are those of the installed version.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..diagnosis.vocabulary import LESSONS, spoken
+from ..diagnosis.vocabulary import lesson_name, spoken
 from ..exercises import Params, personal_params, task
 from ..style import INK
 
@@ -102,13 +102,13 @@ SYMPTOMS = (
         "9.4", "It does not load: a file is missing", provoke=_load,
         cause="The weights lie in a second file, which was renamed or left behind.",
         cure="Put it beside the model under the name that the model knows; or save everything as one file.",
-        tool="cu.doctor(path): external-file-missing", lesson="01",
+        tool="cu.doctor(path): external-file-missing", lesson="01_large_files",
     ),
     Symptom(
         "9.5", "It does not load: an operator is unknown", provoke=_load,
         cause="The node belongs to a domain, or an opset, that this runtime does not have.",
         cure="Write it with standard operators, or register a library that implements it.",
-        tool="cu.doctor(path): domain-unknown, operator-unknown", lesson="02",
+        tool="cu.doctor(path): domain-unknown, operator-unknown", lesson="02_domains_and_functions",
     ),
     Symptom(
         "9.6", "Wrong numbers on some inputs", said="Nothing. The result is wrong, and looks fine.",
@@ -120,7 +120,7 @@ SYMPTOMS = (
         "9.7", "Another answer at each call", said="Nothing. Two runs with the same input differ.",
         cause="The model was exported in training mode: Dropout draws, BatchNormalization looks at the batch.",
         cure="model.eval() before the export.",
-        tool="cu.doctor(path): dropout-in-training, batchnorm-in-training", lesson="03",
+        tool="cu.doctor(path): dropout-in-training, batchnorm-in-training", lesson="03_what_a_file_forgets",
     ),
     Symptom(
         "9.8", "As slow as without the accelerator", provoke=_wrong_provider,
@@ -132,7 +132,7 @@ SYMPTOMS = (
         "9.9", "Accuracy collapses in int8", said="Nothing. The file is written, and its answers are worth little.",
         cause="One channel is far wider than the others, or calibration saw other data than the model sees in use.",
         cure="Calibrate with real data, one scale per channel, and even out what is wide.",
-        tool="compare float and int8 on real inputs; the range of every tensor", lesson="07",
+        tool="compare float and int8 on real inputs; the range of every tensor", lesson="07_find_the_layer",
     ),
     Symptom(
         "9.10", "quantize_dynamic stops", provoke=_quantize,
@@ -156,19 +156,25 @@ SYMPTOMS = (
         "9.13", "A tool asks for shapes", said="Nothing in ONNX Runtime. Tools that plan memory beforehand refuse the file.",
         cause="Nobody wrote the shapes between the nodes into the file, or shape inference stops at some operator.",
         cure="onnx.shape_inference with data_prop=True; behind other operators, the symbolic one of ONNX Runtime.",
-        tool="cu.tensor_table: what the file says; cu.doctor(path): shape-unknown, behind standard operators", lesson="09",
+        tool="cu.tensor_table: what the file says; cu.doctor(path): shape-unknown, behind standard operators", lesson="09_unknown_shapes",
     ),
     Symptom(
         "9.14", "A tiny model is slower than NumPy", said="Nothing. The clock says so.",
         cause="A call costs the same whatever is in the model, and there are many calls.",
         cure="More rows in one call, several models in one file, IO binding.",
-        tool="count the calls; cu.compare", lesson="09",
+        tool="count the calls; cu.compare", lesson="09_tiny_models",
     ),
     Symptom(
         "9.15", "It refuses what the caller sends", provoke=_as_sent,
         cause="Name, dtype or shape of the input are others than the file declares.",
         cure="Read session.get_inputs(). Change the caller, or put the preparation into the model.",
         tool="session.get_inputs()", lesson="08",
+    ),
+    Symptom(
+        "9.16", "Wrong numbers since the file was made anew", said="Nothing. All inputs give results that are a little off.",
+        cause="One node computes something else than before: a weight or an attribute was changed on the way.",
+        cure="Mend what the first differing node reads or is told, and compare all tensors again.",
+        tool="cu.parity(model, path); between two files, every tensor as an output", lesson="09",
     ),
 )  # fmt: skip
 
@@ -219,7 +225,7 @@ def _frame(s: Symptom, said: str) -> str:
         "cause": html.escape(s.cause),
         "cure": html.escape(s.cure),
         "tool": html.escape(s.tool),
-        "lesson": f"{s.lesson} · {html.escape(LESSONS[s.lesson][0])}; in the hospital: case {s.case}",
+        "lesson": f"{html.escape(lesson_name(s.lesson))}; in the hospital: case {s.case}",
     }
     cells = "".join(
         f"<div style='display:flex;gap:.8em;margin:.3em 0'><small style='flex:0 0 4.5em;opacity:.75'>{name}</small>"

@@ -64,6 +64,13 @@ onnx.save(model, "work/1.1.onnx")
 # %%
 cu.check("1.1", "work/1.1.onnx")
 
+# %% [markdown] tags=["solution"]
+# Each operation of the formula is a node, and the names of its inputs and outputs join it to the others. `x` is read
+# twice, once inside of $f$ and once beside it: a tensor is written once and may be read as often as you like. A typical
+# mistake is to apply $f$ to the whole sum, or to exchange two constants. The checker accepts both, because all names,
+# types and shapes fit; only a calculation in NumPy on a few rows shows it. Another road is `onnx.parser.parse_model`,
+# which reads the same five nodes from text.
+
 # %% [markdown]
 # ## 1.2 Count what is in a graph
 #
@@ -105,11 +112,18 @@ Path("work/1.2.json").write_text(json.dumps(answer))
 # %%
 cu.check("1.2", "work/1.2.json")
 
+# %% [markdown] tags=["solution"]
+# A node names what it reads in `input`. So an initializer is unused when its name is in none of these lists. The number
+# of its values is the product of its `dims`: not their sum, and not the bytes, of which a float32 value has four. A
+# typical mistake is to add up all initializers: print their names beside their sizes, and none of those in `unused` may
+# be in your sum. Another road for `ops` is `cu.op_histogram`, with each count made an `int` for JSON.
+
 # %% [markdown]
 # ## Three broken graphs
 #
 # The next three models were meant to be the same small network: two layers, and a sum that leads past them. Each was
-# damaged in another way. Repair them: no node may be added or taken away, and no weight may get other values (in 1.5 one gets another type).
+# damaged in another way. Repair them: no node may be added or taken away, and no weight may get other values (in 1.5
+# one gets another type).
 #
 # Begin with the checker's words, `onnx.checker.check_model(model, full_check=True)`.
 #
@@ -139,6 +153,13 @@ onnx.save(model, "work/1.3.onnx")
 # %%
 cu.check("1.3", "work/1.3.onnx")
 
+# %% [markdown] tags=["solution"]
+# A node may read the graph's inputs, the initializers, and what earlier nodes wrote. The loop takes a node as soon as
+# it can read all its inputs, so it brings every graph without a cycle into order. A typical mistake is to turn the list
+# round, because the table looks like that: two neighbours have changed places as well. The checker then names the first
+# node that still comes too early. `onnx_ir` has the same method, `graph.sort()`; for a graph of this size you can also
+# write the order by hand.
+
 # %% [markdown]
 # ## 1.4 Repair the names
 #
@@ -166,6 +187,13 @@ onnx.save(model, "work/1.4.onnx")
 # %%
 cu.check("1.4", "work/1.4.onnx")
 
+# %% [markdown] tags=["solution"]
+# Nodes are connected by names only. A misspelled name is a tensor that nobody writes, and a name that two nodes write
+# is one tensor too many. What the second node should write is seen at its reader: `multiply_2` wants `hidden`, and
+# nobody writes it. A typical mistake is to lead that reader to another tensor. The checker is then content, and the
+# network has lost its activation. To notice it, read the table again from `x` to `y`: each node must do what its name
+# says. To rename the weight instead is no repair.
+
 # %% [markdown]
 # ## 1.5 Repair types and shapes
 #
@@ -189,6 +217,13 @@ onnx.save(model, "work/1.5.onnx")
 
 # %%
 cu.check("1.5", "work/1.5.onnx")
+
+# %% [markdown] tags=["solution"]
+# `Add` and `MatMul` want one type for both inputs, so one float64 weight among float32 tensors is a fault. `astype`
+# gives it the type of the others, and the same name keeps its readers. The output's shape is a promise, and must be
+# what the last node computes. Both are found by shape inference only, which is why the check needs `full_check=True`. A
+# typical mistake is to mend what the first message names and to stop: ask again. A `Cast` node would run as well, and
+# leaves the wrong weight in the file.
 
 # %% [markdown]
 # ## 1.6 Cut blocks out of the trained network
@@ -236,6 +271,13 @@ onnx.utils.extract_model(
 
 # %%
 cu.check("1.6", "work/1.6.onnx")
+
+# %% [markdown] tags=["solution"]
+# `extract_model` copies the nodes that lie between the tensors you name. The end of one block is the beginning of the
+# next, so one list of ends gives both names. A typical mistake is to take what `Add` writes, in front of the ReLU. The
+# shapes are the same, and pictures of the network itself hide it at the beginning: what they bring there is never
+# negative, and ReLU changes nothing. Feed random numbers of both signs and compare with PyTorch. Another road is to
+# export these blocks alone, as a `torch.nn.Sequential`.
 
 # %% [markdown]
 # ## Hand in

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Exercises: opsets
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# Six tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
 # The operators, models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, version_converter
+from onnx import helper, numpy_helper, version_converter
 
 # %% [markdown]
 # ## 2.1 Look up the history
@@ -64,10 +64,10 @@ with open("work/2.1.json", "w") as file:
 cu.check("2.1", "work/2.1.json")
 
 # %% [markdown] tags=["solution"]
-# Each row of the history is one version of the operator, so the oldest row says which opset brought it. A name that moved
-# is first an attribute and later an input: the first row whose inputs hold it is the answer. A typical mistake is to take
-# the newest row, or to keep versions above opset 24. Another road is `onnx.defs.get_all_schemas_with_history()`, which
-# gives the same schemas.
+# Each row of the history is one version of the operator, so the oldest row says which opset brought it. A name that
+# moved is first an attribute and later an input: the first row whose inputs hold it is the answer. A typical mistake is
+# to take the newest row, or to keep versions above opset 24. Another road is
+# `onnx.defs.get_all_schemas_with_history()`, which gives the same schemas.
 
 # %% [markdown]
 # ## 2.2 The lowest opset
@@ -110,10 +110,10 @@ with open("work/2.2.json", "w") as file:
 cu.check("2.2", "work/2.2.json")
 
 # %% [markdown] tags=["solution"]
-# A model uses, for each operator, the newest version that is not newer than its opset. The lowest opset must reach all of
-# these versions, so it is the largest of them. A typical mistake is to take the opset that brought each operator: most were
-# changed later, and a lower opset would choose an older version. To see it, ask `get_schema` with your opset: each
-# `since_version` must be the same as before.
+# A model uses, for each operator, the newest version that is not newer than its opset. The lowest opset must reach all
+# of these versions, so it is the largest of them. A typical mistake is to take the opset that brought each operator:
+# most were changed later, and a lower opset would choose an older version. To see it, ask `get_schema` with your opset:
+# each `since_version` must be the same as before.
 
 # %% [markdown]
 # ## 2.3 Convert, and prove it
@@ -154,10 +154,10 @@ onnx.save(converted, "work/2.3.onnx")
 cu.check("2.3", "work/2.3.onnx")
 
 # %% [markdown] tags=["solution"]
-# The converter rewrites each node whose definition changed. An attribute that became an input gives an error when only the
-# number is raised. Softmax is worse: before opset 13 it takes all axes from `axis` on as one, and from 13 on a single axis,
-# so a raised number gives wrong values and no error. Only a comparison of outputs shows it. By hand, Flatten and Reshape
-# around Softmax keep its old meaning.
+# The converter rewrites each node whose definition changed. An attribute that became an input gives an error when only
+# the number is raised. Softmax is worse: before opset 13 it takes all axes from `axis` on as one, and from 13 on a
+# single axis, so a raised number gives wrong values and no error. Only a comparison of outputs shows it. By hand,
+# Flatten and Reshape around Softmax keep its old meaning.
 
 # %% [markdown]
 # ## 2.4 Unsupported model IR version
@@ -200,10 +200,10 @@ onnx.save(model, "work/2.4.onnx")
 cu.check("2.4", "work/2.4.onnx")
 
 # %% [markdown] tags=["solution"]
-# The IR version says which file format is used, the opset which operators. Only the first one is too new here, so one field
-# changes and the nodes stay. The IR version that came with the opset is the oldest allowed one, and the device loads it.
-# Any version from there to `device_ir` is right, too. A typical mistake is to convert the opset: that changes what the
-# model uses and leaves the error as it was.
+# The IR version says which file format is used, the opset which operators. Only the first one is too new here, so one
+# field changes and the nodes stay. The IR version that came with the opset is the oldest allowed one, and the device
+# loads it. Any version from there to `device_ir` is right, too. A typical mistake is to convert the opset: that changes
+# what the model uses and leaves the error as it was.
 
 # %% [markdown]
 # ## 2.5 Name your domains
@@ -252,10 +252,79 @@ onnx.save(model, "work/2.5.onnx")
 cu.check("2.5", "work/2.5.onnx")
 
 # %% [markdown] tags=["solution"]
-# A node is looked up by its domain, its operator and the version that the file states for the domain, so each domain needs
-# an entry. Lowering the number by hand is safe here because no standard operator got a new version in between; the assert
-# proves it. A typical mistake is to lower it further, to an opset in which a node has an older version. Where a version
-# differs, the nodes must be converted.
+# A node is looked up by its domain, its operator and the version that the file states for the domain, so each domain
+# needs an entry. Lowering the number by hand is safe here because no standard operator got a new version in between;
+# the assert proves it. A typical mistake is to lower it further, to an opset in which a node has an older version.
+# Where a version differs, the nodes must be converted.
+
+# %% [markdown]
+# ## 2.6 Inputs for a gate
+#
+# Three tools have converted a model. Before a file goes out, a *gate* runs it beside the old one on a few inputs, and lets
+# it pass if no number differs by more than 0.01. All three pass the gate of a colleague. All three are wrong, each on some
+# inputs only.
+
+# %%
+old, right, *wrong, gate = cu.given("2.6")
+
+
+def passes(path, inputs):
+    pair = [
+        ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for file in (old, path)
+    ]
+    for rows in inputs:
+        feed = {name: np.array(values, np.float32) for name, values in rows.items()}
+        try:
+            want, got = (session.run(None, feed)[0] for session in pair)
+        except Exception:
+            return False
+        if not np.allclose(got, want, atol=0.01, rtol=0):
+            return False
+    return True
+
+
+{
+    path.stem: passes(path, json.loads(gate.read_text())["inputs"])
+    for path in [right, *wrong]
+}
+
+# %%
+cu.node_table(old)[["op", "inputs", "outputs", "attributes"]]
+
+# %% [markdown]
+# Write a better gate, as `work/2.6.json`: a dict with the key `inputs`, as in the old gate. It is a list of **at most two**
+# inputs with at most 60 numbers in all, and each input is a dict: the name of the model's input → its rows.
+# `2.6_right.onnx` must pass, and each of the three others must be caught.
+#
+# > **Hint** `cu.node_table(wrong[0])` shows the nodes of the first wrong file.
+
+# %%
+# Task 2.6: choose the inputs, and write the gate
+### BEGIN SOLUTION
+stored = onnx.load(old).graph.initializer
+value = {t.name: numpy_helper.to_array(t).ravel()[0] for t in stored}
+columns = cu.params("2.6")["length"] + 2
+read = np.ones((2, columns))
+read[0, :5] = [0.5, 1.5, 2.5, -8, value["limit"] + 5]
+read[1] = np.arange(columns) + 3
+rows = value["offset"] + read / value["factor"]
+inputs = [{cu.params("2.6")["input"]: rows.tolist()}]
+print([passes(path, inputs) for path in [right, *wrong]])
+Path("work/2.6.json").write_text(json.dumps({"inputs": inputs}))
+### END SOLUTION
+
+# %%
+cu.check("2.6", "work/2.6.json")
+
+# %% [markdown] tags=["solution"]
+# An input finds a fault only if it makes the wrong node compute something else, and if the nodes behind let the difference
+# through. So choose the numbers where the operator reads them, and go back to the input. Here one input has all: a
+# negative number, one above the limit, both kinds of ties, two rows that are not alike, and another length.
+#
+# A typical mistake is many random numbers: they hardly ever hit a tie. Another one is to go to extremes: with millions, the
+# right file differs by rounding, too, and is refused. Two small inputs, one for numbers and one for shapes, are another
+# road.
 
 # %% [markdown]
 # ## Hand in

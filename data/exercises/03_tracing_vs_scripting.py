@@ -56,8 +56,10 @@ p = cu.params("3.1")
 ### BEGIN SOLUTION
 
 
-class LivingGate(nn.Module):
+class LivingGate(Gate):
     def forward(self, x):
+        p = self.p
+
         def upper(x):
             return x * p["up"]
 
@@ -68,7 +70,7 @@ class LivingGate(nn.Module):
 
 
 torch.onnx.export(
-    LivingGate().eval(),
+    LivingGate(p).eval(),
     (torch.randn(2, 4),),
     "work/3.1.onnx",
     input_names=["x"],
@@ -87,9 +89,10 @@ for above in (1.0, -1.0):
 cu.check("3.1", "work/3.1.onnx")
 
 # %% [markdown] tags=["solution"]
-# `torch.cond` puts both branches into the file as an If node, and the comparison is computed at run time. A Python `if` is decided
-# by the example, or the export fails. A typical mistake is to test one side only: use inputs whose mean lies on each side of the
-# threshold. `torch.where` on both results is another road: it computes both branches and chooses afterwards.
+# `torch.cond` puts both branches into the file as an If node, and the comparison is computed at run time. A Python `if`
+# is decided by the example, or the export fails. A typical mistake is to test one side only: use inputs whose mean lies
+# on each side of the threshold. `torch.where` on both results is another road: it computes both branches and chooses
+# afterwards.
 
 # %% [markdown]
 # ## 3.2 A loop of any length
@@ -129,8 +132,10 @@ p = cu.params("3.2")
 from torch._higher_order_ops.scan import scan
 
 
-class LivingReader(nn.Module):
+class LivingReader(Reader):
     def forward(self, x):
+        p = self.p
+
         def step(h, row):
             h = torch.tanh(p["a"] * row + p["b"] * h + p["c"])
             return h, h.clone()
@@ -139,7 +144,7 @@ class LivingReader(nn.Module):
 
 
 torch.onnx.export(
-    LivingReader().eval(),
+    LivingReader(p).eval(),
     (torch.randn(5, 3),),
     "work/3.2.onnx",
     input_names=["x"],
@@ -156,9 +161,10 @@ for length in (1, 4, 20):
 cu.check("3.2", "work/3.2.onnx")
 
 # %% [markdown] tags=["solution"]
-# `scan` keeps one step in the file and repeats it for as many rows as come. A Python loop is written out for the example's length,
-# and later rows are ignored. A typical mistake is to test with that length alone: try one row and many. `scan` returns the last
-# state and all steps, and the task wants the state. A scripted module with the loop is another road.
+# `scan` keeps one step in the file and repeats it for as many rows as come. A Python loop is written out for the
+# example's length, and later rows are ignored. A typical mistake is to test with that length alone: try one row and
+# many. `scan` returns the last state and all steps, and the task wants the state. A scripted module with the loop is
+# another road.
 
 # %% [markdown]
 # ## 3.3 An operator that nobody knows · deeper
@@ -238,9 +244,9 @@ assert cu.parity(Humped(p), "work/3.3.onnx", torch.randn(5, 4)).within
 cu.check("3.3", "work/3.3.onnx")
 
 # %% [markdown] tags=["solution"]
-# The table tells the exporter what to write in place of the operator: a small graph of Div, Pow and Add. The translation must
-# repeat the formula in its order; the model around it, with the slope, is exported as usual. A typical mistake is to divide
-# after the power, which a width near 1 hides: compare with `cu.parity` on random rows. A decomposition into operators of
+# The table tells the exporter what to write in place of the operator: a small graph of Div, Pow and Add. The
+# translation must repeat the formula in its order; the model around it, with the slope, is exported as usual. A typical
+# mistake is to divide after the power: compare with `cu.parity` on random rows. A decomposition into operators of
 # torch, written in the module, works too.
 
 # %% [markdown]
@@ -315,10 +321,10 @@ with open("work/3.4.json", "w") as file:
 cu.check("3.4", "work/3.4.json")
 
 # %% [markdown] tags=["solution"]
-# A traced file has one path: a Mul says that the first decision was yes, a Sub that the second was. Near the thresholds a small
-# change turns a decision. The second one sees `x` after the first, so the largest number is divided by `factor` where the
-# first says yes. A typical mistake is to forget that, which turns the wrong decision. Searching random inputs near the
-# thresholds works too.
+# A traced file has one path: a Mul says that the first decision was yes, a Sub that the second was. Near the thresholds
+# a small change turns a decision. The second one sees `x` after the first, so the largest number is divided by `factor`
+# where the first says yes. A typical mistake is to forget that, which turns the wrong decision. Searching random inputs
+# near the thresholds works too.
 
 # %% [markdown]
 # ## 3.5 Somebody forgot eval() · deeper
@@ -356,10 +362,10 @@ onnx.save(model, "work/3.5.onnx")
 cu.check("3.5", "work/3.5.onnx")
 
 # %% [markdown] tags=["solution"]
-# BatchNormalization has its mode in an attribute, Dropout in its third input; without them both use the mode of inference. In
-# training mode BatchNormalization takes the statistics of the batch, so a row depends on the others, and Dropout draws
-# numbers, so runs differ. A typical mistake is to heal one of the two: run twice, and with one row alone. Writing false into
-# both places, or removing the Dropout node, is another road.
+# BatchNormalization has its mode in an attribute, Dropout in its third input; without them both use the mode of
+# inference. In training mode BatchNormalization takes the statistics of the batch, so a row depends on the others, and
+# Dropout draws numbers, so runs differ. A typical mistake is to heal one of the two: run twice, and with one row alone.
+# Writing false into both places, or removing the Dropout node, is another road.
 
 # %% [markdown]
 # ## Hand in

@@ -48,18 +48,18 @@ p = cu.params("4.1")
 
 ### BEGIN SOLUTION
 class Flat(torch.nn.Module):
-    def __init__(self):
+    def __init__(self, mean, std):
         super().__init__()
-        self.net = cu.fashion_resnet()
+        self.net, self.mean, self.std = cu.fashion_resnet(), mean, std
 
     def forward(self, x):
-        prepared = (x / 255 - p["mean"]) / p["std"]
+        prepared = (x / 255 - self.mean) / self.std
         return self.net(prepared.reshape(-1, 1, 28, 28))
 
 
 with cu.exporter_messages():
     torch.onnx.export(
-        Flat().eval(),
+        Flat(p["mean"], p["std"]).eval(),
         (torch.zeros(2, 784),),
         "work/4.1.onnx",
         input_names=[p["input"]],
@@ -74,9 +74,10 @@ with cu.exporter_messages():
 cu.check("4.1", "work/4.1.onnx")
 
 # %% [markdown] tags=["solution"]
-# The preparation lies in the module, so the file holds it and every caller gets the same numbers. The `-1` in `reshape` leaves
-# the batch free. A typical mistake is to write the example's batch there: the file then takes that size alone. To see it, run
-# the file with another batch and compare with `cu.parity`. `x.reshape(x.shape[0], 1, 28, 28)` works as well.
+# The preparation lies in the module, so the file holds it and every caller gets the same numbers. The `-1` in `reshape`
+# leaves the batch free. A typical mistake is to write the example's batch there: the file then takes that size alone.
+# To see it, run the file with another batch and compare with `cu.parity`. `x.reshape(x.shape[0], 1, 28, 28)` works as
+# well.
 
 # %% [markdown]
 # ## 4.2 Any size
@@ -138,9 +139,10 @@ with cu.exporter_messages():
 cu.check("4.2", "work/4.2.onnx")
 
 # %% [markdown] tags=["solution"]
-# A pooling window of 7 fits maps of 7×7 alone. A reduction over the dimensions 2 and 3 sees all of each map at every size, and
-# at 28×28 gives the same numbers. A typical mistake is to name the dimensions and keep the window: larger pictures then give
-# more windows, and the classifier refuses them. `adaptive_avg_pool2d` and `adaptive_max_pool2d` with size 1 are another road.
+# A pooling window of 7 fits maps of 7×7 alone. A reduction over the dimensions 2 and 3 sees all of each map at every
+# size, and at 28×28 gives the same numbers. A typical mistake is to name the dimensions and keep the window: larger
+# pictures then give more windows, and the classifier refuses them. `adaptive_avg_pool2d` and `adaptive_max_pool2d` with
+# size 1 are another road.
 
 # %% [markdown]
 # ## 4.3 Two inputs that share a length
@@ -166,16 +168,19 @@ p = cu.params("4.3")
 
 ### BEGIN SOLUTION
 class MaskedMean(torch.nn.Module):
+    def __init__(self, scale, shift):
+        super().__init__()
+        self.scale, self.shift = scale, shift
+
     def forward(self, values, mask):
         weights = mask.unsqueeze(2).float()
-        return (torch.tanh(values * p["scale"]) * weights).sum(1) / weights.sum(
-            1
-        ) + p["shift"]
+        total = (torch.tanh(values * self.scale) * weights).sum(1)
+        return total / weights.sum(1) + self.shift
 
 
 with cu.exporter_messages():
     torch.onnx.export(
-        MaskedMean().eval(),
+        MaskedMean(p["scale"], p["shift"]).eval(),
         (torch.randn(2, 7, 4), torch.ones(2, 7, dtype=torch.int64)),
         "work/4.3.onnx",
         input_names=["values", "mask"],
@@ -193,9 +198,9 @@ with cu.exporter_messages():
 cu.check("4.3", "work/4.3.onnx")
 
 # %% [markdown] tags=["solution"]
-# A step with mask 0 adds nothing to the sum and nothing to the number of steps, so the quotient is the mean over the steps that
-# count. The shared names say that both inputs have the same batch and length. A typical mistake is `mean(1)`: it divides by all
-# steps, and a mask of ones does not show it. So compare with a mask that has zeros.
+# A step with mask 0 adds nothing to the sum and nothing to the number of steps, so the quotient is the mean over the
+# steps that count. The shared names say that both inputs have the same batch and length. A typical mistake is
+# `mean(1)`: it divides by all steps, and a mask of ones does not show it. So compare with a mask that has zeros.
 
 # %% [markdown]
 # ## 4.4 Cure the over-specialised export
@@ -277,9 +282,10 @@ with cu.exporter_messages():
 cu.check("4.4", "work/4.4.onnx")
 
 # %% [markdown] tags=["solution"]
-# `int(x.shape[1])` and `range` fix the length while the program is exported. Written as a sum, the loop needs no round: each step
-# has a power of `decay`, and the start has the highest one. `torch.arange` makes the exponents from the free length. A typical
-# mistake is an exponent that is wrong by one, or weights in reverse order; a comparison at lengths 1 and 2 shows both.
+# `int(x.shape[1])` and `range` fix the length while the program is exported. Written as a sum, the loop needs no round:
+# each step has a power of `decay`, and the start has the highest one. `torch.arange` makes the exponents from the free
+# length. A typical mistake is an exponent that is wrong by one, or weights in reverse order; a comparison at lengths 1
+# and 2 shows both.
 
 # %% [markdown]
 # ## 4.5 Make it static again
@@ -323,8 +329,9 @@ cu.check("4.5", "work/4.5.onnx")
 
 # %% [markdown] tags=["solution"]
 # With numbers at the input, shape inference can compute every other size, also the one with the formula. Old entries in
-# `value_info` would stay, so they are deleted first. A typical mistake is to replace the names alone: the formula is another
-# string and stays free. `cu.tensor_table` shows each tensor that still has a name. Another road is to write each number by hand.
+# `value_info` would stay, so they are deleted first. A typical mistake is to replace the names alone: the formula is
+# another string and stays free. `cu.tensor_table` shows each tensor that still has a name. Another road is to write
+# each number by hand.
 
 # %% [markdown]
 # ## 4.6 Four suspects
@@ -362,15 +369,18 @@ paths, p = cu.given("4.6"), cu.params("4.6")
 
 ### BEGIN SOLUTION
 class Meant(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
     def forward(self, x):
-        return p["factor"] * x.sum(1)
+        return self.factor * x.sum(1)
 
 
+example, meant = torch.randn(2, p["example"], 3), Meant(p["factor"])
 answer = {}
 for path in paths:
-    probe = cu.probe_sizes(
-        path, torch.randn(2, p["example"], 3), Meant(), sizes=range(1, 65)
-    )
+    probe = cu.probe_sizes(path, example, meant, sizes=range(1, 65))
     length = probe.iloc[1]
     if isinstance(length["the file says"], int):
         word = "frozen"
@@ -390,9 +400,10 @@ Path("work/4.6.json").write_text(json.dumps(answer))
 cu.check("4.6", "work/4.6.json")
 
 # %% [markdown] tags=["solution"]
-# A declared shape is a promise, and only a run tests it. `frozen` shows in the declaration; `only` and `wrong` declare a free
-# length and break at run time, one with an error and one without. A typical mistake is to accept a file because it runs: wrong
-# numbers appear only in a comparison with PyTorch. Trying one or two lengths can miss the limit, so all sizes are probed.
+# A declared shape is a promise, and only a run tests it. `frozen` shows in the declaration; `only` and `wrong` declare
+# a free length and break at run time, one with an error and one without. A typical mistake is to accept a file because
+# it runs: wrong numbers appear only in a comparison with PyTorch. Trying one or two lengths can miss the limit, so all
+# sizes are probed.
 
 # %% [markdown]
 # ## Hand in

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 06 · Exercises: fusion
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# Six tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
 # The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 from onnx import helper, numpy_helper
 
 # %% [markdown]
@@ -323,6 +324,66 @@ cu.check("6.5", "work/6.5.onnx")
 # anew in the steps of the pattern, and put where the old nodes stood. Typical mistakes are a root of the whole hidden
 # size in place of one head's size, a `Mul` whose inputs are exchanged, and nodes behind their reader. To notice them,
 # compare the outputs with a mask that hides words, and read the log of the optimiser.
+
+# %% [markdown]
+# ## 6.6 Read a profile
+#
+# This task belongs to the deeper page [Reading a profile](../deeper/06_reading_a_profile.ipynb).
+#
+# A network that reads digits is too slow for its task. A colleague sends you three files: the model, a profile of some
+# runs with all optimisations off, and the PyTorch source. (The events and notes are real. The times are drawn from your id.)
+
+# %%
+network, profile, source = cu.given("6.6")
+events = pd.read_json(profile)
+events[["cat", "name", "dur"]].groupby("cat").tail(3)
+
+# %%
+node = onnx.load(network).graph.node[5]
+[node.name, *(note.key for note in node.metadata_props)]
+
+# %% [markdown]
+# Which node costs most? Runs are disturbed now and then, so a node's time is its **median** over the runs. Write
+# `work/6.6.json` with four keys:
+#
+# | key | value |
+# |---|---|
+# | `node` | the name of the node that costs most |
+# | `share` | its time, divided by the time of all nodes: a number between 0 and 1, two decimals are enough |
+# | `module` | the innermost PyTorch module that it comes from, such as `encoder.3.scale` |
+# | `line` | the number of the line in `6.6_recognizer.py` that it comes from: the one nearest to the operation |
+
+# %%
+# Task 6.6: find the node, and where it comes from; write the answer
+### BEGIN SOLUTION
+ran = events[events["name"].str.endswith("_kernel_time")]
+medians = ran.groupby("name")["dur"].median()
+slowest = medians.idxmax().removesuffix("_kernel_time")
+(node,) = [n for n in onnx.load(network).graph.node if n.name == slowest]
+notes = {note.key: note.value for note in node.metadata_props}
+scopes = notes["pkg.torch.onnx.name_scopes"].strip("[]").split(", ")
+frames = notes["pkg.torch.onnx.stack_trace"].split("File ")
+ours = [frame for frame in frames if frame.startswith('"recognizer.py"')]
+answer = {
+    "node": slowest,
+    "share": round(medians.max() / medians.sum(), 3),
+    "module": scopes[-2].strip("'"),
+    "line": int(ours[-1].split("line ")[1].split(",")[0]),
+}
+Path("work/6.6.json").write_text(json.dumps(answer))
+### END SOLUTION
+
+# %%
+cu.check("6.6", "work/6.6.json")
+
+# %% [markdown] tags=["solution"]
+# The notes of the exporter lead from a node to the program. `name_scopes` goes inwards, and its last entry is the
+# operation, so the module is the one before it. `stack_trace` ends in a line of PyTorch where a layer of PyTorch
+# computes; the last line of our own file is the one that we can change.
+#
+# A typical mistake is to add up all runs: one node was disturbed once, and its sum is the largest. Look at the times of
+# a node in all runs to notice it. Another one is to divide by `model_run`, which also holds the time between nodes. With
+# `onnx.load` and `json` alone it works as well; `statistics.median` does the rest.
 
 # %% [markdown]
 # ## Hand in

@@ -260,8 +260,8 @@ cu.check("8.3", "work/8.3.onnx")
 cu.params("8.4")
 
 # %% [markdown]
-# Choose `largest_batch`, a whole number up to 32, and `wait_ms`. This function is the simulation of the lesson, with your
-# numbers.
+# Choose `largest_batch`, a whole number up to 32, and `wait_ms`. This function is the simulation of
+# [Under load](../deeper/08_under_load.ipynb), with your numbers.
 
 # %%
 from course_utils.lab.batching import simulate

@@ -5,8 +5,9 @@
 # from PyTorch to a server and a page. Each task ends in a file in `work/` that `cu.check` looks at, and at the end you get
 # your report card. It takes about three hours.
 #
-# Tasks 10.1 and 10.2 follow the lesson, 10.3 to 10.6 its second sitting, [Ship it](../deeper/10_ship_it.ipynb). Each file is
-# checked alone, so you may come back to any task.
+# Tasks 10.1 and 10.2 follow the lesson, 10.3 and 10.4 the page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb),
+# 10.5 and 10.6 the page [On a server and on a page](../deeper/10_server_and_page.ipynb). Each file is checked alone, so you
+# may come back to any task.
 
 # %%
 import course_utils as cu
@@ -74,11 +75,15 @@ plt.show()
 # Task 10.1: write your module, prove that it agrees with Scroll, and export it
 ### BEGIN SOLUTION
 p = cu.params("10.1")
-k = p["strength"]
 
 
 class Ready(Scroll):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
     def forward(self, pixels):
+        p = self.p
         light = self.repaired(pixels.float() / 255)
         edge = light[:, :, ::27] if p["edge"] == "columns" else light[:, ::27]
         negative = 1 - light
@@ -89,6 +94,7 @@ class Ready(Scroll):
         return self.network(x[:, None]).index_select(1, torch.tensor(self.order))
 
     def repaired(self, light):
+        p, k = self.p, self.p["strength"]
         if p["operator"] == "searchsorted":
             return (light[..., None] > self.curve).float().sum(-1) / k
         if p["operator"] == "kthvalue":
@@ -105,7 +111,7 @@ class Ready(Scroll):
         return torch.where((light == 0) | (light == 1), median, light)
 
 
-ready = Ready().eval()
+ready = Ready(p).eval()
 some = torch.from_numpy(photos[:3])
 how = {
     "input_names": ["pixels"],
@@ -241,7 +247,7 @@ cu.check("10.2", "work/10.2.json")
 # %% [markdown]
 # ## 10.3 Make it ready to ship
 #
-# From here on the tasks follow [Ship it](../deeper/10_ship_it.ipynb): this one its part *Ready to ship*.
+# The page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb) shows this and the next task.
 #
 # Your file will be used on other machines. What runs it may be older than your machine, and whoever opens it needs to know
 # what it is.
@@ -261,8 +267,9 @@ cu.check("10.2", "work/10.2.json")
 # - its `metadata_props` hold two entries: `version`, as given, and `classes`, a JSON list of the ten names of
 #   `cu.CLASS_NAMES` in the order of **your** scores.
 #
-# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the session
-# > option `optimized_model_filepath` is set, and lesson 06 says which level fits every machine. The page
+# > **Hint** `cu.op_histogram` shows where many nodes come from. ONNX Runtime saves its own optimised model when the
+# > session option `optimized_model_filepath` is set, and
+# > [Files saved optimised](../deeper/06_files_saved_optimised.ipynb) says which level fits every machine. The page
 # > [What a file tells](../deeper/01_metadata.ipynb) says how to clear notes.
 
 # %%
@@ -321,8 +328,6 @@ cu.check("10.3", "work/10.3.onnx")
 # %% [markdown]
 # ## 10.4 Quantize within a budget
 #
-# The part *Int8 within a budget* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
-#
 # The archive pays for space, and has processors without a graphics card. Make the scroll int8.
 
 # %%
@@ -378,7 +383,7 @@ cu.check("10.4", "work/10.4.onnx")
 # %% [markdown]
 # ## 10.5 Serve
 #
-# The part *The server* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
+# The page [On a server and on a page](../deeper/10_server_and_page.ipynb) shows this and the next task.
 #
 # The archive asks over HTTP. Write a server, start it as a process of its own, and send it the twelve requests below. Not all of
 # them are friendly.
@@ -427,7 +432,8 @@ def send(port, request):
 # Write `work/10.5.json`: a dict from each letter to what `send` gave. The check knows the right statuses and labels. It cannot
 # see that a server said them; the page of 10.6 and whoever uses your server can.
 #
-# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need. `numpy.load` with
+# > **Hint** The server of lesson 08 does all of this, and more; take from it what you need
+# > ([A server, file by file](../deeper/08_server_file_by_file.ipynb)). `numpy.load` with
 # > `allow_pickle=False` never runs what a stranger sent. A short server with FastAPI fits on a page.
 
 # %%
@@ -495,8 +501,6 @@ cu.check("10.5", "work/10.5.json")
 
 # %% [markdown]
 # ## 10.6 Fit it into a page
-#
-# The part *The page* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
 #
 # A page has no arrays of 28 × 28 bytes. It has a *canvas*: red, green, blue and alpha for each pixel, in any size. All that
 # lies between goes into the graph, so that nobody has to write it in JavaScript.

@@ -138,8 +138,8 @@ classes = [np.array_equal(a.argmax(1), b.argmax(1)) for a, b in pairs]
 f"of {len(pairs)} pairs: {sum(equal)} equal, {sum(close)} close"
 
 # %% [markdown]
-# This holds for float32 on a CPU. A provider may compute in a shorter type, with much larger differences
-# ([lesson 05](../05_execution_providers.ipynb)).
+# This holds for float32 on a CPU. A provider may compute in a shorter type, such as
+# [bfloat16](../glossary.md#float16-and-bfloat16), with much larger differences.
 
 # %% tags=["hide-input"]
 cu.claim(

@@ -73,10 +73,7 @@ eleven = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 11]>
       centred = Sub(x, total)
       y = Softmax <axis = 1> (centred) }""")
 thirteen = version_converter.convert_version(eleven, 13)
-(
-    [node.op_type for node in eleven.graph.node],
-    [n.op_type for n in thirteen.graph.node],
-)
+[[node.op_type for node in model.graph.node] for model in (eleven, thirteen)]
 
 # %% [markdown]
 # Three nodes became seven: `ReduceSum` takes its axes from a `Constant`, and `Softmax` got company. Do they compute the same?
@@ -202,5 +199,7 @@ cu.claim(
 # - The converter goes up well and down rarely. It changes only the nodes whose form changed.
 # - After it: run the checker, load the model, compare the numbers. `Hardmax` passes the first two and is wrong.
 # - Use the converter for a file whose code is lost, unless you can export again. For a lower opset, export again.
+#
+# **Now you:** tasks 2.3 and 2.6 of the [exercises](../exercises/02_opsets.ipynb).
 #
 # **Back:** [02 · Opsets](../02_opsets.ipynb). **Next:** [domains and functions](02_domains_and_functions.ipynb).

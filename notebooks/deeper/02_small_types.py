@@ -183,7 +183,8 @@ assert "int4" not in str(onnx.defs.get_schema("MatMul").type_constraints)
 # Already the standard says no: `MatMul` takes no `int4`. In a usual file the weights are stored in 4 bits, and
 # `DequantizeLinear` turns them into float32 before the product. That makes the file smaller. It makes the model faster
 # only where the runtime has a kernel that reads 4 bits directly, such as `MatMulNBits` of `com.microsoft`
-# ([weight-only](../glossary.md#weight-only)). Lesson 07 measures both.
+# ([weight-only](../glossary.md#weight-only)).
+# [Language models in 8 and 4 bits](07_language_models.ipynb) measures both.
 
 # %% [markdown]
 # ## Recap

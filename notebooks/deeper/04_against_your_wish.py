@@ -157,8 +157,8 @@ assert (cured_probe["verdict"].iloc[:2] == "free").all()
 cured_probe
 
 # %% [markdown]
-# All lengths agree. A loop that cannot be written so needs `scan` or `while_loop`
-# ([lesson 03](../03_tracing_vs_scripting.ipynb)).
+# All lengths agree. A loop that cannot be written so needs `scan` ([lesson 03](../03_tracing_vs_scripting.ipynb)) or
+# `while_loop` ([Branches and loops in the file](03_living_branches_and_loops.ipynb)).
 #
 # ## When a `Dim` is kept
 #

@@ -120,7 +120,7 @@ for file in (X86, OLD, ARM, GPU):
     right = 100 * float((answers == labels[:1000]).mean())
     count = runs.get("com.microsoft::QLinearConv", 0)
     table[file] = {"convolutions in int8": count, "accuracy, %": right}
-pd.DataFrame(table).T
+pd.DataFrame.from_dict(table, "index")
 
 # %% [markdown]
 # All four are right, and their accuracy is alike. But on an x86 processor, the files for the other targets leave a part of

@@ -177,5 +177,7 @@ cu.parity(model, "work/09_wrong.onnx", image).first_divergent_node
 # - The first block with more than rounding holds the fault. All blocks after it differ as well.
 # - Use blocks first and nodes then, unless `cu.parity` names the node at once.
 #
+# **Now you:** case 9.16 of the [hospital](../exercises/09_troubleshooting.ipynb).
+#
 # **Next:** [Memory and containers](09_memory_and_containers.ipynb). **Back:**
 # [lesson 09](../09_troubleshooting.ipynb).

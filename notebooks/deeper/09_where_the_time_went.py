@@ -4,7 +4,8 @@
 # A network is slower than it should be. The calls are few, and there is no loop. Which line of the PyTorch code costs
 # the time?
 #
-# You need the [core of lesson 09](../09_troubleshooting.ipynb) and [lesson 06](../06_fusion.ipynb).
+# You need the [core of lesson 09](../09_troubleshooting.ipynb), and from [lesson 06](../06_fusion.ipynb) the levels of
+# optimisation.
 #
 # After this page you will be able to
 #

@@ -75,7 +75,7 @@ NAN = code(
 CHANGES = code(
     "outputs-change",
     WARNING,
-    "03",
+    "03_what_a_file_forgets",
     "The same input gives other numbers in each run",
     "Call model.eval() before the export. If the model draws random numbers on purpose, leave it.",
 )

@@ -35,7 +35,7 @@ DAMAGED = code("damaged", ERROR, "01", "The file cannot be read as a model", "Ex
 TOO_LARGE = code(
     "over-2gb",
     ERROR,
-    "01",
+    "01_large_files",
     "The file is larger than protobuf allows",
     "Save it with onnx.save(model, path, save_as_external_data=True), or export with external_data=True.",
 )

@@ -53,7 +53,7 @@ def differ(patient: Patient) -> Iterator[Finding]:
     found = [
         (scope.place(index), node.op_type, group)
         for scope, index, node in patient.each_node()
-        if (domain(node), node.op_type) not in patient.functions and (group := differing(patient, scope, node))
+        if (group := differing(patient, scope, node))
     ]
     if found:
         _, op, group = found[0]

@@ -17,35 +17,35 @@ from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, count, findi
 MISSING = code(
     "external-file-missing",
     ERROR,
-    "01",
+    "01_large_files",
     "A file with weights is missing",
     "Copy it into the folder of the model under the name that the model gives, or export again with external_data=False.",
 )
 SHORT = code(
     "external-file-too-short",
     ERROR,
-    "01",
+    "01_large_files",
     "A file with weights is too short",
     "Copy it again from where the model was exported: it was cut short, or belongs to another version of the model.",
 )
 FOREIGN = code(
     "external-file-foreign",
     ERROR,
-    "01",
+    "01_large_files",
     "Something else stands in place of a file with weights",
     "Copy it again from where the model was exported.",
 )
 ESCAPES = code(
     "external-path-outside",
     ERROR,
-    "01",
+    "01_large_files",
     "The model asks for a file outside its own folder",
     "Do not load a model like this from somebody you do not trust. Of your own: save it again with a plain file name as location.",
 )
 ENTRY = code(
     "external-entry-damaged",
     ERROR,
-    "01",
+    "01_large_files",
     "An entry for weights in another file makes no sense",
     "Save the model again with onnx.save(…, save_as_external_data=True).",
 )
@@ -59,7 +59,7 @@ SIZE = code(
 STALE = code(
     "external-file-stale",
     NOTE,
-    "01",
+    "01_large_files",
     "A file with weights holds much that this model does not use",
     "If no other model shares the file: delete it before you save, for onnx.save appends to a file that is there.",
 )

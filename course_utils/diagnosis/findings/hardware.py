@@ -17,7 +17,7 @@ from .external_data import ESCAPES
 PROCESSOR = code(
     "made-for-one-processor",
     NOTE,
-    "06",
+    "06_files_saved_optimised",
     "The file was optimised for the processor of one machine",
     "Ship the model from before the optimisation, and let each machine optimise its own; or optimise with "
     "ORT_ENABLE_EXTENDED, which writes no such nodes.",

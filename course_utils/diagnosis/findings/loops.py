@@ -27,8 +27,8 @@ UNROLLED = code(
     NOTE,
     "03",
     "A loop stands in the file step by step",
-    "The number of steps is frozen. If it should follow the input, export with scan or while_loop of torch, as lesson 03 "
-    "shows. If it never changes, leave it.",
+    "The number of steps is frozen. If it should follow the input, export with scan, as lesson 03 shows, or with "
+    "while_loop of torch. If it never changes, leave it.",
 )
 LEAST_STEPS = 4
 LEAST_NODES = 12  # in all steps together: four of the same in a row can be a chain, such as of MaxPool

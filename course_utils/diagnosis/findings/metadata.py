@@ -13,14 +13,14 @@ from ..vocabulary import NOTE, Finding, Place, amount, code, finding, plain
 PATHS = code(
     "paths-of-a-machine",
     NOTE,
-    "01",
+    "01_metadata",
     "The file names folders of the machine that built it",
-    "Before you publish the model, clear metadata_props and doc_string of the nodes, as “What a file tells”, deeper in lesson 01, does.",
+    "Before you publish the model, take the notes of the exporter out of its nodes: their metadata_props and doc_string.",
 )
 HEAVY = code(
     "heavy-notes",
     NOTE,
-    "01",
+    "01_metadata",
     "Notes of the exporter take up much of the file",
     "Clear metadata_props and doc_string of nodes and values before you ship the model. It computes the same.",
 )

@@ -82,7 +82,7 @@ def _names(scope: Scope, found: dict[Code, list[tuple[Place, str, Scope]]]) -> l
     defined = set(scope.inputs) | set(scope.initializers) | scope.sparse
     early = []
     for index, node in enumerate(scope.nodes):
-        reads = dict.fromkeys((*node.input, *(n for child in scope.children.get(index, ()) for n in _free(child))))
+        reads = dict.fromkeys((*node.input, *(n for child in scope.children.get(index, ()) for n in child.free())))
         missing = [name for name in reads if name and name not in defined and name not in known]
         early += [(index, name) for name in missing if name in later]
         # What a graph inside this node lacks is found when that graph has its turn.
@@ -104,13 +104,6 @@ def _outside_names(scope: Scope) -> set[str]:
         names |= {*here.producer, *here.initializers, *here.sparse, *here.inputs}
         here = here.outer
     return names
-
-
-def _free(scope: Scope) -> list[str]:
-    """Names that a graph inside a node takes from outside."""
-    reads = dict.fromkeys((*scope.readers, *scope.outputs, *sorted(scope.inner_reads, key=repr)))  # some are bytes
-    own = {*scope.producer, *scope.initializers, *scope.sparse, *scope.inputs}
-    return [name for name in reads if name not in own]
 
 
 def _near(name: str, scope: Scope) -> str:
@@ -143,7 +136,7 @@ def _circle(scope: Scope) -> list[int]:
 
 def before(scope: Scope, index: int) -> list[int]:
     """The nodes whose results a node reads, also in the graphs inside it."""
-    names = {*scope.nodes[index].input, *(n for child in scope.children.get(index, ()) for n in _free(child))}
+    names = {*scope.nodes[index].input, *(n for child in scope.children.get(index, ()) for n in child.free())}
     return [scope.producer[n] for n in names if n in scope.producer]
 
 

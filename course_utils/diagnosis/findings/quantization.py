@@ -16,14 +16,14 @@ from .weights import array
 SCALE = code(
     "scale-impossible",
     ERROR,
-    "07",
+    "07_calibration",
     "A scale of the quantization is zero, negative, NaN or infinite",
     "Calibrate again with real inputs: a tensor that was constant, or not finite, in the calibration gives such a scale.",
 )
 DEFAULT = code(
     "scale-not-calibrated",
     WARNING,
-    "07",
+    "07_calibration",
     "A scale has the value that stands for “never saw anything but zero”",
     "Calibrate again with real inputs, prepared as in use. The calibration data was constant, or did not reach this tensor.",
 )
@@ -37,7 +37,7 @@ CONVINTEGER = code(
 HALF = code(
     "qdq-incomplete",
     NOTE,
-    "07",
+    "07_where_int8_runs",
     "Convolutions have quantized inputs, and compute in float32",
     "ONNX Runtime needs a QuantizeLinear behind the node, too: quantize the output, or take the node out of the quantization.",
 )

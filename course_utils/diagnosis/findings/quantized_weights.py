@@ -15,7 +15,7 @@ from .weights import array
 LEVELS = code(
     "weights-collapsed",
     WARNING,
-    "07",
+    "07_find_the_layer",
     "Quantized weights use only a few of their levels",
     "Quantize with per_channel=True, so that each channel has a scale of its own, or leave this layer in float.",
 )

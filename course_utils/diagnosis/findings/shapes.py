@@ -22,7 +22,7 @@ BATCH = code(
 UNKNOWN = code(
     "shape-unknown",
     NOTE,
-    "04",
+    "09_unknown_shapes",
     "Shapes are unknown from some node on",
     "Try onnxruntime.tools.symbolic_shape_infer, or quant_pre_process: quantization and mobile providers need shapes.",
 )

@@ -45,7 +45,7 @@ UNUSED = code(
 AS_INPUTS = code(
     "weights-are-inputs",
     WARNING,
-    "06",
+    "06_why_not_fused",
     "Weights are listed as inputs, too",
     "Remove them from graph.input (torch.onnx.export: keep_initializers_as_inputs=False). Until then a caller may replace "
     "them, so ONNX Runtime can neither fold nor fuse with them.",

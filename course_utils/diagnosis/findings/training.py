@@ -14,21 +14,21 @@ from ..vocabulary import WARNING, Finding, code, finding, nodes
 DROPOUT = code(
     "dropout-in-training",
     WARNING,
-    "03",
+    "03_what_a_file_forgets",
     "Dropout is switched on",
     "Call model.eval() before the export, and export again.",
 )
 BATCHNORM = code(
     "batchnorm-in-training",
     WARNING,
-    "03",
+    "03_what_a_file_forgets",
     "BatchNormalization is in training mode",
     "Call model.eval() before the export, and export again.",
 )
 STATISTICS = code(
     "batchnorm-without-statistics",
     WARNING,
-    "03",
+    "03_what_a_file_forgets",
     "BatchNormalization has no running statistics",
     "model.eval() changes nothing here. Build the layer with track_running_stats=True, train it, call model.eval(), and export "
     "again. If results are meant to depend on the batch, leave it.",

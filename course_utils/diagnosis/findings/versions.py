@@ -35,14 +35,14 @@ NEW = code(
 OLD = code(
     "opset-too-old",
     WARNING,
-    "02",
+    "02_converter",
     "The opset is older than what ONNX Runtime promises to support",
     "Move it up with onnx.version_converter.convert_version, and compare the results before and after.",
 )
 NONE = code(
     "opset-missing",
     ERROR,
-    "02",
+    "02_domains_and_functions",
     "A node's domain is not in the list of opsets",
     "Add it to model.opset_import: onnx.helper.make_opsetid(domain, version).",
 )
@@ -56,7 +56,7 @@ DIFFERS = code(
 DOMAIN = code(
     "domain-unknown",
     ERROR,
-    "02",
+    "02_domains_and_functions",
     "Operators of a domain that this runtime does not know",
     "Register the library that brings them (SessionOptions.register_custom_ops_library), or replace the nodes.",
 )
@@ -85,7 +85,7 @@ KERNEL = code(
 CLASH = code(
     "function-name-clash",
     ERROR,
-    "02",
+    "02_domains_and_functions",
     "A function is named like a standard operator, and ONNX Runtime takes it for that one",
     "Give the function a name that no standard operator has. Loading the file as it is can end the whole process.",
 )

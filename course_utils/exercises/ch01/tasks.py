@@ -267,12 +267,26 @@ def _cut_slips(p: Params) -> dict[str, Calculation]:
     }
 
 
-def _repair_task(id: str, title: str, break_it: Callable[[Params], onnx.ModelProto]) -> Task:
-    return Task(id, title, "onnx", check_repair, _draw_seed, lambda p: {f"{id}.onnx": break_it(p)}, points=1)
+def _repair_task(id: str, title: str, break_it: Callable[[Params], onnx.ModelProto], *hints: str) -> Task:
+    return Task(id, title, "onnx", check_repair, _draw_seed, lambda p: {f"{id}.onnx": break_it(p)}, hints, points=1)
 
 
 TASKS = (
-    Task("1.1", "Build a formula by hand", "onnx", _check_formula, _draw_formula, points=1),
+    Task(
+        "1.1",
+        "Build a formula by hand",
+        "onnx",
+        _check_formula,
+        _draw_formula,
+        points=1,
+        hints=(
+            "Each operation of the formula becomes one node. Which operations are there, and what does each of them read?",
+            "Two Mul, two Add and f, and a name of your own for each result between them. The second Mul reads x and c, and "
+            "only the last Add comes behind f.",
+            "helper.make_graph takes the constants as its list of initializers; numpy_helper.from_array makes one of a "
+            "float32 array and a name.",
+        ),
+    ),
     Task(
         "1.2",
         "Count what is in a graph",
@@ -281,9 +295,55 @@ TASKS = (
         _draw_seed,
         lambda p: {"1.2.onnx": _counting_model(p)},
         points=3,
+        hints=(
+            "Look at one node and one initializer of model.graph. Which field says what a node reads, and which one how "
+            "many values an initializer has?",
+            "Collect the inputs of all nodes in a set. An initializer whose name is in it counts with the product of its "
+            "dims; each other one belongs to unused.",
+        ),
     ),
-    _repair_task("1.3", "Repair the order", disordered),
-    _repair_task("1.4", "Repair the names", dangling),
-    _repair_task("1.5", "Repair types and shapes", mistyped),
-    Task("1.6", "Cut blocks out of the trained network", "onnx", _check_cut, _draw_blocks, points=1),
+    _repair_task(
+        "1.3",
+        "Repair the order",
+        disordered,
+        "A node may read inputs, initializers and what earlier nodes wrote. Which node of the table could run first?",
+        "Start with the names of inputs and initializers as known. Take the node whose inputs are all known, add its outputs "
+        "to the known names, and repeat.",
+        "del model.graph.node[:] empties the list, and model.graph.node.extend fills it with the nodes in their new order.",
+    ),
+    _repair_task(
+        "1.4",
+        "Repair the names",
+        dangling,
+        "Compare the columns inputs and outputs of the table. Which name is read and never written, and which one is "
+        "written twice?",
+        "The misspelled name is one of the initializers. For the other fault, look for the tensor that multiply_2 reads: "
+        "which node, by its name, was meant to write it?",
+        "node.input[index] = … and node.output[0] = … change one name. Do not rename an initializer.",
+    ),
+    _repair_task(
+        "1.5",
+        "Repair types and shapes",
+        mistyped,
+        "Read the columns dtype and shape. Which weight has another dtype than the tensors that it meets, and which shape "
+        "does not follow from the node that writes it?",
+        "numpy_helper.to_array, astype(np.float32), numpy_helper.from_array with the old name, then tensor.CopyFrom.",
+        "The promise is model.graph.output[0].type.tensor_type.shape.dim: set dim_value of the dimension that is wrong.",
+    ),
+    Task(
+        "1.6",
+        "Cut blocks out of the trained network",
+        "onnx",
+        _check_cut,
+        _draw_blocks,
+        points=1,
+        hints=(
+            "extract_model wants the names of tensors, not of nodes: one that your first block reads, and one that your last "
+            "block writes. Which nodes write these two?",
+            "Take the ReLU nodes that read the output of an Add, in order: what the n-th of them writes is the end of the "
+            "n-th block.",
+            "A block begins where the block before it ends. Give extract_model the end of the block before first, and the "
+            "end of last.",
+        ),
+    ),
 )

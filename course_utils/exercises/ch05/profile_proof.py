@@ -16,7 +16,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from .. import Criteria, Criterion, Params
-from ..examine import is_whole
+from ..examine import whole
 from ..handouts import x_to_y
 
 CPU = "CPUExecutionProvider"
@@ -169,7 +169,7 @@ def _not_written(events: list[Any], ran: list[tuple[str, Any]], record: dict[str
     if uneven := [name for name, times in counted.items() if times != runs]:
         return f"{uneven[0]} ran {counted[uneven[0]]} times in {runs} events model_run."
     timed = [e for e in events if e.get("cat") == "Node" or e.get("name") == "model_run"]
-    if not all(is_whole(e.get("ts")) and is_whole(e.get("dur")) and e["dur"] >= 0 for e in timed):
+    if not all(None not in (whole(e.get("ts")), whole(e.get("dur"))) and e["dur"] >= 0 for e in timed):
         return "Events have no times."
     spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run")
     for event in timed:
@@ -183,6 +183,6 @@ def _rows(arguments: Mapping[str, Any]) -> int | None:
     """First dimension of a node's first input, as the profile has it; None where it has none."""
     try:
         (shape,) = arguments["input_type_shape"][0].values()
-        return shape[0] if is_whole(shape[0]) else None
+        return whole(shape[0])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""Exercises of lesson 06: fold, tidy up, explain, trace back, make a pattern match.
+"""Exercises of lesson 06: fold, tidy up, explain, trace back, make a pattern match, read a profile.
 
 What a right answer is must not depend on the versions installed where it is given or graded. So truths come from how a
 model was built; where a runtime has to optimise an answer, it is at a level that every supported version has.
@@ -22,6 +22,7 @@ from .attention_fusion import attention, check_attention, draw_attention, faults
 from .batchnorm_folding import check_fold, draw_fold, unfolded
 from .fusion_models import Weights, conv_node, float32_model, is_standard, norm_node
 from .fusion_origins import check_origins, draw_origins, shown_origins
+from .profile_reading import READING
 
 # 6.2: at most so many nodes
 
@@ -328,4 +329,5 @@ TASKS = (
             "Make the new nodes with helper.make_node, let the last ones write what mask_add reads, and insert them before mask_add. Remove the old nodes.",
         ),
     ),
+    READING,
 )

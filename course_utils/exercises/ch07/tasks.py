@@ -177,7 +177,7 @@ TASKS = (
         lambda p: {"7.5.onnx": _two_products(p)},
         points=2,
         hints=(
-            "What does a block store besides its weights, and what does one large weight do to its block? The deeper page on language models shows both.",
+            "What does a block store besides its weights, and what does one large weight do to the scale of its block? The deeper page on language models says what a block is.",
             "Smaller blocks lower the error, larger ones lower the bytes. Use is_symmetric=False, try each size on a fresh copy, and print both numbers.",
         ),
     ),

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source, result
+from ..slips import Calculation
 from .hospital import judged, patient
 
 node = helper.make_node
@@ -112,26 +113,19 @@ def _check_caller(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     source = numpy_source(rng)
     pictures = source.integers(0, 256, (int(source.integers(2, 7)), *shape[1:]), np.uint8)
 
-    def mistakes() -> dict[str, np.ndarray]:
-        found = {
-            text: result(_strict(p), {"x": _prepared(p, pictures, k)})
-            for k, text in _CALLER_CAUSES.items()
-            if k != "turned"
-        }
-        return found | {_CALLER_CAUSES["turned"]: _turned(p, pictures)}
+    def prepared(mistake: str = "") -> Calculation:
+        return lambda feed: result(_strict(p), {"x": _prepared(p, feed[p["sends"]], mistake)})
 
-    expected = result(_strict(p), {"x": _prepared(p, pictures)})
-    otherwise = (
-        "Prepare as in training: Cast, divide by 255, subtract the mean, divide by the deviation, then Transpose."
-    )
+    slips = {text: prepared(kind) for kind, text in _CALLER_CAUSES.items()}
+    slips[_CALLER_CAUSES["turned"]] = lambda feed: _turned(p, feed[p["sends"]])
     judged(
         model,
-        {p["sends"]: pictures},
-        expected,
+        {"it computes what the model does with prepared pictures": [{p["sends"]: pictures}]},
+        prepared(),
+        slips,
         criteria,
-        "it computes what the model does with prepared pictures",
-        mistakes,
-        otherwise,
+        otherwise="Prepare as in training: Cast, divide by 255, subtract the mean, divide by the deviation, then "
+        "Transpose.",
     )
     return criteria
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -9,8 +10,9 @@ import onnx
 from onnx import helper
 
 from .. import Criteria, Criterion, Params, Task
-from ..examine import computes, has_io, is_sound, numpy_source, result
-from .hospital import judged, outcomes, patient, same
+from ..examine import has_io, is_sound, numpy_source, result
+from ..slips import Calculation, Feed, outcomes, same, slip_made
+from .hospital import ATOL, RTOL, judged, patient
 
 node = helper.make_node
 
@@ -91,27 +93,27 @@ def _check_branch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     feeds = _branch_feeds(p, numpy_source(rng))
-    got = outcomes(model, [{"x": x} for x in feeds.values()])
 
-    def does(rule: str) -> bool:
-        return got is not None and all(same(g, _by_rule(p, x, rule)) for g, x in zip(got, feeds.values(), strict=True))
+    def by(rule: str = "") -> Calculation:
+        return lambda feed: _by_rule(p, feed["x"], rule)
 
-    baked_in = next((sentence for rule, sentence in _BAKED_IN.items() if does(rule)), "")
+    baked_in = slip_made(
+        outcomes(model, [*feeds.values()]), {text: by(rule) for rule, text in _BAKED_IN.items()}, ATOL, RTOL
+    )
     if not criteria.require("both branches are alive", not baked_in, baked_in):
         return criteria
-
-    def cause() -> str:
-        otherwise = "Each branch must compute what the model that was handed out computes."
-        return next((sentence for rule, sentence in _BRANCH_CAUSES.items() if does(rule)), otherwise)
-
-    hint = "" if does("") else cause()
-    for place, x in feeds.items():
-        what = f"it does what the program does, for {place}"
-        computes(model, {"x": x}, _by_rule(p, x), criteria, what, hint)
+    judged(
+        model,
+        {f"it does what the program does, for {place}": [feed] for place, feed in feeds.items()},
+        by(),
+        {text: by(rule) for rule, text in _BRANCH_CAUSES.items()},
+        criteria,
+        otherwise="Each branch must compute what the model that was handed out computes.",
+    )
     return criteria
 
 
-def _branch_feeds(p: Params, source: np.random.Generator) -> dict[str, np.ndarray]:
+def _branch_feeds(p: Params, source: np.random.Generator) -> dict[str, Feed]:
     """Inputs by what they are, so chosen that no two of the causes give the same results for all of them."""
     t, feeds = p["threshold"], {}
     for place, target, spread in (
@@ -124,11 +126,11 @@ def _branch_feeds(p: Params, source: np.random.Generator) -> dict[str, np.ndarra
         ("numbers that are all below the threshold", t - 0.2, 0.02),
     ):
         x = source.normal(0, spread, (int(source.integers(3, 9)), p["features"]))
-        feeds[place] = (x - x.mean() + target).astype(np.float32)
+        feeds[place] = {"x": (x - x.mean() + target).astype(np.float32)}
     for place, row, value in (("a mean that a few numbers raise", -1, 2.0), ("a first row unlike the others", 0, 0.2)):
         x = np.full((5, p["features"]), t - 0.1)
         x[row] = t + value
-        feeds[place] = x.astype(np.float32)
+        feeds[place] = {"x": x.astype(np.float32)}
     return feeds
 
 
@@ -193,24 +195,23 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     x = numpy_source(rng).normal(0, 1, (24, 4)).astype(np.float32)
-    twice = outcomes(
-        model, [{"x": x}, {"x": x}], optimize=False
-    )  # the optimiser takes a Dropout out, unless it is last
-    if twice is None:
-        computes(model, {"x": x}, x, criteria, "it runs", "", condition=True)  # what ONNX Runtime says
+    # As it stands in the file: the optimiser takes a Dropout out, unless it is last.
+    first, second = outcomes(model, [{"x": x}, {"x": x}])
+    if first.got is None or second.got is None:
+        criteria.require("it runs", False, first.said or second.said)
         return criteria
     criteria.require(
         "two runs give the same numbers",
-        same(twice[0], twice[1]),
+        same(first.got, second.got, ATOL, RTOL),
         "They differ: Dropout is still switched on, and sets values to zero at random. Its third input says so.",
     )
     # Several rows: a Dropout may by chance do the same to one row twice.
-    alone = outcomes(model, [{"x": x[i : i + 1]} for i in range(12)])
+    alone = [o.got for o in outcomes(model, [{"x": x[i : i + 1]} for i in range(12)])]
     by_batch = any(
         n.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in n.attribute)
         for n in model.graph.node
     )
-    depends = alone is None or not same(np.concatenate(alone), twice[0][: len(alone)])
+    depends = not all(same(got, first.got[i : i + 1], ATOL, RTOL) for i, got in enumerate(alone))
     criteria.require(
         "a row's result does not depend on the rows beside it",
         not depends,
@@ -225,28 +226,24 @@ def _check_training(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     ):
         return criteria
 
-    def mistakes() -> dict[str, np.ndarray]:
-        wrong = {
-            "BatchNormalization is gone altogether. It must stay, with the mean and variance that are stored.": _layers(
-                p, norm="none", dropout="inference"
-            ),
-            "What Dropout kept is still made larger, by 1 / (1 - ratio): outside of training it changes nothing.": _layers(
-                p, norm="inference", dropout="scaled"
-            ),
-            "The values are made smaller, by 1 - ratio: outside of training Dropout changes nothing.": _layers(
-                p, norm="inference", dropout="shrunk"
-            ),
-        }
-        return {text: result(model, {"x": x}) for text, model in wrong.items()}
-
+    healed = partial(_layers, p, norm="inference")
     judged(
         model,
-        {"x": x},
-        result(_layers(p, norm="inference", dropout="inference"), {"x": x}),
+        {"it computes what PyTorch computes after model.eval()": [{"x": x}]},
+        partial(result, healed(dropout="inference")),
+        {
+            "BatchNormalization is gone altogether. It must stay, with the mean and variance that are stored.": partial(
+                result, _layers(p, norm="none", dropout="inference")
+            ),
+            "What Dropout kept is still made larger, by 1 / (1 - ratio): outside of training it changes nothing.": partial(
+                result, healed(dropout="scaled")
+            ),
+            "The values are made smaller, by 1 - ratio: outside of training Dropout changes nothing.": partial(
+                result, healed(dropout="shrunk")
+            ),
+        },
         criteria,
-        "it computes what PyTorch computes after model.eval()",
-        mistakes,
-        "Outside of training Dropout changes nothing, and BatchNormalization uses the stored mean and variance.",
+        otherwise="Outside of training Dropout changes nothing, and BatchNormalization uses the stored mean and variance.",
     )
     return criteria
 

@@ -1,24 +1,24 @@
 """What the cases of the hospital (exercises of lesson 09) share: making a patient, and judging what comes back.
 
-Each module `hospital_*.py` holds the cases of one subject. A case is: a patient made from the student's parameters, a
+Each module beside it holds the cases of one subject. A case is: a patient made from the student's parameters, a
 check that judges the healed model by what it computes on hidden inputs, and three hints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
 
-from ...errors import CourseError
-from ...running import run, session_for
 from .. import Criteria
-from ..examine import computes
 from ..handouts import x_to_y
+from ..slips import compare
 
 OPSET, IR = 17, 8
-Feed = dict[str, np.ndarray]
+ATOL, RTOL = 1e-5, 1e-4  # a patient is small: what is right agrees closely
+judged = partial(compare, atol=ATOL, rtol=RTOL)
 
 
 def patient(
@@ -38,40 +38,6 @@ def patient(
 
 def _single(value: np.ndarray) -> np.ndarray:
     return value.astype(np.float32) if value.dtype.kind == "f" else value
-
-
-def outcomes(model: onnx.ModelProto, feeds: Sequence[Feed], *, optimize: bool = True) -> list[np.ndarray] | None:
-    """The first output for each feed; None where it does not load or run."""
-    try:
-        session = session_for(model, optimize=optimize)
-        return [next(iter(run(session, feed).values())) for feed in feeds]
-    except CourseError:
-        return None
-
-
-def same(got: np.ndarray, expected: np.ndarray, atol: float = 1e-5) -> bool:
-    return got.shape == expected.shape and bool(np.allclose(got, expected, atol=atol, rtol=1e-4))
-
-
-def judged(
-    model: onnx.ModelProto,
-    feed: Feed,
-    expected: np.ndarray,
-    criteria: Criteria,
-    what: str,
-    mistakes: Callable[[], Mapping[str, np.ndarray]],
-    otherwise: str,
-) -> bool:
-    """Add: the model computes `expected`, a goal.
-
-    mistakes: a sentence, and the result that this mistake gives; asked for only when the result is another.
-    """
-    found, hint = outcomes(model, [feed]), otherwise
-    if found is not None and not same(found[0], expected):
-        hint = next((sentence for sentence, wrong in mistakes().items() if same(found[0], wrong)), otherwise)
-        if found[0].shape != expected.shape and hint != otherwise:
-            return criteria.add(what, False, hint)
-    return computes(model, feed, expected, criteria, what, hint)
 
 
 def first_dimension(values: Iterable[onnx.ValueInfoProto]) -> int | str | None:

@@ -14,8 +14,9 @@ from ...lab.quantization import quantized_operators
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source, result
+from ..slips import Feed
 from ..trained_network import has_uint8_activations
-from .hospital import Feed, least_on_the_way, patient, relative_error
+from .hospital import least_on_the_way, patient, relative_error
 
 node = helper.make_node
 _EIGHT = (TensorProto.INT8, TensorProto.UINT8)

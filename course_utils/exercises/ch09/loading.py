@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import helper
 
 from .. import Criteria, Criterion, Params, Task
 from ..examine import every_node, every_tensor, has_io, is_sound, numpy_source, result
+from ..slips import Calculation
 from .hospital import judged, patient
 
 node = helper.make_node
@@ -94,12 +96,11 @@ def _check_elsewhere(model: onnx.ModelProto, p: Params, rng: Random) -> list[Cri
     }
     judged(
         model,
-        {"x": x},
-        result(_whole(p), {"x": x}),
+        {"it computes what it did with its weights": [{"x": x}]},
+        partial(result, _whole(p)),
+        {text: partial(result, _refilled(p, kind)) for text, kind in mistakes.items()},
         criteria,
-        "it computes what it did with its weights",
-        lambda: {text: result(_refilled(p, kind), {"x": x}) for text, kind in mistakes.items()},
-        "These are other weights. Take them from the file that was handed out with the model.",
+        otherwise="These are other weights. Take them from the file that was handed out with the model.",
     )
     return criteria
 
@@ -173,26 +174,27 @@ def _check_operator(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     x = numpy_source(rng).normal(0, 1, (6, 5)).astype(np.float32)
     attribute = _OPERATORS[kind][0]
 
-    def mistakes() -> dict[str, np.ndarray]:
-        return {
-            f"The attribute {attribute} is ignored: its value is {p['value']}.": _with_activation(p, x, kind, 1.0),
-            f"{attribute} is used upside down.": _with_activation(p, x, kind, 1 / p["value"]),
-            "The node was taken out, and nothing stands in its place.": _with_activation(p, x, "nothing", 1),
-            "A plain Relu is not the same operator: read the formula in the node's doc_string.": _with_activation(
-                p, x, "Relu", 1
-            ),
-            "A plain Sigmoid is not the same operator: the formula multiplies it with x.": _with_activation(
-                p, x, "Sigmoid", 1
-            ),
-            "The product with x is missing.": _with_activation(p, x, "sigmoid of the scaled", p["value"]),
-            f"{attribute} has the wrong sign.": _with_activation(p, x, kind, -p["value"]),
-            "It is not squared.": _with_activation(p, x, "ReluOnce", p["value"]),
-            "The product with the limit is missing.": _with_activation(p, x, "TanhOfScaled", p["value"]),
-        }
+    def activated(by: str = kind, value: float = p["value"]) -> Calculation:
+        return lambda feed: _with_activation(p, feed["x"], by, value)
 
-    expected = _with_activation(p, x, kind, p["value"])
-    otherwise = "The formula is in the node's doc_string: compare your nodes with it, one step after the other."
-    judged(model, {"x": x}, expected, criteria, "it computes the formula", mistakes, otherwise)
+    judged(
+        model,
+        {"it computes the formula": [{"x": x}]},
+        activated(),
+        {
+            f"The attribute {attribute} is ignored: its value is {p['value']}.": activated(value=1.0),
+            f"{attribute} is used upside down.": activated(value=1 / p["value"]),
+            "The node was taken out, and nothing stands in its place.": activated("nothing"),
+            "A plain Relu is not the same operator: read the formula in the node's doc_string.": activated("Relu"),
+            "A plain Sigmoid is not the same operator: the formula multiplies it with x.": activated("Sigmoid"),
+            "The product with x is missing.": activated("sigmoid of the scaled"),
+            f"{attribute} has the wrong sign.": activated(value=-p["value"]),
+            "It is not squared.": activated("ReluOnce"),
+            "The product with the limit is missing.": activated("TanhOfScaled"),
+        },
+        criteria,
+        otherwise="The formula is in the node's doc_string: compare your nodes with it, one step after the other.",
+    )
     return criteria
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from random import Random
 
 import numpy as np
@@ -12,6 +11,7 @@ from onnx import helper
 from ...lab.graphs import operator_counts
 from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source
+from ..slips import Calculation
 from .hospital import any_size, judged, patient
 
 node = helper.make_node
@@ -92,23 +92,23 @@ def _check_loop(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     if not is_sound(model, criteria) or not has_io(model, {"x": "float"}, {"y": "float"}, criteria):
         return criteria
     source = numpy_source(rng)
-    for steps in (p["steps"] + int(source.integers(3, 30)), p["steps"], 2):
-        x = source.normal(0, 1, (steps, p["width"])).astype(np.float32)
-        what = f"y is the last of {steps} states"
-        judged(
-            model,
-            {"x": x},
-            _states(p, x),
-            criteria,
-            what,
-            partial(_loop_mistakes, p, x),
-            "One step is tanh(x_t @ from_input + state @ from_state).",
-        )
+
+    def states(mistake: str = "") -> Calculation:
+        return lambda feed: _states(p, feed["x"], mistake)
+
+    lengths = (p["steps"] + int(source.integers(3, 30)), p["steps"], 2)
+    judged(
+        model,
+        {
+            f"y is the last of {steps} states": [{"x": source.normal(0, 1, (steps, p["width"])).astype(np.float32)}]
+            for steps in lengths
+        },
+        states(),
+        {text: states(kind) for kind, text in _LOOP_CAUSES.items()},
+        criteria,
+        otherwise="One step is tanh(x_t @ from_input + state @ from_state).",
+    )
     return criteria
-
-
-def _loop_mistakes(p: Params, x: np.ndarray) -> dict[str, np.ndarray]:
-    return {text: _states(p, x, kind) for kind, text in _LOOP_CAUSES.items()}
 
 
 UNROLLED = Task(

@@ -6,7 +6,6 @@ import contextlib
 import io
 import itertools
 import warnings
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,6 +16,7 @@ from onnx import helper
 
 from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source, result, wants_keys
+from ..slips import Calculation, Feed
 from .hospital import any_size, judged, patient, promises_any_size
 
 node = helper.make_node
@@ -146,16 +146,21 @@ def _tiny(p: Params) -> dict[str, onnx.ModelProto]:
     return models
 
 
-def _chained(p: Params, x: np.ndarray, order: list[str] | str, weights_of: str = "") -> np.ndarray:
+def _chained(p: Params, order: list[str] | str, weights_of: str = "") -> Calculation:
     models = {name[5]: model for name, model in _tiny(p).items()}
     if weights_of:
         stored = {letter: list(model.graph.initializer) for letter, model in models.items()}
         for model in models.values():
             del model.graph.initializer[:]
             model.graph.initializer.extend(stored[weights_of])
-    for letter in order:
-        x = result(models[letter], {"x": x})
-    return x
+
+    def calculate(feed: Feed) -> np.ndarray:
+        x = feed["x"]
+        for letter in order:
+            x = result(models[letter], {"x": x})
+        return x
+
+    return calculate
 
 
 def _check_tiny(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
@@ -165,34 +170,37 @@ def _check_tiny(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     if not any_size(model, criteria, "rows") or not promises_any_size(model, criteria, "rows"):
         return criteria
     order, source = p["order"], numpy_source(rng)
-    for rows in (1, int(source.integers(50, 400))):
-        x = source.normal(0, 1, (rows, 4)).astype(np.float32)
-        judged(
-            model,
-            {"x": x},
-            _chained(p, x, order),
-            criteria,
-            f"one call does the work of three, for {rows} row{'s' * (rows > 1)}",
-            partial(_tiny_mistakes, p, x),
-            f"x must pass through {', then '.join(order)}.",
-        )
+    sizes = (1, int(source.integers(50, 400)))
+    judged(
+        model,
+        {
+            f"one call does the work of three, for {rows} row{'s' * (rows > 1)}": [
+                {"x": source.normal(0, 1, (rows, 4)).astype(np.float32)}
+            ]
+            for rows in sizes
+        },
+        _chained(p, order),
+        _tiny_slips(p),
+        criteria,
+        otherwise=f"x must pass through {', then '.join(order)}.",
+    )
     return criteria
 
 
-def _tiny_mistakes(p: Params, x: np.ndarray) -> dict[str, np.ndarray]:
+def _tiny_slips(p: Params) -> dict[str, Calculation]:
     order, found = p["order"], {}
     for letter in _STAGES:
         alone = f"This is stage {letter} alone: each call still costs as much as the work, and there are three of them."
-        found[alone] = _chained(p, x, letter)
+        found[alone] = _chained(p, letter)
         clash = f"All stages compute with the weights of stage {letter}: the names clash. Give merge_models a prefix."
-        found[clash] = _chained(p, x, order, letter)
+        found[clash] = _chained(p, order, letter)
     for pair in itertools.permutations(_STAGES, 2):
         missing = (set(_STAGES) - set(pair)).pop()
-        found[f"Only {pair[0]} and then {pair[1]}: stage {missing} is missing."] = _chained(p, x, list(pair))
+        found[f"Only {pair[0]} and then {pair[1]}: stage {missing} is missing."] = _chained(p, list(pair))
     for other in itertools.permutations(_STAGES):
         if list(other) != order:
             text = f"The order is {', '.join(other)}, and should be {', '.join(order)}."
-            found[text] = _chained(p, x, list(other))
+            found[text] = _chained(p, list(other))
     return found
 
 

@@ -1,11 +1,12 @@
-"""Exercises of lesson 09: the hospital. Fifteen models that do not work, one for each pain that users report most.
+"""Exercises of lesson 09: the hospital. Sixteen models that do not work, one for each pain that users report most.
 
-The cases stand in `hospital_*.py`, by subject; what they share is in `hospital.py`.
+The cases stand in the other modules, by subject; what they share is in `hospital.py`.
 """
 
 from __future__ import annotations
 
 from .caller import CALLER
+from .diverging import DIVERGING
 from .export import BRANCH, TRAINING
 from .int8 import COLLAPSE, CRASH, SLOWER
 from .loading import ELSEWHERE, STRANGER
@@ -19,5 +20,5 @@ TASKS = (
     *(NEW_IR, ELSEWHERE, NEW_OPSET, STRANGER),
     *(FIXED_BATCH, UNKNOWN, CALLER),
     *(TINY, FALLBACK, UNROLLED),
-    *(TRAINING, BRANCH, CRASH, SLOWER, COLLAPSE),
+    *(TRAINING, BRANCH, DIVERGING, CRASH, SLOWER, COLLAPSE),
 )
