@@ -43,7 +43,7 @@ def plugin_library(module: str, options: dict[str, str]) -> PluginLibrary:
 
 def devices_of(provider: str) -> list[Any]:
     """The entries of `onnxruntime.get_ep_devices()` that belong to a provider."""
-    entries = getattr(ort, "get_ep_devices", list)()  # a reader's package may be older than that
+    entries: list[Any] = getattr(ort, "get_ep_devices", list)()  # a reader's package may be older than that
     return [device for device in entries if device.ep_name == provider]
 
 

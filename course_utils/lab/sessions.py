@@ -139,7 +139,7 @@ def _bound(model: Model, name: str) -> str:
     for file in files:
         if folder is None:
             return f"its compiled code lies in the file {plain(file)!r}, so give the model's path in place of its bytes"
-        if inside(Path(model), file) and not is_file(folder / file):
+        if inside(folder / "model.onnx", file) and not is_file(folder / file):
             return f"its compiled code lies in the file {plain(file)!r}, which is not beside it: copy it there"
     return ""
 
