@@ -10,10 +10,14 @@ PY := $(BIN)/python
 JOBS ?= 2
 # Tests run in random order. Here it is always the same one; the nightly workflow and plain pytest draw another each time.
 SEED ?= 1
+# QNN=1 adds Qualcomm's provider. Whoever downloads it accepts its licence, so nothing here does that unasked.
+ifdef QNN
+WITH_QNN := $(VENV)/.qnn
+endif
 # ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
 export ORT_DISABLE_TELEMETRY ?= 1
 .DEFAULT_GOAL := help
-.PHONY: help lab test check book serve notebooks assignments bench drift ep-openvino lint clean
+.PHONY: help lab test check book serve notebooks assignments bench drift providers lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @
@@ -21,14 +25,14 @@ help: ## this list
 lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 	$(PY) notebooks/open_lab.py
 
-test: $(VENV)/.all book ## set up everything and run all tests
+test: $(VENV)/.all $(WITH_QNN) book ## set up everything and run all tests
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	$(PY) -m pytest -n $(JOBS) --random-order-seed=$(SEED)
 
 check: $(VENV)/.all ## lint, types, quick tests and the notebooks changed since the last commit (about a minute)
 	$(PY) tests/check.py
 
-book: $(VENV)/.all ## build the site into jupyter-book/_build/html
+book: $(VENV)/.all $(WITH_QNN) ## build the site into jupyter-book/_build/html
 	$(PY) jupyter-book/build.py
 
 serve: book ## build the site and serve it on this machine
@@ -47,9 +51,8 @@ drift: .venv-drift/.installed ## run all notebooks with the newest onnx, onnxrun
 	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --upgrade onnx onnxruntime onnxscript
 	$(subst $(VENV),.venv-drift,$(PY)) tests/drift.py
 
-ep-openvino: $(VENV)/.lab .venv-openvino/.installed ## measure a second execution provider, in an environment of its own
-	$(PY) course_utils/lab/ep_experiment.py --out data/ep_records/cpu.json
-	$(subst $(VENV),.venv-openvino,$(PY)) course_utils/lab/ep_experiment.py --provider OpenVINOExecutionProvider --out data/ep_records/openvino.json
+providers: $(VENV)/.lab $(WITH_QNN) ## run lesson 05's experiment on every execution provider of this machine; with QNN=1 on Qualcomm's, too
+	$(PY) data/record_providers.py
 
 lint: $(VENV)/.all ## format and check the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
@@ -60,19 +63,19 @@ clean: ## delete everything that was built (not .venv, not your work/)
 $(VENV)/.lab: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers]"
 	touch $@
 
 $(VENV)/.all: $(VENV)/.lab
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,serve,book,grading,test]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers,serve,book,grading,test]"
+	touch $@
+
+$(VENV)/.qnn: $(VENV)/.lab
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[qnn]"
 	touch $@
 
 .venv-drift/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-drift
-	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,serve,grading,test]"
+	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers,serve,grading,test]"
 	touch $@
 
-.venv-openvino/.installed: data/ep_records/constraints-openvino.txt
-	$(PYTHON) -m venv .venv-openvino
-	$(subst $(VENV),.venv-openvino,$(PY)) -m pip install --quiet --constraint $< numpy onnx onnxruntime-openvino
-	touch $@

@@ -32,41 +32,44 @@ if TYPE_CHECKING:
     from .deploy.phone_checks import prepared_for_checker, usability
     from .deploy.ready_files import course_files, listing, onnxruntime_web
     from .deploy.serving_lab import start_server
-    from .deploy.triton_config import triton_findings
     from .diagnosis import doctor, doctor_codes
     from .environment import machine, setup
+    from .ep_experiment.placement import overheard
     from .errors import CourseError
     from .handin.checks import check, given, hint, params
     from .handin.report_cards import report_card
     from .handin.solutions import solution
     from .handin.submission import submit
-    from .lab.archive import archive_photographs, first_sitting
+    from .lab.archive import archive_photographs
     from .lab.claims import claim, ledger
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
-    from .lab.ep_experiment import overheard
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
     from .lab.lookups import telemetry_record, watch_lookups
-    from .lab.models import fashion_resnet, minilm, random_encoder, resnet18
+    from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
     from .lab.parity import parity
     from .lab.pictures import picture
+    from .lab.placing import placed
     from .lab.provenance import optimized, origins, traffic
-    from .lab.quantization import Calibration, ready_to_quantize
+    from .lab.providers import provider_devices, provider_plugins, second_provider
+    from .lab.quantization import Calibration
     from .lab.quizzes import quiz
     from .lab.sessions import (
         ep_record,
+        ep_records,
         run_ep_experiment,
-        second_environment,
         session_log,
         strict_session,
     )
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
+    from .lab.triton_config import triton_findings
     from .pages.browser_lab import deployment_record, in_browser, node, npm_package
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
+    from .pages.webgpu_lab import webgpu_in_browser
     from .widgets.batching import batching_explorer
     from .widgets.levels import level_explorer
     from .widgets.mechanisms import mechanism_explorer
@@ -91,10 +94,10 @@ _HOME = {
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",
     "ep_record": "lab.sessions",
+    "ep_records": "lab.sessions",
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
-    "first_sitting": "lab.archive",
     "given": "handin.checks",
     "graph_diff": "lab.graphs",
     "hint": "handin.checks",
@@ -117,23 +120,25 @@ _HOME = {
     "opset_explorer": "widgets.opsets",
     "optimized": "lab.provenance",
     "origins": "lab.provenance",
-    "overheard": "lab.ep_experiment",
+    "overheard": "ep_experiment.placement",
     "params": "handin.checks",
     "parity": "lab.parity",
     "picture": "lab.pictures",
+    "placed": "lab.placing",
     "placement_explorer": "widgets.placement",
     "prepared_for_checker": "deploy.phone_checks",
     "probe_sizes": "lab.shapes",
+    "provider_devices": "lab.providers",
+    "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
-    "random_encoder": "lab.models",
-    "ready_to_quantize": "lab.quantization",
     "report_card": "handin.report_cards",
     "resnet18": "lab.models",
     "run_ep_experiment": "lab.sessions",
     "run_in_batches": "lab.shapes",
     "scale_explorer": "widgets.quantization",
-    "second_environment": "lab.sessions",
+    "second_provider": "lab.providers",
+    "sentence_encoder": "lab.models",
     "session_log": "lab.sessions",
     "setup": "environment",
     "shape_explorer": "widgets.shapes",
@@ -148,10 +153,11 @@ _HOME = {
     "telemetry_record": "lab.lookups",
     "tensor_table": "lab.graphs",
     "traffic": "lab.provenance",
-    "triton_findings": "deploy.triton_config",
+    "triton_findings": "lab.triton_config",
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",
     "watch_lookups": "lab.lookups",
+    "webgpu_in_browser": "pages.webgpu_lab",
     "written_shapes": "lab.shapes",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names are strings, only computed

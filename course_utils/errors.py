@@ -16,18 +16,22 @@ class CourseError(Exception):
         return [f"\x1b[31mCourseError\x1b[0m: {self}"]
 
 
+class MissingPackageError(CourseError):
+    """A package that a step needs is not installed."""
+
+
 def require(package: str, extra: str | None = None) -> ModuleType:
     """Import an optional package, or say how to get it.
 
     package: import name; extra: the extra of this project that brings it (None: a core package).
-    Raises CourseError when it is not installed.
+    Raises CourseError (MissingPackageError) when it is not installed.
     """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package.split(".", maxsplit=1)[0]:
             raise  # the package is there, something it needs is not: its own message is the better one
-        raise CourseError(missing(package, extra)) from None
+        raise MissingPackageError(missing(package, extra)) from None
 
 
 def missing(package: str, extra: str | None = None) -> str:

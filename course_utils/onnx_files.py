@@ -14,7 +14,13 @@ from .file_formats import HEAD, explain, recognise_weights
 
 Model = onnx.ModelProto | str | os.PathLike[str] | bytes
 LIMIT = 2**31 - 1  # bytes that protobuf takes in one message
+COMPILED = "EPContext"  # the operator, of com.microsoft, that stands for code compiled for one execution provider
 _NAMED = 5  # files that are named where one is missing
+
+
+def is_compiled(node: onnx.NodeProto) -> bool:
+    """Whether a node is code that was compiled for one execution provider."""
+    return node.op_type == COMPILED and node.domain == "com.microsoft"
 
 
 def as_model(model: Model, *, external_data: bool = True) -> onnx.ModelProto:

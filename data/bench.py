@@ -40,7 +40,6 @@ LEVELS = {
     "extended": Level.ORT_ENABLE_EXTENDED,
     "all": Level.ORT_ENABLE_ALL,
 }
-OPENVINO = "OpenVINOExecutionProvider"
 IMPORT = "import time; start = time.perf_counter(); import course_utils; print(time.perf_counter() - start)"
 
 
@@ -153,7 +152,6 @@ def main() -> None:
     big = np.random.default_rng(0).normal(size=(64, 3, 224, 224)).astype(np.float32)
     measure_model(bench, folder, "fashion_resnet", cu.fashion_resnet(), cu.normalize(images[:64]), calibration)
     measure_model(bench, folder, "resnet18", cu.resnet18(), big, [big[i : i + 4] for i in range(0, 16, 4)])
-    measure_providers(bench)
     lost = (accuracy(folder / "fashion_resnet.onnx") - accuracy(folder / "fashion_resnet.int8.onnx")) * 100
     notebooks = [] if arguments.no_notebooks else measure_notebooks()
 
@@ -228,21 +226,6 @@ def measure_model(
     bench.time("shapes", name, 1, {"dynamic": runner(fp32, one), "static": runner(static, one)})
     bench.time("session", name, 1, {"create": lambda: session(fp32), "run": runner(fp32, one)})
     bench.ratio("size", name, None, "fp32 bytes", "int8 bytes", size(fp32) / size(int8))
-
-
-def measure_providers(bench: Bench) -> None:
-    """CPU ÷ OpenVINO, where `make ep-openvino` has built the second environment. Both times are of that environment."""
-    print("execution providers")
-    python = cu.second_environment("openvino")
-    if python is None:
-        print("  no second environment here: make ep-openvino")
-        return
-    found = cu.run_ep_experiment(OPENVINO, python=python, rounds=100)
-    for row in found["latencies"]:
-        if row["provider"] == OPENVINO:
-            bench.ratio(
-                "execution providers", row["model"], row["batch"], "CPU", "OpenVINO", row["ratio"], found["others"]
-            )
 
 
 def measure_notebooks() -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
     python data/record_deployment.py [NAME …]
 
-NAME: browser, node, scale_out; without one, all three. The files are those that the lesson and its deeper pages copy.
-Browser: Chromium, Playwright and the npm packages of `make book` must be there. Node: onnxruntime-node. Scale-out: the
+NAME: browser, webgpu, node, scale_out; without one, all of them. The files are those that the lesson and its deeper pages copy.
+Browser, WebGPU: Chromium, Playwright and the npm packages of `make book` must be there. Node: onnxruntime-node. Scale-out: the
 extra `serve`. What is missing stops the script, and the file stays as it is.
 """
 
@@ -29,7 +29,7 @@ import onnxruntime as ort
 import psutil
 
 import course_utils as cu
-from course_utils.lab.ep_experiment import cores, processor
+from course_utils.ep_experiment.machine import cores, processor
 from course_utils.pages import browser_lab
 
 TARGET = Path(__file__).with_name("deployment.json")
@@ -91,6 +91,23 @@ def resnet18_ms(runtime: Path) -> tuple[float, float]:
         return wasm, browser_lab.fastest(lambda: session.run(None, feed), runs)
 
 
+def on_webgpu(folder: Path) -> dict[str, Any]:
+    """As in the page of that name: the float model, and the same in int8."""
+    from onnxruntime.quantization import QuantType, quant_pre_process, quantize_static
+
+    page = cu.course_files("page", folder / "page")
+    cu.onnxruntime_web(page, webgpu=True)
+    shutil.copy(folder / "model.onnx", page)
+    ready = folder / "ready.onnx"
+    quant_pre_process(folder / "model.onnx", ready)
+    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    feed = {"pixels": cu.fashion_mnist("calibration")[0][:100]}
+    quantize_static(ready, page / "int8.onnx", cu.Calibration(ready, feed), per_channel=True, **types)
+    seen = cu.webgpu_in_browser(page)
+    assert seen, "the page did not run on WebGPU"
+    return {**where(), **seen}
+
+
 def in_node(folder: Path) -> dict[str, Any]:
     seen = cu.in_node(cu.course_files("in_node", folder))
     assert seen, "Node did not run"
@@ -126,7 +143,7 @@ def largest_size(program: psutil.Process) -> dict[str, int]:
 
 
 def main() -> None:
-    ways = {"browser": in_browser, "node": in_node, "scale_out": scaled_out}
+    ways = {"browser": in_browser, "webgpu": on_webgpu, "node": in_node, "scale_out": scaled_out}
     found = json.loads(TARGET.read_text()) if TARGET.exists() else {}
     for name in sys.argv[1:] or ways:
         with tempfile.TemporaryDirectory() as folder:

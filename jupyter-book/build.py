@@ -1,7 +1,7 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
 1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
-2. The lessons run, or are taken from the cache.
+2. The lessons, and the pages that lie deeper, run or are taken from the cache.
 3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
    stays as it is.
 4. The viewer, and the models and live pages that lessons open, are put beside the lessons.
@@ -28,7 +28,9 @@ import execution  # noqa: E402 - beside this file
 import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
+import providers  # noqa: E402
 
+from course_utils.lab.sessions import ep_records  # noqa: E402
 from course_utils.pages.netron_static import build as build_netron  # noqa: E402
 from course_utils.pages.viewer import BOOK_MODELS  # noqa: E402
 
@@ -116,6 +118,7 @@ def stage(packages: Path) -> None:
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "claims.md": pages.claims(),
+        "providers.md": providers.page(ep_records()),
         "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8"))),
     }
     known = {

@@ -1,4 +1,4 @@
-"""Run the lessons for the book, two at a time, and keep what they showed.
+"""Run the lessons and the pages that lie deeper for the book, two at a time, and keep what they showed.
 
 A notebook whose code, helpers, data and packages are as they were is taken from the cache. pytest does not run it a second
 time then: `notebooks/conftest.py` asks here.
@@ -29,7 +29,7 @@ UNREAD = {
     ".training",
     "bench.json",
     "exercises",
-}  # of `course_utils/` and `data/`, by lessons
+}  # names in `course_utils/` and `data/` that no lesson reads
 
 
 @cache

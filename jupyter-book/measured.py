@@ -27,17 +27,11 @@ GROUPS = {
     "shapes": (
         "A static shape instead of a dynamic one",
         "How many times faster the same model is when its batch is fixed.",
-        "04_dynamic_axes",
+        "deeper/04_static_again",
     ),
     "session": (
         "Creating a session",
         "As many runs with one input take the same time as creating the session.",
-        "05_execution_providers",
-    ),
-    "execution providers": (
-        "Another execution provider",
-        "How many times faster OpenVINO is on the same processor. Both sides are sessions of the package "
-        "`onnxruntime-openvino`, and the fastest of their runs are compared.",
         "05_execution_providers",
     ),
 }
@@ -57,14 +51,15 @@ def page(record: dict[str, Any]) -> str:
         f"({', '.join(machine['extensions'])}) · {versions}",
         "## What the course promises",
         f"{kept} of {len(record['promises'])} kept on this machine (✓); the others are marked ✗.",
-        _table(
+        table(
             ["promise", "reach", "measured"],
             [[r["what"], r["reach"], f"{'✓' if r['kept'] else '✗'} {r['measured']}"] for r in record["promises"]],
         ),
     ]
     for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
         title, reading, lesson = GROUPS[group]
-        reading += f" Time it yourself in {{doc}}`lesson {lesson[:2]} <notebooks/{lesson}>`."
+        number = lesson.rpartition("/")[2][:2]
+        reading += f" Time it yourself in {{doc}}`lesson {number} <notebooks/{lesson}>`."
         parts += [f"## {title}", reading, _ratios(list(rows))]
     if record["notebooks"]:
         rows = [[r["notebook"], f"{r['seconds']:.0f} s", f"{r['peak_mib']} MiB"] for r in record["notebooks"]]
@@ -72,7 +67,7 @@ def page(record: dict[str, Any]) -> str:
             "## The notebooks themselves",
             "From start to end, the start of the kernel included; the peak of memory, added up over all "
             "processes that a notebook starts. What they share is counted once, where the system tells.",
-            _table(["notebook", "time", "memory"], rows),
+            table(["notebook", "time", "memory"], rows),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,13 +87,13 @@ def _ratios(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _table(["model", "ratio of", "ratio"], cells)
+    return table(["model", "ratio of", "ratio"], cells)
 
 
 def _bar(ratio: float, longest: float) -> str:
     return f'<span class="ratio" style="--length: {ratio / longest:.3f}">{ratio:.2f}×</span>'
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -57,7 +57,7 @@ NOT_COVERED = (
     (
         "7.3",
         "WebGL and WebGPU make models in the browser faster.",
-        "Lesson 08 runs WebAssembly, with one thread. WebGL is deprecated.",
+        "Lesson 08 times one thread of WebAssembly. WebGPU runs on a software adapter there. WebGL is deprecated.",
     ),
     ("1, 9", "ONNX is the common language of the field.", "That is a judgement, and no test decides it."),
 )
@@ -97,7 +97,8 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "Reference",
                 "chapters": [
-                    {"file": name} for name in ("notebooks/glossary", "claims", "measured", "doctor", "for_instructors")
+                    {"file": name}
+                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor", "for_instructors")
                 ],
             },
         ],

@@ -183,15 +183,16 @@ public = onnx.load("work/08_whole.onnx")
 for node in public.graph.node:
     del node.metadata_props[:]
 onnx.save(public, page / "model.onnx")
-has_runtime = cu.onnxruntime_web(page)
+has_runtime = cu.onnxruntime_web(page, webgpu=True)
 
 # %% [markdown]
 # Open it, and choose a picture or draw one. Your own browser runs the model, also when you read this in the book, where no
-# Python runs.
+# Python runs. If it gives the page a graphics card, there is a button for it; under each picture stands what computed the
+# answer.
 
 # %%
 about = "onnxruntime-web is not here, so there is no page to open: run  make book"
-cu.show_page(page, "What do you wear?") if has_runtime else about
+cu.show_page(page, "What do you wear?", later="webgpu") if has_runtime else about
 
 # %% [markdown]
 # A few pictures prove little. `cu.in_browser` opens the page in a Chromium without a window and writes down each request
@@ -218,7 +219,8 @@ loaded, asked = seen["to load"], seen["while predicting"]
 
 # %% [markdown]
 # Slower than native code, and fast enough for a small model: there is no network on the way. By how much, and why, is the
-# subject of [Browser speed, and Node](deeper/08_browser_and_node.ipynb).
+# subject of [Browser speed, and Node](deeper/08_browser_and_node.ipynb). The graphics card, and how a page can miss it
+# without an error, is the subject of [WebGPU](deeper/08_webgpu.ipynb).
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -299,4 +301,4 @@ free
 # **Deeper:** [joining files](deeper/08_joining_files.ipynb) · [a server, file by file](deeper/08_server_file_by_file.ipynb) ·
 # [under load](deeper/08_under_load.ipynb) · [containers and new versions](deeper/08_containers.ipynb) ·
 # [Triton and Ray](deeper/08_triton_ray.ipynb) · [browser speed, and Node](deeper/08_browser_and_node.ipynb) ·
-# [phones](deeper/08_phones.ipynb) · [a file for an app](deeper/08_ort_format.ipynb)
+# [WebGPU](deeper/08_webgpu.ipynb) · [phones](deeper/08_phones.ipynb) · [a file for an app](deeper/08_ort_format.ipynb)

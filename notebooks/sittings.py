@@ -136,7 +136,6 @@ def _question(name: str, number: int) -> str:
         (DATA / "quizzes" / f"{name}.json").read_text(encoding="utf-8")
     )[number - 1]
     answers = [
-        f"{answer.get('answer', '')} {answer.get('feedback', '')}"
-        for answer in question["answers"]
+        f"{answer['answer']} {answer['feedback']}" for answer in question["answers"]
     ]
     return " ".join([question["question"], *answers])

@@ -69,12 +69,12 @@ def damaged(model: onnx.ModelProto, seed: str, tries: int = 100) -> Iterator[onn
             yield parse(bytes(data), "it")
 
 
-def nearly(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model whose first output is one hundredth too large."""
+def nearly(model: onnx.ModelProto, factor: float = 1.01) -> onnx.ModelProto:
+    """A model whose first output is one hundredth too large, or multiplied by another factor."""
     end = model.graph.output[0].name
     for node in model.graph.node:
         node.output[:] = ["exactly" if name == end else name for name in node.output]
-    model.graph.initializer.append(numpy_helper.from_array(np.array(1.01, np.float32), "more"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "more"))
     model.graph.node.append(helper.make_node("Mul", ["exactly", "more"], [end]))
     return model
 

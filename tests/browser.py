@@ -26,13 +26,13 @@ def give_up(sentence: str) -> None:
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launched(*flags: str) -> Iterator[Browser]:
     """The Chromium or Chrome of this machine, with a fresh profile."""
     path = next(filter(None, map(shutil.which, [*NAMES, MAC])), None)
     if not path:
         give_up("No Chromium or Chrome was found: install one to test the site in a browser.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         yield browser
         browser.close()
 

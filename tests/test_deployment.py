@@ -172,7 +172,22 @@ def check_scale_out(found: dict[str, Any], label: np.ndarray) -> None:
     assert found["scoring"]["right"] > 9200
 
 
-@pytest.mark.parametrize("name", ["browser", "node", "scale_out"])
+def check_webgpu(seen: dict[str, Any]) -> None:
+    """What the page on WebGPU reads in words."""
+    listed, alone = (seen["without adapter"][providers] for providers in ("webgpu, wasm", "webgpu"))
+    assert (listed["error"], listed["same labels"], listed["device"]) == (None, True, False)
+    assert "not available" in listed["console"][0]
+    assert "Failed to get GPU adapter" in alone["error"]
+    assert seen["with adapter"]["same labels"]
+    assert seen["with adapter"]["largest difference"] < 1e-5
+    float32, int8 = (seen["with adapter"]["kernels"][file] for file in ("model.onnx", "int8.onnx"))
+    assert float32["CPUExecutionProvider"] == {"Unsqueeze": 1}
+    assert float32["WebGpuExecutionProvider"]["Conv"] == int8["WebGpuExecutionProvider"]["Conv"] == 15
+    assert set(int8["CPUExecutionProvider"]) == {"Unsqueeze", "QuantizeLinear"}
+    assert seen["without adapter"]["kernels"]["int8.onnx"]["CPUExecutionProvider"]["QLinearConv"] == 15
+
+
+@pytest.mark.parametrize("name", ["browser", "webgpu", "node", "scale_out"])
 def test_records_have_the_form_that_the_lesson_expects(name: str, expected: tuple[np.ndarray, ...]) -> None:
     record = cu.deployment_record(name)
     assert date.fromisoformat(record["date"]) <= date.today()
@@ -180,6 +195,8 @@ def test_records_have_the_form_that_the_lesson_expects(name: str, expected: tupl
     assert {"python", "onnxruntime"} <= set(record["versions"])
     if name == "browser":
         check_browser(record)
+    elif name == "webgpu":
+        check_webgpu(record)
     elif name == "scale_out":
         check_scale_out(record, expected[1])
         assert record["serving"]["asked again"] > 0, "the lesson says that some had to be asked again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 import os
@@ -157,6 +158,8 @@ def test_html(models, monkeypatch):
     page = report._repr_html_()
     assert Page(page).links == []
     assert "opset-too-new" in page
+    assert page.count(">where</small>") == sum(bool(f.where) for f in report.findings) > 0
+    assert all(html.escape(f.places) in page for f in report.findings)
     # Only marks carry a colour of their own: the text takes that of the page, in light and in dark.
     assert "background" not in page
     (models / "02_opsets.ipynb").touch()

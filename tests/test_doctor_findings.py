@@ -284,7 +284,7 @@ ELSEWHERE = {
     "empty-file", "not-onnx", "truncated", "damaged", "over-2gb", "too-complex", "external-file-missing",
     "external-file-too-short", "external-file-foreign", "extra-bytes", "external-path-outside", "external-entry-damaged", "external-file-stale",
     "runtime-refuses", "runtime-dies", "over-limits", "run-fails", "outputs-nan", "outputs-change", "batch-not-free",
-    "provider-missing", "fallback", "made-for-one-processor", "made-for-one-provider", "opset-not-as-requested", "onnx-tools-die",
+    "provider-missing", "fallback", "made-for-one-processor", "made-for-one-provider", "compiled-code-missing", "opset-not-as-requested", "onnx-tools-die",
     "size-not-free", "output-shape-differs",
 }  # fmt: skip
 

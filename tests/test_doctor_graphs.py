@@ -79,3 +79,17 @@ def test_inputs_of_other_kinds_have_types():
 
 def test_a_single_vector_has_no_batch():
     assert found(parsed("g (float[4] x) => (float[4] y) { y = MatMul(x, w) }", {"w": weights(4, 4)})) == []
+
+
+def test_the_model_that_was_given_stays_as_it_is():
+    """It is not copied, so nothing may change it."""
+    branches = "y = If (c) <then_branch = a () => (float[N] t) { t = Add(x, w) }, else_branch = b () => (float[N] e) { e = Relu(x) }>"
+    for model in (
+        convolution(batchnorm=True),
+        parsed(f"g (bool c, float[N] x) => (float[N] y) {{ {branches} }}", {"w": weights(1)}),
+    ):
+        external(model)
+        model.graph.node.add(op_type="SimplifiedLayerNormalization", input=["x", "s"], output=["z"])
+        before = model.SerializeToString(deterministic=True)
+        cu.doctor(model, run=True)
+        assert model.SerializeToString(deterministic=True) == before

@@ -118,7 +118,8 @@ def test_a_runtime_that_tells_nothing(silent_runtime):
     assert report.codes == ["operator-not-implemented"]
     assert report.findings[0].cause.startswith("ONNX Runtime says:")
     contrib = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu(x) }", more=', "com.microsoft": 1')
-    for model in (linear(), convolution(), quantized(int8_weights()), contrib):
+    leaky = parsed("g (float[N] x) => (float[N] y) { y = LeakyRelu<alpha = 0.1>(x) }")
+    for model in (linear(), convolution(), quantized(int8_weights()), contrib, leaky):
         assert found(model) == []
 
 

@@ -142,3 +142,14 @@ def test_names_reach_the_worker_as_data(evil, folder):
     model.graph.input[0].name = evil
     model.graph.node[0].input[0] = evil
     assert found(model, run=True) == []
+
+
+def test_too_little_memory_for_what_lies_inside():
+    """The model runs in a few megabytes. Keeping each result inside, to look at it, takes a gigabyte: that says nothing of it."""
+    chain = "  ".join(f"t{i + 1} = Relu({f't{i}' if i else 'x'})" for i in range(64))
+    model = parsed(
+        f"g (float[N, 4194304] x) => (float[N] y) {{ {chain}  y = ReduceMax<keepdims = 0>(t64, axis) }}",
+        {"axis": np.array([1])},
+    )
+    report = cu.doctor(model, run=True, memory_mb=700)
+    assert (report.codes, report.not_checked) == ([], ())

@@ -333,3 +333,10 @@ def test_the_batch_in_front_of_recurrent_layers(op, layout):
         finding = the(made, "operator-not-implemented")
         assert finding.cause.startswith(f"{op} with layout=1, where the batch stands first.")
         assert "layout=0" in finding.cure
+
+
+def test_an_attribute_too_many_beside_graphs():
+    """The runtime is asked about the node alone: what its branches read from outside is not there."""
+    made = parsed("""g (bool c, float[4] x) => (float[4] y) { h = Neg(x)  y = If<odd = 1,
+        then_branch = a () => (float[4] t) { t = Abs(h) }, else_branch = b () => (float[4] e) { e = Neg(h) }>(c) }""")
+    assert the(made, "attribute-unknown").cause.startswith("If as of opset 21 has no attribute 'odd'.")

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import copied_models
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -117,10 +118,12 @@ def right_causes(who: str) -> dict[str, Any]:
         said = " ".join(seen["said"])
         if seen["asked for"][0] in REAL:
             causes[letter], name = "wrong name", REAL[seen["asked for"][0]]
-        elif "Invalid EP option" in said:
-            causes[letter] = "unknown option"
+        elif "Invalid preferred layout" in said:
+            causes[letter] = "wrong option"
         elif said:
             causes[letter] = "missing provider"
+        elif seen["get_providers()"] == [CPU]:
+            causes[letter] = "plug-in by name"
         else:
             left = seen["record: nodes per provider"].get(CPU, 0)
             causes[letter] = "unsupported operators" if left else "nothing wrong"
@@ -163,7 +166,8 @@ def other_causes(who: str) -> dict[str, Any]:
         elif asked not in ort.get_all_providers():
             cause, answer["right_name"] = "wrong name", real[asked.lower()]
         else:
-            cause = "missing provider" if "not in available" in seen["said"][0] else "unknown option"
+            quiet = "wrong option" if seen["by"] == "device" else "missing provider"
+            cause = quiet if seen["said"] else "plug-in by name"
         answer["causes"] = {letter: cause, **answer["causes"]}
     return answer
 
@@ -262,6 +266,7 @@ RIGHT = {
     "5.3": (right_configuration, other_configuration),
     "5.4": (right_causes, other_causes),
     "5.5": (rewritten, lambda who: rewritten(who, OTHER_STEPS[params("5.5", who)["awkward"]])),
+    **copied_models.RIGHT,
 }
 
 
@@ -310,13 +315,18 @@ WRONG = {
     },
     "5.4": {
         "all the same": (
-            lambda who: right_causes(who) | {"causes": dict.fromkeys("ABCDEF", "missing provider")},
-            "[12] of 6 are right. In one that you call 'missing provider'",
+            lambda who: right_causes(who) | {"causes": dict.fromkeys("ABCDEFG", "missing provider")},
+            "1 of 7 are right. In one that you call 'missing provider'",
         ),
         "what is not said is right": (
             lambda who: {"causes": {k: "nothing wrong" if v == "unsupported operators" else v
                                     for k, v in right_causes(who)["causes"].items()}, "right_name": right_causes(who)["right_name"]},
-            "4 of 6 are right.*the CPU has nodes in the record",
+            "5 of 7 are right.*the CPU has nodes in the record",
+        ),
+        "a plug-in that is silent is missing": (
+            lambda who: right_causes(who) | {"causes": {k: "missing provider" if v == "plug-in by name" else v
+                                                        for k, v in right_causes(who)["causes"].items()}},
+            "6 of 7 are right.*chosen by its device",
         ),
         "the name as it was written": (
             lambda who: right_causes(who)
@@ -332,6 +342,7 @@ WRONG = {
         "one left": (lambda who: rewritten(who, only=0), "still there: activate_2"),
         "another seed": (lambda who: rewritten("grace"), "Compare each new piece"),
     },
+    **copied_models.WRONG,
 }  # fmt: skip
 
 
@@ -346,13 +357,13 @@ def inside(who: str) -> int:
 
 
 def test_tasks_are_complete_and_personal() -> None:
-    assert list(tasks_of(5)) == ["5.1", "5.2", "5.3", "5.4", "5.5"]
+    assert list(tasks_of(5)) == [f"5.{n}" for n in range(1, 8)]
     for task_id in tasks_of(5):
         assert len({str(params(task_id, who)) for who in STUDENTS}) > 1
         assert params(task_id) == params(task_id)
 
 
-@pytest.mark.parametrize("task_id", ["5.1", "5.3", "5.4"])
+@pytest.mark.parametrize("task_id", ["5.1", "5.3", "5.4", "5.6"])
 @pytest.mark.parametrize("value", [None, [], 3, "13", {}, {"opset": 13}, math.nan])
 def test_json_answer_of_another_shape(task_id: str, value: Any) -> None:
     assert "exactly those keys" in failed(task_id, value)
@@ -582,10 +593,11 @@ def test_part_of_another_kind(part: str) -> None:
 @pytest.mark.parametrize("who", STUDENTS)
 def test_every_cause_occurs_and_each_wrong_one_is_explained(who: str) -> None:
     right = right_causes(who)
-    assert len(set(right["causes"].values())) == 5
+    assert len(set(right["causes"].values())) == 6
     signs = {
         "wrong name": "no package has a provider of this name",
-        "unknown option": "an option is invalid",
+        "wrong option": "an option is invalid",
+        "plug-in by name": "chosen by its device",
         "missing provider": "the installed package lacks it",
         "unsupported operators": "the CPU has nodes in the record",
         "nothing wrong": "asked for first",
@@ -593,7 +605,7 @@ def test_every_cause_occurs_and_each_wrong_one_is_explained(who: str) -> None:
     for letter, cause in right["causes"].items():
         other = next(c for c in signs if c != cause)
         hints = failed("5.4", {**right, "causes": {**right["causes"], letter: other}}, who)
-        assert hints.startswith(f"5 of 6 are right. In one that you call {other!r}, ")
+        assert hints.startswith(f"6 of 7 are right. In one that you call {other!r}, ")
         assert signs[cause] in hints
 
 

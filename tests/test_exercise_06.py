@@ -52,14 +52,14 @@ def folded(student: str = "ada") -> ModelProto:
     kept = {}
     scale, shift, mean, variance = (weights[name] for name in one.input[1:])
     factor = scale / np.sqrt(variance + helper.get_node_attr_value(one, "epsilon"))
-    kept["one.kernel"] = weights["one.kernel"] * factor[:, None, None, None]
+    kept["one.weight"] = weights["one.weight"] * factor[:, None, None, None]
     kept["one.bias"] = shift + (weights["one.bias"] - mean) * factor
     scale, shift, mean, variance = (weights[name] for name in two.input[1:])
     factor = scale / np.sqrt(variance + helper.get_node_attr_value(two, "epsilon"))
-    kept["two.kernel"] = weights["two.kernel"] * factor[None, :, None, None]
-    kept["two.bias"] = np.einsum("oihw,i->o", weights["two.kernel"], shift - mean * factor)
+    kept["two.weight"] = weights["two.weight"] * factor[None, :, None, None]
+    kept["two.bias"] = np.einsum("oihw,i->o", weights["two.weight"], shift - mean * factor)
     first.output[0] = one.output[0]
-    second.input[:] = [two.input[0], "two.kernel", "two.bias"]
+    second.input[:] = [two.input[0], "two.weight", "two.bias"]
     graph.node.remove(one)
     graph.node.remove(two)
     del graph.initializer[:]
@@ -80,10 +80,10 @@ def folded_anew(student: str = "ada") -> ModelProto:
             small = np.float32(helper.get_node_attr_value(norm, "epsilon"))
             ends.append((np.float32(value) - mean) / np.sqrt(variance + small) * scale + shift)
         lines[name] = (ends[1] - ends[0], ends[0])
-    kernel_one = weights["one.kernel"] * lines["one"][0].reshape(4, 1, 1, 1)
+    kernel_one = weights["one.weight"] * lines["one"][0].reshape(4, 1, 1, 1)
     bias_one = weights["one.bias"] * lines["one"][0] + lines["one"][1]
-    kernel_two = weights["two.kernel"] * lines["two"][0].reshape(1, 4, 1, 1)
-    bias_two = sum(weights["two.kernel"][:, i].sum((1, 2)) * lines["two"][1][i] for i in range(4))
+    kernel_two = weights["two.weight"] * lines["two"][0].reshape(1, 4, 1, 1)
+    bias_two = sum(weights["two.weight"][:, i].sum((1, 2)) * lines["two"][1][i] for i in range(4))
     # A Relu lets a positive factor through: what is twice as large behind it, the next layer halves.
     values = {"k1": kernel_one * 2, "b1": bias_one * 2, "k2": kernel_two / 2, "b2": bias_two}
     nodes = [
@@ -105,7 +105,7 @@ def folded_wrongly(layer: str, mistake: str) -> Any:
     def make(student: str) -> ModelProto:
         model = folded(student)
         parts = batchnorm_folding.folded_layer(params("6.1", student), layer, mistake)
-        new = dict(zip((f"{layer}.kernel", f"{layer}.bias"), parts, strict=True))
+        new = dict(zip((f"{layer}.weight", f"{layer}.bias"), parts, strict=True))
         for tensor in model.graph.initializer:
             if tensor.name in new:
                 tensor.CopyFrom(numpy_helper.from_array(new[tensor.name].astype(np.float32), tensor.name))
@@ -119,8 +119,8 @@ def renamed(student: str = "ada") -> ModelProto:
     model = cu.optimized(handed_out("6.1", student)[0], "basic")
     kernel = next(n for n in model.graph.node if n.op_type == "Conv").input[1]
     for node in model.graph.node:
-        node.input[:] = ["one.kernel" if name == kernel else name for name in node.input]
-    next(t for t in model.graph.initializer if t.name == kernel).name = "one.kernel"
+        node.input[:] = ["one.weight" if name == kernel else name for name in node.input]
+    next(t for t in model.graph.initializer if t.name == kernel).name = "one.weight"
     return model
 
 
@@ -146,7 +146,7 @@ def tidy_by_hand(student: str = "ada") -> ModelProto:
         scale, shift, mean, variance = (weights[f"layer{number}.{n}"] for n in ("scale", "shift", "mean", "variance"))
         factor = scale / np.sqrt(variance + 1e-5)
         values |= {
-            f"k{number}": weights[f"layer{number}.kernel"] * factor[:, None, None, None],
+            f"k{number}": weights[f"layer{number}.weight"] * factor[:, None, None, None],
             f"b{number}": shift - mean * factor,
         }
         nodes.append(helper.make_node("Conv", [last, f"k{number}", f"b{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
@@ -339,9 +339,9 @@ WRONG = {
         "epsilons exchanged": (folded_wrongly("two", "other epsilon"), "that of the other layer"),
         "the axis of the other layer": (folded_wrongly("two", "axis"), "wrong axis"),
         "the sign of the mean": (folded_wrongly("two", "sign"), "wrong sign"),
-        "nothing added in the second": (folded_wrongly("two", "no bias"), "goes through the kernel"),
+        "nothing added in the second": (folded_wrongly("two", "no bias"), "goes through the weights"),
         "added as in the first": (folded_wrongly("two", "as behind"), "sum over all but outputs"),
-        "the new kernel for the bias": (folded_wrongly("two", "new kernel"), "with the old kernel"),
+        "the new kernel for the bias": (folded_wrongly("two", "new kernel"), "with the old weights"),
     },
     "6.2": {
         "an output left": (lambda who: tidy(who, but="output"), "is an output, too"),
@@ -437,7 +437,7 @@ def test_a_thousandth_of_a_weight_is_too_much(more: float, points: tuple[int, in
     """For the result. For the layer itself it is not, and five are."""
     model = folded()
     for tensor in model.graph.initializer:
-        if tensor.name == "two.kernel":
+        if tensor.name == "two.weight":
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1 + more), tensor.name))
     found = criteria("6.1", model)
     assert "the result is the same to 1e-5" in [c.what for c in found if not c.passed]
@@ -487,6 +487,14 @@ def test_a_function_does_not_hide_the_norm() -> None:
 
 
 # 6.2
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_one_layer_with_a_maximum_in_place_of_its_activation(student: str) -> None:
+    (model,) = handed_out("6.2", student)
+    count = Counter(node.op_type for node in model.graph.node)
+    assert (count["Conv"], count["BatchNormalization"], count["Relu"], count["Max"]) == (3, 3, 2, 1)
+    assert len(model.graph.output) == 2
 
 
 @pytest.mark.parametrize("student", STUDENTS)
@@ -568,11 +576,38 @@ def test_wrong_reasons(reason: str, values: dict[str, object], cause: str) -> No
     assert cause in hints
 
 
+@pytest.mark.parametrize("reason", ["output", "two readers"])
+def test_either_tensor_may_be_in_the_way(reason: str) -> None:
+    """The one between the convolution and the norm, or the one behind the norm."""
+    writers = set()
+    for student in map(str, range(20)):
+        for letter, kind in cases(student).items():
+            graph = handed_out("6.3", student)["abcde".index(letter)].graph
+            if kind == reason:
+                where = reasons(student)[letter]["where"]
+                writers |= {node.op_type for node in graph.node if where in node.output}
+    assert writers == {"Conv", "BatchNormalization"}
+
+
 @pytest.mark.parametrize("values", [{"reason": "magic"}, {"reason": ["order"]}, {"reason": None}, {"more": 1}])
 def test_reasons_of_another_kind(values: dict[str, object]) -> None:
     who, answer = changed("order", **values)
     assert "the keys are reason and where" in failed("6.3", answer, who)
     assert "the keys are reason and where" in failed("6.3", dict.fromkeys("abcde", "fuses"))
+
+
+@pytest.mark.parametrize("task_id", ["6.2", "6.5"])
+def test_what_is_no_standard_is_named(task_id: str) -> None:
+    it = task(task_id)
+    assert it.given is not None
+    (model,) = it.given(params(task_id)).values()
+    model.opset_import.add(domain="com.microsoft", version=1)
+    model.graph.node[-1].domain = "com.microsoft"
+    assert f"nodes of com.microsoft::{model.graph.node[-1].op_type}." in failed(task_id, model)
+    own = it.given(params(task_id))[f"{task_id}.onnx"]
+    relu, opset = helper.make_node("Relu", ["a"], ["b"]), helper.make_opsetid("", 17)
+    own.functions.append(helper.make_function("own", "f", ["a"], ["b"], [relu], [opset]))
+    assert "nodes of a function." in failed(task_id, own)
 
 
 # 6.4
@@ -585,11 +620,17 @@ def test_both_models_compute_the_same(student: str) -> None:
     assert np.allclose(examine.result(before, x), examine.result(after, x), atol=1e-4)
 
 
-def test_a_node_reads_each_stored_tensor() -> None:
-    """Nothing is left over that would tell of the other model."""
-    for model in handed_out("6.4"):
+@pytest.mark.parametrize("student", STUDENTS)
+def test_what_the_two_models_are_made_of(student: str) -> None:
+    """Three blocks that become a node each, and two things that go. Nothing is left over that would tell of the other model."""
+    before, after = handed_out("6.4", student)
+    for model in (before, after):
         read = {name for node in model.graph.node for name in node.input}
         assert {t.name for t in model.graph.initializer} <= read
+    old, new = (Counter(node.op_type for node in model.graph.node) for model in (before, after))
+    assert (old["Conv"], old["BatchNormalization"], old["Relu"]) == (3, 2, 2)
+    assert (new["FusedConv"], new["Conv"], new["BatchNormalization"]) == (2, 1, 0)
+    assert old["Identity"] + old["Dropout"] + old["Exp"] == len(traced(student)["gone"]) == 2
 
 
 def test_tracing_mistakes() -> None:

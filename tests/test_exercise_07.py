@@ -8,10 +8,11 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import minilm_files as minilm
 import numpy as np
 import onnx
 import pytest
-from answers import STUDENTS, criteria, failed, given, params
+from answers import STUDENTS, criteria, failed, given, given_files, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -20,6 +21,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import course_utils as cu
 from course_utils.exercises import tasks_of
+from course_utils.exercises.ch07 import budgets, sentences
 from course_utils.exercises.ch07 import by_hand as int8_by_hand
 from course_utils.exercises.ch07 import network as int8_network
 
@@ -183,12 +185,95 @@ def packed(who: str = "ada") -> ModelProto:
     return helper.make_model(graph, ir_version=8, opset_imports=opsets)
 
 
+def six(who: str) -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
+    """Letter → bytes; the pictures that count, and their labels."""
+    first = params("7.6", who)["first"]
+    images, labels = (part[first : first + 200] for part in cu.fashion_mnist("test"))
+    return {name[-6]: data for name, data in given_files("7.6", who).items()}, images, labels
+
+
+@cache
+def facts(who: str) -> dict[str, dict[str, Any]]:
+    """All pictures in one run; operators as the course's table names them."""
+    files, images, labels = six(who)
+    logits = {k: cu.running.session_for(f).run(None, {"image": cu.normalize(images)})[0] for k, f in files.items()}
+    largest = max(files, key=lambda letter: len(files[letter]))
+    found = {}
+    for letter, data in files.items():
+        classes = np.array(params("7.6", who)["order"])[logits[letter].argmax(1)]
+        runs = cu.op_histogram(cu.optimized(data, "extended"))
+        found[letter] = {
+            "bytes": len(data),
+            "opset": next(o.version for o in onnx.load_from_string(data).opset_import if not o.domain),
+            "accuracy": float((classes == labels).mean()),
+            "difference": float(np.sqrt(np.mean((logits[letter] - logits[largest]) ** 2))),
+            "int8": int(runs.filter(regex="QLinearConv$").sum()),
+            "foreign": [name for name in cu.op_histogram(data).index if "::" in name],
+        }
+    return found
+
+
+def chosen(who: str = "ada") -> dict[str, Any]:
+    return {"facts": facts(who), "uses": budgets.right_uses(params("7.6", who))}
+
+
+def chosen_by_hand(who: str = "ada") -> dict[str, Any]:
+    """A few pictures at a time, without the course's tables; each limit crosses letters out."""
+    files, images, labels = six(who)
+    p, outputs, answer = params("7.6", who), {}, {}
+    for letter, data in files.items():
+        session = cu.running.session_for(data)
+        outputs[letter] = np.vstack(
+            [session.run(["logits"], {"image": cu.normalize(images[a : a + 40])})[0] for a in range(0, 200, 40)]
+        )
+    exact = max(files.items(), key=lambda item: len(item[1]))[0]
+    for letter, data in reversed(files.items()):
+        model, runs = onnx.load_from_string(data), cu.optimized(data, "all")
+        right = [p["order"][k] == label for k, label in zip(outputs[letter].argmax(1), labels, strict=True)]
+        off = (outputs[letter] - outputs[exact]).astype(np.float64).ravel()
+        answer[letter] = {
+            "foreign": sorted({f"{n.domain}::{n.op_type}" for n in model.graph.node if n.domain}, reverse=True),
+            "int8": float(sum(n.op_type == "QLinearConv" for n in runs.graph.node)),
+            "difference": round(float(np.linalg.norm(off) / off.size**0.5), 5),
+            "accuracy": sum(map(int, right)) / 200,
+            "opset": float(model.opset_import[0].version),
+            "bytes": float(len(data)),
+        }
+    left = {use: set(files) for use in p["uses"]}
+    for use, limits in p["uses"].items():
+        for letter, f in answer.items():
+            lost = 100 * (answer[exact]["accuracy"] - f["accuracy"])
+            over = {
+                "most_bytes": f["bytes"], "opset": f["opset"], "points": lost, "difference": f["difference"],
+                "foreign": len(f["foreign"]), "int8": 30 - f["int8"],
+            }  # fmt: skip
+            if any(over[name] > limit for name, limit in limits.items()):
+                left[use].discard(letter)
+    return {"uses": {use: "".join(letters) for use, letters in left.items()}, "facts": answer}
+
+
+def encoder(who: str = "ada", *end: str, way: str = "channel", matrix_of: str = "") -> ModelProto:
+    """Dynamically quantized, and an end with one product for the mean."""
+    matrix = sentences.projection(params("7.7", matrix_of or who))
+    return minilm.with_end(
+        minilm.quantized(way), "\n".join(end or (minilm.PRODUCT, minilm.SHORTER, minilm.UNIT)), matrix
+    )
+
+
+def encoder_in_blocks(who: str = "ada", bits: int = 8) -> ModelProto:
+    """Weights in blocks, and an end with sums."""
+    end = "\n".join((minilm.SUM, minilm.SHORTER, minilm.BY_ROOT))
+    return minilm.with_end(minilm.in_blocks(bits), end, sentences.projection(params("7.7", who)))
+
+
 RIGHT = {
     "7.1": (by_hand, by_the_runtime),
     "7.2": (lambda who: static(given("7.2", who)), prepared),
     "7.3": (rescued, mended),
     "7.4": (readers, readers_by_running),
     "7.5": (four, packed),
+    "7.6": (chosen, chosen_by_hand),
+    "7.7": (encoder, encoder_in_blocks),
 }
 
 
@@ -209,6 +294,22 @@ def swapped_readers(who: str) -> dict[str, Any]:
 def scale_and_zero(letter: str, who: str) -> tuple[float, int]:
     scale, zero = int8_by_hand.scale_of(drawn(who), drawn(who)["cases"][letter])
     return float(scale), zero
+
+
+def with_fact(name: str, slip: Any) -> Any:
+    """All facts of that name as a slip makes them."""
+    return lambda who: (
+        chosen(who)
+        | {"facts": {k: f | {name: slip(budgets._seen(params("7.6", who))[k])} for k, f in facts(who).items()}}
+    )
+
+
+def smallest(who: str) -> str:
+    return min(facts(who), key=lambda letter: facts(who)[letter]["bytes"])
+
+
+def dark(who: str) -> str:
+    return min(facts(who), key=lambda letter: facts(who)[letter]["accuracy"])
 
 
 WRONG = {
@@ -264,6 +365,36 @@ WRONG = {
             "larger blocks there are fewer|make the blocks smaller",
         ),
     },
+    "7.6": {
+        "the usual order": (
+            with_fact("accuracy", lambda seen: seen["usual accuracy"]), r"3\d of 36 are right. Of accuracy: position i of the logits",
+        ),
+        "per cent": (with_fact("accuracy", lambda seen: 100 * seen["accuracy"]), "not per cent"),
+        "the largest difference": (with_fact("difference", lambda seen: seen["largest difference"]), "that is the largest one"),
+        "no root": (with_fact("difference", lambda seen: seen["difference"] ** 2), "the root is missing"),
+        "counted in the file": (with_fact("int8", lambda seen: seen["stored int8"]), "but what runs"),
+        "the operators that run": (with_fact("foreign", lambda seen: seen["running foreign"]), "puts in when it loads a file"),
+        "kilobytes": (with_fact("bytes", lambda seen: seen["bytes"] / 1024), "and not KB or MB"),
+        "the version of the format": (with_fact("opset", lambda seen: seen["format"]), "that is the IR version"),
+        "the smallest file": (
+            lambda who: chosen(who) | {"uses": dict.fromkeys(("page", "board", "archive"), smallest(who))},
+            "of 3 are right. What you chose breaks a limit on",
+        ),
+        "without a look at the accuracy": (
+            lambda who: chosen(who) | {"uses": chosen(who)["uses"] | {"board": dark(who)}}, "2 of 3 are right. What you chose breaks a limit on points",
+        ),
+    },
+    "7.7": {
+        "one scale": (lambda who: encoder(who, way="tensor"), "one scale for all its columns"),
+        "products only": (lambda who: encoder(who, way="products"), "table of words.*is still float32"),
+        "the table only": (lambda who: encoder(who, way="table"), "large weights are float32"),
+        "padding counts": (lambda who: encoder(who, minilm.PADDED, minilm.SHORTER, minilm.UNIT), "the words where mask is 1"),
+        "the first word": (lambda who: encoder(who, minilm.FIRST, minilm.SHORTER, minilm.UNIT), "vector of the first word"),
+        "not of length 1": (lambda who: encoder(who, minilm.PRODUCT, minilm.SHORTER, "vector = Identity(short)"), "divide each by its own length"),
+        "no projection": (lambda who: encoder(who, minilm.PRODUCT, "short = Identity(mean)", minilm.UNIT), r"it is \[32, 384\]"),
+        "another's projection": (lambda who: encoder(who, matrix_of="grace"), "your own projection"),
+        "four bits": (lambda who: encoder_in_blocks(who, 4), "4 bits: that is too little"),
+    },
 }  # fmt: skip
 
 
@@ -282,7 +413,7 @@ def test_what_is_handed_out_is_sound(task_id: str) -> None:
     onnx.checker.check_model(given(task_id), full_check=True)
 
 
-@pytest.mark.parametrize("task_id", ["7.1", "7.4"])
+@pytest.mark.parametrize("task_id", ["7.1", "7.4", "7.6"])
 @pytest.mark.parametrize("answer", [None, 3, "text", [], {}, {"a": 1}])
 def test_json_answer_of_another_shape(task_id: str, answer: object) -> None:
     assert "exactly those keys" in failed(task_id, answer)
@@ -624,3 +755,60 @@ def test_four_bits_of_another_model() -> None:
     scales = next(t for t in model.graph.initializer if t.name.endswith("scales"))
     scales.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scales) * 9, scales.name))
     assert "That is another model" in failed("7.5", model)
+
+
+# 7.6
+
+
+def test_one_file_fits_each_use_of_any_student() -> None:
+    kinds = set()
+    for number in range(8):
+        p = params("7.6", str(number))
+        seen, drawn = budgets._seen(p), budgets.details(p)
+        fitting = {use: [k for k in seen if not budgets._breaks(p, use, seen, k)] for use in p["uses"]}
+        assert fitting == {use: [letter] for use, letter in budgets.right_uses(p).items()}
+        kinds.add(drawn["uses"])
+    assert len(kinds) >= 3
+
+
+@pytest.mark.parametrize("name", budgets.FACTS)
+@pytest.mark.parametrize("value", [None, "x", True, float("nan"), -1, [1]])
+def test_odd_facts(name: str, value: Any) -> None:
+    answer = chosen()
+    found = criteria("7.6", answer | {"facts": answer["facts"] | {"a": answer["facts"]["a"] | {name: value}}})
+    assert [c.passed for c in found if not c.condition] == [False, False]
+    assert "35 of 36 are right" in found[-2].hint
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "a", {"page": "a"}, {"page": "ab", "board": "a", "archive": "b"}, {"page": 1, "board": [], "archive": {}}],
+)
+def test_odd_uses(value: Any) -> None:
+    assert "one letter each" in failed("7.6", chosen() | {"uses": value})
+
+
+# 7.7
+
+
+def test_sentences_are_personal_and_need_no_torch(python: Any, tmp_path: Path) -> None:
+    assert not np.allclose(*(sentences.projection(params("7.7", who)) for who in ("ada", "grace")))
+    done = python(
+        """
+        import sys
+        from course_utils.exercises import task
+        import course_utils.exercises.ch07.sentences
+        print("torch" in sys.modules, "transformers" in sys.modules)
+        """,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("end", ["vector = Div(word_vectors, first)", "vector = Identity(word_vectors)"])
+def test_vectors_of_another_kind(end: str) -> None:
+    """Not a number, or one vector for each word."""
+    model = minilm.with_end(minilm.quantized("channel"), end.replace("first", "zero"), np.zeros((384, 64), np.float32))
+    if "zero" in end.replace("first", "zero"):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "zero"))
+    assert failed("7.7", model)

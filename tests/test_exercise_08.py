@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import sys
+from importlib.util import find_spec
 from random import Random
 from typing import Any
 
@@ -14,12 +16,15 @@ import numpy as np
 import onnx
 import pytest
 from answers import STUDENTS, accepted, criteria, failed, given, given_files, params
+from browser import give_up
 from numpy.lib import format as npy
 from onnx import compose, helper, numpy_helper, parser
 from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
 
-from course_utils.exercises import tasks_of
-from course_utils.exercises.ch08 import server_limits
+import course_utils as cu
+from course_utils.exercises import task, tasks_of
+from course_utils.exercises.ch08 import server_limits, triton_text
+from course_utils.handin.assessing import assessed
 
 HEADER = '<ir_version: 9, opset_import: ["": 20]>'
 
@@ -534,6 +539,242 @@ def test_answers_of_another_shape() -> None:
     failed("8.5", [200] * 12)
 
 
+# 8.6
+
+SHAPES = {"flat": [784], "square": [28, 28], "last": [28, 28, 1]}
+
+
+def page_parts(who: str) -> tuple[dict[str, Any], onnx.ModelProto, str]:
+    """Parameters, the handed-out model, and the code of the page."""
+    files = given_files("8.6", who)
+    return params("8.6", who), onnx.load_from_string(files["8.6.onnx"]), files["8.6_page.js"].decode()
+
+
+def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    for part in [model.graph, *model.graph.node, *model.graph.initializer]:
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Large weights in float16, with a Cast behind each."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size > 1000:
+            casts.append(helper.make_node("Cast", [f"{tensor.name}.16"], [tensor.name], to=1))
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.16"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def for_the_page(
+    who: str, *, half: bool = True, clear: bool = True, convert: bool = True, ir: int = 0, classes: list[int] | None = None,
+    prepared: str = "", share: str = "soft = Softmax<axis = 1>(scores)", kind: str = "int32",
+) -> onnx.ModelProto:  # fmt: skip
+    """Parts in text, joined. prepared: other nodes from `ink` (numbers as they are drawn) to `y`."""
+    p, model, code = page_parts(who)
+    opset = p["opset"] if convert else 21
+    model = onnx.version_converter.convert_version(model, opset) if convert else model
+    model.ir_version = ir or p["ir"]
+    header = f'<ir_version: {model.ir_version}, opset_import: ["": {opset}]>'
+    tail = re.search(r"/ 784, ([0-9, ]+)\]", code)[1]
+    negative = "white = Sub(most, ink)" if "black on white" in code else "white = Identity(ink)"
+    nodes = (
+        prepared
+        or f"""{negative}
+        a = Div(white, most)
+        b = Sub(a, mean)
+        y = Div(b, deviation)"""
+    )
+    before = parser.parse_model(f"""{header} before (uint8[n, {tail}] {p["input"]}) => (float[n, 1, 28, 28] x)
+        <float most = {{255.0}}, float mean = {{0.286}}, float deviation = {{0.353}}, int64[4] shape = {{-1, 1, 28, 28}}> {{
+        ink = Cast<to = 1>({p["input"]})
+        {nodes}
+        x = Reshape(y, shape) }}""")
+    numbers = ", ".join(map(str, classes or p["order"]))
+    after = parser.parse_model(f"""{header} after (float[n, 10] scores) => ({kind}[n] {p["label"]}, float[n] {p["share"]})
+        <int64[1] one = {{1}}, {kind}[10] classes = {{{numbers}}}> {{
+        {share}
+        top, position = TopK<axis = 1>(soft, one)
+        {p["share"]} = Squeeze(top, one)
+        place = Squeeze(position, one)
+        {p["label"]} = Gather(classes, place) }}""")
+    front = compose.merge_models(before, model, io_map=[("x", "image")])
+    whole = compose.merge_models(front, after, io_map=[("logits", "scores")])
+    whole = halved(whole) if half else whole
+    return bare(whole) if clear else whole
+
+
+def for_the_page_by_hand(who: str) -> onnx.ModelProto:
+    """A network that computes in float16; one product and one sum before it, and classes in their order behind it."""
+    p, source, _ = page_parts(who)
+    values = {t.name: numpy_helper.to_array(t).astype(np.float16) for t in source.graph.initializer}
+    for name in ("last.weight", "last.bias"):
+        values[name] = values[name][np.argsort(p["order"])]
+    sign = -1 if p["ink"] == "black on white" else 1
+    offset = (1 if sign < 0 else 0) - 0.286
+    values |= {
+        "factor": np.float16(sign / 255 / 0.353),
+        "offset": np.float16(offset / 0.353),
+        "like": np.array([0, 1, 28, 28]),
+    }
+    make, label, share = helper.make_node, p["label"], p["share"]
+    nodes = [
+        make("Reshape", [p["input"], "like"], ["grid"]),
+        make("Cast", ["grid"], ["half"], to=10),
+        make("Mul", ["half", "factor"], ["scaled"]),
+        make("Add", ["scaled", "offset"], ["image"]),
+        *source.graph.node,
+        make("Cast", ["logits"], ["scores"], to=1),
+        make("ArgMax", ["scores"], ["place"], axis=1, keepdims=0),
+        make("Cast", ["place"], [label], to=6),
+        make("ReduceLogSumExp", ["scores"], ["all"], keepdims=0, **({} if p["opset"] > 17 else {"axes": [1]})),
+        make("TopK", ["scores", "one"], ["peak", "where"], axis=1),
+        make("Squeeze", ["peak", "one"], ["largest"]),
+        make("Sub", ["largest", "all"], ["log"]),
+        make("Exp", ["log"], [share]),
+    ]  # fmt: skip
+    values["one"] = np.array([1])
+    if p["opset"] > 17:
+        nodes[-5].input.append("one")
+    graph = helper.make_graph(
+        nodes, "page", [helper.make_tensor_value_info(p["input"], onnx.TensorProto.UINT8, ["n", *SHAPES[p["shape"]]])],
+        [helper.make_tensor_value_info(label, onnx.TensorProto.INT32, ["n"]),
+         helper.make_tensor_value_info(share, onnx.TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(v, n) for n, v in values.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", p["opset"])])
+    return bare(model)
+
+
+def test_pages_differ_and_their_code_holds_what_the_check_wants() -> None:
+    codes = {page_parts(who)[2] for who in STUDENTS}
+    assert len(codes) == len(STUDENTS)
+    for who in STUDENTS:
+        p, model, code = page_parts(who)
+        for word in (p["input"], p["label"], p["share"], p["ink"], f"opset {p['opset']}", f"IR version {p['ir']}"):
+            assert word in code
+        assert (model.ir_version, model.opset_import[0].version) == (10, 21)
+        assert len(model.SerializeToString()) > p["most_bytes"]
+
+
+def test_a_foreign_operator_for_the_page() -> None:
+    model = for_the_page("ada")
+    model.opset_import.add(domain="com.microsoft", version=1)
+    assert "not com.microsoft" in failed("8.6", model)
+
+
+def test_facts_about_the_model_are_notes_too() -> None:
+    model = for_the_page("ada")
+    model.metadata_props.add(key="made on", value="a machine")
+    assert "made on of the model" in failed("8.6", model)
+
+
+# 8.7
+
+
+def served(who: str) -> tuple[dict[str, Any], Any, str]:
+    """Parameters, a session of the handed-out model, and the text that does not fit it. Skips where tritonclient is missing."""
+    if not find_spec("tritonclient"):
+        give_up("tritonclient is not installed: it comes with the extra serve.")
+    files = given_files("8.7", who)
+    session = cu.running.session_for(files["8.7.onnx"])
+    return params("8.7", who), session, files["8.7_config.pbtxt"].decode()
+
+
+def rewritten(who: str, *faults: str) -> dict[str, str]:
+    """The text as it was meant, with some of its faults."""
+    p, _, _ = served(who)
+    return {"config": triton_text.config_text(p, set(faults))}
+
+
+def described(who: str) -> dict[str, str]:
+    """A message made from the session, written as text; other words for the same."""
+    p, session, _ = served(who)
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as definition
+
+    agreed, config = p["agreed"], definition.ModelConfig(name=p["folder"], platform="onnxruntime_onnx")
+    config.default_model_filename = "model.onnx"
+    free = "batch" in agreed
+    for side, tensors in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        for tensor in tensors:
+            stated = side.add(name=tensor.name)
+            plain = tensor.type[7:-1].replace("double", "float64").upper()
+            plain = {"FLOAT": "FP32", "FLOAT16": "FP16"}.get(plain, plain)
+            stated.data_type = definition.DataType.Value(f"TYPE_{plain}")
+            dims = [n if isinstance(n, int) else -1 for n in tensor.shape][free:]
+            stated.dims.extend(dims or [1])
+            if not dims:
+                stated.reshape.SetInParent()
+    if free:
+        config.max_batch_size = agreed["batch"]
+        config.dynamic_batching.max_queue_delay_microseconds = 1000 * agreed["wait_ms"]
+    for count in (1, agreed["sessions"] - 1):
+        group = config.instance_group.add(count=count)
+        group.kind = definition.ModelInstanceGroup.Kind.Value(f"KIND_{agreed['on'][:3]}")
+        group.gpus.extend(int(n) for n in agreed["on"][4:])
+    config.version_policy.specific.versions.append(agreed["versions"][-1])
+    return {"config": text_format.MessageToString(config)}
+
+
+def of_kind(*, fixed: bool) -> str:
+    """A student whose model has a fixed batch, or a free one."""
+    return next(str(n) for n in range(99) if ("batch" not in params("8.7", str(n))["agreed"]) == fixed)
+
+
+@pytest.mark.parametrize("who", [*STUDENTS, *map(str, range(20))])
+def test_the_handed_out_text_is_wrong_in_several_ways(who: str) -> None:
+    p, session, text = served(who)
+    assert "no field named" in failed("8.7", {"config": text}, who)
+    spelled = {"config": triton_text.config_text(p, triton_text.details(p)["faults"])}
+    found = criteria("8.7", spelled, who)
+    assert [c.passed for c in found if not c.condition] == [False, False]
+    assert re.search(r"[2-9] things do not fit", found[-2].hint)
+    assert len(cu.triton_findings(spelled["config"], session)) >= 2
+    onnx.checker.check_model(triton_text.served_model(p), full_check=True)
+    accepted("8.7", rewritten(who), who)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "fault", "hint"),
+    [
+        (True, "batch", "has no free batch, so max_batch_size must be 0"),
+        (False, "batch", r"without the batch, not \[-1, "),
+        (False, "preferred", "preferred_batch_size .* is more than max_batch_size"),
+        (False, "wait", "it counts microseconds"),
+        (True, "free words", r"\[1, -1\], not \[1, 128\]"),
+        (False, "free words", r"is \[-1\] without the batch, not \[128\]"),
+        (False, "order of dims", "without the batch, not"),
+        (True, "name of an output", "outputs are"),
+    ],
+)
+def test_one_fault_alone(fixed: bool, fault: str, hint: str) -> None:
+    who = of_kind(fixed=fixed)
+    assert re.search(hint, failed("8.7", rewritten(who, fault), who))
+
+
+@pytest.mark.parametrize("value", ["", "x" * 30_000, "name: 3", "{", 7, ["name"], "\x00", "input { " * 2000])
+def test_odd_texts(value: Any) -> None:
+    served("ada")
+    found = criteria("8.7", {"config": value})
+    assert not found[-1].passed
+    assert found[-1].condition
+    assert found[-1].what != "the answer can be examined"
+
+
+def test_without_tritonclient_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is not to blame, so it is no failed criterion."""
+    monkeypatch.setitem(sys.modules, "tritonclient", None)
+    verdict = assessed(task("8.7"), b'{"config": "name: \\"x\\""}', "8.7.json", "ada")
+    assert not verdict.criteria
+    assert re.fullmatch(r"The package 'tritonclient' is not installed.*onnx-scroll\[serve\].*", verdict.problem)
+
+
 # What holds for all exercises
 
 
@@ -542,12 +783,23 @@ def slip_of_8_3(steps: dict[str, str], cause: dict[str, str]) -> tuple[Any, str]
     return (lambda who: variant(who, steps[activation])), cause[activation]
 
 
+def negative_for_the_page(
+    who: str, *, flip: bool = True, end: str = "a = Div(white, most)\n b = Sub(a, mean)\n y = Div(b, deviation)"
+) -> onnx.ModelProto:
+    """flip: with the colours the wrong way round. end: from white to y."""
+    black = page_parts(who)[0]["ink"] == "black on white"
+    first = "white = Sub(most, ink)" if black != flip else "white = Identity(ink)"
+    return for_the_page(who, prepared=f"{first}\n {end}")
+
+
 RIGHT = {
     "8.1": (with_preparation, folded_preparation),
     "8.2": (lambda who: with_answer(who, ANSWER), answer_by_hand),
     "8.3": (variant, other_variant),
     "8.4": (settings_for, settings_with_full_batches),
     "8.5": (statuses, statuses_from_headers),
+    "8.6": (for_the_page, for_the_page_by_hand),
+    "8.7": (rewritten, described),
 }
 WRONG = {
     "8.1": {
@@ -586,6 +838,33 @@ WRONG = {
         "what follows the semicolon": (lambda who: statuses(who, slip="semicolon"), "Of one you say 415"),
         "any dtype": (lambda who: statuses(who, slip="any dtype"), "what it holds is wrong"),
         "unreadable is 422": (lambda who: statuses(who, slip="unreadable"), "is not what its Content-Type says"),
+    },
+    "8.6": {
+        "float32": (lambda who: for_the_page(who, half=False), r"\d tensors are float32, the largest is .*: store them in float16"),
+        "notes": (lambda who: for_the_page(who, clear=False), "doc_string of .* is one|stack_trace.* is one"),
+        "not converted": (lambda who: for_the_page(who, convert=False), "convert_version writes an older opset"),
+        "a newer format": (lambda who: for_the_page(who, ir=10), "model.ir_version can be set"),
+        "positions": (lambda who: for_the_page(who, classes=list(range(10))), "These are positions of the logits"),
+        "the inverse": (lambda who: for_the_page(who, classes=np.argsort(params("8.6", who)["order"]).tolist()), "the wrong way round"),
+        "a negative": (negative_for_the_page, "as a negative|into a negative"),
+        "no mean": (lambda who: negative_for_the_page(who, flip=False, end="y = Div(white, most)"), "Mean and deviation are missing"),
+        "no scale": (
+            lambda who: negative_for_the_page(who, flip=False, end="a = Sub(white, mean)\n y = Div(a, deviation)"), "division by 255 is missing",
+        ),
+        "scores": (lambda who: for_the_page(who, share="soft = Identity(scores)"), "a Softmax over the ten classes is missing"),
+        "int64": (lambda who: for_the_page(who, kind="int64"), r"\(int64\)"),
+    },
+    "8.7": {
+        "a type": (lambda who: rewritten(who, "image type"), "1 thing does not fit. The first one: .* is TYPE_"),
+        "sides exchanged": (lambda who: rewritten(who, "order of dims"), r"is \[.*\].*, not \["),
+        "another name": (lambda who: rewritten(who, "name of an output"), "outputs are"),
+        "not the folder's name": (lambda who: rewritten(who, "name"), "Triton refuses a name that differs"),
+        "an old version": (lambda who: rewritten(who, "versions"), "version_policy would serve"),
+        "a session too many": (lambda who: rewritten(who, "sessions"), r"starts \d sessions, agreed were \d"),
+        "another device": (lambda who: rewritten(who, "place"), "must put all sessions on"),
+        "a misspelled field": (
+            lambda who: {"config": rewritten(who)["config"].replace("data_type", "datatype", 1)}, "no field named .datatype",
+        ),
     },
 }  # fmt: skip
 

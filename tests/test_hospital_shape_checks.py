@@ -17,6 +17,7 @@ from test_exercise_09 import (
     shape_of,
     shapes_of_a_run,
     the,
+    with_shapes,
 )
 
 
@@ -65,6 +66,17 @@ def test_twenty_nodes_are_no_unrolled_loop() -> None:
 
 
 # 9.13
+
+
+def test_nodes_that_hide_are_counted() -> None:
+    """Four in a function: a Constant, an If, and a node in each of its branches."""
+    model = with_shapes("ada")
+    branch = "b{} () => (float[N] t{}) {{ t{} = Relu(a) }}"
+    text = f"""<ir_version: 10, opset_import: ["": 17, "own": 1]> g (float[N] x) => (float[N] y) {{ y = own.f(x) }}
+        <domain: "own", opset_import: ["": 17]> f (a) => (t) {{ c = Constant<value = bool {{1}}>()
+        t = If (c) <then_branch = {branch.format(1, 1, 1)}, else_branch = {branch.format(2, 2, 2)}> }}"""
+    model.functions.extend(onnx.parser.parse_model(text).functions)
+    assert "4 nodes stand in functions or subgraphs" in failed("9.13", model)
 
 
 def test_a_tensor_is_named_once() -> None:

@@ -151,8 +151,8 @@ def cu_qdq() -> Any:
 def test_what_the_range_of_the_input_tells(low: float, high: float, cause: str) -> None:
     scale = (high - low) / 255
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
-        g (float[n] image) => (uint8[n] q) <float s = {{{scale}}}, uint8 z = {{{round(-low / scale)}}}>
-        {{ q = QuantizeLinear (image, s, z) }}""")
+        g (float[n] image) => (uint8[n] q) <float s = {{{scale}}}, uint8 z = {{{round(-low / scale)}}}, float wide = {{99}}>
+        {{ k = QuantizeLinear (wide, wide, z)  q = QuantizeLinear (image, s, z) }}""")
     assert cause in int8_network._accuracy_cause(model)
     model.graph.initializer[0].name = "computed"
     assert int8_network._accuracy_cause(model) == "Was it calibrated with normalised pictures?"

@@ -17,8 +17,6 @@ from nbformat import NotebookNode
 NOTEBOOKS = ROOT / "notebooks"
 CORE = [path.stem for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))]
 DEEPER = [f"deeper/{path.stem}" for path in sorted(NOTEBOOKS.glob("deeper/[0-9][0-9]_*.py"))]
-# Pages that are still more than one sitting.
-TOO_LONG = {"05_execution_providers", "deeper/10_ship_it"}
 MOST_MINUTES = 45
 all_pages = pytest.mark.parametrize("name", CORE + DEEPER)
 
@@ -84,11 +82,7 @@ def parsed(cell: NotebookNode) -> ast.Module:
 
 @all_pages
 def test_one_sitting(name, sittings):
-    found = faults(name, sittings)
-    if name in TOO_LONG:
-        assert found, f"{name} is one sitting now: take it out of TOO_LONG"
-    else:
-        assert found == []
+    assert faults(name, sittings) == []
 
 
 @all_pages
@@ -105,7 +99,7 @@ def test_a_lesson_opens_with_what_it_is_for_and_ends_with_a_recap(name):
     assert 3 <= len(re.findall(r"^- ", prose[-1], re.MULTILINE)) <= 6
 
 
-@pytest.mark.parametrize("name", [name for name in CORE + DEEPER if name not in TOO_LONG])
+@all_pages
 def test_a_claim_stands_last_in_its_section_and_is_folded(name):
     cells = read(name).cells
     for at, cell in enumerate(cells):

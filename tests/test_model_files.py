@@ -355,11 +355,13 @@ def test_places_in_the_source_are_left_out(said, words):
 
 
 def test_a_plug_in_is_asked_for_by_its_device(monkeypatch):
-    """No plug-in is installed here: a device of one, as ONNX Runtime lists it, stands for it."""
-    device = type("Device", (), {"ep_name": "MyPluginExecutionProvider"})()
+    """Of a plug-in that the course does not know: its device, as ONNX Runtime lists it, stands for it."""
+    device = type("Device", (), {"ep_name": "MyPluginExecutionProvider", "ep_metadata": {"library_path": "my.so"}})()
     listed = ort.get_ep_devices()
     monkeypatch.setattr(ort, "get_ep_devices", lambda: [*listed, device])
-    with pytest.raises(cu.CourseError, match=r"'MyPluginExecutionProvider' is a plug-in .*add_provider_for_devices"):
+    with pytest.raises(
+        cu.CourseError, match=r"'MyPluginExecutionProvider' is a plug-in .*its devices .*get_ep_devices"
+    ):
         cu.strict_session(linear(), "MyPluginExecutionProvider")
     with pytest.raises(cu.CourseError, match="There is no execution provider 'OtherExecutionProvider'"):
         cu.strict_session(linear(), "OtherExecutionProvider")

@@ -52,7 +52,7 @@ def test_environment_yml_has_the_same_pins():
     assert ENVIRONMENT["name"] == PROJECT["name"]
     *conda, pip = ENVIRONMENT["dependencies"]
     lines = pip["pip"]
-    assert {"-c constraints.txt", "-e .[lab,nlp]"} <= set(lines)
+    assert {"-c constraints.txt", "-e .[lab,nlp,providers]"} <= set(lines)
     pinned = dict(line.split("==") for line in lines if not line.startswith("-"))
     assert {canonicalize_name(name): number for name, number in pinned.items()}.items() <= PINS.items()
     assert {"torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "jupyterlab"} <= pinned.keys()
@@ -167,7 +167,9 @@ def test_the_nightly_job_has_what_the_tests_need():
     runs = [step["run"] for step in WORKFLOWS["nightly"]["jobs"]["newest"]["steps"] if "run" in step]
     install, build, test = (next(i for i, run in enumerate(runs) if x in run) for x in ("pip", "build.py", "pytest"))
     assert install < build < test
-    assert set(extras.search(runs[install])[1].split(",")) == set(extras.search(rule)[1].split(","))
+    # The extra that brings a licence of its own is asked for by itself, as in .ci/run.
+    assert set(extras.search(runs[install])[1].split(",")) == {*extras.search(rule)[1].split(","), "qnn"}
+    assert "make QNN=1 test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():

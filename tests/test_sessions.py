@@ -49,7 +49,7 @@ def widgets_in(widget: object) -> list:
 
 
 def test_explorer_is_linked_and_small() -> None:
-    records = [cu.ep_record("openvino"), cu.ep_record("cpu")]
+    records = [cu.ep_record("webgpu"), cu.ep_record("cpu")]
     explorer = cu.placement_explorer(records)
     found = widgets_in(explorer)
     shown = [w for w in found if type(w).__name__ == "HTML"]
@@ -60,11 +60,13 @@ def test_explorer_is_linked_and_small() -> None:
 
 
 def test_frame_tells_placement_in_words_and_not_by_colour_alone() -> None:
-    record = cu.ep_record("openvino")
-    title = "OpenVINO first, then CPU"
+    record = cu.ep_record("webgpu")
+    title = "WebGpu by device"
     entry = next(e for e in record["placements"] if (e["model"], e["title"]) == ("mixed", title))
     text = frame(record, entry)
-    assert text.count("OpenVINO</small>") == 5
+    assert "asked for</b> by device" in text
+    assert text.count("WebGpu</small>") == 5
+    assert "And 2 copies between" in text
     assert text.count("CPU</small>") == 1
     failing = next(e for e in record["placements"] if e["error"])
     assert "no session" in frame(record, failing)
@@ -125,7 +127,7 @@ for value in sys.argv[1]:
 
 @pytest.mark.parametrize(("asked", "kept"), [("1", ["False"]), ("01", ["True", "True"]), ("10", ["False", "False"])])
 def test_only_the_first_session_of_a_process_decides_about_subnormals(asked: str, kept: list[str]) -> None:
-    """What lesson 05 says of session.set_denormal_as_zero: 1e-20 squared is subnormal."""
+    """What chapter 05 says of session.set_denormal_as_zero: 1e-20 squared is subnormal."""
     child = subprocess.run([sys.executable, "-c", TINY, asked], capture_output=True, text=True, check=True, timeout=60)
     assert child.stdout.split() == kept
 

@@ -187,6 +187,9 @@ def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
     frame.locator("#samples button").nth(1).click()
     expect(frame.locator("#said")).to_have_text(re.compile("|".join(cu.CLASS_NAMES)))
     assert [url for url in asked if url.endswith(".wasm")]
+    if "08_deployment" in lesson:  # this browser has no adapter
+        expect(frame.locator("#ran")).to_have_text("WebAssembly: this browser gave no adapter")
+        assert not [url for url in asked if "/webgpu/" in url], "nobody who has no use for it loads 27 MB more"
     assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
 
 

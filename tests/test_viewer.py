@@ -178,6 +178,17 @@ def test_a_page_in_the_book(page, folder, monkeypatch):
     assert (folder / "models" / address.removeprefix("../")).read_text() == "<title>Mine</title>"
 
 
+def test_what_is_loaded_later_is_not_counted_as_loaded(page):
+    (page / "large").mkdir()
+    (page / "large" / "run.wasm").write_bytes(bytes(3_000_000))
+    shown = cu.show_page(page, "Mine", later="large")
+    assert "here: 0 MB are loaded, 3 MB more if you ask for them</summary>" in shown.data
+    assert len(get(shown_address(shown).replace("index.html", "large/run.wasm"))) == 3_000_000
+    assert "here: 3 MB are loaded</summary>" in cu.show_page(page, "Mine").data
+    with pytest.raises(cu.CourseError, match=r"holds no folder 'small' with files"):
+        cu.show_page(page, "Mine", later="small")
+
+
 @pytest.mark.parametrize("given", ["no such folder", ".", "my page/index.html"])
 def test_not_a_page(given, page):
     with pytest.raises(cu.CourseError, match=r"holds no index\.html: give the folder of a page"):

@@ -47,19 +47,20 @@ def course_files(name: str, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def onnxruntime_web(folder: str | os.PathLike[str]) -> bool:
+def onnxruntime_web(folder: str | os.PathLike[str], webgpu: bool = False) -> bool:
     """Copy what a page needs of onnxruntime-web into `folder/ort`; False where the package is not here.
 
-    `make book` installs it. First used in lesson 08.
+    webgpu: copy the build with WebGPU, too, into `folder/webgpu` (27 MB). `make book` installs the package. First used in
+    lesson 08.
     """
-    from ..pages.browser_lab import WEB_FILES, npm_package
+    from ..pages.browser_lab import WEB_FILES, WEBGPU_FILES, npm_package
 
-    package, target = npm_package("onnxruntime-web"), Path(folder) / "ort"
-    if not package:
+    if not (package := npm_package("onnxruntime-web")):
         return False
-    target.mkdir(parents=True, exist_ok=True)
-    for name in WEB_FILES:
-        shutil.copy(package / "dist" / name, target / name)
+    for part, names in {"ort": WEB_FILES, "webgpu": WEBGPU_FILES if webgpu else ()}.items():
+        for name in names:
+            (Path(folder) / part).mkdir(parents=True, exist_ok=True)
+            shutil.copy(package / "dist" / name, Path(folder) / part / name)
     return True
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from ..errors import CourseError
+from ..onnx_files import is_compiled
 from .child import runtime
 from .child.trial import trial
 from .file.reading import read
@@ -35,7 +36,7 @@ def doctor(
     seconds: float = 60,
     memory_mb: int | None = None,
 ) -> Report:
-    """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 09.
+    """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 05.
 
     model: the path of an .onnx file, its bytes, or a ModelProto. Nothing in it is executed, and no file outside its
     folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs of several sizes, in a
@@ -68,9 +69,14 @@ def doctor(
     if patient.sound:
         found += _made(checker, patient)
     if run:
+        compiled = any(is_compiled(node) for *_, node in patient.each_node())
         unsafe = [f.code.id for f in found if f.code.id in ("external-path-outside", "tensor-huge")]
         if unsafe:
             patient.not_checked.append(f"The model was not run, because of {unsafe[0]}.")
+        elif compiled:
+            patient.not_checked.append(
+                "It was not run: it is bound to one provider, and nobody can look into compiled code."
+            )
         elif not runtime.absent():
             memory = (memory_mb * 10**6) if memory_mb else 4 * 10**9 + 3 * patient.weights_bytes
             found += _made(lambda p: trial(p, seconds, memory, provider), patient)

@@ -58,6 +58,20 @@ def every_node(message: Message) -> Iterator[onnx.NodeProto]:
                 yield from every_node(part)
 
 
+def left_notes(part: Message) -> list[str]:
+    """Keys of notes that an exporter left anywhere inside; those of the model itself are what the task asks for."""
+    found: list[str] = []
+    for kind, value in part.ListFields():
+        if kind.name == "metadata_props" and not isinstance(part, onnx.ModelProto):
+            found += [entry.key for entry in value]
+        elif kind.name == "doc_string" and value.strip():
+            found.append(f"the doc_string of {getattr(part, 'name', '') or 'the model'}")
+        elif kind.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                found += left_notes(inner)
+    return found
+
+
 def has_io(model: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, str], criteria: Criteria) -> bool:
     """Add: the graph's inputs and outputs have these names and dtypes (name → dtype, such as "float")."""
     initialized = {t.name for t in model.graph.initializer}

@@ -13,10 +13,10 @@ from typing import Any
 
 import onnx
 
-from ..errors import CourseError
+from ..errors import CourseError, MissingPackageError
 from ..exercises import Criteria, Criterion, Task, hidden_inputs, personal_params
-from ..exercises.examine import every_tensor
-from ..onnx_files import parse
+from ..exercises.examine import every_node, every_tensor
+from ..onnx_files import is_compiled, parse
 from ..running import OutOfTimeError, patient_once
 
 LARGEST_ARTEFACT = 64 * 2**20  # bytes; no exercise needs more
@@ -85,6 +85,11 @@ def read(it: Task, data: bytes, name: str) -> Any:
             f"{name!r} has graphs inside graphs, more than {MOST_LEVELS} levels deep, and no exercise needs more: is it the "
             f"right file?"
         )
+    if any(is_compiled(node) for node in every_node(model)):
+        raise CourseError(
+            f"{name!r} holds code that was compiled for one execution provider (EPContext), and nobody can look into that: hand "
+            f"in the model that it was compiled from."
+        )
     return model
 
 
@@ -146,12 +151,13 @@ def assess(it: Task, value: Any, who: str, secret: str = "", key: str = "") -> l
 
     secret: hidden inputs are drawn from it, too. key: personal parameters are drawn from it, too.
 
-    Raises OutOfTimeError when a run of the artefact did not come to its end, and MemoryError.
+    Raises OutOfTimeError when a run of the artefact did not come to its end, MemoryError, and MissingPackageError when the
+    check needs a package that is not installed: the answer is not to blame.
     """
     try:
         with patient_once():
             return it.check(value, personal_params(it, who, key), hidden_inputs(it, who, secret))
-    except (OutOfTimeError, MemoryError):
+    except (OutOfTimeError, MemoryError, MissingPackageError):
         raise
     except Exception as error:  # artefacts are untrusted, and every library a check calls has errors of its own
         criteria = Criteria()

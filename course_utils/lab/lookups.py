@@ -1,6 +1,6 @@
 """What a program asks of the network, and what it leaves in the user's folder, seen where nothing can leave the machine.
 
-    python -m course_utils.lab.lookups                the table of lesson 05: a session with telemetry and without, 45 seconds
+    python -m course_utils.lab.lookups                the table of chapter 05: a session with telemetry and without, 45 s
     python -m course_utils.lab.lookups --out FILE     write it down, too (maintainers: data/telemetry.json)
 
 The program runs in namespaces of Linux: it has no network but loopback, and there a name server that writes down each
@@ -233,7 +233,7 @@ def main() -> None:
     if arguments.out:
         import onnxruntime as ort
 
-        from .ep_experiment import cores, processor
+        from ..ep_experiment.machine import cores, processor
 
         record = {
             "date": date.today().isoformat(),

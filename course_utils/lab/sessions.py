@@ -8,22 +8,26 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from ..errors import CourseError
-from ..onnx_files import Model
+from ..onnx_files import Model, as_model, is_compiled
 from ..paths import PACKAGE, data_path
-from ..processes import environment
+from ..processes import ending, environment
 from ..running import RefusedError, open_session, runtime_words
+from .providers import CPU, asked_by_child, must_work, plugin_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
     import pandas as pd
 
-CPU = "CPUExecutionProvider"
-EXPERIMENT = PACKAGE / "lab" / "ep_experiment.py"
+EXPERIMENT = PACKAGE / "ep_experiment"
 # Creates the session several times: the first one also pays for things that a process needs once.
 _VERBOSE = """
 import sys
@@ -77,23 +81,83 @@ def session_log(model: str | os.PathLike[str], times: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["creation", "ms", "place", "message"])
 
 
-def strict_session(model: Model, provider: str, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
-    """A session in which every node runs on `provider`, or a CourseError that says why not. First used in lesson 05.
+def strict_session(
+    model: Model, provider: str | Sequence[ort.OrtEpDevice], options: Mapping[str, Any] | None = None
+) -> ort.InferenceSession:
+    """A session in which every node runs on one provider, or a CourseError that says why not. First used in lesson 05.
 
-    options: of the provider. Refuses, with one sentence each: a provider that does not exist, one that the installed
-    package lacks, an option that the provider does not know, and nodes that would fall back to the CPU.
+    provider: its name; for a plug-in its devices, as `cu.provider_devices` returns them. options: of the provider.
+    Refuses, with one sentence each: a provider that does not exist, one that the installed package lacks, a plug-in that is not
+    installed, not registered, without a device here, or asked for by its name; an option that the CPU provider does not know;
+    a provider that fails; a file that was compiled for another one; and nodes that would fall back to the CPU.
     """
     import onnxruntime as ort
 
+    strict = ort.SessionOptions()
+    strict.log_severity_level = 4
+    said = {key: str(value) for key, value in (options or {}).items()}
+    if isinstance(provider, str):
+        _must_be_there(provider)
+        name, asked = provider, [(provider, said)]
+    else:
+        name, asked = _one_provider(provider), []
+    if options and name == CPU:  # it would ignore them without a word
+        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(options)}: set them in SessionOptions.")
+    if not isinstance(provider, str):
+        strict.add_provider_for_devices(provider, said)
+    if name != CPU:
+        strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return open_session(model, strict, asked, enable_fallback=0)  # else Python tries once more, on the CPU
+    except RefusedError as error:
+        words = error.words
+    if "epcontext" in words.lower():
+        words = _bound(model, name) or words
+    elif "explicitly disabled" in words and isinstance(provider, str):
+        words = "nodes would run on the CPU, because the provider does not take them or its device is not there."
+    elif "explicitly disabled" in words:
+        words = _share(model, name, provider, said)
+    raise CourseError(f"No session on {name!r} alone: {words.rstrip('.')}.")
+
+
+def _bound(model: Model, name: str) -> str:
+    """Why compiled code does not run on a provider, in words; empty where nothing is seen."""
+    nodes = [node for node in as_model(model, external_data=False).graph.node if is_compiled(node)]
+    told = [{a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in nodes]
+    makers = sorted({attributes.get("source", b"").decode() for attributes in told} - {""})
+    if makers and name not in makers:
+        return f"the file is code that was compiled for {_list(makers)}, and no other provider can run it"
+    files = [t["ep_cache_context"].decode() for t in told if t.get("embed_mode") == 0 and t.get("ep_cache_context")]
+    folder = Path(model).parent if isinstance(model, str | os.PathLike) else None
+    for file in files:
+        if folder is None:
+            return f"its compiled code lies in the file {file!r}, so give the model's path in place of its bytes"
+        if not (folder / file).is_file():
+            return f"its compiled code lies in the file {file!r}, which is not beside it: copy it there"
+    return ""
+
+
+def _must_be_there(provider: str) -> None:
+    """Raise CourseError where asking for a provider by its name cannot give one that runs."""
+    import onnxruntime as ort
+
     known, available = ort.get_all_providers(), ort.get_available_providers()
-    if provider not in available and provider in _registered():
+    plugin = plugin_of(provider)
+    how = f"cu.provider_devices({plugin.name!r})" if plugin else "entries of onnxruntime.get_ep_devices()"
+    if provider in {device.ep_name for device in ort.get_ep_devices() if "library_path" in device.ep_metadata}:
         raise CourseError(
-            f"{provider!r} is a plug-in that is registered in this process, and a plug-in is asked for by its devices, not by "
-            f"its name: use SessionOptions.add_provider_for_devices with the entries of onnxruntime.get_ep_devices()."
+            f"{provider!r} is a plug-in that is registered in this process, and by its name a plug-in runs nothing, without a "
+            f"word: give its devices in place of the name, {how}."
+        )
+    if plugin and provider not in available:
+        must_work(plugin)
+        raise CourseError(
+            f"{provider!r} is the plug-in {plugin.package!r}, installed but not registered in this process: give its devices "
+            f"in place of the name, {how}, which registers it."
         )
     if provider not in known:
         lower = {name.lower(): name for name in known}
-        near = difflib.get_close_matches(str(provider).lower(), lower, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(provider.lower(), lower, n=1, cutoff=0.7)
         guess = f" Did you mean {lower[near[0]]!r}?" if near else ""
         raise CourseError(
             f"There is no execution provider {provider!r}.{guess} These are available: {_list(available)}."
@@ -103,28 +167,55 @@ def strict_session(model: Model, provider: str, options: Mapping[str, Any] | Non
             f"{provider!r} exists, but the installed package of ONNX Runtime lacks it: it has {_list(available)}. "
             f"Install the package that brings it into an environment of its own."
         )
-    if options and provider == CPU:  # it would ignore them without a word
-        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(options)}: set them in SessionOptions.")
-    strict = ort.SessionOptions()
-    strict.log_severity_level = 4
-    if provider != CPU:
-        strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    asked = [(provider, {key: str(value) for key, value in (options or {}).items()})]
-    try:
-        return open_session(model, strict, asked, enable_fallback=0)
-    except RefusedError as error:
-        words = error.words
-    if "explicitly disabled" in words:
-        words = "nodes would run on the CPU, because the provider does not take them or its device is not there."
-    raise CourseError(f"No session on {provider!r} alone: {words.rstrip('.')}.")
 
 
-def _registered() -> set[str]:
-    """The providers that have a device in this process; plug-ins are among them once their library is registered."""
+def _one_provider(devices: Sequence[ort.OrtEpDevice]) -> str:
+    """The provider of devices. Raises CourseError for what are none, for devices of several, and for one that is gone."""
     import onnxruntime as ort
 
-    devices = getattr(ort, "get_ep_devices", None)
-    return {device.ep_name for device in devices()} if devices else set()
+    there = ort.get_ep_devices()
+    if not isinstance(devices, Sequence) or not devices or not all(isinstance(d, ort.OrtEpDevice) for d in devices):
+        given = (
+            "an empty list"
+            if isinstance(devices, Sequence) and not devices
+            else f"a value of type {type(devices).__name__}"
+        )
+        raise CourseError(
+            f"strict_session() was given {given}: it expects a provider's name, or a list of devices as "
+            f"cu.provider_devices() returns them."
+        )
+    # ONNX Runtime hands out the same objects each time. One that is gone points to freed memory: nothing of it may be read.
+    if any(all(device is not one for one in there) for device in devices):
+        raise CourseError(
+            "A device of this list is gone, for its plug-in was unregistered in this process: ask cu.provider_devices() for new ones."
+        )
+    names = sorted({device.ep_name for device in devices})
+    if len(names) > 1:
+        raise CourseError(f"These devices belong to {_list(names)}: give the devices of one provider.")
+    return names[0]
+
+
+def _share(model: Model, name: str, devices: Sequence[ort.OrtEpDevice], said: Mapping[str, str]) -> str:
+    """Which nodes a provider does not take, in words: from a session in which they may run on the CPU."""
+    import onnxruntime as ort
+
+    lax = ort.SessionOptions()
+    lax.log_severity_level = 4
+    lax.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    lax.add_provider_for_devices(devices, said)
+    session = open_session(model, lax, [], enable_fallback=0)
+    placed = [
+        (part.ep_name, node) for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()
+    ]
+    left = Counter(node.op_type for provider, node in placed if provider != name)
+    first = _list(f"{count} {op}" for op, count in left.most_common(5)) + (", …" if len(left) > 5 else "")
+    free = [i.name for i in session.get_inputs() if not all(isinstance(size, int) for size in i.shape)]
+    taken = len(placed) - left.total()
+    words = f"it takes {taken or 'none'} of {len(placed)} nodes, and the CPU would run {first}"
+    plugin = plugin_of(name)
+    if not taken and free and plugin and plugin.fixed_shapes:
+        words += f"; it needs fixed shapes, and a size of the input {free[0]!r} is free"
+    return words
 
 
 def _list(names: Iterable[str]) -> str:
@@ -134,46 +225,46 @@ def _list(names: Iterable[str]) -> str:
 # The provider experiment
 
 
-def second_environment(name: str = "openvino") -> Path | None:
-    """The Python of `.venv-openvino`, which `make ep-openvino` builds; None where it was not built. First used in lesson 05."""
-    folder = PACKAGE.parent / f".venv-{name}"
-    places = (folder / "bin" / "python", folder / "Scripts" / "python.exe")
-    return next((place for place in places if place.exists()), None)
+def run_ep_experiment(provider: str = CPU, *, rounds: int = 0) -> dict[str, Any]:
+    """Run the provider experiment in a process of its own and return its record. First used in lesson 05.
 
-
-def run_ep_experiment(
-    provider: str = CPU, *, python: str | os.PathLike[str] | None = None, rounds: int = 0
-) -> dict[str, Any]:
-    """Run `ep_experiment.py` and return its record. First used in lesson 05.
-
-    python: the interpreter, by default this one. rounds: runs per time; with 0, only placement is looked at.
-    Raises CourseError with the script's own sentence when it cannot be done.
+    provider: one that is built into this package of ONNX Runtime, or that of an installed plug-in. rounds: runs per time;
+    with 0, only placement is looked at. Raises CourseError with one sentence when it cannot be done.
     """
-    command = [os.fspath(python or sys.executable), str(EXPERIMENT), "--provider", provider, "--rounds", str(rounds)]
-    foreign = {"PYTHONPATH"} if python else set()  # packages of this environment would not fit another one
-    env = {key: value for key, value in os.environ.items() if key not in foreign} | {"PYTHONUTF8": "1"}
-    try:
-        child = subprocess.run(command, capture_output=True, env=env, timeout=600, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CourseError(f"The experiment did not run: {type(error).__name__}.") from None
-    if child.returncode:
-        last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise CourseError(f"The experiment did not run: {last}")
-    return json.loads(child.stdout)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        out = Path(folder, "record.json")  # plug-ins print, so the record does not come by the standard output
+        plugin = plugin_of(provider)
+        asked, variables = asked_by_child(plugin) if plugin else (["--provider", provider], {})
+        command = [sys.executable, str(EXPERIMENT), *asked, "--rounds", str(rounds), "--out", str(out)]
+        env = {**os.environ, "PYTHONUTF8": "1", **variables}
+        try:
+            child = subprocess.run(command, capture_output=True, env=env, timeout=600, check=False)
+        except subprocess.TimeoutExpired:
+            raise CourseError("The experiment did not end within ten minutes.") from None
+        if child.returncode:
+            last = (child.stderr.decode(errors="replace").strip().splitlines() or [ending(child.returncode)])[-1]
+            raise CourseError(f"The experiment did not run: {last}")
+        return json.loads(out.read_text(encoding="utf-8"))
+
+
+def ep_records() -> dict[str, dict[str, Any]]:
+    """All recorded runs of the provider experiment, by the name of their file in `data/ep_records`. First used in lesson 05.
+
+    Raises CourseError when a file is damaged.
+    """
+    found = {}
+    for file in sorted(data_path("ep_records").glob("*.json")):
+        if file.name == "schema.json":
+            continue
+        try:
+            found[file.stem] = record = json.loads(file.read_text(encoding="utf-8"))
+            if record["format"] != 2 or not record["placements"]:
+                raise ValueError("another format")
+        except (ValueError, KeyError, TypeError) as error:
+            raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
+    return found
 
 
 def ep_record(name: str) -> dict[str, Any] | None:
-    """A recorded run of the provider experiment, `data/ep_records/<name>.json`; None where nobody has recorded one.
-
-    First used in lesson 05. Raises CourseError when the file is damaged.
-    """
-    file = data_path("ep_records") / f"{name}.json"
-    if not file.exists():
-        return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["format"] != 1 or not found["placements"]:
-            raise ValueError("another format")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
-    return found
+    """One of `ep_records()`; None where nobody has recorded it. First used in lesson 05."""
+    return ep_records().get(name)

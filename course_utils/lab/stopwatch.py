@@ -131,8 +131,8 @@ def compare(
     share, rows = min(runs, key=lambda run: run[0] or 0)
     if share is not None and share > BUSY and not in_book:
         print(
-            f"Other programs used {share:.0%} of the processor meanwhile: these numbers say little, and their ratio "
-            f"may be wrong, too. Close what you can and time again."
+            f"Other programs used {share:.0%} of the processor meanwhile: these numbers say little,\n"
+            "and their ratio may be wrong, too. Close what you can and time again."
         )
     return Comparison(pd.DataFrame(rows)[list(candidates)], share)
 

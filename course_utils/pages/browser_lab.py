@@ -29,8 +29,13 @@ from .loopback import served
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-# What a page with onnxruntime-web loads; the other 100 MB of the package are for other ways to run.
+# What a page with onnxruntime-web loads, without and with WebGPU; the rest of the package is for other ways to run.
 WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU_FILES = (
+    "ort.webgpu.min.mjs",
+    "ort-wasm-simd-threaded.asyncify.mjs",
+    "ort-wasm-simd-threaded.asyncify.wasm",
+)
 
 
 def npm_package(name: str) -> Path | None:
@@ -57,7 +62,7 @@ def browser() -> str | None:
 
 
 def deployment_record(name: str) -> dict[str, Any]:
-    """What was measured once: "browser", "node" or "scale_out" of `data/deployment.json`. First used in lesson 08.
+    """What was measured once: "browser", "webgpu", "node" or "scale_out" of `data/deployment.json`. First used in lesson 08.
 
     Each has the machine, the versions and the date. Raises CourseError when there is no such record.
     """
@@ -158,7 +163,7 @@ def visit(folder: Path) -> dict[str, Any]:
         chromium.close()
     return {
         "browser": f"Chromium {version}",
-        "onnxruntime-web": _version(npm_package("onnxruntime-web")),
+        "onnxruntime-web": package_version(npm_package("onnxruntime-web")),
         "to load": requests[:loaded],
         "while predicting": requests[loaded:],
         "pictures": len(pixels),
@@ -172,7 +177,7 @@ def visit(folder: Path) -> dict[str, Any]:
     }
 
 
-def _version(package: Path | None) -> str:
+def package_version(package: Path | None) -> str:
     return json.loads((package / "package.json").read_text(encoding="utf-8"))["version"] if package else ""
 
 

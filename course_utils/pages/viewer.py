@@ -46,18 +46,25 @@ def show(model: Model, name: str | None = None, height: int = 480) -> DisplayObj
     return _netron(_address(port, path), stem, height)
 
 
-def show_page(folder: str | os.PathLike[str], title: str, height: int = 640) -> DisplayObject | None:
+def show_page(
+    folder: str | os.PathLike[str], title: str, height: int = 640, later: str | None = None
+) -> DisplayObject | None:
     """Show a page of your own, alive, inside the notebook: it is loaded when the reader opens it. First used in lesson 08.
 
     folder: holds `index.html` and all that it loads; a copy of it as it is now is shown. title: of the page.
-    height: in pixels. In the published book the page works, too, as it needs no kernel.
-    Raises CourseError when there is no `index.html`.
+    height: in pixels. later: a folder within, such as "webgpu", whose files are loaded only if the reader asks for them.
+    In the published book the page works, too, as it needs no kernel.
+    Raises CourseError when there is no `index.html`, or no such folder within.
     """
     folder = Path(folder)
     if not (folder / "index.html").is_file():
         raise CourseError(f"{str(folder)!r} holds no index.html: give the folder of a page.")
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    waiting = [file for file in files if later and folder / later in file.parents]
+    if later and not waiting:
+        raise CourseError(f"{str(folder)!r} holds no folder {later!r} with files, given as what is loaded later.")
+    size, more = (sum(file.stat().st_size for file in part) / 1e6 for part in (files, waiting))
+    loaded = f"{size - more:.0f} MB are loaded" + (f", {more:.0f} MB more if you ask for them" if later else "")
     if book := os.environ.get(BOOK_MODELS):
         address = f"../{_publish_page(folder, files, Path(book))}/index.html"
     else:
@@ -66,7 +73,7 @@ def show_page(folder: str | os.PathLike[str], title: str, height: int = 640) -> 
         if in_colab():
             return _colab_frame(port, path, height)
         address = _address(port, path)
-    return _page(address, title, megabytes, height)
+    return _page(address, title, loaded, height)
 
 
 def _plain(name: str) -> str:
@@ -98,13 +105,13 @@ def _netron(address: str, stem: str, height: int) -> DisplayObject:
     )
 
 
-def _page(address: str, title: str, megabytes: float, height: int) -> DisplayObject:
+def _page(address: str, title: str, loaded: str, height: int) -> DisplayObject:
     from IPython.display import HTML
 
     title = html.escape(title)
     # A lazy frame in a closed <details> is loaded when it is opened, and not before: that needs no script.
     return HTML(
-        f'<details class="live-page"><summary>Open “{title}” here: {megabytes:.0f} MB are loaded</summary>'
+        f'<details class="live-page"><summary>Open “{title}” here: {loaded}</summary>'
         f'<iframe src="{address}" title="{title}" width="100%" height="{height}" '
         f'style="border: 1px solid #ccc; border-radius: 6px" loading="lazy"></iframe></details>'
         f'<p><a href="{address}" target="_blank">Open “{title}” in a page of its own</a></p>'

@@ -51,6 +51,7 @@ def _package(record: Mapping[str, Any]) -> str:
 def frame(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """One request as HTML: what was asked for, what was said, and the nodes in the colour of their provider."""
     asked = ", ".join(html.escape(name + (f" {options}" if options else "")) for name, options in entry["providers"])
+    by = {"name": "by name", "device": "by device"}.get(entry["by"], f"by the policy {html.escape(entry['by'])}")
     config = "".join(
         f"<br><small>{html.escape(key)} = {html.escape(value)}</small>" for key, value in entry["config"].items()
     )
@@ -59,7 +60,7 @@ def frame(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
         or "<li><small>nothing</small></li>"
     )
     parts = [
-        f"<p><b>asked for:</b> <code>{asked}</code>{config}</p>",
+        f"<p><b>asked for</b> {by}{f': <code>{asked}</code>' if asked else ''}{config}</p>",
         f'<p style="margin-bottom:0"><b>said:</b></p><ul style="margin-top:0">{said}</ul>',
     ]
     if entry["error"]:
@@ -89,8 +90,8 @@ def _nodes(nodes: Sequence[Sequence[str]], entry: Mapping[str, Any]) -> str:
             f'border-radius:6px;padding:0 .5em;margin:.2em 0">{html.escape(op)}<br><small>'
             f"{html.escape(provider.removesuffix('ExecutionProvider'))}</small></span> "
         )
-    pieces = [provider.removesuffix("ExecutionProvider") for provider, _ in entry["ran"]]
+    pieces = [provider.removesuffix("ExecutionProvider") for provider, op in entry["ran"] if "Memcpy" not in op]
+    copies = len(entry["ran"]) - len(pieces)
+    copied = f" And {copies} copies between the processor and the device." if copies else ""
     summary = ", ".join(f"{pieces.count(p)} on {p}" for p in dict.fromkeys(pieces))
-    return (
-        f"<p>{''.join(boxes)}</p><p><small>The profile saw {len(pieces)} kernels: {html.escape(summary)}.</small></p>"
-    )
+    return f"<p>{''.join(boxes)}</p><p><small>The profile saw {len(pieces)} kernels: {html.escape(summary)}.{copied}</small></p>"

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Exercises: execution providers
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
 # The models, names and numbers are drawn from your id, so they are your own. Put your id between the quotes.
@@ -129,7 +129,7 @@ cu.check("5.2", "work/5.2.json")
 # closed it. To look yourself, read the file as JSON and count the events `model_run`.
 
 # %% [markdown]
-# ## 5.3 A configuration within limits
+# ## 5.3 A configuration within limits · deeper
 #
 # Your program shares a device with others, and its owner has rules:
 
@@ -156,8 +156,9 @@ cu.check("5.2", "work/5.2.json")
 # | `free_dimensions` | a dict: names for `add_free_dimension_override_by_name` → size |
 # | `providers` | the list of providers, the CPU provider alone |
 #
-# > **Hint** The two keys that you need for `config` stand in a table of the lesson. ONNX Runtime accepts misspelled keys
-# > without a word; this check does not.
+# > **Hint** The two keys that you need for `config` stand in a table of the page
+# > [Stages and options of a session](../deeper/05_stages_and_options.ipynb). ONNX Runtime accepts misspelled keys without a
+# > word; this check does not.
 
 # %%
 # Task 5.3: write the configuration
@@ -194,8 +195,9 @@ cu.check("5.3", "work/5.3.json")
 # %% [markdown]
 # ## 5.4 What happened here?
 #
-# Six programs on six machines. Each asked for a provider and for the CPU. You have what was said, what `get_providers()`
-# returned, and how many nodes the record counts on each provider.
+# Seven programs on seven machines. Each asked for a provider and for the CPU, by name or by device; the library of a plug-in
+# was registered before. You have what was said, what `get_providers()` returned, and how many nodes the record counts on
+# each provider.
 
 # %%
 pd.DataFrame(cu.params("5.4")["transcripts"]).T
@@ -205,7 +207,7 @@ pd.DataFrame(cu.params("5.4")["transcripts"]).T
 #
 # | key | value |
 # |---|---|
-# | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `unknown option`, `unsupported operators` |
+# | `causes` | a dict: letter → one of `nothing wrong`, `wrong name`, `missing provider`, `wrong option`, `plug-in by name`, `unsupported operators` |
 # | `right_name` | the real name of the provider whose name was wrong |
 #
 # The check says how many causes are right, not which; `right_name` counts once all are.
@@ -225,9 +227,11 @@ for letter, seen in transcripts.items():
         names["directmlexecutionprovider"] = "DmlExecutionProvider"
         right_name = names[seen["asked for"][0].lower()]
     elif "Invalid" in said:
-        causes[letter] = "unknown option"
+        causes[letter] = "wrong option"
     elif said:
         causes[letter] = "missing provider"
+    elif seen["asked for"][0] not in seen["get_providers()"]:
+        causes[letter] = "plug-in by name"
     else:
         causes[letter] = (
             "unsupported operators"
@@ -244,10 +248,10 @@ cu.check("5.4", "work/5.4.json")
 
 # %% [markdown] tags=["solution"]
 # Go from the loudest sign to the quietest. An error that names the type of provider: the name is wrong. An error that
-# names an option: provider and name are fine. A warning alone: the name is right, but the package does not hold the
-# provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said, only the
-# record tells whether nodes were left for the CPU. The typical mistake is to trust `get_providers()`: it lists
-# providers without a single node.
+# names a value: provider and name are fine, an option is not. A warning alone: the name is right, but the package does not
+# hold the provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said and the
+# provider is not in `get_providers()`, a plug-in was asked for by its name. Otherwise only the record tells whether nodes
+# were left for the CPU. The typical mistake is to trust `get_providers()`: it lists providers without a single node.
 
 # %% [markdown]
 # ## 5.5 Make the model fit
@@ -329,6 +333,149 @@ cu.check("5.5", "work/5.5.onnx")
 # that stand before what they read; the session refuses both. Compare with the old model on negative and positive
 # inputs, because a missing bound shows on one side only. A model function would not help: the provider sees the nodes
 # inside of it.
+
+# %% [markdown]
+# ## 5.6 Count the copies
+#
+# ONNX Runtime's WebGPU plug-in got your model, on a driver in software, so that no graphics card was needed. It has
+# no kernel for some operators, and these nodes ran on the CPU. Between the two memories, tensors must be copied. You
+# have the record of the placement and of one run; `Memcpy` nodes are the copies that ONNX Runtime inserted. (You need no
+# plug-in: the record is put together from the plug-in's list of kernels, and the course's tests compare such records with it.)
+
+# %%
+model_file, record_file = cu.given("5.6")
+cu.node_table(model_file)[["op", "inputs", "outputs"]]
+
+# %%
+record = json.loads(record_file.read_text())
+pd.Series([f"{op} on {provider}" for provider, op in record["ran"]]).value_counts()
+
+# %% [markdown]
+# The record has two lists: `recorded` (provider, names of nodes) and `ran` (provider, operator). It says how many
+# copies there are, not of what. Find that out, and write `work/5.6.json` with four keys:
+#
+# | key | value |
+# |---|---|
+# | `to_host` | the names of the tensors that are copied to the CPU's memory (`MemcpyToHost`) |
+# | `from_host` | the names of the tensors that are copied to WebGPU's memory (`MemcpyFromHost`) |
+# | `on_cpu` | how many nodes of the model ran on the CPU |
+# | `islands` | how many groups they form: nodes of which one reads what the other one makes are in one group |
+#
+# The session itself brings `x` and `y`: they are not copied by nodes here. The check says how many names are right, not
+# which; the two numbers count once both lists are right.
+#
+# > **Hint** A tensor is copied once in one direction, also if several nodes read it there.
+
+# %%
+# Task 5.6: find the copies, and write the answer
+model = onnx.load(model_file)
+### BEGIN SOLUTION
+where = {name: provider for provider, names in record["recorded"] for name in names}
+makers = {n.output[0]: n for n in model.graph.node}
+to_host, from_host, group = [], [], {}
+for tensor, maker in makers.items():
+    on_cpu = where[maker.name] == "CPUExecutionProvider"
+    readers = {where[n.name] for n in model.graph.node if tensor in n.input}
+    if readers - {where[maker.name]}:
+        (from_host if on_cpu else to_host).append(tensor)
+    if on_cpu:  # the same island as the node before, or a new one
+        group[tensor] = group.get(maker.input[0], tensor)
+answer = {
+    "to_host": to_host,
+    "from_host": from_host,
+    "on_cpu": len(group),
+    "islands": len(set(group.values())),
+}
+Path("work/5.6.json").write_text(json.dumps(answer))
+### END SOLUTION
+
+# %%
+cu.check("5.6", "work/5.6.json")
+
+# %% [markdown] tags=["solution"]
+# A copy belongs to a tensor: it is needed if the provider that makes it is not the one that reads it. That is another
+# count than the crossings of 5.1, which belong to inputs: a tensor that three nodes read is copied once. Typical mistakes
+# are to exchange the directions, and to list tensors inside of an island, where both nodes use the same memory. Compare
+# with the record: `ran` has as many `Memcpy` nodes as your lists have names. An island with two nodes costs no more
+# copies than one with a single node, so islands matter more than nodes.
+
+# %% [markdown]
+# ## 5.7 Fewer copies
+#
+# The model is the one of 5.6. On a graphics card each copy makes the processor and the card wait for one another. Write a
+# model that computes the same numbers with fewer copies, no more than this:
+
+# %%
+cu.params("5.7")["most_copies"]
+
+# %%
+cu.node_table(cu.given("5.7"))[["op", "inputs", "outputs"]]
+
+# %% [markdown]
+# Save it as `work/5.7.onnx`. `Selu`, `Celu`, `Softsign` and `Shrink` work on each value alone. `Slice`, `Reshape`, `Tile` and
+# `Concat` only put values elsewhere, so an operator of the first kind may change places with one of the second kind. You may
+# also replace operators, as in 5.5. The check counts the copies by the plug-in's recorded placement, at opset 20: it takes
+# the usual operators of float32, and leaves `Selu`, `Celu`, `Softsign`, `Shrink`, `Sum`, `Mean`, `Round`, `Sign` and a few
+# others to the CPU.
+#
+# > **Hint** What a node on the CPU makes at the very end needs no copy. Two nodes on the CPU in a row need none between them.
+
+# %%
+# Task 5.7: rewrite the model and save it
+model = onnx.load(cu.given("5.7"))
+nodes = model.graph.node
+left = {"Selu", "Celu", "Softsign", "Shrink"}
+
+
+### BEGIN SOLUTION
+def copy_of(node, inputs, output):
+    new = onnx.NodeProto()
+    new.CopyFrom(node)
+    new.input[:], new.output[:], new.name = (
+        inputs,
+        [output],
+        f"{node.op_type}_{output}",
+    )
+    return new
+
+
+# The branches: join first, and use the operator once.
+makers = {n.output[0]: n for n in nodes}
+joins = next(n for n in nodes if n.op_type == "Concat")
+ends = [makers[name] for name in joins.input]
+once = copy_of(ends[0], ["joined"], joins.output[0])
+joins.CopyFrom(copy_of(joins, [n.input[0] for n in ends], "joined"))
+kept = [n for n in nodes if n not in ends]
+kept.insert(kept.index(joins) + 1, once)
+
+# The chains: what puts values elsewhere goes before what the CPU computes.
+done = False
+while not done:
+    done = True
+    for i in range(len(kept) - 1):
+        first, second = kept[i : i + 2]
+        layout = second.op_type in ("Slice", "Reshape", "Tile")
+        if layout and first.op_type in left and second.input[0] == first.output[0]:
+            middle, end = first.output[0], second.output[0]
+            kept[i] = copy_of(second, [first.input[0], *second.input[1:]], middle)
+            kept[i + 1] = copy_of(first, [middle], end)
+            done = False
+            break
+del nodes[:]
+nodes.extend(kept)
+onnx.checker.check_model(model, full_check=True)
+onnx.save(model, "work/5.7.onnx")
+### END SOLUTION
+
+# %%
+cu.check("5.7", "work/5.7.onnx")
+
+# %% [markdown] tags=["solution"]
+# The operators stay what they are; their places change. An operator on each value alone gives the same result before and
+# after values are moved, so nodes on the CPU come together into one island, and the last one comes to the end, where its
+# result is not copied back. Joined branches need the operator once. The typical mistake is to move it over a `MatMul` or
+# an activation: there the order counts, and the numbers show it. Another road is to replace the operators by supported ones,
+# such as `Elu` for `Celu`; then no copy is left, and there are more nodes to compute.
 
 # %% [markdown]
 # ## Hand in

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 07 · Exercises: quantization
 #
-# Five tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
+# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
 # for what is not. Try as often as you like: the best answer is kept.
 #
 # The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
@@ -307,6 +307,182 @@ cu.check("7.5", "work/7.5.onnx")
 # ones, and trying all five sizes finds the one that fits both. The loop copies the model, because the quantizer changes what
 # it is given. A typical mistake is `is_symmetric=True`: without zero points the error is larger, and no size fits. Another
 # road is to count bytes: half a byte per weight, and the scales.
+
+# %% [markdown]
+# ## 7.6 Choose under budgets
+#
+# *Deeper: after the pages [Targets](../deeper/07_targets.ipynb) and [Where int8 runs](../deeper/07_where_int8_runs.ipynb).*
+#
+# Somebody left six files of one trained network, without a note. All take `image` and return `logits`; position `i`
+# belongs to class `order[i]`. Three colleagues ask which one is theirs, and each has limits:
+
+# %%
+files = {path.stem[-1]: path for path in cu.given("7.6")}
+p = cu.params("7.6")
+p["uses"]
+
+# %% [markdown]
+# - `most_bytes`: of the file. `opset`: the newest one that the runtime there can load.
+# - `points`: how many percentage points of accuracy it may lose beside the float32 file.
+# - `foreign`: how many kinds of operators may come from another domain than the standard one.
+# - `int8`: how many convolutions must run in int8 in ONNX Runtime.
+# - `difference`: of the logits from those of the float32 file, the root of the mean of squares.
+#
+# Measure first, then choose: exactly one file fits each use. Write `work/7.6.json` with two keys. `uses` is a dict from
+# `page`, `board` and `archive` to a letter. `facts` is a dict from each of the six letters to a dict:
+#
+# | key | value |
+# |---|---|
+# | `bytes`, `opset` | whole numbers |
+# | `accuracy` | a share from 0 to 1, on the 200 test pictures from number `first` on |
+# | `difference` | a number, on the same pictures; 0 for the float32 file itself |
+# | `int8` | how many `QLinearConv` the graph has that runs: `cu.optimized(file, "extended")` |
+# | `foreign` | a list of the operators in the file that `cu.op_histogram` names with `::` |
+#
+# > **Hint** Four files are nearly equal in size. What the weights are stored in does not say what is computed with.
+
+# %%
+# Task 7.6: measure the six files, choose one for each use, and write the answer
+images, labels = cu.fashion_mnist("test")
+mine = slice(p["first"], p["first"] + 200)
+### BEGIN SOLUTION
+logits = {
+    k: ort.InferenceSession(f).run(None, {"image": cu.normalize(images[mine])})[0]
+    for k, f in files.items()
+}
+largest = max(files, key=lambda letter: files[letter].stat().st_size)
+exact = logits[largest]  # the float32 file
+facts = {}
+for letter, file in files.items():
+    stored, runs = (
+        cu.op_histogram(file),
+        cu.op_histogram(cu.optimized(file, "extended")),
+    )
+    classes = np.array(p["order"])[logits[letter].argmax(1)]
+    versions = {o.domain: o.version for o in onnx.load(file).opset_import}
+    facts[letter] = {
+        "bytes": file.stat().st_size,
+        "opset": versions[""],
+        "accuracy": float((classes == labels[mine]).mean()),
+        "difference": float(np.sqrt(np.mean((logits[letter] - exact) ** 2))),
+        "int8": int(runs.filter(regex="QLinearConv$").sum()),
+        "foreign": [name for name in stored.index if "::" in name],
+    }
+best = facts[largest]["accuracy"]
+
+
+def fits(fact, limits):
+    return (
+        fact["bytes"] <= limits.get("most_bytes", 1e9)
+        and 100 * (best - fact["accuracy"]) <= limits.get("points", 100)
+        and fact["opset"] <= limits.get("opset", 99)
+        and len(fact["foreign"]) <= limits.get("foreign", 99)
+        and fact["int8"] >= limits.get("int8", 0)
+        and fact["difference"] <= limits.get("difference", 1e9)
+    )
+
+
+uses = {
+    use: next(letter for letter in files if fits(facts[letter], limits))
+    for use, limits in p["uses"].items()
+}
+Path("work/7.6.json").write_text(json.dumps({"facts": facts, "uses": uses}))
+### END SOLUTION
+
+# %%
+cu.check("7.6", "work/7.6.json")
+
+# %% [markdown] tags=["solution"]
+# Each limit rules out other files, so all facts are measured first. Size says little: weights in int8 are as small as a whole
+# int8 network, but only the files with ranges for the activations run integer convolutions. One of them was calibrated with
+# dark pictures. Its size, operators and opset look best; only the accuracy shows the loss. A file with operators of
+# `com.microsoft` runs in ONNX Runtime alone. A typical mistake is to count `QLinearConv` in the file: with pairs of
+# QuantizeLinear and DequantizeLinear they appear when ONNX Runtime loads it. Another road is a table in pandas and one
+# comparison for each limit.
+
+# %% [markdown]
+# ## 7.7 A sentence encoder for a download
+#
+# *Deeper: after the page [Language models in 8 and 4 bits](../deeper/07_language_models.ipynb).*
+#
+# An app searches notes by meaning. It downloads MiniLM, and compares vectors of 64 numbers: the mean over the words
+# of a text (384 numbers), times your projection, divided by its own length. MiniLM comes with the extra `nlp`; where it is
+# missing, the next cell says how to install it.
+
+# %%
+folder = cu.minilm()
+projection = np.load(cu.given("7.7"))
+cu.params("7.7") | {"projection": projection.shape}
+
+# %% [markdown]
+# Write one file, `work/7.7.onnx`. It takes `ids` and `mask`, int64 `[texts, words]`, where `mask` is 0 behind the end of a
+# text, and returns `vector`, float32 `[texts, 64]`. The numbers of texts and of words are free.
+#
+# - The file has at most `most_bytes` bytes. In float32 it has 90 million.
+# - For sentences that you do not know, the mean of the cosines between its vectors and those of the float model is at
+#   least `cosine`.
+#
+# > **Hint** The older exporter, `dynamo=False`, is the faster one here, and the page
+# > [A trained transformer](../deeper/06_trained.ipynb) shows its call, with `eager` attention. The texts are padded to the longest one: the mean must not see that.
+
+# %%
+# Task 7.7: write the end, export, quantize, and save the model
+import torch
+
+sentences = ["The bus is late again, and it rains.", "Where is my key?", "No."]
+### BEGIN SOLUTION
+from onnxruntime.quantization import quantize_dynamic
+from transformers import AutoModel, AutoTokenizer
+
+
+class Search(torch.nn.Module):
+    def __init__(self, encoder, matrix):
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("matrix", torch.from_numpy(matrix))
+
+    def forward(self, ids, mask):
+        words = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        there = mask.unsqueeze(-1).float()
+        vector = (words * there).sum(1) / there.sum(1) @ self.matrix
+        return vector / vector.norm(dim=1, keepdim=True)
+
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+tokens = tokenizer(sentences, padding=True, return_tensors="pt")
+inputs = tokens["input_ids"], tokens["attention_mask"]
+encoder = AutoModel.from_pretrained(folder, attn_implementation="eager")
+model = Search(encoder, projection).eval()
+free = {0: "texts", 1: "words"}
+with cu.exporter_messages():
+    torch.onnx.export(
+        model,
+        inputs,
+        "work/7.7_float.onnx",
+        input_names=["ids", "mask"],
+        output_names=["vector"],
+        dynamic_axes={"ids": free, "mask": free, "vector": {0: "texts"}},
+        dynamo=False,
+        opset_version=17,
+    )
+quantize_dynamic("work/7.7_float.onnx", "work/7.7.onnx", per_channel=True)
+feed = {"ids": inputs[0].numpy(), "mask": inputs[1].numpy()}
+exact, got = (
+    ort.InferenceSession(file).run(None, feed)[0]
+    for file in ("work/7.7_float.onnx", "work/7.7.onnx")
+)
+print(Path("work/7.7.onnx").stat().st_size, (exact * got).sum(1))
+### END SOLUTION
+
+# %%
+cu.check("7.7", "work/7.7.onnx")
+
+# %% [markdown] tags=["solution"]
+# The end is part of the file, so no app can forget the mask. Dividing by the sum of the mask, and not by the number of
+# columns, keeps padding out of the mean. Dynamic quantization needs no calibration, and takes all operators unless told
+# otherwise: half of the weights are the table of words, which `Gather` reads. `per_channel=True` costs few bytes and brings
+# most of the quality. A typical mistake is `op_types_to_quantize=["MatMul"]`: the table stays in float32, and the file has 59
+# MB. Another road is `MatMulNBits` with 8 bits and large blocks, after the table alone was quantized.
 
 # %% [markdown]
 # ## Hand in

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 08 · Exercises: deployment
 #
-# Five tasks. 8.1 and 8.2 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
+# Seven tasks. 8.1, 8.2 and 8.6 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
 # [Phones](../deeper/08_phones.ipynb), 8.4 [Under load](../deeper/08_under_load.ipynb), and 8.5
 # [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks at.
 # A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pandas as pd
 from onnx import compose, numpy_helper
 
@@ -398,6 +399,183 @@ cu.check("8.5", "work/8.5.json")
 # `allow_pickle`, nothing of a stranger is executed. A typical mistake lies at the limits: as many images as allowed are fine,
 # as many waiting as allowed are too many. A dtype check also matters, because float pixels have a good shape. Another road is
 # to print dtype, shape and length of each body and to decide by hand.
+
+# %% [markdown]
+# ## 8.6 Make the file fit the page · deeper: joining files, and browser
+#
+# A page is written already, by somebody who has never seen your model. The code stays as it is: the file must fit it.
+
+# %%
+model_file, page_code = cu.given("8.6")
+cu.listing(page_code)
+
+# %% [markdown]
+# Your model is the trained network, as an exporter left it: `image`, float32 `[batch, 1, 28, 28]`, white on black and prepared
+# as `cu.normalize` does it, $(x / 255 - 0.286) / 0.353$; `logits`, where position `i` belongs to class `order[i]`.
+
+# %%
+p, model = cu.params("8.6"), onnx.load(model_file)
+{"IR version": model.ir_version, "opset": model.opset_import[0].version} | {
+    name: p[name] for name in ("order", "most_bytes")
+}
+
+# %% [markdown]
+# Write `work/8.6.onnx`, which
+#
+# - takes what the page sends, for any number of pictures, and returns what it reads, with the labels of your model,
+# - has at most `most_bytes` bytes, because everybody who opens the page downloads it,
+# - is loaded by the runtime that lies beside the page: see the first line of its code,
+# - carries no notes. Anybody who opens the page can read them.
+#
+# > **Hint** `onnx.version_converter.convert_version` and `model.ir_version`. Weights may be stored in float16 with a `Cast` behind
+# > each; smaller types may change labels. The function `store` of 8.1 is still there.
+
+# %%
+# Task 8.6: convert, join, make it small, clear the notes, and save the model
+### BEGIN SOLUTION
+code = page_code.read_text()
+name, label, share = p["input"], p["label"], p["share"]
+shape = code.split("bytes.length / 784, ")[1].split("]")[0]
+model = onnx.version_converter.convert_version(model, p["opset"])
+model.ir_version = p["ir"]
+header = f'<ir_version: {p["ir"]}, opset_import: ["": {p["opset"]}]>'
+ink = "Sub(most, numbers)" if "black on white" in code else "Identity(numbers)"
+before = onnx.parser.parse_model(f"""{header}
+    before (uint8[n, {shape}] {name}) => (float[n, 1, 28, 28] prepared) {{
+        numbers = Cast<to = 1>({name})
+        white = {ink}
+        scaled = Div(white, most)
+        centred = Sub(scaled, mean)
+        normalised = Div(centred, deviation)
+        prepared = Reshape(normalised, shape)
+    }}""")
+store(before, most=np.float32(255), mean=np.float32(0.286), shape=[-1, 1, 28, 28])
+store(before, deviation=np.float32(0.353))
+after = onnx.parser.parse_model(f"""{header}
+    after (float[n, 10] scores) => (int32[n] {label}, float[n] {share}) {{
+        all = Softmax<axis = 1>(scores)
+        top, position = TopK<axis = 1>(all, one)
+        {share} = Squeeze(top, one)
+        place = Squeeze(position, one)
+        {label} = Gather(classes, place)
+    }}""")
+store(after, one=[1], classes=np.int32(p["order"]))
+front = compose.merge_models(before, model, io_map=[("prepared", "image")])
+whole = compose.merge_models(front, after, io_map=[("logits", "scores")])
+
+casts = []
+for tensor in whole.graph.initializer:
+    values = numpy_helper.to_array(tensor)
+    if values.dtype == np.float32 and values.size > 1000:
+        half = f"{tensor.name}_half"
+        casts.append(onnx.helper.make_node("Cast", [half], [tensor.name], to=1))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+nodes = [*casts, *whole.graph.node]
+del whole.graph.node[:]
+whole.graph.node.extend(nodes)
+graph = whole.graph
+for part in [graph, *graph.node, *graph.initializer, *graph.value_info]:
+    del part.metadata_props[:]
+    part.ClearField("doc_string")
+onnx.checker.check_model(whole, full_check=True)
+onnx.save(whole, "work/8.6.onnx")
+### END SOLUTION
+
+# %%
+cu.check("8.6", "work/8.6.onnx")
+
+# %% [markdown] tags=["solution"]
+# The code is the contract: it names the input, its dtype and shape, the two outputs and their dtypes. Nothing there inverts the
+# picture, so the graph does it. Labels are looked up by class, so the position goes through `order`. float16 halves the download,
+# and a `Cast` gives each convolution its float32 back, so no runtime needs kernels for float16. The converter
+# comes first, because joined parts must have one opset. A typical mistake is to set the number in `opset_import` by hand: operators
+# that changed in between then mean something else, or do not load. Another road is `convert_float_to_float16` for the whole
+# network, with `keep_io_types`.
+
+# %% [markdown]
+# ## 8.7 Mend a config.pbtxt · deeper: Triton
+#
+# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb), and the package `tritonclient` for the check: it comes with the
+# extra `serve`, and where it is missing, the check says how to install it. A colleague wrote the description of a model in a hurry:
+
+# %%
+model_file, config_file = cu.given("8.7")
+print(config_file.read_text())
+
+# %%
+session = ort.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+tensors = session.get_inputs() + session.get_outputs()
+pd.DataFrame([(t.name, t.type, t.shape) for t in tensors])
+
+# %% [markdown]
+# It lies in a repository of models, and this was agreed:
+
+# %%
+p = cu.params("8.7")
+versions = [f"{p['folder']}/{n}/model.onnx" for n in p["agreed"]["versions"]]
+print(f"{p['folder']}/config.pbtxt", *versions, sep="\n")
+{what: value for what, value in p["agreed"].items() if what != "versions"}
+
+# %% [markdown]
+# - `serve`: what the version policy must choose among the versions that are there.
+# - `batch`: the largest batch. `wait_ms`: how many milliseconds a request may wait for others. Where neither was agreed, one
+#   request is computed at a time.
+# - `sessions`: how many instances there are, all of them on the device `on`.
+#
+# Mend the text. Write `work/8.7.json`: a dict with one key, `config`, and the whole text as its value.
+#
+# > **Hint** `cu.triton_findings(text, session)` compares a text with the model. What was agreed it does not know.
+
+# %%
+# Task 8.7: mend the text, and write it
+### BEGIN SOLUTION
+types = {
+    "tensor(uint8)": "TYPE_UINT8",
+    "tensor(int16)": "TYPE_INT16",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(int64)": "TYPE_INT64",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(float)": "TYPE_FP32",
+}
+agreed = p["agreed"]
+free = not isinstance(session.get_inputs()[0].shape[0], int)
+
+
+def described(tensor, side):
+    dims = [n if isinstance(n, int) else -1 for n in tensor.shape]
+    dims = dims[1:] if free else dims
+    shape = f"dims: {dims}" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
+    kind = types[tensor.type]
+    return f'{side} {{ name: "{tensor.name}" data_type: {kind} {shape} }}'
+
+
+lines = [f'name: "{p["folder"]}"', 'backend: "onnxruntime"']
+lines += [described(tensor, "input") for tensor in session.get_inputs()]
+lines += [described(tensor, "output") for tensor in session.get_outputs()]
+if free:
+    wait = f"max_queue_delay_microseconds: {1000 * agreed['wait_ms']}"
+    lines += [
+        f"max_batch_size: {agreed['batch']}",
+        f"dynamic_batching {{ {wait} }}",
+    ]
+device, _, number = agreed["on"].partition(" ")
+where = f"kind: KIND_{device}" + (f" gpus: [ {number} ]" if number else "")
+lines += [f"instance_group {{ count: {agreed['sessions']} {where} }}"]
+lines += ["version_policy { latest { num_versions: 1 } }"]
+text = "\n".join(lines)
+print(text, cu.triton_findings(text, session), sep="\n")
+Path("work/8.7.json").write_text(json.dumps({"config": text}))
+### END SOLUTION
+
+# %%
+cu.check("8.7", "work/8.7.json")
+
+# %% [markdown] tags=["solution"]
+# Names, types and dims are taken from the model itself, so they cannot differ from it. A free first dimension is the batch: dims
+# leave it out, and what is left of `[batch]` is nothing, which Triton wants as `[ 1 ]` with a reshape. A model with a fixed
+# batch gets its whole shape, no `max_batch_size`, and no batching. A typical mistake is a wait in milliseconds: 5 means 5
+# microseconds, and hardly any request finds another to go with. No parser notices it, as no parser notices a name that
+# differs from the folder. Another road is to mend the colleague's text line by line, with `cu.triton_findings` after each.
 
 # %% [markdown]
 # ## Hand in

@@ -5,8 +5,9 @@
 # from PyTorch to a server and a page. Each task ends in a file in `work/` that `cu.check` looks at, and at the end you get
 # your report card. It takes about three hours.
 #
-# Tasks 10.1 and 10.2 follow the lesson, 10.3 to 10.6 its second sitting, [Ship it](../deeper/10_ship_it.ipynb). Each file is
-# checked alone, so you may come back to any task.
+# Tasks 10.1 and 10.2 follow the lesson, 10.3 and 10.4 the page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb),
+# 10.5 and 10.6 the page [On a server and on a page](../deeper/10_server_and_page.ipynb). Each file is checked alone, so you
+# may come back to any task.
 
 # %%
 import course_utils as cu
@@ -246,7 +247,7 @@ cu.check("10.2", "work/10.2.json")
 # %% [markdown]
 # ## 10.3 Make it ready to ship
 #
-# From here on the tasks follow [Ship it](../deeper/10_ship_it.ipynb): this one its part *Ready to ship*.
+# The page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb) shows this and the next task.
 #
 # Your file will be used on other machines. What runs it may be older than your machine, and whoever opens it needs to know
 # what it is.
@@ -327,8 +328,6 @@ cu.check("10.3", "work/10.3.onnx")
 # %% [markdown]
 # ## 10.4 Quantize within a budget
 #
-# The part *Int8 within a budget* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
-#
 # The archive pays for space, and has processors without a graphics card. Make the scroll int8.
 
 # %%
@@ -384,7 +383,7 @@ cu.check("10.4", "work/10.4.onnx")
 # %% [markdown]
 # ## 10.5 Serve
 #
-# The part *The server* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
+# The page [On a server and on a page](../deeper/10_server_and_page.ipynb) shows this and the next task.
 #
 # The archive asks over HTTP. Write a server, start it as a process of its own, and send it the twelve requests below. Not all of
 # them are friendly.
@@ -502,8 +501,6 @@ cu.check("10.5", "work/10.5.json")
 
 # %% [markdown]
 # ## 10.6 Fit it into a page
-#
-# The part *The page* of [Ship it](../deeper/10_ship_it.ipynb) shows it.
 #
 # A page has no arrays of 28 × 28 bytes. It has a *canvas*: red, green, blue and alpha for each pixel, in any size. All that
 # lies between goes into the graph, so that nobody has to write it in JavaScript.

@@ -73,10 +73,7 @@ eleven = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["": 11]>
       centred = Sub(x, total)
       y = Softmax <axis = 1> (centred) }""")
 thirteen = version_converter.convert_version(eleven, 13)
-(
-    [node.op_type for node in eleven.graph.node],
-    [n.op_type for n in thirteen.graph.node],
-)
+[[node.op_type for node in model.graph.node] for model in (eleven, thirteen)]
 
 # %% [markdown]
 # Three nodes became seven: `ReduceSum` takes its axes from a `Constant`, and `Softmax` got company. Do they compute the same?

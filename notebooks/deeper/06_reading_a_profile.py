@@ -175,7 +175,7 @@ f"Without all other nodes, a run would take {rest:.0%} less."
 
 # %%
 slowest = per_node.idxmax()[1].removesuffix("_kernel_time")
-slowest, round(per_node.max(), 2)
+slowest, round(float(per_node.max()), 2)
 
 # %% [markdown]
 # With all optimisations off, the profile has the names of the file. The default exporter has left notes on each node.
@@ -208,8 +208,9 @@ for _ in range(7):
     watched.run(None, {"image": many})
 events = pd.read_json(watched.end_profiling())
 events = events[events["name"].str.endswith("_kernel_time")]
-operators = events["args"].str["op_name"]
-(events.groupby(operators)["dur"].sum() / 7000).round(2).to_frame("ms")
+events["operator"] = events["args"].str["op_name"]
+per_run = events.groupby("operator")["dur"].sum() / 7000
+per_run.sort_values(ascending=False).round(2).to_frame("ms")
 
 # %% [markdown]
 # `Relu` and `Add` are gone: they are inside `Conv`. At this level the operator is called `Conv` again, but it is the one

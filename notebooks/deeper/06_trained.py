@@ -5,7 +5,7 @@
 # tool find it in a real model, and is the fused file faster?
 #
 # You need the [core of lesson 06](../06_fusion.ipynb), and best also
-# [Transformers: when fusion fires](06_transformers.ipynb).
+# [Transformers: when fusion fires](06_transformers.ipynb). The model comes with the extra `nlp` of the course.
 #
 # After this page you will be able to
 #
@@ -22,8 +22,7 @@ cu.setup()
 # ## A sentence encoder
 #
 # [MiniLM](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2) turns a sentence into
-# [384 numbers](../glossary.md#embedding). It has six layers with 12 heads each. Where its package is not installed, the
-# cells of this page do nothing.
+# [384 numbers](../glossary.md#embedding). It has six layers with 12 heads each.
 
 # %%
 folder = cu.minilm()
@@ -35,12 +34,11 @@ folder = cu.minilm()
 # %%
 import torch
 from torch import nn
+from transformers import AutoModel
 
 
 class MiniLM(nn.Module):
     def __init__(self, attention):
-        from transformers import AutoModel
-
         super().__init__()
         self.bert = AutoModel.from_pretrained(folder, attn_implementation=attention)
 
@@ -49,29 +47,30 @@ class MiniLM(nn.Module):
 
 
 # %% [markdown]
-# The number of sentences and their length are free. The two [exporters](../glossary.md#exporter) want that said in
-# different ways:
-
-# %%
-free = {0: "batch", 1: "length"}
-dims = {axis: torch.export.Dim(name) for axis, name in free.items()}
-older = {"dynamo": False, "dynamic_axes": {"ids": free, "mask": free}}
-default = {"dynamic_shapes": (dims, dims), "external_data": False}
-
-# %% [markdown]
-# First the older exporter, with attention written step by step:
+# An example of four texts with 64 words each. The model does not need to understand them, so the words are random.
 
 # %%
 words = torch.randint(1000, 20000, (4, 64))
 args = words, torch.ones_like(words)
-sizes = {"num_heads": 12, "hidden_size": 384, "opt_level": 0}
-names = {"input_names": ["ids", "mask"], "verbose": False}
-if folder:
-    model, file = MiniLM("eager").eval(), "work/06_minilm.onnx"
-    with cu.exporter_messages():
-        torch.onnx.export(model, args, file, **names, **older)
 
 # %% [markdown]
+# The number of texts and their length are free. First the older [exporter](../glossary.md#exporter), with attention written
+# step by step:
+
+# %%
+names = {"input_names": ["ids", "mask"], "output_names": ["vectors"]}
+free = {0: "texts", 1: "words"}
+axes = {"ids": free, "mask": free, "vectors": free}
+older = {"dynamo": False, "dynamic_axes": axes}
+
+# %%
+plain, file = MiniLM("eager").eval(), "work/06_minilm.onnx"
+with cu.exporter_messages():
+    torch.onnx.export(plain, args, file, **names, **older)
+
+# %% [markdown]
+# The pages on quantization call `cu.sentence_encoder(file, texts)`, which does the same export.
+#
 # ## Fuse it
 #
 # The [tool](https://onnxruntime.ai/docs/performance/transformers-optimization.html) wants the number of heads and the
@@ -80,40 +79,46 @@ if folder:
 # %%
 from onnxruntime.transformers import optimizer
 
-if folder:
-    fused = optimizer.optimize_model("work/06_minilm.onnx", "bert", **sizes)
-    fused.save_model_to_file("work/06_minilm_fused.onnx")
+sizes = {"num_heads": 12, "hidden_size": 384, "opt_level": 0}
+fused = optimizer.optimize_model(file, "bert", **sizes)
+fused.save_model_to_file("work/06_minilm_fused.onnx")
 
 # %% [markdown]
 # How many `Attention` nodes are there, and how many nodes in all?
 
 
 # %%
-def counted(file):
-    operators = cu.op_histogram(file)
+def counted(model):
+    operators = cu.op_histogram(model)
     return int(operators.get("com.microsoft::Attention", 0)), int(operators.sum())
 
 
-files = ["work/06_minilm.onnx", "work/06_minilm_fused.onnx"] if folder else []
-{file: counted(file) for file in files}
+files = [file, "work/06_minilm_fused.onnx"]
+{name: counted(name) for name in files}
 
 # %% [markdown]
 # All six layers were found, and of several hundred nodes less than a hundred are left.
 #
 # ## Two other ways to export
 #
-# The same with *sdpa*, and with the default exporter. How many `Attention` nodes are there?
+# The same with *sdpa*, and with the default exporter, which wants the free sizes said in another way:
+
+# %%
+dims = {axis: torch.export.Dim(name) for axis, name in free.items()}
+default = {"dynamic_shapes": (dims, dims), "external_data": False}
+
+# %% [markdown]
+# How many `Attention` nodes are there?
 
 # %%
 others = {"sdpa, older": ("sdpa", older), "eager, default": ("eager", default)}
-found = {file: counted(file)[0] for file in files[1:]}
-for name, (attention, way) in others.items() if folder else []:
-    model, file = MiniLM(attention).eval(), "work/06_minilm_other.onnx"
+found = {"eager, older": counted(files[1])[0]}
+for name, (attention, way) in others.items():
+    model, other = MiniLM(attention).eval(), "work/06_minilm_other.onnx"
     with cu.exporter_messages():
-        torch.onnx.export(model, args, file, **names, **way)
-    other = optimizer.optimize_model(file, "bert", **sizes).model
-    found[name] = counted(other)[0]
-assert not folder or list(found.values()) == [6, 0, 0]
+        torch.onnx.export(model, args, other, **names, **way, verbose=False)
+    found[name] = counted(optimizer.optimize_model(other, "bert", **sizes).model)[0]
+assert list(found.values()) == [6, 0, 0]
 found
 
 # %% [markdown]
@@ -125,7 +130,7 @@ found
 # Both sessions optimise as usual. So we first count the nodes that they really run.
 
 # %%
-{file: int(cu.op_histogram(cu.optimized(file)).sum()) for file in files}
+{name: int(cu.op_histogram(cu.optimized(name)).sum()) for name in files}
 
 # %% [markdown]
 # The session removes half of the nodes of the other file by itself. Now the numbers, and then the time:
@@ -135,13 +140,13 @@ import numpy as np
 import onnxruntime as ort
 
 runs, feed = {}, {"ids": words.numpy(), "mask": np.ones_like(words)}
-for file in files:
-    ready = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    runs[file] = lambda ready=ready: ready.run(None, feed)[0]
-assert not runs or np.allclose(*[run() for run in runs.values()], atol=1e-4)
+for name in files:
+    ready = ort.InferenceSession(name, providers=["CPUExecutionProvider"])
+    runs[name] = lambda ready=ready: ready.run(None, feed)[0]
+assert np.allclose(*[run() for run in runs.values()], atol=1e-4)
 
 # %%
-cu.compare(runs, rounds=10, seconds=5) if runs else None
+cu.compare(runs, rounds=10, seconds=5)
 
 # %% [markdown]
 # When we wrote this, on two cores, the fused file was not faster. Nearly all of the time goes into large matrix products,

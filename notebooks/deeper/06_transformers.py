@@ -67,7 +67,7 @@ for core in (Steps(), BuiltIn()):
 # %%
 by_session = cu.op_histogram(cu.optimized(files["Steps", "default"], "all"))
 assert "com.microsoft::Attention" not in by_session
-by_session.to_frame().T
+by_session.to_dict()
 
 # %% [markdown]
 # It fuses neighbours, for example an `Add` with the `LayerNormalization` behind it. But there is no `Attention`.
@@ -83,7 +83,7 @@ from onnxruntime.transformers import optimizer
 
 sizes = {"num_heads": 4, "hidden_size": 64, "opt_level": 0}
 done = optimizer.optimize_model(files["Steps", "older"], "bert", **sizes)
-cu.op_histogram(done.model).to_frame().T
+cu.op_histogram(done.model).to_dict()
 
 # %% [markdown]
 # There it is: one `Attention`. Does it work for all four files? The tool's log says why a pattern did not match, so we
@@ -112,7 +112,7 @@ def fuse(file, sizes=sizes):
     """The model, its Attention nodes and all nodes, and what the log says."""
     reasons.clear()
     model = optimizer.optimize_model(file, "bert", **sizes).model
-    found = cu.op_histogram(model).get("com.microsoft::Attention", 0)
+    found = int(cu.op_histogram(model).get("com.microsoft::Attention", 0))
     why = next((reason for reason in reasons if "failed to match" in reason), "")
     return model, found, len(model.graph.node), why
 
@@ -198,7 +198,8 @@ pd.Series(inside).value_counts().to_frame("in Attention").T
 # PyTorch divides by the root of the size. How many are there?
 
 # %%
-roots = {way: cu.op_histogram(files["BuiltIn", way]).get("Sqrt", 0) for way in ways}
+counts = {way: cu.op_histogram(files["BuiltIn", way]).to_dict() for way in ways}
+roots = {way: count.get("Sqrt", 0) for way, count in counts.items()}
 assert roots["default"] == 0 < roots["older"]
 roots
 

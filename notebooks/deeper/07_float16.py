@@ -59,7 +59,8 @@ import pandas as pd
 
 floats = cu.tensor_table(FLOAT).groupby("dtype")["bytes"].sum()
 halves = cu.tensor_table(HALF).groupby("dtype")["bytes"].sum()
-pd.DataFrame({"float": floats, "float16": halves}).query("float > 0 or float16 > 0")
+table = pd.DataFrame({"float": floats, "float16": halves}).fillna(0).astype(int)
+table[table.any(axis=1)]
 
 # %% [markdown]
 # The weights take half of the bytes. Are the answers the same?
@@ -92,7 +93,7 @@ steps["level all"] = cu.optimized(half, "all")
 table = pd.DataFrame(
     {step: cu.op_histogram(model) for step, model in steps.items()}
 )
-table.fillna(0).astype(int).T
+table.fillna(0).astype(int)
 
 # %% [markdown]
 # On an x86 processor there is no [kernel](../glossary.md#kernel) for `Conv` in float16. So the session adds a `Cast` before

@@ -77,7 +77,7 @@ def different_bits(run, x, scale, zero):
     q, y = run(None, {"x": x, "s": scale, "z": zero})
     mine = quantize(x.T, scale, zero, q.dtype)
     ours = dequantize(mine, scale, zero).T
-    return (q != mine.T).sum() + (y.view("int32") != ours.view("int32")).sum()
+    return int((q != mine.T).sum() + (y.view("int32") != ours.view("int32")).sum())
 
 
 # %% [markdown]

@@ -120,7 +120,7 @@ for file in (X86, OLD, ARM, GPU):
     right = 100 * float((answers == labels[:1000]).mean())
     count = runs.get("com.microsoft::QLinearConv", 0)
     table[file] = {"convolutions in int8": count, "accuracy, %": right}
-pd.DataFrame(table).T
+pd.DataFrame.from_dict(table, "index")
 
 # %% [markdown]
 # All four are right, and their accuracy is alike. But on an x86 processor, the files for the other targets leave a part of
@@ -162,4 +162,5 @@ forms.replace(0, "")
 # - Keep the float model, and make one file per target. Test it on the device.
 # - Use QDQ, unless the last few kilobytes count and the target is ONNX Runtime on a CPU.
 #
+# **Now you:** task 7.6 of the [exercises](../exercises/07_quantization.ipynb).
 # **Next:** back to [lesson 07](../07_quantization.ipynb), or on to [lesson 08](../08_deployment.ipynb).

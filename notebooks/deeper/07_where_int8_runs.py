@@ -63,7 +63,7 @@ record = session.end_profiling()
 # %%
 events = pd.read_json(record)
 nodes = events[events["name"].str.endswith("_kernel_time")]
-spent = nodes.groupby(nodes["args"].str["op_name"])["dur"].sum()
+spent = nodes.groupby(nodes["args"].str["op_name"].rename("operator"))["dur"].sum()
 (100 * spent / spent.sum()).nlargest(3).round(1).to_frame("% of the time")
 
 # %% [markdown]
@@ -120,7 +120,7 @@ def int8_share(file):
     ]
     read = {name for node in inside for name in node.input}
     done = sum(count for name, count in work.items() if f"{name}_quantized" in read)
-    return 100 * done / sum(work.values())
+    return round(100 * done / sum(work.values()), 1)
 
 
 # %% [markdown]

@@ -97,7 +97,7 @@ kinds = ("wasm ms", "more wasm ms", "native ms", "more native ms")
 small, big, small_native, big_native = (record[kind] for kind in kinds)
 times = [small[n] / small_native[n] for n in small]
 times += [big["resnet18"]["1"] / big_native["resnet18"]["1"]]
-times
+[round(time, 1) for time in times]
 
 # %%
 graphics = ("webgl", "webgpu", "jsep")
@@ -106,7 +106,7 @@ others
 
 # %% [markdown]
 # That was one thread on one machine. Several threads need a page that is *cross-origin isolated*, a matter of two HTTP
-# headers. WebGPU reaches the graphics card. WebGL, which the report names, is
+# headers. [WebGPU](08_webgpu.ipynb) reaches the graphics card. WebGL, which the report names, is
 # [deprecated](https://github.com/microsoft/onnxruntime/issues/32241) since August 2026. None of these three was timed
 # here.
 
@@ -172,4 +172,4 @@ cu.claim(
 #   answer; use a server unless that is fast enough.
 # - In Node use `onnxruntime-node`: the same API, native code.
 #
-# **Next:** [Phones](08_phones.ipynb). **Back:** [08 · Deployment](../08_deployment.ipynb).
+# **Next:** [WebGPU](08_webgpu.ipynb). **Back:** [08 · Deployment](../08_deployment.ipynb).

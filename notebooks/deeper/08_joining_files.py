@@ -192,5 +192,5 @@ else:
 # - A part needs the IR version and the opset of the file that it is joined to.
 # - Give the given file a prefix, check the result with `full_check=True`, and compare its numbers.
 #
-# **Now you:** tasks 8.1 and 8.2 of the [exercises](../exercises/08_deployment.ipynb). **Back:**
+# **Now you:** tasks 8.1, 8.2 and 8.6 of the [exercises](../exercises/08_deployment.ipynb). **Back:**
 # [08 · Deployment](../08_deployment.ipynb).

@@ -163,4 +163,5 @@ assert record["serving"]["asked again"] > 0
 # - Use Ray when one machine is not enough, or when it must not be the only one. Asking again is part of the client.
 # - Use neither for one small model: the server of this course, started twice behind a proxy, is enough.
 #
+# **Now you:** task 8.7 of the [exercises](../exercises/08_deployment.ipynb).
 # **Next:** [Browser speed, and Node](08_browser_and_node.ipynb). **Back:** [08 · Deployment](../08_deployment.ipynb).

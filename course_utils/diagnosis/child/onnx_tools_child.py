@@ -39,8 +39,7 @@ def objection(tool: Callable[..., object], *given: object, **options: object) ->
 def inferred(data: bytes) -> tuple[bytes, str]:
     """The types and shapes that can be inferred, as a GraphProto without nodes; or why there are none."""
     try:
-        graph = onnx.shape_inference.infer_shapes(data, data_prop=True)
-        graph = onnx.ModelProto.FromString(graph).graph if isinstance(graph, bytes) else graph.graph
+        graph = onnx.shape_inference.infer_shapes(data, data_prop=True).graph
     except Exception as error:
         return b"", str(error) or type(error).__name__
     for field in ("node", "initializer", "sparse_initializer"):

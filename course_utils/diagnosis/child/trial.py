@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from ...lab.providers import plugin_of
 from ...processes import ending, environment
 from ..findings.numbers import SUBNORMAL
 from ..parts import count_of
@@ -135,7 +136,7 @@ def trial(patient: Patient, seconds: float, memory: int, provider: str | None) -
     place = Place("file", path.name)
     if "provider-missing" in events:
         text = f"{provider!r} was asked for. Available: {', '.join(events['provider-missing']['available'])}."
-        yield finding(NO_PROVIDER, text, place)
+        yield finding(NO_PROVIDER, text, place, _of_plugin(provider))
     if "loaded" in events:
         patient.loaded = True
     elif "refused" in events:
@@ -143,6 +144,17 @@ def trial(patient: Patient, seconds: float, memory: int, provider: str | None) -
     yield from _stopped(patient, events, ended, place, seconds, memory)
     yield from _outcome(patient, said, place)
     yield from _fallback(events, provider)
+
+
+def _of_plugin(provider: str | None) -> str:
+    """What to do for a provider that is a plug-in; empty for another one."""
+    plugin = plugin_of(provider or "")
+    if plugin is None:
+        return ""
+    return (
+        f"It comes as a plug-in, {plugin.package}, and the doctor registers none. In Python, "
+        f"cu.strict_session(model, cu.provider_devices({plugin.name!r})) says which nodes it does not take."
+    )
 
 
 def _stopped(

@@ -38,20 +38,18 @@ def locate(model: Path | None, tensor: TensorProto) -> External:
         return External(location, 0, length, None, "its offset or length is no number")
     if model is None:
         return External(location, offset, length, None)
-    if not _inside(model, name):
+    if not inside(model, name):
         return External(location, offset, length, None, OUTSIDE)
     return External(location, offset, length, model.parent / name)
 
 
-def _inside(model: Path, name: str | bytes) -> bool:
+def inside(model: Path, name: str | bytes) -> bool:
     """Whether a name leads to a place below the model's folder.
 
     A link may lead on, as in the cache of the Hugging Face hub, where the model itself is one and its real folder holds
     both files. ONNX Runtime has the same rule.
     """
-    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2]:
-        return False
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2] or Path(name).is_absolute():
         return False
     try:
         target = (model.parent / name).resolve()

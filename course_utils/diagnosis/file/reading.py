@@ -51,9 +51,7 @@ TOO_COMPLEX = code(
 def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Patient | Finding:
     """What is to be examined, or why it is no model. Raises CourseError where there is nothing to examine."""
     if isinstance(source, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(source)
-        return Patient(copy, size=copy.ByteSize())
+        return Patient(source, size=source.ByteSize())
     if isinstance(source, bytes):
         return _from(memoryview(source), None, Place("file", "these bytes"))
     if not isinstance(source, str | os.PathLike):

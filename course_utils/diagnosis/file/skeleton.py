@@ -41,6 +41,8 @@ _LONG_LIST = 2**20  # bytes; trees of ai.onnx.ml keep their numbers so, and noth
 _ALL_LISTS = 8 * 2**20  # bytes of shorter lists that are kept: in memory they can be twenty times as large
 _MANY = 16  # so many texts in a row are a list
 _RAW = 9
+_TEXT = 4  # of an attribute: it may be code that was compiled for a device, as large as the weights
+_LONG_TEXT = 2**20
 _DATA = {_RAW: "raw", 4: "raw", 10: "raw", 5: "varint", 7: "varint", 11: "varint"}  # 4, 10: packed floats and doubles
 
 
@@ -179,6 +181,12 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
                 out.pieces[token] = Piece(content, stop - content, _DATA[number])
             else:  # protobuf joins several pieces of one field; nobody writes that
                 out.pieces[token] = Piece(content, stop - content, "pieces")
+        elif what == "Attribute" and number == _TEXT and stop - content > _LONG_TEXT:
+            parts.append(_copy(view, copied, begin, out))
+            copied = stop
+            code = out.secret + len(out.pieces).to_bytes(4, "little")
+            parts += [_head(_TEXT, len(code)), code]
+            out.pieces[code] = Piece(content, stop - content, "raw")
     parts.append(_copy(view, copied, end, out))
     return parts
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from onnx import NodeProto
+
+from ...onnx_files import is_compiled
+from ..file.locations import inside
 from ..parts import attribute, is_op
 from ..patient import Patient
-from ..vocabulary import NOTE, Finding, Place, code, finding, listed, nodes, plain
+from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, finding, listed, nodes, plain
+from .external_data import ESCAPES
 
 PROCESSOR = code(
     "made-for-one-processor",
@@ -24,7 +29,14 @@ PROVIDER = code(
     "The file was made for one execution provider",
     "Load it with that provider, of the version that made it. Keep the model that it was made from: other machines need it.",
 )
-COMPILED = "EPContext"
+CODE_MISSING = code(
+    "compiled-code-missing",
+    ERROR,
+    "05",
+    "The file with the compiled code is missing",
+    "Copy it into the folder of the model under the name that the model gives, or compile again with "
+    "embed_compiled_data_into_model=True.",
+)
 _BLOCKED = "com.microsoft.nchwc"
 # Domains and operators that only the optimiser writes, once it knows the providers of a session.
 _OTHER_LAYOUT = "com.ms.internal.nhwc"
@@ -34,17 +46,12 @@ _COPIES = ("MemcpyFromHost", "MemcpyToHost")
 def bound(patient: Patient) -> Iterator[Finding]:
     blocked: list[tuple[Place, str]] = []
     placed: list[tuple[Place, str]] = []
-    compiled: list[tuple[Place, str]] = []
     for scope, index, node in patient.each_node():
         place = scope.place(index), plain(node.op_type)
         if node.domain == _BLOCKED:
             blocked.append(place)
         elif node.domain == _OTHER_LAYOUT or is_op(node, *_COPIES):
             placed.append(place)
-        elif node.op_type == COMPILED and node.domain == "com.microsoft":
-            source = attribute(node, "source", b"")
-            made_by = plain(source if isinstance(source, bytes | str) else "") or "a provider that it does not name"
-            compiled.append((place[0], made_by))
     if blocked:
         text = (
             f"{_counted(blocked)} keep channels in blocks as wide as the vector registers of the machine that wrote the file. "
@@ -54,10 +61,55 @@ def bound(patient: Patient) -> Iterator[Finding]:
     if placed:
         text = f"{_counted(placed)} were put in for the providers of the session that wrote the file."
         yield finding(PROVIDER, text, [place for place, _ in placed])
-    if compiled:
-        makers = listed(dict.fromkeys(maker for _, maker in compiled))
-        text = f"{nodes(len(compiled))} of it {'is' if len(compiled) == 1 else 'are'} compiled code, made by {makers}."
-        yield finding(PROVIDER, text, [place for place, _ in compiled])
+
+
+def compiled(patient: Patient) -> Iterator[Finding]:
+    """What compiled code is bound to, and whether it is there. Nothing of it is run: nobody can look into it."""
+    bound: dict[str, list[Place]] = {}
+    absent: dict[str, list[Place]] = {}
+    outside: dict[str, list[Place]] = {}
+    for scope, index, node in patient.each_node():
+        if not is_compiled(node):
+            continue
+        place, (where, name) = scope.place(index), _stored(patient, node)
+        sdk = _text(node, "ep_sdk_version")
+        maker = f"{_text(node, 'source') or 'a provider that it does not name'}{f' (SDK {sdk})' if sdk else ''}"
+        bound.setdefault(f"to {maker}{where}", []).append(place)
+        if name is None or patient.file is None:
+            continue
+        if name and not inside(patient.file, name):
+            outside.setdefault(plain(name), []).append(place)
+        elif not name or not (patient.file.parent / name).is_file():
+            absent.setdefault(plain(name), []).append(place)
+    for to, places in bound.items():
+        yield finding(PROVIDER, f"{nodes(len(places))} of it {_are(places)} compiled code, bound {to}.", places)
+    for name, places in absent.items():
+        text = f"{name!r} is not in the model's folder." if name else "The model does not name its file."
+        yield finding(CODE_MISSING, f"{text} It holds the code of {nodes(len(places))}.", places)
+    for name, places in outside.items():
+        text = f"It names {name!r} as the file of its compiled code. The doctor does not open that."
+        yield finding(ESCAPES, text, places)
+
+
+def _stored(patient: Patient, node: NodeProto) -> tuple[str, str | None]:
+    """Where the code of a node is, in words; and the file's name, None where it is in no file."""
+    content = next((a.s for a in node.attribute if a.name == "ep_cache_context"), b"")
+    if attribute(node, "main_context", 1) == 0:  # another node of this provider holds it
+        return "", None
+    if attribute(node, "embed_mode", 1) != 0:
+        piece = patient.pieces.get(content)
+        return f", {amount(piece.length if piece is not None else len(content))} inside the file", None
+    name = content.decode("utf-8", "backslashreplace")
+    return f", in the file {plain(name)!r} beside it", name
+
+
+def _text(node: NodeProto, name: str) -> str:
+    value = attribute(node, name, b"")
+    return plain(value) if isinstance(value, bytes | str) else ""
+
+
+def _are(places: list[Place]) -> str:
+    return "is" if len(places) == 1 else "are"
 
 
 def _counted(found: list[tuple[Place, str]]) -> str:
@@ -65,4 +117,4 @@ def _counted(found: list[tuple[Place, str]]) -> str:
     return f"{nodes(len(found))} ({listed(f'{count} × {op}' for op, count in ops.most_common())})"
 
 
-CHECKS = (bound,)
+CHECKS = (bound, compiled)

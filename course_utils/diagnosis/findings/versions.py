@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import onnx
 
+from ...onnx_files import COMPILED
 from ..child import runtime
 from ..child.alone import alone
 from ..child.onnx_tools import Verdict, ask_runtime
@@ -16,7 +17,6 @@ from ..parts import STANDARD, Scope, attribute, domain, dtype_name, is_op
 from ..patient import Patient
 from ..vocabulary import ERROR, WARNING, Code, Finding, Place, code, finding, listed, nodes, plain
 from .dtypes import differing
-from .hardware import COMPILED
 
 IR = code(
     "ir-too-new",

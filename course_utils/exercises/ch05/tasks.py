@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: predict placement, prove it, configure a session, diagnose a fallback, make a model fit."""
+"""Exercises of lesson 05: predict placement, prove it, configure a session, diagnose a fallback, make a model fit, save copies."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from random import Random
 from typing import Any
 
 import onnx
-import onnxruntime as ort
 from onnx import helper
 
 from .. import Criteria, Criterion, Params, Task
 from ..examine import wants_keys, whole
 from ..handouts import x_to_y
+from .copied import check_copies, check_fewer, draw_copied, handed_out, scattered
 from .profile_proof import CPU, IR, OPSET, check_profile, draw_profile, layered
 from .provider_fit import check_fit, draw_fit, unfit
 from .session_options import check_configuration, draw_limits
+from .transcripts import check_transcripts, draw_transcripts
 
 # 5.1: predict the placement
 
@@ -93,7 +94,7 @@ def _check_placement(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     )
     to_cpu = CPU in right.values()
     criteria.add(
-        "strict_error says whether the session fails with session.disable_cpu_ep_fallback",
+        "strict_error says whether the session fails with session.disable_cpu_ep_fallback, without the CPU in its list",
         answer["strict_error"] is to_cpu,
         "It is true or false, without quotes."
         if not isinstance(answer["strict_error"], bool)
@@ -132,96 +133,6 @@ def _placement_hint(nodes: Mapping[str, str], got: Mapping[str, object], wrong: 
         if got[name] in takes:
             return "Where both providers take an operator, the first one in the list gets it."
     return "A node is placed on a provider that does not take its operator."
-
-
-# 5.4: what happened here?
-
-_CAUSES = ("nothing wrong", "wrong name", "missing provider", "unknown option", "unsupported operators")
-_NAMES = {  # real name → how people write it
-    "TensorrtExecutionProvider": "TensorRTExecutionProvider",
-    "DmlExecutionProvider": "DirectMLExecutionProvider",
-    "NnapiExecutionProvider": "NNAPIExecutionProvider",
-    "OpenVINOExecutionProvider": "OpenVinoExecutionProvider",
-    "CoreMLExecutionProvider": "CoreMlExecutionProvider",
-}
-
-
-def _draw_transcripts(rng: Random) -> Params:
-    real = rng.sample(sorted(_NAMES), 5)
-    nodes, few = rng.randint(20, 60), rng.randint(1, 5)
-    lacking = "Specified provider {!r} is not in available provider names."
-    again = f"Falling back to [{CPU!r}] and retrying."
-    wrong = _NAMES[real[0]]
-    option = rng.choice(["device", "num_thread", "precison"])
-    found = [
-        (wrong, [lacking.format(wrong), f"EP Error Unknown Provider Type: {wrong}", again], [CPU], {CPU: nodes}),
-        (real[1], [lacking.format(real[1])], [CPU], {CPU: nodes}),
-        (real[2], [f"EP Error Invalid EP option: {option}", again], [CPU], {CPU: nodes}),
-        (real[3], [], [real[3], CPU], {CPU: nodes}),
-        (real[4], [], [real[4], CPU], {real[4]: nodes - few, CPU: few}),
-        (real[1], [], [real[1], CPU], {real[1]: nodes}),
-    ]
-    rng.shuffle(found)
-    keys = ("asked for", "said", "get_providers()", "record: nodes per provider")
-    return {
-        "transcripts": {
-            letter: dict(zip(keys, ([first, CPU], said, names, record), strict=True))
-            for letter, (first, said, names, record) in zip("ABCDEF", found, strict=True)
-        }
-    }
-
-
-def _cause(transcript: Mapping[str, Any]) -> str:
-    said, record = " ".join(transcript["said"]), transcript["record: nodes per provider"]
-    if "Unknown Provider Type" in said:
-        return "wrong name"
-    if "option" in said:
-        return "unknown option"
-    if "not in available" in said:
-        return "missing provider"
-    return "unsupported operators" if CPU in record else "nothing wrong"
-
-
-_SIGNS = {
-    "wrong name": "it is said that this type of provider is unknown, so no package has a provider of this name.",
-    "unknown option": "it is said that an option is invalid, so provider and name are fine.",
-    "missing provider": "a warning is all there is: the name is right, but the installed package lacks it.",
-    "unsupported operators": "nothing is said, the provider is registered, and the CPU has nodes in the record.",
-    "nothing wrong": "all nodes are on the provider that was asked for first.",
-}
-
-
-def _check_transcripts(answer: Any, p: Params, rng: Random) -> list[Criterion]:
-    criteria, transcripts = Criteria(), p["transcripts"]
-    if not wants_keys(answer, {"causes", "right_name"}, criteria):
-        return criteria
-    causes = answer["causes"]
-    if not criteria.require(
-        "causes names one of the five causes for each transcript",
-        isinstance(causes, dict) and set(causes) == set(transcripts) and all(c in _CAUSES for c in causes.values()),
-        f"It is a dict with the keys {', '.join(transcripts)}; the causes are: {', '.join(_CAUSES)}.",
-    ):
-        return criteria
-    wrong = [(causes[letter], _cause(t)) for letter, t in transcripts.items() if causes[letter] != _cause(t)]
-    if not criteria.add(
-        "all transcripts are explained",
-        not wrong,
-        f"{len(transcripts) - len(wrong)} of {len(transcripts)} are right. In one that you call {wrong[0][0]!r}, "
-        f"{_SIGNS[wrong[0][1]]}"
-        if wrong
-        else "",
-    ):
-        return criteria
-    misspelled = next(t["asked for"][0] for t in transcripts.values() if _cause(t) == "wrong name")
-    name = answer["right_name"]
-    criteria.add(
-        "right_name is the real name of the misspelled provider",
-        name == next(real for real, written in _NAMES.items() if written == misspelled),
-        f"{name!r} is no provider that ONNX Runtime knows: search in ort.get_all_providers(), capital letters count."
-        if name not in ort.get_all_providers()
-        else "That is another provider.",
-    )
-    return criteria
 
 
 TASKS = (
@@ -270,12 +181,12 @@ TASKS = (
         "5.4",
         "What happened here?",
         "json",
-        _check_transcripts,
-        _draw_transcripts,
+        check_transcripts,
+        draw_transcripts,
         points=2,
         hints=(
-            'The lesson\'s section "Three requests that cannot be met" shows what is said in each case. What is said here, and is it an error or only a warning?',
-            "First find the two with an error: it names what is wrong. Then the one with a warning alone. For the silent ones, count the nodes on the CPU.",
+            'The lesson\'s section "Requests that cannot be met" shows what is said in each case. What is said here, and is it an error or only a warning?',
+            "First find the two with an error: it names what is wrong. Then the one with a warning alone. For the silent ones, look first who is in get_providers(), then count the nodes on the CPU.",
             "For right_name, look in ort.get_all_providers() for a name that differs only in capital letters, or in how the technology is written.",
         ),
     ),
@@ -291,6 +202,35 @@ TASKS = (
             "Write the formula as steps of one operation each. Which operators of the list do these steps, and which numbers do they need?",
             "The first step reads the input of the old node, and the last one writes its output under the same name: then no other node has to change.",
             "Make a function that returns the nodes for one old node, with its name in front of all new names. Put them where the old node stood, and compare old and new outputs with NumPy.",
+        ),
+    ),
+    Task(
+        "5.6",
+        "Count the copies",
+        "json",
+        check_copies,
+        draw_copied,
+        handed_out,
+        points=3,
+        hints=(
+            "The record says where each node is. A copy belongs to a tensor: who makes it, and where is it read?",
+            "Build two dicts: tensor → provider of its maker, and tensor → set of the providers that read it. The list ran has as many copies as your two lists together.",
+            "To the host: made on WebGPU, and the CPU is among its readers. From the host: the other way round. For the islands, join each node on the CPU with the one that makes its input, if that is on the CPU, too.",
+        ),
+    ),
+    Task(
+        "5.7",
+        "Fewer copies",
+        "onnx",
+        check_fewer,
+        draw_copied,
+        lambda p: {"5.7.onnx": scattered(p)},
+        same_as="5.6",
+        points=3,
+        hints=(
+            "Look for nodes on the CPU with only a few nodes on WebGPU between them. What do those nodes between do with the values?",
+            "What works on each value alone may change places with what only moves, repeats, joins or cuts values. So several nodes on the CPU come to stand in a row, and the last one comes to stand at the end.",
+            "Three places: the first chain, where all Slice, Reshape and Tile can come first; the branches, which can be joined before the operator, which is then needed once; and the last two nodes.",
         ),
     ),
 )

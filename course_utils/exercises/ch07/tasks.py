@@ -1,4 +1,4 @@
-"""Exercises of lesson 07: quantize by hand, make a network int8, rescue one, read a calibration, four bits."""
+"""Exercises of lesson 07: quantize by hand, make a network int8, rescue one, read a calibration, four bits, choose, a sentence encoder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from ...running import run, session_for
 from .. import Criteria, Criterion, Params, Task
 from ..examine import has_io, is_sound, numpy_source
 from ..handouts import x_to_y
+from .budgets import check_budgets, draw_budgets, six_files
 from .by_hand import calibrated, check_by_hand, check_readers, draw_by_hand, draw_readers
 from .network import check_rescue, check_small, draw_rescue, draw_small, network, sick
+from .sentences import check_encoder, draw_encoder, given_projection
 
 # 7.5: four bits
 
@@ -179,6 +181,34 @@ TASKS = (
         hints=(
             "What does a block store besides its weights, and what does one large weight do to the scale of its block? The deeper page on language models says what a block is.",
             "Smaller blocks lower the error, larger ones lower the bytes. Use is_symmetric=False, try each size on a fresh copy, and print both numbers.",
+        ),
+    ),
+    Task(
+        "7.6",
+        "Choose under budgets",
+        "json",
+        check_budgets,
+        draw_budgets,
+        six_files,
+        points=2,
+        hints=(
+            "Which limit can be read off the file, which one needs the graph that runs, and which one needs pictures? Begin with the table of facts.",
+            "The largest file is the float32 one: its logits and its accuracy are what the others are compared with.",
+            "For each use, go through its limits one by one and cross out the letters that break it. One letter stays; a small file with a low accuracy is never it.",
+        ),
+    ),
+    Task(
+        "7.7",
+        "A sentence encoder for a download",
+        "onnx",
+        check_encoder,
+        draw_encoder,
+        given_projection,
+        points=2,
+        hints=(
+            "First make the float model right: compare it with NumPy, for several sentences of different length at once. Then make it small.",
+            "Words that are padding must not count: multiply by the mask, sum over the words, and divide by the sum of the mask.",
+            "The page on language models compares five files of this encoder. The one that fits both budgets quantizes all operators, with a scale per channel.",
         ),
     ),
 )

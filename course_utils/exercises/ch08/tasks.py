@@ -1,10 +1,12 @@
-"""Exercises of lesson 08: processing inside the graph, a mobile variant, a server's settings, a server's answers."""
+"""Exercises of lesson 08: processing inside the graph, a mobile variant, a server's settings and answers, a page's file, a config.pbtxt."""
 
 from __future__ import annotations
 
 from .. import Task
+from .page_file import check_page_file, draw_page, page_and_model
 from .phone_variant import check_mobile, draw_mobile, for_the_server
 from .server_limits import bodies, check_requests, check_settings, draw_limits, draw_requests
+from .triton_text import check_config, draw_triton, model_and_text
 from .whole_graphs import check_answer, check_preparation, draw_answer, draw_preparation, scoring_net, small_net
 
 TASKS = (
@@ -75,6 +77,34 @@ TASKS = (
             "The table is a list of questions, and the first one answered with yes decides. Write one function that asks them in this order.",
             "Read a body with np.load(io.BytesIO(body)) or json.loads inside try; a ValueError there has a status of its own.",
             "Look at the limits: which of `more than`, `from … to` and `as many as` includes the limit itself? A body that can be read may still have a wrong dtype.",
+        ),
+    ),
+    Task(
+        "8.6",
+        "Make the file fit the page",
+        "onnx",
+        check_page_file,
+        draw_page,
+        page_and_model,
+        points=4,
+        hints=(
+            "Read the code first, and write down name, dtype and shape of what it sends and of what it reads. Which colour has a pixel of 255?",
+            "Convert the version before you join, because all parts need the same one. Two small models do the rest: bytes to `image`, and `logits` to class and probability.",
+            "Store each large weight in float16 under a new name, and put a Cast with the old name as its output before the first node. Clear metadata_props and doc_string of nodes, weights and graph.",
+        ),
+    ),
+    Task(
+        "8.7",
+        "Mend a config.pbtxt",
+        "json",
+        check_config,
+        draw_triton,
+        model_and_text,
+        points=2,
+        hints=(
+            "Mend what the parser refuses first, then one line of cu.triton_findings after the other. It sees the model, and not what was agreed.",
+            "Is the model's first dimension free? Only then max_batch_size may be above 0, and dims leave the batch out. Otherwise dims are the whole shape, and nothing is collected.",
+            "Go through the list of agreements: name is that of the folder, waiting is in microseconds, version_policy picks the newest, and instance_group says where and how many.",
         ),
     ),
 )

@@ -88,18 +88,6 @@ def _read_by(node: onnx.NodeProto) -> set[str]:
     return {*node.input, *(name for graph in inner for n in graph.node for name in _read_by(n))}
 
 
-def inner_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that do not stand in the main graph: those of graphs inside nodes, and of functions."""
-    waiting = [*model.graph.node, *(n for f in model.functions for n in f.node)]
-    found = [n for f in model.functions for n in f.node]
-    while waiting:
-        for a in waiting.pop().attribute:
-            inside = [n for graph in (*([a.g] if a.HasField("g") else []), *a.graphs) for n in graph.node]
-            found += inside
-            waiting += inside
-    return found
-
-
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     """Root mean square of the difference, divided by that of what was expected."""
     difference = got.astype(np.float64) - expected

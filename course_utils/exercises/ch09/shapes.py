@@ -12,8 +12,8 @@ from onnx import helper
 from ...errors import CourseError
 from ...running import run_all
 from .. import Criteria, Criterion, Params, Task
-from ..examine import computes, has_io, is_sound, numpy_source, result
-from .hospital import any_size, inner_nodes, judged, patient, promises_any_size
+from ..examine import computes, every_node, has_io, is_sound, numpy_source, result
+from .hospital import any_size, judged, patient, promises_any_size
 
 node = helper.make_node
 
@@ -110,11 +110,11 @@ def _unknown(p: Params) -> onnx.ModelProto:
 
 def _check_unknown(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
-    hidden = inner_nodes(model)
+    hidden = len(list(every_node(model))) - len(model.graph.node)
     if not criteria.require(
         "all nodes stand in the main graph",
         not hidden,
-        f"{len(hidden)} nodes stand in functions or subgraphs, where value_info says nothing about them. Leave the nodes as they are.",
+        f"{hidden} nodes stand in functions or subgraphs, where value_info says nothing about them. Leave the nodes as they are.",
     ):
         return criteria
     inner = [name for n in model.graph.node for name in n.output if name not in ("", "y")]

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import Message
 
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params, Task
-from ..examine import every_node
+from ..examine import every_node, left_notes
 from ..trained_network import CONVS, has_uint8_activations, opened
 from . import scroll as quest
 from .camera import photographs
@@ -85,7 +84,7 @@ def _check_shipping(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
         criteria,
         "It has {:,}. The exporter's notes (metadata_props and doc_string of each node) take room: clear them.",
     )
-    notes = _notes(model)
+    notes = left_notes(model)
     criteria.add(
         "it carries no notes of the exporter",
         not notes,
@@ -123,20 +122,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _notes(part: Message) -> list[str]:
-    """Keys of notes that an exporter left anywhere inside; those of the model itself are what the task asks for."""
-    found: list[str] = []
-    for kind, value in part.ListFields():
-        if kind.name == "metadata_props" and not isinstance(part, onnx.ModelProto):
-            found += [entry.key for entry in value]
-        elif kind.name == "doc_string" and value.strip():
-            found.append(f"the doc_string of {getattr(part, 'name', '') or 'the model'}")
-        elif kind.message_type is not None:
-            for inner in [value] if isinstance(value, Message) else value:
-                found += _notes(inner)
-    return found
 
 
 # 10.4: int8 within a budget

@@ -1,9 +1,14 @@
-import { predict } from "./predict.js";
+import { obstacle, start } from "./card.js";
 import { draw } from "./pen.js";
+import { predict } from "./predict.js";
 
 const { names, pictures } = await (await fetch("pictures.json")).json();
 const find = (what) => document.querySelector(what);
 const canvas = find("canvas").getContext("2d", { willReadFrequently: true });
+const card = find("#card");
+const processor = { name: "WebAssembly", predict };
+let runner = processor;
+let newest = 0;
 
 function put(pixels) {
   const image = canvas.createImageData(28, 28);
@@ -13,15 +18,48 @@ function put(pixels) {
 }
 
 async function look() {
+  const number = ++newest;
   const { data } = canvas.getImageData(0, 0, 28, 28); // red, green, blue, opacity
   const pixels = Array.from({ length: 784 }, (_, i) => data[4 * i]);
-  const { label, probability } = await predict(pixels);
+  const mine = runner;
+  const answer = await mine.predict(pixels).catch((error) => {
+    if (!mine.lost) throw error;
+    if (mine === runner) return back(error);
+  });
+  if (!answer || number !== newest) return; // a newer picture, or the processor, was asked
+  const { label, probability } = answer;
   find("#said").value = names[label[0]];
+  find("#ran").value = mine.name; // of what gave this answer
   find("#bars").innerHTML = probability.map((p, i) =>
     `<tr><td>${names[i]}</td>
      <td><meter value="${p}" aria-label="${names[i]}"></meter></td></tr>`).join("");
 }
 
+// The processor can always go on.
+function back(error) {
+  console.warn(error);
+  runner = { ...processor, name: "WebAssembly: WebGPU failed, the console says why" };
+  Object.assign(card, { hidden: false, disabled: false });
+  return look();
+}
+
+async function useCard() {
+  card.disabled = true;
+  find("#ran").value = "WebGPU is being loaded …";
+  try {
+    const mine = (runner = await start());
+    mine.lost.then(({ message }) => mine === runner && back(message));
+    card.hidden = true;
+    await look();
+  } catch (error) {
+    await back(error);
+  }
+}
+
+const reason = await obstacle();
+if (reason) processor.name += `: ${reason}`;
+card.hidden = Boolean(reason);
+card.onclick = useCard;
 draw(canvas, look);
 find("#clear").onclick = () => put(Array(784).fill(0));
 pictures.forEach((pixels, i) => {
@@ -30,4 +68,5 @@ pictures.forEach((pixels, i) => {
   button.onclick = () => put(pixels);
   find("#samples").append(button, " ");
 });
-Object.assign(window, { predict, ready: put(pictures[0]) }); // for the lesson's tests
+const ready = put(pictures[0]);
+Object.assign(window, { predict: (pixels) => runner.predict(pixels), ready }); // for the lesson's tests

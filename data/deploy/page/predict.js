@@ -7,8 +7,10 @@ const session = await ort.InferenceSession.create("model.onnx", {
   executionProviders: ["wasm"],
 });
 
+export const predict = (pixels) => ask(ort, session, pixels);
+
 // pixels: numbers from 0 to 255, 784 for each picture
-export async function predict(pixels) {
+export async function ask(ort, session, pixels) {
   const shape = [pixels.length / 784, 28, 28];
   const tensor = new ort.Tensor("uint8", Uint8Array.from(pixels), shape);
   const { label, probability } = await session.run({ pixels: tensor });

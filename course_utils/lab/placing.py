@@ -1,0 +1,38 @@
+"""What became of a request for providers: what was said, which were chosen, and where each node ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CourseError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+BY = ("name", "device")
+
+
+def placed(
+    model: onnx.ModelProto,
+    feed: Mapping[str, np.ndarray],
+    providers: Sequence[str | tuple[str, Mapping[str, str]]],
+    *,
+    by: str = "name",
+    strict: bool = False,
+) -> dict[str, Any]:
+    """Create a session as asked, run it once, and tell what happened. First used in lesson 05.
+
+    providers: in their order, each a name or (name, options); by: "name" or "device", for plug-ins that are registered.
+    strict: a node that is left for the CPU is an error (`session.disable_cpu_ep_fallback`).
+    Returns a dict with the keys of the records in `data/ep_records/`: said, error, registered (`get_providers()`), recorded
+    ([provider, names of nodes] at the partition), ran ([provider, operator] in the profile), difference (from the CPU's
+    output). Raises CourseError when `by` is something else.
+    """
+    from ..ep_experiment.placement import STRICT, place
+
+    if by not in BY:
+        raise CourseError(f"placed() was given by={by!r}: it takes 'name' or 'device'.")
+    asked = [[one, {}] if isinstance(one, str) else [one[0], dict(one[1])] for one in providers]
+    return place(model, feed, {"by": by, "providers": asked, "config": {STRICT: "1"} if strict else {}})
