@@ -19,6 +19,7 @@ from submissions import listed, packed, put, right, submission, wrong
 from test_grading import results, table
 
 from course_utils.errors import CourseError
+from course_utils.exercises import personal_params, task
 from course_utils.grading import feedback, figures, lms, similar
 from course_utils.grading.__main__ import main
 from course_utils.grading.publishing import publish
@@ -287,6 +288,7 @@ def test_copies_are_found(graded):
     groups = json.loads((graded / "similar.json").read_text())["groups"]
     found = {(g["task"], g["alike"]): g for g in groups}
     assert found.keys() == {("1.2", "bytes"), ("1.3", "weights")}
+    assert not any(g["same_parameters"] for g in groups)
     same = {m["student"]: m["fits"] for m in found["1.2", "bytes"]["members"]}
     assert same == {"s-02": True, "copier": False}
     assert {m["student"] for m in found["1.3", "weights"]["members"]} == {"s-02", "renamer"}
@@ -325,6 +327,16 @@ def test_what_half_of_the_class_has_is_common(tmp_path):
     assert [(g.common, g.handed_in, len(g.members)) for g in groups] == [(True, 4, 4)]
     forged(tmp_path, [{"student": f"s-{n}", "tasks": {"4.1": marks | {"points": 0}}} for n in range(4)])
     assert similar.look(Report(tmp_path), tmp_path)[0] == [], "a file that was handed back untouched earns nothing"
+
+
+def test_answers_for_the_same_numbers_may_agree(tmp_path):
+    """In 3.2 these two were given the same, and a third was not."""
+    drawn = {who: personal_params(task("3.2"), who) for who in ("s-009", "s-015", "s-000")}
+    assert drawn["s-009"] == drawn["s-015"] != drawn["s-000"]
+    marks = {"file": "3.2.onnx", "sha256": "a" * 64, "points": 2, "of": 2}
+    for others, same in (["s-015"], True), (["s-015", "s-000"], False):
+        forged(tmp_path, [{"student": who, "tasks": {"3.2": marks}} for who in ["s-009", *others]])
+        assert [g.same_parameters for g in similar.look(Report(tmp_path), tmp_path)[0]] == [same]
 
 
 # Forms for an LMS
@@ -407,7 +419,7 @@ def forged(folder: Path, entries: list[dict[str, Any]]) -> None:
         "compared": [], "points": 0, "of": 9, "share": 0.0, "chapters": {}, "tasks": {},
     }  # fmt: skip
     marks = {"claimed": None, "criteria": [], "problem": "", "notes": []}
-    tasks = {id: {"title": HIJACK, "kind": "onnx", "points": 1} for id in ("1.1", "4.1")}
+    tasks = {id: {"title": HIJACK, "kind": "onnx", "points": 1} for id in ("1.1", "3.2", "4.1")}
     lines = [base | {"zip": f"{n}.zip"} | one for n, one in enumerate(entries)]
     for one in lines:
         one["tasks"] = {id: marks | mine for id, mine in one["tasks"].items()}

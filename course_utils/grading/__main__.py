@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.submissions, given.out, workers=given.workers, rule=given.rule,
             secret=_secret(given.secret_file), key=given.class_key,
         )  # fmt: skip
-        more = publish(given.out, given.submissions)
+        more = publish(given.out, given.submissions, given.class_key)
     except CourseError as error:
         print(f"grading: {error}", file=sys.stderr)
         return NOT_DONE

@@ -246,7 +246,7 @@ def _alike(groups: list[Group]) -> str:
     telling = [group for group in groups if not group.common]
     head = (
         f"<h2>Answers that are alike</h2>\n<p>Students’ numbers differ, so right answers differ, too. What is alike is a reason to ask, and "
-        f"no proof. All of them, and what is not looked for: <code>{SIMILAR}</code>.</p>\n"
+        f"no proof. All of them: <code>{SIMILAR}</code>.</p>\n"
     )
     if not telling:
         return f"{head}<p>None were found.</p>"
@@ -267,7 +267,8 @@ def _group(group: Group) -> str:
     rest = len(group.members) - _MOST_MEMBERS
     if rest > 0:
         items.append(f"<li>and {rest} more</li>")
+    chance = "; they were given the same numbers, so right answers may agree by chance" if group.same_parameters else ""
     return (
         f'<section class="task">\n<h3>{text(group.task)}: {what}</h3>\n<p class="soft">{people} of {group.handed_in} who handed it '
-        f"in</p>\n<ul>{''.join(items)}</ul>\n</section>"
+        f"in{chance}</p>\n<ul>{''.join(items)}</ul>\n</section>"
     )

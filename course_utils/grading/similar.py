@@ -4,6 +4,7 @@
      "groups": [{"task", "alike": "bytes" or "weights",
        "handed_in": students who handed this task in,
        "common": more than half of them have it, so it comes from the course rather than from one another,
+       "same_parameters": all members were given the same numbers, so right answers may be the same by chance,
        "members": [{"student", "zip", "points", "of",
                     "fits": false when the same bytes earn another member more: they are made for that one's parameters}]}],
      "not_looked_at": [{"task", "zip", "why"}]}
@@ -30,6 +31,7 @@ from typing import Any
 from .. import student
 from ..diagnosis.file.skeleton import MalformedError, fields
 from ..errors import CourseError
+from ..exercises import personal_params, task
 from .intake import Submission, find
 from .intake import content as bytes_of
 from .journal import whole
@@ -63,6 +65,7 @@ class Group:
     alike: str
     handed_in: int
     common: bool
+    same_parameters: bool
     members: list[Member]
 
 
@@ -101,10 +104,10 @@ def weights(data: bytes) -> str:
     return hashlib.sha256(b"".join(sorted(sums))).hexdigest() if sums else ""
 
 
-def look(report: Report, submissions: Path) -> tuple[list[Group], list[dict[str, str]]]:
-    """All groups, those of fewest members first, and what could not be looked at.
+def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group], list[dict[str, str]]]:
+    """All groups, those that tell most first, and what could not be looked at.
 
-    submissions: the folder that was graded. A zip that is not the one of the report any more is left out.
+    submissions: the folder that was graded; key: of the class. A zip that is not the one of the report any more is left out.
     """
     zips = {one.name: one for one in find(submissions)[0]}
     by_bytes: dict[tuple[str, str], list[tuple[Entry, str]]] = defaultdict(list)
@@ -139,14 +142,18 @@ def look(report: Report, submissions: Path) -> tuple[list[Group], list[dict[str,
                 by_weights[id, found].append((known, entry["tasks"][id]["sha256"]))
     order = {id: place for place, id in enumerate(report.tasks)}
     groups = [
-        *(_group(id, "bytes", len(handed_in[id]), found) for (id, _), found in by_bytes.items() if _alike(found, id)),
         *(
-            _group(id, "weights", len(handed_in[id]), found)
+            _group(id, "bytes", len(handed_in[id]), found, key)
+            for (id, _), found in by_bytes.items()
+            if _alike(found, id)
+        ),
+        *(
+            _group(id, "weights", len(handed_in[id]), found, key)
             for (id, _), found in by_weights.items()
             if len(_people(found)) > 1 and len({digest for _, digest in found}) > 1
         ),
     ]
-    groups.sort(key=lambda g: (g.common, order[g.task], g.alike, len(g.members), g.members[0].zip))
+    groups.sort(key=lambda g: (g.common, g.same_parameters, order[g.task], g.alike, len(g.members), g.members[0].zip))
     return groups, not_looked_at
 
 
@@ -167,14 +174,15 @@ def _alike(found: list[tuple[Entry, str]], id: str) -> bool:
     return len(_people(found)) > 1 and any(entry["tasks"][id][0] for entry, _ in found)
 
 
-def _group(id: str, alike: str, handed_in: int, found: list[tuple[Entry, str]]) -> Group:
+def _group(id: str, alike: str, handed_in: int, found: list[tuple[Entry, str]], key: str) -> Group:
     most = max(entry["tasks"][id][0] for entry, _ in found)
     members = [
         Member(entry["student"], entry["zip"], points, of, fits=alike != "bytes" or points == most)
         for entry, _ in found
         for points, of in [entry["tasks"][id]]
     ]
-    return Group(id, alike, handed_in, len(_people(found)) * 2 > handed_in > 2, members)
+    drawn = {repr(personal_params(task(id), entry["student"], key)) for entry, _ in found}
+    return Group(id, alike, handed_in, len(_people(found)) * 2 > handed_in > 2, len(drawn) == 1, members)
 
 
 def write(folder: Path, groups: list[Group], not_looked_at: list[dict[str, str]]) -> None:

@@ -29,7 +29,10 @@ def document(title: str, body: str) -> str:
 
 def text(value: object) -> str:
     """Escaped, and without what cannot be shown: an id, a hint or a file may hold anything, such as half a character."""
-    return html.escape("".join(c if c.isprintable() or c == FIRM_SPACE else " " for c in str(value)))
+    found = str(value)
+    if not found.isprintable():
+        found = "".join(c if c.isprintable() or c == FIRM_SPACE else " " for c in found)
+    return html.escape(found)
 
 
 @functools.cache
