@@ -270,7 +270,7 @@ def test_a_secret_changes_the_hidden_inputs_and_a_key_the_parameters(tmp_path):
     assert command.main([*arguments, "--out", str(tmp_path / "b"), "--class-key", WORDS]) == 0
     points = [next(iter(results(tmp_path / name).values()))["points"] for name in "ab"]
     assert points == [task("1.1").points, 0]
-    for path in (*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()):
+    for path in (path for name in "ab" for path in (tmp_path / name).rglob("*") if path.is_file()):
         assert WORDS not in path.read_text(encoding="utf-8")
     with pytest.raises(CourseError, match="another version, secret or class key"):
         grade(tmp_path / "in", tmp_path / "a")
@@ -338,6 +338,24 @@ def test_a_file_in_the_place_of_the_report(tmp_path):
     put(tmp_path, "out", b"")
     with pytest.raises(CourseError, match="give another for --out"):
         grade(tmp_path / "in", tmp_path / "out")
+
+
+def test_what_cannot_be_written_is_one_sentence_and_the_run_goes_on_later(tmp_path):
+    """A folder stands where each of the files belongs."""
+    put(tmp_path, "in/a.zip", submission("ada", {"2.4": right("2.4", "ada")}))
+    for name in (NAME, "results.json", "grades.csv"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        with pytest.raises(
+            CourseError, match=rf"^Cannot write '{re.escape(name)}' into '.*' \(.*\): .* goes on where it stopped\.$"
+        ):
+            grade(tmp_path / "in", tmp_path / "out")
+        (tmp_path / "out" / name).rmdir()
+        (tmp_path / "out" / NAME).touch()  # so short a journal is that of a run that was killed at once
+    grade(tmp_path / "in", tmp_path / "out")
+    assert [row["points"] for row in table(tmp_path / "out")] == [str(task("2.4").points)]
+    assert not list((tmp_path / "out").glob("*.part"))
+    with pytest.raises(CourseError, match="cannot be the report's folder"):
+        grade(tmp_path / "in", tmp_path / "out" / NAME / "below")
 
 
 def test_two_graders_do_not_write_into_one_report(tmp_path):

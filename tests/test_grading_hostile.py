@@ -16,6 +16,7 @@ from submissions import put, right, submission
 from test_grading import results, table
 from test_guarded import HOSTILE
 
+from course_utils.errors import CourseError
 from course_utils.exercises import task
 from course_utils.grading.runs import grade
 from course_utils.handin import guarded
@@ -141,8 +142,6 @@ def test_a_folder_that_was_packed_anew_is_read(tmp_path):
 
 def test_a_machine_without_room_for_a_process_is_no_fault_of_a_student(tmp_path, monkeypatch):
     """Nothing is written down, so that the next run grades it."""
-    from course_utils.errors import CourseError
-
     put(tmp_path, "in/a.zip", submission("ada", {"2.4": right("2.4", "ada")}))
 
     def none(self) -> None:
@@ -187,3 +186,19 @@ def test_a_fault_of_the_grader_itself_hits_one_submission(tmp_path, monkeypatch)
     assert found["ada.zip"]["points"] == task("2.4").points
     grade(tmp_path / "in", tmp_path / "out")
     assert results(tmp_path / "out")["bob.zip"]["points"] == task("2.4").points
+
+
+def test_a_package_that_is_missing_here_is_no_fault_of_a_student(tmp_path, monkeypatch):
+    """The run stops, and goes on when it is there."""
+    from course_utils.handin.assessing import Verdict
+
+    put(tmp_path, "in/a.zip", submission("ada", {"2.4": right("2.4", "ada")}))
+    lacks = Verdict(problem="The package 'x' is not installed. Install it.", lacking=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(guarded, "examine_with", lambda *a, **k: lacks)
+        with pytest.raises(
+            CourseError, match=r"^Task 2\.4 cannot be graded on this machine\. The package 'x' .* stopped\.$"
+        ):
+            grade(tmp_path / "in", tmp_path / "out")
+    grade(tmp_path / "in", tmp_path / "out")
+    assert table(tmp_path / "out")[0]["points"] == str(task("2.4").points)

@@ -52,7 +52,7 @@ class Marker:
     def mark(self, data: bytes) -> Result:
         """What a zip of these bytes is worth. A zip that cannot be read has a `problem`, and no tasks.
 
-        Raises StoppedError after `stop`, and CourseError when no process can be started.
+        Raises StoppedError after `stop`, and CourseError when no process can be started, or a package is missing.
         """
         result: Result = {"student": "", "course": "", "problem": "", "notes": [], "tasks": {}}
         try:
@@ -135,6 +135,11 @@ class Marker:
             verdict = guarded.examine_with(self._worker(), it, data, it.file, who, secret=self._secret, key=self._key)
             if self._stopped:
                 raise StoppedError
+            if verdict.lacking:
+                raise CourseError(
+                    f"Task {it.id} cannot be graded on this machine. {verdict.problem} Then run the same command again, and it "
+                    f"goes on where it stopped."
+                )
             if verdict.ended not in guarded.FROM_OUTSIDE:
                 reached, of = task_points(it, verdict.criteria) if verdict.criteria else (0, it.points)
                 criteria = [dataclasses.asdict(c) for c in verdict.criteria]

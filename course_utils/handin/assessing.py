@@ -30,13 +30,15 @@ class Verdict:
     """What was found in an artefact. criteria: none when it could not be read. facts: for the report card.
 
     problem: why it could not be read or not be examined to the end, one sentence; empty when it was. ended: how the process
-    that looked at it was ended: "time", "memory", or its end in words; empty when it lives on.
+    that looked at it was ended: "time", "memory", or its end in words; empty when it lives on. lacking: whether the problem is
+    a package that is not installed here.
     """
 
     criteria: tuple[Criterion, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     problem: str = ""
     ended: str = ""
+    lacking: bool = False
 
 
 def assessed(
@@ -49,7 +51,7 @@ def assessed(
     try:
         criteria = tuple(assess(it, read(it, data, name), who, secret, key))
     except CourseError as error:
-        return Verdict(problem=str(error))
+        return Verdict(problem=str(error), lacking=isinstance(error, MissingPackageError))
     if not facts or not all(c.passed for c in criteria):
         return Verdict(criteria)
     # Read again: a check may have changed the model it looked at.

@@ -69,7 +69,8 @@ def examine_with(
     if ended:
         cause = _CAUSE.get(ended, f"onnx or ONNX Runtime ended the process that looked at it ({ended}): it is damaged")
         return Verdict(problem=f"{name!r} could not be checked, {cause}.", ended=ended)
-    return Verdict(tuple(Criterion(**c) for c in answer["criteria"]), answer["facts"], answer["problem"])
+    criteria = tuple(Criterion(**c) for c in answer["criteria"])
+    return Verdict(criteria, answer["facts"], answer["problem"], lacking=answer["lacking"])
 
 
 _lock = threading.Lock()

@@ -52,7 +52,7 @@ def main() -> None:
         request = json.loads(line)
         data = given.read(request["size"])
         alarm(2 * request["seconds"])  # the parent is far earlier, but it may be gone
-        answer: dict[str, object] = {"criteria": [], "facts": {}, "problem": "", "ended": ""}
+        answer: dict[str, object] = {"criteria": [], "facts": {}, "problem": "", "ended": "", "lacking": False}
         try:
             verdict = assessed(
                 task(request["task"]), data, request["name"], request["who"],
