@@ -68,6 +68,13 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hand_in(LONG, {"1.2": right("1.2", LONG)}, 15, course="0.0.9")
     hand_in("copier", {"1.2": right("1.2", "s-02")}, 16)
     hand_in("renamer", {"1.3": renamed(right("1.3", "s-02"))}, 17)
+    for folder_of in ("Twin One_1", "Twin Two_2"):
+        path = put(
+            folder / "in",
+            f"{folder_of}/submission_twin_00000001.zip",
+            submission("twin", {"1.2": right("1.2", "twin")}, at=folder_of),
+        )
+        os.utime(path, (FIRST + DAY,) * 2)
     hand_in("guest", {"1.2": right("1.2", "guest")}, 18)
     about = json.dumps(listed("files", {"1.2": b"{}"})).encode()
     put(
@@ -110,7 +117,7 @@ def counted(report: Path) -> list[dict[str, Any]]:
 
 def test_every_grade_and_every_problem_has_its_page(graded):
     entries = [one for one in results(graded).values() if one["counted"] or one["problem"]]
-    assert len(entries) == 23
+    assert len(entries) == 25
     assert sorted(path.name for path in (graded / "feedback").iterdir()) == sorted(map(feedback.file_name, entries))
 
 
@@ -146,6 +153,11 @@ def test_a_page_has_notes_and_no_name_of_another(graded):
             assert (note in said) == (note not in one["compared"])
         others = {o["student"] for o in counted(graded)} - {one["student"], "guest", "files"}
         assert not [name for name in others if name in said]
+    twins = [one for one in counted(graded) if one["student"] == "twin"]
+    assert len(twins) == 2
+    assert all("Twin" in note for one in twins for note in one["compared"])
+    for one in twins:
+        assert "Twin" not in words(page(graded / "feedback" / feedback.file_name(one)))
     old = next(one for one in counted(graded) if one["student"] == LONG)
     assert "0.0.9" in words(page(graded / "feedback" / feedback.file_name(old)))
 
@@ -214,16 +226,15 @@ def test_class_page_counts(graded):
     assert words(shown.select_one(".who")) == f"{n} grades"
     assert words(shown.select_one(".score")) == percent((shares[(n - 1) // 2] + shares[n // 2]) / 2)
     about = dict(zip(map(words, shown.select("dt")), map(words, shown.select("dd")), strict=True))
-    assert (about["submissions"], about["not graded"]) == ("23", "3")
+    assert (about["submissions"], about["not graded"]) == ("25", "3")
     bars = Counter(min(int(share * 10), 9) for share in shares)
     chart = next(it for it in section(shown, "Distribution") if it.name == "svg")
     assert [int(words(t)) for t in chart.select("text:not(.name)")] == [bars[n] for n in sorted(bars)]
-    for id, (who, points) in {
-        words(row.th): (words(row.select("td")[0]), words(row.select("td")[1]))
-        for it in section(shown, "Students") for row in it.select("tbody tr")
-    }.items():  # fmt: skip
+    students = rows(shown, "Students")
+    assert len(students) == n
+    for id, tasks, points, _ in students:
         one = next(o for o in mine if o["student"] == id)
-        assert (who, points) == (str(len(one["tasks"])), str(one["points"]))
+        assert (tasks, points) == (str(len(one["tasks"])), str(one["points"]))
     for link in shown.select("a"):
         assert (graded / link["href"]).is_file()
 
@@ -271,6 +282,7 @@ def test_what_to_look_at(graded):
         one for one in everything if any(m["claimed"] and m["claimed"][0] > m["points"] for m in one["tasks"].values())
     ]
     assert len(listed_["The notebook claims more points than were counted"]) == len(over) > 0
+    assert sum("is also that of" in line for line in listed_["Several zips, one id, or a name that does not fit"]) == 2
     assert listed_["Files that are no zips"] == ["notes.txt"]
 
 
@@ -390,7 +402,7 @@ def test_forms_hold_the_numbers_of_the_table(graded, read):
     expected = {
         row["student"]: [*(row[name] for name in row if name.startswith("chapter")), row["percent"]]
         for row in table(graded)
-        if row["student"] not in ("", "guest")
+        if row["student"] not in ("", "guest", "twin")
     }
     assert found == expected
     assert LONG in found
@@ -433,6 +445,17 @@ def test_read_again_it_is_the_same(graded):
     report = Report(graded)
     assert list(report) == whole["submissions"]
     assert (report.tasks, report.ignored) == (whole["tasks"], whole["ignored"])
+
+
+@pytest.mark.parametrize("name", ["class.html", "similar.json", "canvas.csv", "feedback"])
+def test_what_cannot_be_written_is_one_sentence(tmp_path, name):
+    """A folder stands where the file belongs, or a file where the folder does."""
+    forged(tmp_path, [{"student": "ada"}])
+    (tmp_path / name).touch() if name == "feedback" else (tmp_path / name).mkdir()
+    with pytest.raises(
+        CourseError, match=rf"^Cannot write '{re.escape(name)}' into '.*' \(.*\): .* goes on where it stopped\.$"
+    ):
+        publish(tmp_path, tmp_path)
 
 
 def test_two_runs_write_the_same(graded):

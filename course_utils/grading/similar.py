@@ -3,10 +3,11 @@
     {"format": 1,
      "groups": [{"task", "alike": "bytes" or "weights",
        "handed_in": students who handed this task in,
-       "common": more than half of them have it, so it comes from the course rather than from one another,
+       "common": more than half of more than two have it, so it comes from the course rather than from one another,
        "same_parameters": all members were given the same numbers, so right answers may be the same by chance,
        "members": [{"student", "zip", "points", "of",
-                    "fits": false when the same bytes earn another member more: they are made for that one's parameters}]}],
+                    "fits": false when the same bytes earn another all points, and this one fewer: they are made for the
+                            other's parameters}]}],
      "not_looked_at": [{"task", "zip", "why"}]}
 
 "bytes": the files are the same, and earn somebody points; files as they were handed out earn nobody any. "weights": the files
@@ -32,7 +33,7 @@ from .. import student
 from ..diagnosis.file.skeleton import MalformedError, fields
 from ..errors import CourseError
 from ..exercises import personal_params, task
-from .intake import Submission, find
+from .intake import Found, Submission, find
 from .intake import content as bytes_of
 from .journal import whole
 from .reading import Entry, Report
@@ -116,19 +117,15 @@ def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group],
     not_looked_at = []
     for entry in report:
         known = {key: entry[key] for key in ("student", "zip")} | {"tasks": _points(entry)}
-        for id, marks in entry["tasks"].items():
-            if marks["sha256"]:
-                handed_in[id].add(_who(entry))
-                by_bytes[id, marks["sha256"]].append((known, marks["sha256"]))
-        models = [id for id in entry["tasks"] if report.tasks[id]["kind"] == "onnx" and entry["tasks"][id]["sha256"]]
-        if not models or entry["zip"] not in zips:
-            continue
-        try:
-            data = bytes_of(zips[entry["zip"]])
-            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                continue
-            opened = Submission(data)
-        except CourseError:
+        checked = {
+            id: marks["sha256"] for id, marks in entry["tasks"].items() if marks["sha256"] and not marks["problem"]
+        }
+        for id, digest in checked.items():
+            handed_in[id].add(_who(entry))
+            by_bytes[id, digest].append((known, digest))
+        models = [id for id in checked if report.tasks[id]["kind"] == "onnx"]
+        opened = _opened(zips.get(entry["zip"]), entry["sha256"]) if models else None
+        if opened is None:
             continue
         for id in models:
             try:
@@ -139,7 +136,7 @@ def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group],
                 not_looked_at.append({"task": id, "zip": entry["zip"], "why": str(error)})
                 continue
             if found:
-                by_weights[id, found].append((known, entry["tasks"][id]["sha256"]))
+                by_weights[id, found].append((known, checked[id]))
     order = {id: place for place, id in enumerate(report.tasks)}
     groups = [
         *(
@@ -155,6 +152,17 @@ def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group],
     ]
     groups.sort(key=lambda g: (g.common, g.same_parameters, order[g.task], g.alike, len(g.members), g.members[0].zip))
     return groups, not_looked_at
+
+
+def _opened(one: Found | None, digest: str) -> Submission | None:
+    """A zip of the report, if it is still there and still the same."""
+    if one is None:
+        return None
+    try:
+        data = bytes_of(one)
+        return Submission(data) if hashlib.sha256(data).hexdigest() == digest else None
+    except CourseError:
+        return None
 
 
 def _points(entry: Entry) -> dict[str, tuple[int, int]]:
@@ -175,14 +183,17 @@ def _alike(found: list[tuple[Entry, str]], id: str) -> bool:
 
 
 def _group(id: str, alike: str, handed_in: int, found: list[tuple[Entry, str]], key: str) -> Group:
-    most = max(entry["tasks"][id][0] for entry, _ in found)
+    most = max(entry["tasks"][id] for entry, _ in found)
+    drawn = {repr(personal_params(task(id), entry["student"], key)) for entry, _ in found}
+    made_for_one = alike == "bytes" and most[0] == most[1] and len(drawn) > 1
     members = [
-        Member(entry["student"], entry["zip"], points, of, fits=alike != "bytes" or points == most)
+        Member(entry["student"], entry["zip"], points, of, fits=not made_for_one or points == most[0])
         for entry, _ in found
         for points, of in [entry["tasks"][id]]
     ]
-    drawn = {repr(personal_params(task(id), entry["student"], key)) for entry, _ in found}
-    return Group(id, alike, handed_in, len(_people(found)) * 2 > handed_in > 2, len(drawn) == 1, members)
+    # Of two answers nobody can tell whether their weights come from the course.
+    common = len(_people(found)) * 2 > handed_in and (handed_in > 2 or alike == "weights")
+    return Group(id, alike, handed_in, common, len(drawn) == 1, members)
 
 
 def write(folder: Path, groups: list[Group], not_looked_at: list[dict[str, str]]) -> None:
