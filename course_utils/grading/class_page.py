@@ -90,7 +90,7 @@ def _chart(counts: list[int], names: list[str], says: str) -> str:
         parts.append(
             f'<rect x="{middle - 0.42 * step:.1f}" y="{top:.1f}" width="{0.84 * step:.1f}" height="{high:.1f}"/>'
         )
-        if count and step > 14:
+        if count and step > 1 + 6.5 * len(str(most)):
             parts.append(f'<text x="{middle:.1f}" y="{top - 5:.1f}">{count}</text>')
         if name:
             parts.append(f'<text class="name" x="{middle:.1f}" y="{_HIGH - 8}">{text(name)}</text>')
@@ -190,7 +190,7 @@ class _Lists:
         self.problems: list[tuple[str, str]] = []
         self.compared: list[tuple[str, list[str]]] = []
         self.unchecked: list[tuple[str, str]] = []
-        self._rows: list[list[str]] = []
+        self._rows: list[tuple[str, list[str]]] = []
         for entry in report:
             name = shown(entry["zip"])
             if entry["problem"]:
@@ -200,7 +200,7 @@ class _Lists:
             stuck = [f"{id}: {marks['problem']}" for id, marks in entry["tasks"].items() if marks["problem"]]
             if entry["counted"]:
                 self.unchecked += [(name, sentence) for sentence in stuck]
-                self._rows.append(self._row(report, entry))
+                self._rows.append((entry["student"], self._row(report, entry)))
 
     @staticmethod
     def _row(report: Report, entry: Entry) -> list[str]:
@@ -228,10 +228,8 @@ class _Lists:
             return ""
         return "<h2>Students</h2>\n" + _table(
             "Each name leads to the page of feedback.",
-            ["Student", "Tasks", "Points", "Share"],
-            self._rows,
-            3,
-        )
+            ["Student", "Tasks", "Points", "Share"], [row for _, row in sorted(self._rows)], 3,
+        )  # fmt: skip
 
 
 def _sentences(heading: str, found: list[tuple[str, str]]) -> str:

@@ -68,13 +68,14 @@ def page(report: Report, entry: Entry) -> str:
         sections = [
             _lessons(report, entry, chapters),
             *(_lesson(report, entry, chapter, ids) for chapter, ids in report.chapters.items()),
+            _FOOTER,
         ]
     own = [note for note in entry["notes"] if note not in entry["compared"]]
     notes = f"<h2>Notes</h2>\n{_list(own)}" if own else ""
     body = (
         f"<header>\n<div>\n<h1>The ONNX Scroll: feedback</h1>\n"
         f'<p class="who"><bdi>{text(who)}</bdi></p>\n{worth}\n</div>\n{made}\n</header>\n'
-        + "\n".join(filter(None, [notes, *sections, _FOOTER]))
+        + "\n".join(filter(None, [notes, *sections]))
     )
     return document(f"feedback for {who}", body)
 
