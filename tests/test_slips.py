@@ -61,6 +61,11 @@ def test_causes_that_cannot_be_told_apart_are_both_named() -> None:
     assert said == ["The largest difference is 8. The sign is wrong. Or: The absolute value is taken."]
 
 
+def test_of_many_causes_the_first_two_are_named() -> None:
+    slips = {f"Cause {number}.": lambda feed: feed["x"] for number in (1, 2, 3)}
+    assert hints(model("y = Identity(x)"), slips) == ["The largest difference is 3. Cause 1. Or: Cause 2."]
+
+
 def test_a_cause_that_explains_one_input_of_two_is_not_named() -> None:
     said = hints(
         model("y = Mul(x, x)"), {"It gives 1.": lambda feed: np.ones_like(feed["x"])}, {"one": feeds([1, 1], [3])}
