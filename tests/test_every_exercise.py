@@ -262,7 +262,9 @@ def test_parameters_hold_no_answer(id):
 THE_SAME_FOR_ALL = {
     "6.2": {"most"},
     "7.3": {"least", "points"},
+    "7.6": {"uses/board/int8", "uses/board/points", "uses/page/foreign", "uses/page/points"},
     "7.7": {"cosine"},
+    "8.7": {"agreed/serve"},
     "10.3": {"most_bytes"},
     "10.4": {"most_bytes"},
 }
