@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .lab.placing import placed
     from .lab.provenance import optimized, origins, traffic
     from .lab.providers import provider_devices, provider_plugins, second_provider
-    from .lab.quantization import Calibration, ready_to_quantize
+    from .lab.quantization import Calibration
     from .lab.quizzes import quiz
     from .lab.sessions import (
         ep_record,
@@ -132,7 +132,6 @@ _HOME = {
     "provider_plugins": "lab.providers",
     "quest_page": "pages.capstone_page",
     "quiz": "lab.quizzes",
-    "ready_to_quantize": "lab.quantization",
     "report_card": "handin.report_cards",
     "resnet18": "lab.models",
     "run_ep_experiment": "lab.sessions",

@@ -37,18 +37,15 @@ cu.written_shapes(file)
 # %% [markdown]
 # The file holds numbers only. PyTorch takes any value for the first one. We load the file, and feed four pictures.
 
-# %%
-import onnxruntime as ort
-
-cpu = ["CPUExecutionProvider"]
-frozen = ort.InferenceSession("work/04_frozen.onnx", providers=cpu)
-
 # %% tags=["remove-input"]
 cu.quiz("04_dynamic_axes", 1)
 
 # %%
 import numpy as np
+import onnxruntime as ort
 
+cpu = ["CPUExecutionProvider"]
+frozen = ort.InferenceSession(file, providers=cpu)
 four = np.zeros((4, 1, 28, 28), dtype=np.float32)
 try:
     frozen.run(None, {"image": four})
@@ -60,7 +57,10 @@ except Exception as error:
 # the size that came, and the size that the file demands.
 #
 # The error does not come when the file is written or loaded. It comes when the first real batch arrives, often on
-# another machine. Does the older exporter, `dynamo=False`, freeze the batch as well?
+# another machine.
+#
+# The older exporter, `dynamo=False`, freezes the batch as well. (`cu.exporter_messages` collects what an exporter
+# prints.)
 
 
 # %%
@@ -72,9 +72,10 @@ def refusal(session, *arrays):
         return str(error)
 
 
+file = "work/04_older.onnx"
 with cu.exporter_messages():
-    torch.onnx.export(fashion_resnet, (one,), "work/04_older.onnx", dynamo=False)
-older = ort.InferenceSession("work/04_older.onnx", providers=cpu)
+    torch.onnx.export(fashion_resnet, (one,), file, **how, dynamo=False)
+older = ort.InferenceSession(file, providers=cpu)
 print(refusal(older, four))
 
 # %% tags=["hide-input"]
@@ -107,45 +108,36 @@ cu.claim(
 # | a misspelled key | the older exporter writes a frozen file, the default one raises an error | an error |
 
 # %%
-pair, free = torch.randn(2, 1, 28, 28), {0: "batch", 2: "height", 3: "width"}
-file, axes = "work/04_free.onnx", (free,)
-torch.onnx.export(fashion_resnet, (pair,), file, **how, dynamic_shapes=axes)
+pair, file = torch.randn(2, 1, 28, 28), "work/04_free.onnx"
+free = {0: "batch", 2: "height", 3: "width"}
+torch.onnx.export(fashion_resnet, (pair,), file, **how, dynamic_shapes=(free,))
 cu.written_shapes(file)
 
 # %% [markdown]
 # Three axes are free: each has a name in place of the number, a
-# [symbolic dimension](glossary.md#symbolic-dimension). The older argument writes the same, and warns:
-
-# %%
-axes, file = {"image": free, "logits": {0: "batch"}}, "work/04_axes.onnx"
-with cu.exporter_messages() as messages:
-    torch.onnx.export(fashion_resnet, (pair,), file, **how, dynamic_axes=axes)
-print(cu.written_shapes(file), *messages, sep="\n")
-
-# %% [markdown]
-# Older code often uses this argument. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
+# [symbolic dimension](glossary.md#symbolic-dimension). The exporter worked out the shape of the output by itself.
+#
+# Older code often uses `dynamic_axes`. [Old code: `dynamic_axes`](deeper/04_dynamic_axes_in_old_code.ipynb) runs the
 # report's listing, and tries each row of the table.
 #
 # ## What is different in the file
 #
-# In [the file format](https://onnx.ai/onnx/repo-docs/IR.html), a dimension has two fields, of which one is set. The
-# first dimension of both files:
+# In [the file format](https://onnx.ai/onnx/repo-docs/IR.html), a dimension has two fields, of which one is set. We
+# look at the first dimension in both files, and at the shapes of two tensors inside the free one:
 
 # %%
 import onnx
 
 both_files = [onnx.load(f"work/04_{name}.onnx") for name in ("frozen", "free")]
 first = [m.graph.input[0].type.tensor_type.shape.dim[0] for m in both_files]
-print(*first)
-
-# %% [markdown]
-# Only such descriptions changed: nodes and weights are the same in both files. The names stand at the tensors inside,
-# too. A convolution with stride 2 makes a formula of `height`:
-
-# %%
+print(*first, sep="")
 tensors = cu.tensor_table("work/04_free.onnx")
 inside = tensors[tensors["role"] == "intermediate"]["shape"]
 inside.iloc[[0, -4]].tolist()
+
+# %% [markdown]
+# The number 1 became a name. The tensors inside have the names, too: two convolutions with stride 2 made formulas of
+# `height` and `width`. Only such descriptions changed: nodes and weights are the same in both files.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -168,30 +160,33 @@ cu.claim(
 # %% [markdown]
 # ## One file for all
 #
-# The report promises that one model serves a single request from a phone as well as batches on a server. We try batches
-# of many sizes against PyTorch. Then 1000 test pictures, 1, 7, 64 or 1000 at a time.
+# The report promises that one model serves a single request from a phone as well as batches on a server. Does the
+# file give PyTorch's numbers for batches of 1, 2, 3, 64 and 300 pictures?
 
 # %%
 file = "work/04_free.onnx"
 sizes = {n: torch.randn(n, 1, 28, 28) for n in (1, 2, 3, 64, 300)}
 gates = {n: cu.parity(fashion_resnet, file, some) for n, some in sizes.items()}
-gates[300]
+{n: gate.within for n, gate in gates.items()}
 
 # %% [markdown]
-# `cu.run_in_batches` feeds many examples in portions.
+# All agree. `cu.run_in_batches` feeds many examples in portions. We feed 1000 test pictures, 1, 7, 64 or 1000 at a
+# time, and compare the answers with the labels:
 
 # %%
 images, labels = cu.fashion_mnist("test")
 feed = {"image": cu.normalize(images[:1000])}
 server = ort.InferenceSession(file, providers=cpu)
+
+# %%
 logits = {n: cu.run_in_batches(server, feed, n)["logits"] for n in (1, 7, 64, 1000)}
 guesses = {n: value.argmax(1) for n, value in logits.items()}
 accuracy = {n: float((g == labels[:1000]).mean()) for n, g in guesses.items()}
 accuracy
 
 # %% [markdown]
-# The answers are the same, however the pictures are packed. Other picture sizes run as well. Whether the model is
-# *good* at them depends on its training: see [sizes, names, bounds](deeper/04_sizes_and_bounds.ipynb).
+# It does not matter how the pictures are packed. Pictures of another size run as well. Whether the model is *good* at
+# them depends on its training: see [Sizes, names, bounds](deeper/04_sizes_and_bounds.ipynb).
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -200,6 +195,9 @@ cu.claim(
         "batches of 1, 2, 3, 64 and 300 give PyTorch's numbers": all(
             gate.within for gate in gates.values()
         ),
+        "pictures of 40 × 24 give PyTorch's numbers, too": cu.parity(
+            fashion_resnet, file, torch.randn(3, 1, 40, 24)
+        ).within,
         "even an empty batch runs": server.run(None, {"image": four[:0]})[0].shape
         == (0, 10),
         "1000 pictures, 1, 7, 64 or 1000 at a time: the same answers": all(
@@ -234,28 +232,33 @@ with cu.exporter_messages():
     torch.onnx.export(attention, (x, mask), file, **plain, dynamic_shapes=axes)
 cu.written_shapes(file)
 
+# %% [markdown]
+# The inputs and the output have both names. We load the file without the runtime's log:
+
+# %%
+quiet = ort.SessionOptions()
+quiet.log_severity_level = 4  # errors come back as exceptions only
+linked = ort.InferenceSession("work/04_linked.onnx", quiet, providers=cpu)
+
 # %% tags=["remove-input"]
 cu.quiz("04_dynamic_axes", 2)
 
 # %%
-quiet = ort.SessionOptions()
-quiet.log_severity_level = 4  # the error comes back as an exception
-linked = ort.InferenceSession("work/04_linked.onnx", quiet, providers=cpu)
 steps, ones = np.ones((3, 9, 4), np.float32), np.ones((3, 9), np.int64)
-said = {m.shape: refusal(linked, steps, m) for m in (ones, ones[:, :8], ones[:1])}
-assert said[3, 9] is None
-print("mask 3×8:", said[3, 8].rpartition("false. ")[2].strip())
-print("mask 1×9:", said[1, 9] or "runs")
+assert refusal(linked, steps, ones) is None
+print(refusal(linked, steps, ones[:, :8]))
+linked.run(None, {"x": steps, "mask": ones[:1]})[0].shape
 
 # %% [markdown]
-# A number in the file is compared with what you feed; a **name is only a name**. The mask of another length fails deep
-# inside, at the first node that cannot go on. The mask with another batch runs: the node stretches it. Check such
-# inputs yourself before you call `run`.
+# The mask of another length is not compared with `x`. The error comes from a node inside, the first one that cannot go
+# on, and ends with the two lengths. The mask for one sequence in place of three runs: the node stretches it. A number
+# in the file is compared with what you feed; a **name is only a name**. Check such inputs yourself before you call
+# `run`.
 #
 # ## Promise, wish, guess
 #
-# So far our networks treat every size alike. This one walks over the steps of a sequence with a loop, and weighs older
-# steps less. PyTorch runs it with any length. We ask for a free length with
+# This network walks over the steps of a sequence with a loop, and weighs older steps less. PyTorch runs it with any
+# length. We ask for a free length with
 # [`torch.export.Dim`](https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/export.html).
 
 
@@ -282,11 +285,11 @@ assert "8" in cu.written_shapes(file)["x"]
 cu.written_shapes(file)
 
 # %% [markdown]
-# The batch is free. The length is the number 8 of the example, and the exporter said nothing. Now with names in
-# quotes:
+# The batch is free. The length is the number 8 of the example, and there was no message: `Dim` is a **wish**. Now with
+# names in quotes:
 
 # %%
-axes = ({0: "batch", 1: "length"},)
+axes, file = ({0: "batch", 1: "length"},), "work/04_promise.onnx"
 with cu.exporter_messages():
     try:
         torch.onnx.export(loop, (x,), file, **plain, dynamic_shapes=axes)
@@ -295,7 +298,9 @@ with cu.exporter_messages():
 assert "static shape of 8 for dimension" in reason
 
 # %% [markdown]
-# No file. The last line says which dimension could not be free. A third way, `Dim.AUTO`, means *free if possible*:
+# There is no file. The last line says which dimension could not be free. A name in quotes is a **promise**: it is kept,
+# or there is an error. (The message calls it `Dim.DYNAMIC`, which is the same without a name.) A third way, `Dim.AUTO`,
+# means *free if possible*:
 
 # %%
 axes, file = ({0: Dim.AUTO, 1: Dim.AUTO},), "work/04_auto.onnx"
@@ -303,42 +308,41 @@ torch.onnx.export(loop, (x,), file, **plain, dynamic_shapes=axes)
 cu.written_shapes(file)
 
 # %% [markdown]
-# Two free sizes, says the file. `cu.probe_sizes` runs it with several sizes and compares each result with PyTorch:
+# The file says that both sizes are free. The exporter made up their names. `cu.probe_sizes` runs the file with several
+# sizes, and compares each result with PyTorch:
 
 # %%
 probe = cu.probe_sizes("work/04_auto.onnx", x, loop)
 assert probe["works"].iloc[1] == "8" and probe["wrong numbers"].iloc[1]
 probe
 
+# %% [markdown]
+# The batch is free, the length is not: shorter sequences are refused, and longer ones give **wrong numbers without an
+# error**. So `Dim.AUTO` is a **guess**. (The third axis is as expected: we did not ask for it.) The drawing compares
+# the three ways:
+
 # %% tags=["remove-input"]
 cu.picture("promise_wish_guess")
 
 # %% [markdown]
-# The batch is free, the length is not: shorter sequences are refused, and longer ones give **wrong numbers without an
-# error**. (The third axis is as expected: we did not ask for it.) The drawing compares the three ways.
-# [Against your wish](deeper/04_against_your_wish.ipynb) makes such a network free.
+# [Against your wish](deeper/04_against_your_wish.ipynb) rewrites such a network, so that its length becomes free.
 #
 # ## Size 1 in the example
 #
-# PyTorch treats size 1 in its own way: an axis of size 1 is stretched where needed. Our convolutional network becomes
-# free from one picture, too. For the attention we take an example of length 1:
+# PyTorch stretches an axis of size 1 where needed. So the exporter cannot know whether a 1 in the example may become
+# another number. We export the attention with an example of length 1:
 
 # %%
 first_step = torch.randn(2, 1, 4), torch.ones(2, 1).long()
-file, axes = "work/04_size_1.onnx", ({1: Dim("length")},) * 2
-torch.onnx.export(attention, first_step, file, **plain, dynamic_shapes=axes)
-print("Dim: ", *cu.written_shapes(file).values())
-assert "length" not in str(cu.written_shapes(file))
-
-axes = ({1: "length"},) * 2
+file, axes = "work/04_size_1.onnx", ({1: "length"},) * 2
 with cu.exporter_messages():
     torch.onnx.export(attention, first_step, file, **plain, dynamic_shapes=axes)
-print("name:", *cu.written_shapes(file).values())
 assert list(cu.written_shapes(file).values())[-1] == "[2, 1, 4]"
+cu.written_shapes(file)
 
 # %% [markdown]
-# `Dim("length")` was dropped without a message. The name freed the inputs, but the file declares an output of length 1.
-# Take sizes of 2 or more in your example.
+# The inputs are free, but the file declares an output of length 1, which is false. Take sizes of 2 or more in your
+# example.
 
 # %% [markdown]
 # ## Recap

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 06 · Fusion
 #
-# You profile a model, and the profile lists nodes such as `FusedConv` and `ReorderInput` that your file does not have.
-# A session does not run the graph that you gave it. It rewrites the graph first: it removes nodes, computes others
+# You profile a model, and the profile lists nodes such as `FusedConv` that your file does not have. A session does not
+# run the graph that you gave it. It rewrites the graph first: it removes nodes, computes others
 # beforehand, and merges several into one. Merging is called [**fusion**](glossary.md#fusion).
 #
 # You need [lesson 05](05_execution_providers.ipynb).
@@ -31,7 +31,7 @@ import onnx
 untidy = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 20]>
 untidy (float[1, 2, 8, 8] x) => (float[1, 3] y)
 <float[2, 2, 1, 1] W1 = {1, -2, -3, 4}, float[2, 2, 1, 1] W2 = {2, 1, -1, 3},
- float[2] scale = {1, 2}, float[2] shift = {-1, 1}, float[2] mean = {0, 1},
+ float[2] scale = {2, 1}, float[2] shift = {-1, 1}, float[2] mean = {0, 1},
  float[2] variance = {1, 2}, float[2, 1, 1] log_gain = {0, 1},
  float[2, 3] W3 = {1, 2, 3, 4, 5, 6}, float[3] bias = {1, 2, 3}>
 { c = Conv (x, W1)  n = BatchNormalization (c, scale, shift, mean, variance)
@@ -42,8 +42,9 @@ untidy (float[1, 2, 8, 8] x) => (float[1, 3] y)
 
 # %% [markdown]
 # ONNX Runtime has five
-# [levels](https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html) of optimisation. You
-# choose one in the options of the session. The session can also write down the graph that it is going to run:
+# [levels](https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html) of optimisation: *none*,
+# *basic*, *extended*, *layout* and *all*, which is the default. You choose one in the options of the session. The session
+# can also write down the graph that it is going to run:
 
 # %%
 import onnxruntime as ort
@@ -56,8 +57,7 @@ session = ort.InferenceSession(untidy.SerializeToString(), options, providers=cp
 
 # %% [markdown]
 # The file `work/06_basic.onnx` holds that graph. `cu.optimized(model, level)` does the same steps and returns the graph.
-# The levels are *none*, *basic*, *extended*, *layout* and *all*, which is the default. How often does each operator
-# occur at each level?
+# How often does each operator occur at the first three levels?
 
 # %% tags=["remove-input"]
 cu.quiz("06_fusion", 1)
@@ -70,10 +70,11 @@ counts = pd.DataFrame({level: cu.op_histogram(g) for level, g in tidied.items()}
 counts.fillna(0).astype(int).replace(0, "")
 
 # %% [markdown]
-# From level to level the graph gets shorter, and an operator appears that is not in the standard. `com.microsoft` is the
+# From column to column the graph gets shorter, and an operator appears that is not in the standard. `com.microsoft` is the
 # [domain](glossary.md#domain) of
-# [ONNX Runtime's own operators](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). Does the
-# model still compute the same? We compare with a session that changes nothing:
+# [ONNX Runtime's own operators](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md).
+#
+# Does the model still compute the same? We compare the session above, which is at *basic*, with one that changes nothing:
 
 # %%
 import numpy as np
@@ -91,7 +92,7 @@ same_result
 # ## What *basic* does
 #
 # Counts do not say **which** nodes became one. `cu.origins` runs both graphs on the same input and compares every tensor.
-# So it finds the old nodes that a new one stands for.
+# So it finds the old nodes that a new one stands for. These nodes have no names, so `originals` lists what they write.
 
 # %%
 basic = cu.origins(untidy, tidied["basic"], feed)
@@ -101,8 +102,8 @@ basic
 # *Basic* has **fused**: `Conv` and `BatchNormalization` became one `Conv`; `MatMul` and `Add` became one `Gemm`.
 #
 # The last rows are the nodes that are gone. *Removed* means that the output was the input, in every value; *folded* means
-# that only constants went in ([constant folding](glossary.md#constant-folding)). The result of `Exp` must now be stored
-# in the file. It is called `gain`:
+# that only constants went in ([constant folding](glossary.md#constant-folding)). The result of `Exp`, the tensor `gain`,
+# must now be stored in the file. We compare it with the one that NumPy computes:
 
 
 # %%
@@ -141,8 +142,9 @@ cu.claim(
 # $$\text{factor} = \frac{\text{scale}}{\sqrt{\text{variance} + \varepsilon}} \qquad W' = W \cdot \text{factor} \qquad
 # b' = \text{shift} + (b - \text{mean}) \cdot \text{factor}$$
 #
-# Each output channel has its own factor, so the factor goes along the **first** axis of $W$. The convolutions of our
-# trained network have no bias, so $b = 0$.
+# $W$ and $b$ are the weights and the bias of the convolution, $W'$ and $b'$ are the new ones, and $\varepsilon$ is a
+# small constant of the norm. Each output channel has its own factor, so the factor goes along the **first** axis of $W$.
+# The convolutions of our trained network have no bias, so $b = 0$.
 
 # %%
 import torch
@@ -150,53 +152,55 @@ import torch
 
 def fold(conv, norm):
     factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    kernel = conv.weight * factor[:, None, None, None]
-    return kernel, norm.bias - norm.running_mean * factor
+    weight = conv.weight * factor[:, None, None, None]
+    return weight, norm.bias - norm.running_mean * factor
 
 
 model = cu.fashion_resnet().requires_grad_(False)
-kernel, bias = fold(model.stem[0], model.stem[1])
+weight, bias = fold(model.stem[0], model.stem[1])
+weight.shape, bias.shape
 
 # %% [markdown]
+# The new weights have the shape of the old ones. The new bias has one number for each output channel.
+#
 # Do the others compute the same numbers? The default [exporter](glossary.md#exporter) folds. The older one can be told not
-# to, so that ONNX Runtime does it at *basic*. So there are two files, and we look for our numbers in both.
+# to, so that ONNX Runtime does it at *basic*. We export with both, and look for our weights in both models. How large is
+# the largest difference?
 
 # %%
-x, file = (torch.randn(2, 1, 28, 28),), "work/06_exported.onnx"
+x, free = (torch.randn(2, 1, 28, 28),), {0: "batch"}
 names = {"input_names": ["image"], "verbose": False}
-free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
-torch.onnx.export(model, x, file, **names, **free)
-exported = onnx.load(file)
+program = torch.onnx.export(model, x, dynamic_shapes=(free,), **names)
+exported = program.model_proto
 
-file = "work/06_raw.onnx"
-free = {"dynamic_axes": {"image": {0: "batch"}}, "do_constant_folding": False}
+file, older = "work/06_raw.onnx", {"dynamo": False, "do_constant_folding": False}
 with cu.exporter_messages():
-    torch.onnx.export(model, x, file, dynamo=False, **names, **free)
+    torch.onnx.export(
+        model, x, file, dynamic_axes={"image": free}, **older, **names
+    )
 raw = onnx.load(file)
 
 # %%
 from itertools import pairwise
 
-stored = weights_of(exported), weights_of(cu.optimized(raw, "basic"))
-layers = 0
+theirs, apart = {"exporter": exported, "basic": cu.optimized(raw, "basic")}, {}
 for (name, conv), (_, norm) in pairwise(model.named_modules()):
-    if isinstance(norm, torch.nn.BatchNorm2d):  # it stands behind its convolution
-        kernel, layers = fold(conv, norm)[0].numpy(), layers + 1
-        for weights in stored:
-            (found,) = [
-                w for k, w in weights.items() if k.endswith(f"{name}.weight")
-            ]
-            assert np.allclose(found, kernel, atol=1e-6)
-layers
+    if isinstance(norm, torch.nn.BatchNorm2d):  # it follows its convolution
+        ours = fold(conv, norm)[0].numpy()
+        for who, other in theirs.items():
+            stored = weights_of(other).items()
+            (found,) = [w for k, w in stored if k.endswith(f"{name}.weight")]
+            apart[who, name] = np.abs(found - ours).max()
+assert max(apart.values()) < 1e-6
+pd.Series(apart).groupby(level=0).agg(["count", "max"])
 
 # %% [markdown]
-# PyTorch's exporter, ONNX Runtime and three lines of ours compute the same kernels for all layers. An exporter that folds
-# does this work before the runtime sees the file.
+# PyTorch's exporter, ONNX Runtime and our three lines compute the same weights for all layers, up to rounding. An exporter
+# that folds does this work before the runtime sees the file.
 #
 # ## *Extended* and *layout*
 #
-# In `untidy`, a `Relu` stands behind the first convolution. The second one is followed by `Add` and `Relu`. What does
-# the level *extended* make of them?
+# *Extended* also fuses into operators that only ONNX Runtime has. We look at the two convolutions of `untidy`:
 
 # %% tags=["remove-input"]
 cu.quiz("06_fusion", 2)
@@ -222,8 +226,8 @@ cu.picture("nchwc_blocks")
 # %% [markdown]
 # The explorer shows every level of our models. A green edge means fused, blue rewritten, orange inserted. It opens at
 # *layout*. On most processors with AVX you see `nchwc::Conv`, which takes `Add` and `Relu` as well, and `ReorderOutput`,
-# which brings the numbers back into the usual order. On other processors this level may look like *extended*. Which
-# level does most for which model?
+# which brings the numbers back into the usual order. On other processors this level may look like *extended*. At which
+# level does each model lose most of its nodes?
 
 # %%
 two = {"image": cu.normalize(cu.fashion_mnist("test")[0][:2])}
@@ -232,8 +236,11 @@ models = {"exported": (exported, two), "raw, as in PyTorch": (raw, two)}
 cu.level_explorer(models | {"untidy": (untidy, feed)})
 
 # %% [markdown]
-# The report's example, Conv + BatchNorm + ReLU, becomes one node in steps. *Basic* folds the norm, *extended* takes the
-# activation, *layout* takes the sum of a shortcut.
+# `raw` loses most at *basic*, which folds the norms. `exported` has no norms any more and loses nothing there. Where you see
+# nchwc, `exported` loses most at *layout*.
+#
+# So the report's example, Conv + BatchNorm + ReLU, becomes one node in steps. *Basic* folds the norm, *extended* takes the
+# activation, *layout* also takes the sum of a shortcut.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -265,7 +272,7 @@ cu.claim(
 cu.picture("fused_node")
 
 # %% [markdown]
-# `cu.traffic` counts them: it adds up, from the shapes, what each node reads from other nodes and what it writes. Here
+# `cu.traffic` counts the bytes that each node reads and writes, from the shapes of the tensors. Weights do not count. Here
 # are the first nodes of `untidy`, and the one that *extended* makes of them:
 
 # %%
@@ -274,8 +281,11 @@ one = cu.traffic(tidied["extended"], feed).head(1)
 pd.concat({"none": three, "extended": one})
 
 # %% [markdown]
-# The tensor `x` has 512 bytes. Three nodes move six such tensors, one node moves two: that is the least possible. Now the
-# trained network with 16 pictures, as PyTorch has it. We count the bytes at each level, and then measure the time:
+# Each of these tensors has 512 bytes. Three nodes move six tensors, one node moves two: that is the least possible.
+#
+# Now the trained network with 16 pictures. We take `raw`, so that the norms count, too. First we count the bytes at each
+# level, then we measure the time. The graphs are optimised already, so their sessions change nothing more. Each uses one
+# thread.
 
 # %%
 batch = {"image": cu.normalize(cu.fashion_mnist("test")[0][:16])}
@@ -287,7 +297,8 @@ moved = pd.Series({k: t.reads.sum() + t.writes.sum() for k, t in traffic.items()
 (moved / 2**20).round(1).to_frame("MiB between nodes").T
 
 # %%
-off.intra_op_num_threads, runs, logits = 1, {}, {}
+off.intra_op_num_threads = 1
+runs, logits = {}, {}
 for k, graph in versions.items():
     ready = ort.InferenceSession(graph.SerializeToString(), off, providers=cpu)
     (logits[k],) = ready.run(None, batch)
@@ -296,9 +307,12 @@ same_logits = np.ptp(list(logits.values()), axis=0).max() < 1e-3
 cu.compare(runs, rounds=12, seconds=5)
 
 # %% [markdown]
-# The bytes fall at *basic*, and again at *extended*. The time need not follow: our feature maps are small enough for the
-# cache of the processor, where a round trip is cheap. *Layout* is often the fastest, but for another reason: its [kernels](glossary.md#kernel) are better. Bytes are one
-# reason for speed, kernels are another.
+# The bytes fall at *basic*, and again at *extended*. With nchwc they fall once more, because the sums are fused. The time
+# need not follow: our largest tensor has 16 × 16 × 28 × 28 numbers, which is less than 1 MiB. It may stay in the cache of
+# the processor, where a round trip is cheap.
+#
+# *Layout* is often the fastest. It changes two things at once: it moves fewer bytes, and it has other
+# [kernels](glossary.md#kernel). So bytes alone do not explain its speed.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -321,8 +335,8 @@ cu.claim(
 # %% [markdown]
 # ## When fusion does not happen
 #
-# An optimiser knows patterns, and it is careful: it fuses only where nobody can notice. Suppose that you search for a
-# mistake and make the result of the first `Conv`, the tensor `c`, a second output of the model.
+# An optimiser looks for fixed patterns, and it fuses only where every output stays as it was. Suppose that you search for
+# a mistake and want to see the tensor `c`, the result of the first `Conv`.
 
 # %% tags=["remove-input"]
 cu.quiz("06_fusion", 3)
@@ -333,8 +347,8 @@ debug.graph.output.append(onnx.ValueInfoProto(name="c"))
 cu.node_table(cu.optimized(debug, "extended")).head(3)[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# `Conv`, `BatchNormalization` and `Relu` are three nodes again. Fusion would make the tensor `c` disappear, and you asked
-# for it. A second node that reads `c` prevents fusion, too, and so does a weight that a caller may replace.
+# `Conv`, `BatchNormalization` and `Relu` are three nodes again. Fusion would make the tensor `c` disappear, and now it is an
+# output. A second node that reads `c` prevents fusion, too, and so does a weight that a caller may replace.
 # [Why it does not fuse](deeper/06_why_not_fused.ipynb) tries seven such changes.
 
 # %% [markdown]
@@ -343,9 +357,9 @@ cu.node_table(cu.optimized(debug, "extended")).head(3)[["op", "inputs", "outputs
 # - Use the default level *all*, unless you look for the cause of wrong numbers: then compare with `ORT_DISABLE_ALL`.
 # - *Basic* removes, folds and fuses; exporters do much of that before. *Extended* adds operators of ONNX Runtime, such as
 #   `FusedConv`. *Layout* reorders the numbers for your processor.
-# - Folding BatchNorm is one factor for each output channel, and a new bias.
+# - To fold a BatchNorm, multiply each output channel of the weights by its factor, and compute a new bias.
 # - Fusion saves bytes. Whether it saves time depends on the kernels and on the cache: measure it.
-# - A pattern matches exactly or not at all. Look at `cu.op_histogram(cu.optimized(model))` before you believe in it.
+# - A pattern matches exactly or not at all. Look at `cu.op_histogram(cu.optimized(model))` before you rely on it.
 #
 # **Now you:** [exercises 06](exercises/06_fusion.ipynb). **Next:** [07 · Quantization](07_quantization.ipynb).
 #

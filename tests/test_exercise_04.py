@@ -166,7 +166,7 @@ def test_any_size_as_it_is_exported(tmp_path: Path) -> None:
 MASKED = (
     "weights = Cast<to = 1>(mask)  w3 = Unsqueeze(weights, two)  scaled = Mul(values, scale)  t = Tanh(scaled)  "
     "tw = Mul(t, w3)  total = ReduceSum<keepdims = 0>(tw, one)  count = ReduceSum<keepdims = 0>(w3, one)  "
-    "m = Div(total, count)  mean = Add(m, shift)"
+    "m = Div(total, count)  result = Add(m, shift)"
 )
 
 
@@ -175,7 +175,7 @@ def shared(who: str = "ada", steps: str = MASKED, length: tuple = ("L", "L"), **
     p = {**params("4.3", who), **changed}
     first, second = (p["length"] if name == "L" else name for name in length)
     return onnx.parser.parse_model(f"""{HEAD}
-        g (float[{p["batch"]}, {first}, 4] values, int64[{p["batch"]}, {second}] mask) => (float[{p["batch"]}, 4] mean)
+        g (float[{p["batch"]}, {first}, 4] values, int64[{p["batch"]}, {second}] mask) => (float[{p["batch"]}, 4] result)
         <float[1] scale = {{{p["scale"]}}}, float[1] shift = {{{p["shift"]}}}, int64[1] one = {{1}}, int64[1] two = {{2}},
          float[1] low = {{-1000.0}}, int64 none = {{0}}> {{ {steps} }}""")
 
@@ -187,7 +187,7 @@ def shared_by_products(who: str) -> ModelProto:
         "yes = Greater(mask, none)  y3 = Unsqueeze(yes, two)  scaled = Mul(scale, values)  t = Tanh(scaled)  "
         "off = Sub(low, low)  kept = Where(y3, t, off)  w = Cast<to = 1>(yes)  ones = Unsqueeze(w, one)  "
         "total = MatMul(ones, kept)  flat = Squeeze(total, one)  count = ReduceSum<keepdims = 1>(w, one)  "
-        "m = Div(flat, count)  mean = Sum(shift, m)",
+        "m = Div(flat, count)  result = Sum(shift, m)",
     )
 
 
@@ -206,7 +206,21 @@ def test_shared_as_it_is_exported_whatever_the_example(tmp_path: Path, sizes: tu
     p = params("4.3")
     example = (torch.randn(*sizes, 4), torch.ones(sizes, dtype=torch.int64))
     both = {0: p["batch"], 1: p["length"]}
-    accepted("4.3", exported(MaskedMean(p), example, tmp_path, ["values", "mask", "mean"], (both, both)))
+    accepted("4.3", exported(MaskedMean(p), example, tmp_path, ["values", "mask", "result"], (both, both)))
+
+
+class MeanOfAll(MaskedMean):
+    def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (torch.tanh(values * self.p["scale"]) * mask.unsqueeze(2)).mean(1) + self.p["shift"]
+
+
+def test_shared_exported_with_the_mean_of_all_steps_names_that_mistake(tmp_path: Path) -> None:
+    """The exporter names tensors after the calls, such as mean: the task's output must not have such a name."""
+    p = params("4.3")
+    example = (torch.randn(2, 7, 4), torch.ones(2, 7, dtype=torch.int64))
+    both = {0: p["batch"], 1: p["length"]}
+    said = failed("4.3", exported(MeanOfAll(p), example, tmp_path, ["values", "mask", "result"], (both, both)))
+    assert "divides by the whole length" in said
 
 
 # 4.4
@@ -429,7 +443,7 @@ WRONG = {
         "no label": (lambda who: shared(length=("s27", "s27")), r"give it as a label"),
         "mask unused": (
             lambda who: shared(steps="scaled = Mul(values, scale)  t = Tanh(scaled)  "
-                               "m = ReduceMean<keepdims = 0>(t, one)  mean = Add(m, shift)"),
+                               "m = ReduceMean<keepdims = 0>(t, one)  result = Add(m, shift)"),
             r"The mask has no effect",
         ),
         "whole length": (
@@ -439,7 +453,7 @@ WRONG = {
         "sum": (lambda who: shared(steps=MASKED.replace("Div(total, count)", "Identity(total)")), r"the sum, not the mean"),
         "maximum": (
             lambda who: shared(steps="yes = Greater(mask, none)  y3 = Unsqueeze(yes, two)  scaled = Mul(scale, values)  "
-                               "t = Tanh(scaled)  kept = Where(y3, t, low)  m = ReduceMax<keepdims = 0>(kept, one)  mean = Add(m, shift)"),
+                               "t = Tanh(scaled)  kept = Where(y3, t, low)  m = ReduceMax<keepdims = 0>(kept, one)  result = Add(m, shift)"),
             r"the maximum, not the mean",
         ),
         "mask inverted": (

@@ -52,14 +52,14 @@ def folded(student: str = "ada") -> ModelProto:
     kept = {}
     scale, shift, mean, variance = (weights[name] for name in one.input[1:])
     factor = scale / np.sqrt(variance + helper.get_node_attr_value(one, "epsilon"))
-    kept["one.kernel"] = weights["one.kernel"] * factor[:, None, None, None]
+    kept["one.weight"] = weights["one.weight"] * factor[:, None, None, None]
     kept["one.bias"] = shift + (weights["one.bias"] - mean) * factor
     scale, shift, mean, variance = (weights[name] for name in two.input[1:])
     factor = scale / np.sqrt(variance + helper.get_node_attr_value(two, "epsilon"))
-    kept["two.kernel"] = weights["two.kernel"] * factor[None, :, None, None]
-    kept["two.bias"] = np.einsum("oihw,i->o", weights["two.kernel"], shift - mean * factor)
+    kept["two.weight"] = weights["two.weight"] * factor[None, :, None, None]
+    kept["two.bias"] = np.einsum("oihw,i->o", weights["two.weight"], shift - mean * factor)
     first.output[0] = one.output[0]
-    second.input[:] = [two.input[0], "two.kernel", "two.bias"]
+    second.input[:] = [two.input[0], "two.weight", "two.bias"]
     graph.node.remove(one)
     graph.node.remove(two)
     del graph.initializer[:]
@@ -80,10 +80,10 @@ def folded_anew(student: str = "ada") -> ModelProto:
             small = np.float32(helper.get_node_attr_value(norm, "epsilon"))
             ends.append((np.float32(value) - mean) / np.sqrt(variance + small) * scale + shift)
         lines[name] = (ends[1] - ends[0], ends[0])
-    kernel_one = weights["one.kernel"] * lines["one"][0].reshape(4, 1, 1, 1)
+    kernel_one = weights["one.weight"] * lines["one"][0].reshape(4, 1, 1, 1)
     bias_one = weights["one.bias"] * lines["one"][0] + lines["one"][1]
-    kernel_two = weights["two.kernel"] * lines["two"][0].reshape(1, 4, 1, 1)
-    bias_two = sum(weights["two.kernel"][:, i].sum((1, 2)) * lines["two"][1][i] for i in range(4))
+    kernel_two = weights["two.weight"] * lines["two"][0].reshape(1, 4, 1, 1)
+    bias_two = sum(weights["two.weight"][:, i].sum((1, 2)) * lines["two"][1][i] for i in range(4))
     # A Relu lets a positive factor through: what is twice as large behind it, the next layer halves.
     values = {"k1": kernel_one * 2, "b1": bias_one * 2, "k2": kernel_two / 2, "b2": bias_two}
     nodes = [
@@ -105,7 +105,7 @@ def folded_wrongly(layer: str, mistake: str) -> Any:
     def make(student: str) -> ModelProto:
         model = folded(student)
         parts = batchnorm_folding.folded_layer(params("6.1", student), layer, mistake)
-        new = dict(zip((f"{layer}.kernel", f"{layer}.bias"), parts, strict=True))
+        new = dict(zip((f"{layer}.weight", f"{layer}.bias"), parts, strict=True))
         for tensor in model.graph.initializer:
             if tensor.name in new:
                 tensor.CopyFrom(numpy_helper.from_array(new[tensor.name].astype(np.float32), tensor.name))
@@ -119,8 +119,8 @@ def renamed(student: str = "ada") -> ModelProto:
     model = cu.optimized(handed_out("6.1", student)[0], "basic")
     kernel = next(n for n in model.graph.node if n.op_type == "Conv").input[1]
     for node in model.graph.node:
-        node.input[:] = ["one.kernel" if name == kernel else name for name in node.input]
-    next(t for t in model.graph.initializer if t.name == kernel).name = "one.kernel"
+        node.input[:] = ["one.weight" if name == kernel else name for name in node.input]
+    next(t for t in model.graph.initializer if t.name == kernel).name = "one.weight"
     return model
 
 
@@ -146,7 +146,7 @@ def tidy_by_hand(student: str = "ada") -> ModelProto:
         scale, shift, mean, variance = (weights[f"layer{number}.{n}"] for n in ("scale", "shift", "mean", "variance"))
         factor = scale / np.sqrt(variance + 1e-5)
         values |= {
-            f"k{number}": weights[f"layer{number}.kernel"] * factor[:, None, None, None],
+            f"k{number}": weights[f"layer{number}.weight"] * factor[:, None, None, None],
             f"b{number}": shift - mean * factor,
         }
         nodes.append(helper.make_node("Conv", [last, f"k{number}", f"b{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
@@ -339,9 +339,9 @@ WRONG = {
         "epsilons exchanged": (folded_wrongly("two", "other epsilon"), "that of the other layer"),
         "the axis of the other layer": (folded_wrongly("two", "axis"), "wrong axis"),
         "the sign of the mean": (folded_wrongly("two", "sign"), "wrong sign"),
-        "nothing added in the second": (folded_wrongly("two", "no bias"), "goes through the kernel"),
+        "nothing added in the second": (folded_wrongly("two", "no bias"), "goes through the weights"),
         "added as in the first": (folded_wrongly("two", "as behind"), "sum over all but outputs"),
-        "the new kernel for the bias": (folded_wrongly("two", "new kernel"), "with the old kernel"),
+        "the new kernel for the bias": (folded_wrongly("two", "new kernel"), "with the old weights"),
     },
     "6.2": {
         "an output left": (lambda who: tidy(who, but="output"), "is an output, too"),
@@ -437,7 +437,7 @@ def test_a_thousandth_of_a_weight_is_too_much(more: float, points: tuple[int, in
     """For the result. For the layer itself it is not, and five are."""
     model = folded()
     for tensor in model.graph.initializer:
-        if tensor.name == "two.kernel":
+        if tensor.name == "two.weight":
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1 + more), tensor.name))
     found = criteria("6.1", model)
     assert "the result is the same to 1e-5" in [c.what for c in found if not c.passed]

@@ -48,8 +48,8 @@ BIASES = {
         "The mean is missing in the new bias": lambda k, b, s, m, f: (k * on(1, s)).sum((1, 2, 3)),
         "The shift is missing": lambda k, b, s, m, f: (k * on(1, -m * f)).sum((1, 2, 3)),
         "Its new bias is missing": lambda k, b, s, m, f: np.zeros(4),
-        "What the norm adds goes through the kernel": lambda k, b, s, m, f: s - m * f,
-        "multiplied with the old kernel": lambda k, b, s, m, f: (k * on(1, f) * on(1, s - m * f)).sum((1, 2, 3)),
+        "What the norm adds goes through the weights": lambda k, b, s, m, f: s - m * f,
+        "multiplied with the old weights": lambda k, b, s, m, f: (k * on(1, f) * on(1, s - m * f)).sum((1, 2, 3)),
         "The sum over rows and columns": lambda k, b, s, m, f: (k.mean((2, 3)) * (s - m * f)).sum(1),
     },
 }
@@ -61,7 +61,7 @@ def one_layer(who: str, layer: str, cause: str) -> ModelProto:
     w, (first, second) = stored(source), epsilons(source)
     own, other = (first, second) if layer == "one" else (second, first)
     scale, shift, mean, variance, kernel = (
-        w[f"{layer}.{name}"] for name in ("scale", "shift", "mean", "variance", "kernel")
+        w[f"{layer}.{name}"] for name in ("scale", "shift", "mean", "variance", "weight")
     )
     factor = FACTORS.get(cause, lambda scale, variance, own, other: scale / np.sqrt(variance + own))(
         scale, variance, own, other
@@ -69,7 +69,7 @@ def one_layer(who: str, layer: str, cause: str) -> ModelProto:
     axis = (layer == "two") != (cause == "The factor is on the wrong axis")
     bias = BIASES[layer].get(cause, BIASES[layer][""])(kernel, w["one.bias"], shift, mean, factor)
     model = folded(who)
-    new = {f"{layer}.kernel": kernel * on(int(axis), factor), f"{layer}.bias": bias}
+    new = {f"{layer}.weight": kernel * on(int(axis), factor), f"{layer}.bias": bias}
     for tensor in model.graph.initializer:
         if tensor.name in new:
             tensor.CopyFrom(numpy_helper.from_array(new[tensor.name].astype(np.float32), tensor.name))
@@ -99,7 +99,7 @@ def with_layer(layer: str, kernel: float | None, bias: float) -> ModelProto:
     model = folded("ada")
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.name == f"{layer}.kernel":
+        if tensor.name == f"{layer}.weight":
             values = (
                 stored(given("6.1"))[tensor.name].astype(np.float32) if kernel is None else values * np.float32(kernel)
             )
@@ -113,10 +113,10 @@ def with_layer(layer: str, kernel: float | None, bias: float) -> ModelProto:
 @pytest.mark.parametrize(
     ("kernel", "bias", "cause"),
     [
-        (None, 0, "The kernel is still the old one"),
-        (1, 1, "Its bias is another one"),
-        (2, 0, "Its kernel is another one"),
-        (2, 1, "Its kernel is another one"),
+        (None, 0, "The weights are still the old ones"),
+        (1, 1, "Its bias is not right"),
+        (2, 0, "Its weights are not right"),
+        (2, 1, "Its weights are not right"),
     ],
 )
 def test_which_part_of_a_layer_is_another_one(layer: str, kernel: float | None, bias: float, cause: str) -> None:

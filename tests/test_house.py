@@ -69,7 +69,6 @@ PUBLIC = [
     "provider_plugins",
     "quest_page",
     "quiz",
-    "ready_to_quantize",
     "report_card",
     "resnet18",
     "run_ep_experiment",

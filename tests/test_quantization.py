@@ -66,20 +66,20 @@ def test_quantized_model_is_refused_whatever_its_form(folder):
     onnx.save(MODEL, "float.onnx")
     options = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
     reader = cu.Calibration("float.onnx", {"image": PICTURES})
-    quantize_static(cu.ready_to_quantize("float.onnx"), "static.onnx", reader, **options)
-    quantize_dynamic(cu.ready_to_quantize("float.onnx"), "dynamic.onnx")
+    quantize_static(quantization.ready_to_quantize("float.onnx"), "static.onnx", reader, **options)
+    quantize_dynamic(quantization.ready_to_quantize("float.onnx"), "dynamic.onnx")
     for file, operator in {"static.onnx": "DequantizeLinear", "dynamic.onnx": "ConvInteger"}.items():
         with pytest.raises(cu.CourseError, match=rf"'{file}' is quantized already: it holds .*{operator}"):
-            cu.ready_to_quantize(file)
+            quantization.ready_to_quantize(file)
         with pytest.raises(cu.CourseError, match="is quantized already"):
             cu.Calibration(file, {"image": PICTURES})
     with pytest.raises(cu.CourseError, match="This model is quantized already"):
-        cu.ready_to_quantize(onnx.load("static.onnx"))
+        quantization.ready_to_quantize(onnx.load("static.onnx"))
 
 
 def test_model_that_cannot_be_read(folder):
     with pytest.raises(cu.CourseError, match=r"no file 'none\.onnx'"):
-        cu.ready_to_quantize("none.onnx")
+        quantization.ready_to_quantize("none.onnx")
 
 
 def test_quantized_node_in_a_subgraph_is_found():

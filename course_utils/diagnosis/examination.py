@@ -36,7 +36,7 @@ def doctor(
     seconds: float = 60,
     memory_mb: int | None = None,
 ) -> Report:
-    """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 09.
+    """Examine a model: what is wrong with it, where, why, and what to do. First used in lesson 05.
 
     model: the path of an .onnx file, its bytes, or a ModelProto. Nothing in it is executed, and no file outside its
     folder is opened, unless run=True: then ONNX Runtime loads it and runs it with made-up inputs of several sizes, in a

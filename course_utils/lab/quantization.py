@@ -22,7 +22,7 @@ ModelPath = str | os.PathLike[str] | onnx.ModelProto
 
 
 def ready_to_quantize(model: ModelPath) -> ModelPath:
-    """Return the model as it was given, once it is clear that it holds no quantized node yet. First used in lesson 07.
+    """Return the model as it was given, once it is clear that it holds no quantized node yet.
 
     ONNX Runtime does not look: it quantizes some models a second time without a word, and stops at others with an
     error about something else. Raises CourseError for a quantized model, or one that cannot be read.

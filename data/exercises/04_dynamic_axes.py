@@ -152,7 +152,7 @@ cu.check("4.2", "work/4.2.onnx")
 # - `values`, float32 `[batch, length, 4]`,
 # - `mask`, int64 `[batch, length]`: 1 for a step that counts, 0 for one that does not. At least one counts.
 #
-# Its output `mean`, float32 `[batch, 4]`, is the mean of $\tanh(\mathrm{scale} \cdot v)$ over the steps that count, plus
+# Its output `result`, float32 `[batch, 4]`, is the mean of $\tanh(\mathrm{scale} \cdot v)$ over the steps that count, plus
 # $\mathrm{shift}$. The names of batch and length, which both inputs share, and the two numbers are yours:
 
 # %%
@@ -184,7 +184,7 @@ with cu.exporter_messages():
         (torch.randn(2, 7, 4), torch.ones(2, 7, dtype=torch.int64)),
         "work/4.3.onnx",
         input_names=["values", "mask"],
-        output_names=["mean"],
+        output_names=["result"],
         dynamic_shapes=(
             {0: p["batch"], 1: p["length"]},
             {0: p["batch"], 1: p["length"]},
@@ -205,8 +205,8 @@ cu.check("4.3", "work/4.3.onnx")
 # %% [markdown]
 # ## 4.4 Cure the over-specialised export
 #
-# This network works in PyTorch for any batch and for any length up to 48. Its export does not: see for yourself. The
-# method stands in [Against your wish](../deeper/04_against_your_wish.ipynb).
+# This task belongs to [Against your wish](../deeper/04_against_your_wish.ipynb). This network works in PyTorch for any
+# batch and for any length up to 48. Its export takes the sizes of the example only:
 
 
 # %%

@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 # %% [markdown]
 # ## 6.1 Fold BatchNorm by hand
 #
-# Two convolutions and two norms. The first norm stands behind its convolution, as in the lesson. The second one stands
+# Two convolutions and two norms. The first norm follows its convolution, as in the lesson. The second one stands
 # **before** its convolution, as in many networks with skip connections. ONNX Runtime folds the first one only.
 
 # %%
@@ -35,8 +35,8 @@ cu.node_table(cu.given("6.1"))[["op", "inputs", "outputs", "attributes"]]
 # - two `Conv` and one `Relu` are left,
 # - the result differs by at most a hundred-thousandth of its largest value.
 #
-# > **Hint** A norm is $a \cdot x + c$ for each channel. Behind a convolution, the channels are the outputs of its kernel.
-# > Before one, they are the inputs: what $c$ adds goes through the kernel, too. Look at the attributes: these layers have
+# > **Hint** A norm is $a \cdot x + c$ for each channel. After a convolution, its channels are the outputs of the weights.
+# > Before one, they are the inputs: what $c$ adds goes through the weights, too. Look at the attributes: these layers have
 # > unusual epsilons.
 
 # %%
@@ -60,13 +60,13 @@ def line(norm):
 
 (a1, c1), (a2, c2) = line(one), line(two)
 folded = {
-    "one.kernel": weights["one.kernel"] * a1[:, None, None, None],
+    "one.weight": weights["one.weight"] * a1[:, None, None, None],
     "one.bias": weights["one.bias"] * a1 + c1,
-    "two.kernel": weights["two.kernel"] * a2[None, :, None, None],
-    "two.bias": (weights["two.kernel"] * c2[None, :, None, None]).sum((1, 2, 3)),
+    "two.weight": weights["two.weight"] * a2[None, :, None, None],
+    "two.bias": (weights["two.weight"] * c2[None, :, None, None]).sum((1, 2, 3)),
 }
 first.output[0] = one.output[0]
-second.input[:] = [two.input[0], "two.kernel", "two.bias"]
+second.input[:] = [two.input[0], "two.weight", "two.bias"]
 graph.node.remove(one)
 graph.node.remove(two)
 del graph.initializer[:]
@@ -81,9 +81,9 @@ onnx.save(model, "work/6.1.onnx")
 cu.check("6.1", "work/6.1.onnx")
 
 # %% [markdown] tags=["solution"]
-# Both steps are linear, so two of them in a row are one. Behind a convolution, the factor belongs to the outputs of the
-# kernel, its first axis, and the old bias is scaled with it. Before a convolution, the factor belongs to the inputs,
-# the second axis; the constant goes through the old kernel, summed over inputs, rows and columns. That is exact here
+# Both steps are linear, so two of them in a row are one. After a convolution, the factor belongs to the outputs of the
+# weights, their first axis, and the old bias is scaled with it. Before a convolution, the factor belongs to the inputs,
+# the second axis; the constant goes through the old weights, summed over inputs, rows and columns. That is exact here
 # because no zeros are padded between this norm and its convolution. Typical mistakes are the wrong axis, and the
 # default epsilon in place of the attribute. Fold one layer, compare its tensor with the old one, then fold the next.
 
@@ -124,7 +124,7 @@ cu.check("6.2", "work/6.2.onnx")
 # A fusion makes tensors between nodes disappear and computes weights beforehand. It must not do so when a tensor is an
 # output, or when a weight is an input that a caller may feed. And it looks for operators by name: `Max` with zero
 # computes what `Relu` computes, but no pattern has it. The typical mistake is to save the optimised model: it has
-# operators of ONNX Runtime alone. Count the nodes of `cu.optimized(model, "extended")` after each change; one layer
+# operators that only ONNX Runtime knows. Count the nodes of `cu.optimized(model, "extended")` after each change; one layer
 # after the other becomes a single node.
 
 # %% [markdown]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Compiled files
 #
-# Your program starts slowly: its provider compiles the graph each time a session is created. On the chip of a phone
-# that can take a minute. It can be done once, and kept in a file. The file then belongs to that provider.
+# Your program starts slowly: its provider compiles the graph each time a session is created. On the NPU of a phone that
+# can take long. It can be done once, and kept in a file. The file then belongs to that provider.
 #
 # You need the [core of lesson 05](../05_execution_providers.ipynb).
 #
@@ -39,7 +39,9 @@ cu.written_shapes(file)
 devices, settings = [], {}
 try:
     devices = cu.provider_devices("QNN")
-    settings = {"backend_path": __import__("onnxruntime_qnn").get_qnn_htp_path()}
+    import onnxruntime_qnn
+
+    settings = {"backend_path": onnxruntime_qnn.get_qnn_htp_path()}
 except cu.CourseError as error:
     print(error)
 

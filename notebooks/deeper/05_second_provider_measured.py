@@ -33,8 +33,8 @@ for name, record in records.items():
 
 # %% [markdown]
 # *Emulated* names the program that stands in for a device: SwiftShader for a graphics card, Qualcomm's emulator for its
-# NPU. Placement and copies are real there, and so are the numbers. Times would say nothing about the device, so none
-# are taken.
+# NPU. Placement and copies are those of the provider, the numbers are those of the emulator. Times would say nothing
+# about the device, so none are taken.
 #
 # OpenVINO could be registered on this processor and offered no device, so its record holds no placement by device.
 #

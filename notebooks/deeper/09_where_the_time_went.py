@@ -19,9 +19,9 @@ import course_utils as cu
 cu.setup()
 
 # %% [markdown]
-# ## A network with a slow spot
+# ## The network
 #
-# `Strongest` takes the largest number of each channel: `[N, C, H, W] → [N, C]`. Which part is slow?
+# `Strongest` takes the largest number of each channel: `[N, C, H, W] → [N, C]`.
 
 # %%
 import torch
@@ -34,7 +34,7 @@ class Strongest(nn.Module):
 
 
 # %% [markdown]
-# It stands between two convolutions and a linear layer:
+# It comes after two convolutions, and a linear layer follows:
 
 
 # %%
@@ -50,23 +50,19 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# We export it, and keep the notes that the [exporter](../glossary.md#exporter) writes on each
-# [node](../glossary.md#node).
+# We export it. The [exporter](../glossary.md#exporter) writes notes on each [node](../glossary.md#node), its
+# [metadata](../glossary.md#metadata). We shall need them.
 
 # %%
 network, photo = Network().eval(), torch.randn(2, 3, 64, 64)
 file, how = "work/09_network.onnx", {"input_names": ["image"], "verbose": False}
 program = torch.onnx.export(network, (photo,), file, **how)
 
-# %% tags=["remove-input"]
-cu.quiz("09_where_the_time_went", 1)
-
 # %% [markdown]
 # ## From the profile to the node
 #
-# We write a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) of seven runs.
-# At the
-# level *basic* the nodes keep their names, so each row of the profile can be found in the file.
+# We write a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) of seven runs. At
+# the level *basic* the nodes that stay keep their names, so each row of the profile can be found in the file.
 
 # %%
 import onnxruntime as ort
@@ -86,7 +82,8 @@ for _ in range(7):
 record = session.end_profiling()
 
 # %% [markdown]
-# The file of the profile is JSON. The events that end in `_kernel_time` are the nodes; `dur` is in microseconds.
+# The file of the profile is JSON. The events that end in `_kernel_time` are the nodes; `dur` is in microseconds. We take
+# the median of the runs for each node, in milliseconds.
 
 # %%
 import pandas as pd
@@ -96,15 +93,18 @@ events = events[events["name"].str.endswith("_kernel_time")]
 node = events["name"].str.removesuffix("_kernel_time")
 ms = events["dur"].groupby(node).median() / 1000
 
+# %% tags=["remove-input"]
+cu.quiz("09_where_the_time_went", 1)
+
 # %%
-ms.sort_values(ascending=False).round(3)
+ms.sort_values(ascending=False).round(3).to_frame("ms per run")
 
 # %% [markdown]
 # One node takes most of the time.
 #
 # ## From the node to the module
 #
-# The note `name_scopes` says from which modules a node comes, the whole model first. The slow node is a
+# We look for that node in the file. Which operator is it?
 
 # %%
 import ast
@@ -116,7 +116,7 @@ slow = nodes[ms.idxmax()]
 slow.op_type
 
 # %% [markdown]
-# What do its notes say?
+# Nobody wrote `TopK` in the network. The note `name_scopes` says from which modules a node comes:
 
 # %%
 notes = {note.key: note.value for note in slow.metadata_props}
@@ -124,7 +124,8 @@ scopes = ast.literal_eval(notes["pkg.torch.onnx.name_scopes"])
 scopes
 
 # %% [markdown]
-# Now the same for all nodes, and the time of each module that we wrote:
+# The whole model stands first, without a name, then the module `strongest`, then the call in it. We do the same for all
+# nodes, and add up the time of each module:
 
 
 # %%
@@ -134,19 +135,11 @@ def module_of(name):
 
 
 per_module = ms.groupby(ms.index.map(module_of)).sum().sort_values()
-per_module.round(3)
+per_module.round(3).to_frame("ms per run")
 
 # %% [markdown]
-# As a picture:
-
-# %%
-axes = per_module.plot.barh(figsize=(7, 2), color="#E69F00")
-share = per_module.max() / per_module.sum()
-axes.set(xlabel="milliseconds per run", ylabel="")
-title = axes.set_title(
-    f"{share:.0%} of the time is spent in {per_module.index[-1]}"
-)
-# %% [markdown]
+# Nearly all the time is spent in `strongest`.
+#
 # ## From the node to the line
 #
 # Another note, the *stack trace*, leads to the line. It also names files of your machine; we print its lines of code
@@ -159,12 +152,12 @@ assert slow.op_type == "TopK" and "sort" in code[-1]
 print(*code, sep="\n")
 
 # %% [markdown]
-# The last line is the slow one. It sorts all pixels to take the last of them, and sorting became a
-# [`TopK`](https://onnx.ai/onnx/operators/onnx__TopK.html) of *all*.
+# The last line is the slow one. It sorts all numbers of a channel, to take one of them. The exporter writes sorting as
+# [`TopK`](https://onnx.ai/onnx/operators/onnx__TopK.html) with all numbers as the top.
 #
 # ## The cure
 #
-# The largest number can be had for less. The file is compared with the *old* network:
+# The largest number can be found without sorting:
 
 
 # %%
@@ -174,7 +167,7 @@ class Largest(nn.Module):
 
 
 # %% [markdown]
-# We put it in, export, and put the old one back:
+# We put it in, export, and put the old one back, so that we can compare the new file with the *old* network:
 
 # %%
 network.strongest = Largest()
@@ -186,13 +179,12 @@ assert "TopK" not in cu.op_histogram("work/09_better.onnx")
 cu.parity(network, "work/09_better.onnx", photo)
 
 # %% [markdown]
-# The numbers are the same, without `TopK`. And the time?
+# The numbers are the same, without `TopK`. Now the time of both files, at the usual level of optimisation:
 
 # %%
 both = {}
 for name in ("network", "better"):
-    file = f"work/09_{name}.onnx"
-    both[name] = ort.InferenceSession(file, providers=cpu)
+    both[name] = ort.InferenceSession(f"work/09_{name}.onnx", providers=cpu)
 feed = {"image": photo.numpy()}
 running = {name: lambda s=s: s.run(None, feed) for name, s in both.items()}
 cu.compare(running, rounds=8, seconds=3)
@@ -200,9 +192,9 @@ cu.compare(running, rounds=8, seconds=3)
 # %% [markdown]
 # ## Recap
 #
-# - Profile at the level *basic*: the rows have the names of the file's nodes. Decide with the clock at the usual level.
+# - Profile at the level *basic*: the rows have the names of the file's nodes. Decide by the time at the usual level.
 # - `name_scopes` leads from a node to the module, the stack trace to the line.
-# - Keep the exporter's notes in the files that you examine; take them out of those that you publish.
+# - Keep the exporter's notes in the files that you examine; [take them out](01_metadata.ipynb) of those that you publish.
 # - Change the line in PyTorch, export again, and compare with the old network.
 #
 # **Next:** [Where the numbers part](09_where_the_numbers_part.ipynb). **Back:**

@@ -173,7 +173,7 @@ def _masked(calculate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Calcul
 def _check_shared(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
     criteria = Criteria()
     inputs = {"values": "float", "mask": "int64"}
-    if not is_sound(model, criteria) or not has_io(model, inputs, {"mean": "float"}, criteria):
+    if not is_sound(model, criteria) or not has_io(model, inputs, {"result": "float"}, criteria):
         return criteria
     b, n, scale, shift = p["batch"], p["length"], p["scale"], p["shift"]
     by_name = {v.name: dims_of(v) for v in model.graph.input}
@@ -183,7 +183,7 @@ def _check_shared(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         isinstance(got[0], str) and got[0] != "?" and got[0] == got[1],
         f"Axis 1 is {got[0]!r} in values and {got[1]!r} in mask: use the same label {n!r} in both entries of dynamic_shapes.",
     )
-    declares(model, {"values": [b, n, 4], "mask": [b, n], "mean": [b, 4]}, criteria)
+    declares(model, {"values": [b, n, 4], "mask": [b, n], "result": [b, 4]}, criteria)
     source = numpy_source(rng)
 
     def feed(batch: int, length: int) -> Feed:

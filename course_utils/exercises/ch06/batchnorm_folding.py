@@ -17,7 +17,7 @@ from ..examine import computes, has_io, is_sound, numpy_source, result
 from .fusion_models import Weights, conv_node, float32_model, norm_node
 
 _LAYERS = ("one", "two")
-_PARTS = ("scale", "shift", "mean", "variance", "kernel")
+_PARTS = ("scale", "shift", "mean", "variance", "weight")
 
 
 def draw_fold(rng: Random) -> Params:
@@ -30,7 +30,7 @@ def _fold_weights(p: Params) -> Weights:
     weights: Weights = {"one.bias": draw.normal(0, 1, 4)}
     for layer in _LAYERS:
         weights |= {
-            f"{layer}.kernel": draw.normal(0, 0.4, (4, 4, 3, 3)),
+            f"{layer}.weight": draw.normal(0, 0.4, (4, 4, 3, 3)),
             f"{layer}.scale": draw.uniform(0.5, 2, 4),
             f"{layer}.shift": draw.normal(0, 1, 4),
             f"{layer}.mean": draw.normal(0, 1, 4),
@@ -46,17 +46,17 @@ def _second_conv(source: str, weights: list[str]) -> onnx.NodeProto:
 
 def unfolded(p: Params) -> onnx.ModelProto:
     nodes = [
-        conv_node("x", ["one.kernel", "one.bias"], "a"),
+        conv_node("x", ["one.weight", "one.bias"], "a"),
         norm_node("a", "one", "b", p["epsilon"][0]),
         helper.make_node("Relu", ["b"], ["c"], "relu"),
         norm_node("c", "two", "d", p["epsilon"][1]),
-        _second_conv("d", ["two.kernel"]),
+        _second_conv("d", ["two.weight"]),
     ]
     return float32_model("unfolded", nodes, _fold_weights(p), [1, 4, 8, 8], [1, 4, 6, 6])
 
 
 def folded_layer(p: Params, layer: str, mistake: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of one layer; the right ones, or those that a likely mistake gives."""
+    """Weights and bias of one layer; the right ones, or those that a likely mistake gives."""
     weights, epsilon = _fold_weights(p), p["epsilon"][_LAYERS.index(layer)]
     if mistake == "other epsilon":
         epsilon = p["epsilon"][1 - _LAYERS.index(layer)]
@@ -93,7 +93,7 @@ _CAUSES = {
     "epsilon behind": "The epsilon belongs under the square root.",
     "root": "The square root is missing: the factor is scale / sqrt(variance + epsilon).",
     "times": "It is multiplied by the square root: the factor is scale / sqrt(variance + epsilon).",
-    "axis": "The factor is on the wrong axis: the first axis of a kernel counts its output channels, the second its inputs.",
+    "axis": "The factor is on the wrong axis: the first axis of the weights counts the output channels, the second the inputs.",
     "sign": "The mean has the wrong sign: it is subtracted.",
     "mean": "The mean is missing in the new bias.",
     "shift": "The shift is missing in the new bias.",
@@ -103,15 +103,15 @@ _CAUSES_ONE = {
     "unscaled": "The old bias must be multiplied with the factor, too.",
 }
 _CAUSES_TWO = {
-    "no bias": "Its new bias is missing: what the norm adds to each input channel goes through the kernel.",
-    "as behind": "What the norm adds goes through the kernel: multiply it with the kernel, and sum over all but outputs.",
-    "new kernel": "What the norm adds is multiplied with the old kernel, not with the one that has the factor already.",
-    "one tap": "The sum over rows and columns of the kernel is missing: add them up, do not take the mean.",
+    "no bias": "Its new bias is missing: what the norm adds to each input channel goes through the weights.",
+    "as behind": "What the norm adds goes through the weights: multiply it with the weights, and sum over all but outputs.",
+    "new kernel": "What the norm adds is multiplied with the old weights, not with those that have the factor already.",
+    "one tap": "The sum over rows and columns of the weights is missing: add them up, do not take the mean.",
 }
 
 
 def _stored(model: onnx.ModelProto) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each convolution, in the order of the nodes, as far as they are stored in the file."""
+    """Weights and bias of each convolution, in the order of the nodes, as far as they are stored in the file."""
     values = {t.name: t for t in model.graph.initializer}
     values |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant" and n.attribute}
     found = []
@@ -132,10 +132,10 @@ def _layer_cause(got: tuple[np.ndarray, np.ndarray], p: Params, layer: str) -> s
         if _like(got, folded_layer(p, layer, mistake)):
             return sentence
     kernel, bias = folded_layer(p, layer)
-    if np.array_equal(got[0], _fold_weights(p)[f"{layer}.kernel"].astype(np.float32)):
-        return "The kernel is still the old one: each of its channels gets a factor."
-    part = "bias" if _like((got[0], bias), (kernel, bias)) else "kernel"
-    return f"Its {part} is another one. Compare the tensors of one layer after the other, with NumPy."
+    if np.array_equal(got[0], _fold_weights(p)[f"{layer}.weight"].astype(np.float32)):
+        return "The weights are still the old ones: each of their channels gets a factor."
+    part = "bias is" if _like((got[0], bias), (kernel, bias)) else "weights are"
+    return f"Its {part} not right. Compare the tensors of one layer after the other, with NumPy."
 
 
 def check_fold(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:

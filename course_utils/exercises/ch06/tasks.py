@@ -46,12 +46,12 @@ def _untidy(p: Params) -> onnx.ModelProto:
     for index, fault in enumerate(_faults(p), 1):
         layer = f"layer{index}"
         weights |= {
-            f"{layer}.kernel": draw.normal(0, 0.4, (4, 4, 3, 3)),
+            f"{layer}.weight": draw.normal(0, 0.4, (4, 4, 3, 3)),
             **{f"{layer}.{name}": draw.uniform(0.5, 1.5, 4) for name in ("scale", "shift", "mean", "variance")},
         }
         end = "y" if index == len(_FAULTS) else f"{layer}.done"
         nodes += [
-            conv_node(current, [f"{layer}.kernel"], f"{layer}.conv"),
+            conv_node(current, [f"{layer}.weight"], f"{layer}.conv"),
             norm_node(f"{layer}.conv", layer, f"{layer}.norm", 1e-5),
             helper.make_node("Max", [f"{layer}.norm", "zero"], [end], f"{layer}.max")
             if fault == "max"
@@ -90,15 +90,15 @@ def _check_tidy(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     ):
         return criteria
     criteria.add(
-        "y is the only output",
+        "no other tensor is an output",
         not extra,
-        f"{', '.join(extra)} is an output, too, so it must exist: the nodes behind it cannot be folded into the Conv.",
+        f"{', '.join(extra)} is an output, too, so it must exist: the nodes after it cannot become one with the Conv.",
     )
     fed = [v.name for v in model.graph.input if v.name != "x"]
     criteria.add(
-        "x is the only input",
+        "no weight is an input",
         not fed,
-        f"{', '.join(fed)} is listed among the inputs, so anybody may feed it: it cannot be folded.",
+        f"{', '.join(fed)} is listed among the inputs, so a caller may feed it: it cannot be folded.",
     )
     left = operator_counts(optimized(model, "extended"))
     criteria.add(
@@ -154,7 +154,7 @@ def _details(p: Params) -> Params:
     return {
         "cases": dict(zip("abcde", rng.sample(_REASONS, 5), strict=True)),
         "names": rng.sample(_WORDS_FOR_NAMES, 6),
-        "weight": rng.choice(["scale", "shift", "mean", "variance", "kernel"]),
+        "weight": rng.choice(["scale", "shift", "mean", "variance", "weight"]),
         "tensor": rng.choice([0, 1]),
         "kernels": rng.choice(["Relu", "Sigmoid", "Tanh"]),
         "no_kernel": rng.choice(["Elu", "Softplus", "Softsign"]),
@@ -169,13 +169,13 @@ def _shown_reasons(p: Params) -> Mapping[str, onnx.ModelProto]:
 def _case(p: Params, reason: str) -> tuple[onnx.ModelProto, str]:
     """A model, and the name of what keeps it from becoming one node."""
     first, second = p["names"][:2]
-    names = ("kernel", "scale", "shift", "mean", "variance")
+    names = ("weight", "scale", "shift", "mean", "variance")
     weights: Weights = {
-        name: np.linspace(0.5, 1.5, 144 if name == "kernel" else 4).reshape((4, 4, 3, 3) if name == "kernel" else 4)
+        name: np.linspace(0.5, 1.5, 144 if name == "weight" else 4).reshape((4, 4, 3, 3) if name == "weight" else 4)
         for name in names
     }
     norm = ["scale", "shift", "mean", "variance"]
-    conv = conv_node("x", ["kernel"], first)
+    conv = conv_node("x", ["weight"], first)
     activation, where = (p["no_kernel"] if reason == "no kernel" else p["kernels"]), ""
     if reason == "order":
         nodes = [
@@ -270,9 +270,9 @@ TASKS = (
         lambda p: {"6.1.onnx": unfolded(p)},
         points=3,
         hints=(
-            "Write each norm as a factor and a constant for each channel. Are its channels the outputs of the kernel, or the inputs?",
-            "Behind a convolution, lesson 06 has the formula. Before one, the factor goes along the second axis of the kernel.",
-            "The constant of the norm before a convolution becomes a bias: multiply the old kernel with it along the second axis, and sum over all axes but the first.",
+            "Write each norm as a factor and a constant for each channel. Are its channels the outputs of the weights, or the inputs?",
+            "After a convolution, lesson 06 has the formula. Before one, the factor goes along the second axis of the weights.",
+            "The constant of the norm before a convolution becomes a bias: multiply the old weights with it along the second axis, and sum over all axes but the first.",
         ),
     ),
     Task(
