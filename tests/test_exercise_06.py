@@ -419,11 +419,33 @@ def test_json_answer_of_another_shape(task_id: str, answer: object) -> None:
 # 6.1
 
 
-@pytest.mark.parametrize("layer", ["one", "two"])
+FOLDING = {
+    "epsilon": "The epsilon is missing",
+    "other epsilon": "The epsilon is that of the other layer",
+    "epsilon behind": "The epsilon belongs under the square root",
+    "root": "The square root is missing",
+    "times": "multiplied by the square root",
+    "axis": "The factor is on the wrong axis",
+    "sign": "The mean has the wrong sign",
+    "mean": "The mean is missing",
+    "shift": "The shift is missing",
+}
+FOLDING_ONE = {
+    "bias": "that the convolution had is lost",
+    "unscaled": "The old bias must be multiplied with the factor",
+}
+FOLDING_TWO = {
+    "no bias": "Its new bias is missing",
+    "as behind": "and sum over all but outputs",
+    "new kernel": "multiplied with the old weights",
+    "one tap": "add them up, do not take the mean",
+}
+
+
+@pytest.mark.parametrize(("layer", "own"), [("one", FOLDING_ONE), ("two", FOLDING_TWO)])
 @pytest.mark.parametrize("student", STUDENTS[:3])
-def test_folding_mistakes(layer: str, student: str) -> None:
-    own = batchnorm_folding._CAUSES_ONE if layer == "one" else batchnorm_folding._CAUSES_TWO
-    for mistake, cause in {**batchnorm_folding._CAUSES, **own}.items():
+def test_folding_mistakes(layer: str, own: dict[str, str], student: str) -> None:
+    for mistake, cause in {**FOLDING, **own}.items():
         assert cause in failed("6.1", folded_wrongly(layer, mistake)(student), student), mistake
 
 
