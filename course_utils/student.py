@@ -8,6 +8,7 @@ import re
 from .errors import CourseError
 
 GUEST = "guest"
+ID = re.compile(r"\w[\w.@+-]{0,63}")  # it stands in file names
 _current: list[str] = []  # at most one; empty until cu.setup(student=…) has run
 
 
@@ -18,7 +19,7 @@ def remember(student: str) -> None:
     """
     if student == GUEST:
         student = os.environ.get("COURSE_STUDENT") or os.environ.get("JUPYTERHUB_USER") or GUEST
-    if not isinstance(student, str) or not re.fullmatch(r"\w[\w.@+-]{0,63}", student):
+    if not isinstance(student, str) or not ID.fullmatch(student):
         raise CourseError(
             f"setup() was given student={student!r}: it expects 1 to 64 letters, digits or any of . @ + - _, begun by "
             f"a letter or digit, such as a student number or an e-mail address."

@@ -771,6 +771,7 @@ def test_without_tritonclient_one_sentence_says_how_to_get_it(monkeypatch: pytes
     """The answer is not to blame, so it is no failed criterion."""
     monkeypatch.setitem(sys.modules, "tritonclient", None)
     verdict = assessed(task("8.7"), b'{"config": "name: \\"x\\""}', "8.7.json", "ada")
+    assert verdict.lacking
     assert not verdict.criteria
     assert re.fullmatch(r"The package 'tritonclient' is not installed.*onnx-scroll\[serve\].*", verdict.problem)
 

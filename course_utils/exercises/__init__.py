@@ -123,7 +123,7 @@ def tasks_of(chapter: int) -> dict[str, Task]:
 
 
 def personal_params(task: Task, student: str, secret: str = "") -> Params:
-    """The parameters of one student: the same on every machine and every run. secret: an instructor's word for a class."""
+    """The parameters of one student: the same on every machine and every run. secret: the key of a class, which it has, too."""
     return task.draw(Random(f"{secret and secret + '/'}{student}/{task.same_as or task.id}"))
 
 

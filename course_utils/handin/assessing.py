@@ -29,24 +29,33 @@ MOST_LEVELS = 8  # of graphs inside graphs
 class Verdict:
     """What was found in an artefact. criteria: none when it could not be read. facts: for the report card.
 
-    problem: why it could not be read or not be examined to the end, one sentence; empty when it was.
+    problem: why it could not be read or not be examined to the end, one sentence; empty when it was. ended: how the process
+    that looked at it was ended: "time", "memory", or its end in words; empty when it lives on. lacking: whether the problem is
+    a package that is not installed here.
     """
 
     criteria: tuple[Criterion, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    ended: str = ""
+    lacking: bool = False
 
 
-def assessed(it: Task, data: bytes, name: str, who: str, *, secret: str = "", facts: bool = False) -> Verdict:
-    """Read an artefact and run its task's check on it. name: of the file, for messages. facts: measure them, too."""
+def assessed(
+    it: Task, data: bytes, name: str, who: str, *, secret: str = "", key: str = "", facts: bool = False
+) -> Verdict:
+    """Read an artefact and run its task's check on it. name: of the file, for messages. facts: measure them, too.
+
+    secret: an instructor's, for the inputs. key: of the student's class, for the parameters.
+    """
     try:
-        criteria = tuple(assess(it, read(it, data, name), who, secret))
+        criteria = tuple(assess(it, read(it, data, name), who, secret, key))
     except CourseError as error:
-        return Verdict(problem=str(error))
+        return Verdict(problem=str(error), lacking=isinstance(error, MissingPackageError))
     if not facts or not all(c.passed for c in criteria):
         return Verdict(criteria)
     # Read again: a check may have changed the model it looked at.
-    return Verdict(criteria, _facts(it, read(it, data, name), who, secret))
+    return Verdict(criteria, _facts(it, read(it, data, name), who, key))
 
 
 def read(it: Task, data: bytes, name: str) -> Any:
@@ -139,15 +148,16 @@ def count_nodes(model: onnx.ModelProto) -> int:
     return of_nodes(model.graph.node) + len(model.functions)
 
 
-def assess(it: Task, value: Any, who: str, secret: str = "") -> list[Criterion]:
+def assess(it: Task, value: Any, who: str, secret: str = "", key: str = "") -> list[Criterion]:
     """Run a task's check on an artefact that was read. An error inside the check is a failed criterion, not a crash.
 
+    secret: hidden inputs are drawn from it, too. key: personal parameters are drawn from it, too.
     Raises OutOfTimeError when a run of the artefact did not come to its end, MemoryError, and MissingPackageError when the
     check needs a package that is not installed: the answer is not to blame.
     """
     try:
         with patient_once():
-            return it.check(value, personal_params(it, who, secret), hidden_inputs(it, who, secret))
+            return it.check(value, personal_params(it, who, key), hidden_inputs(it, who, secret))
     except (OutOfTimeError, MemoryError, MissingPackageError):
         raise
     except Exception as error:  # artefacts are untrusted, and every library a check calls has errors of its own
@@ -157,9 +167,9 @@ def assess(it: Task, value: Any, who: str, secret: str = "") -> list[Criterion]:
         return criteria
 
 
-def _facts(it: Task, value: Any, who: str, secret: str) -> dict[str, str]:
+def _facts(it: Task, value: Any, who: str, key: str) -> dict[str, str]:
     try:
-        measured = it.measure(value, personal_params(it, who, secret)) if it.measure else {}
+        measured = it.measure(value, personal_params(it, who, key)) if it.measure else {}
         return {str(name): str(fact) for name, fact in measured.items()}
     except Exception as error:  # as in `assess`
         return {"measured": f"not this time ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}

@@ -33,32 +33,44 @@ _LOOK = 0.05  # seconds between two looks at them
 
 _ENDLESS = "a Loop without an end and functions that call each other many times are what this comes from as a rule"
 _OUTSIDE = "close other notebooks and programs, then run this cell again"
+FROM_OUTSIDE = ("signal SIGKILL", "signal SIGTERM", "signal SIGINT", "signal SIGHUP")
 _CAUSE = {
     "time": f"it was not done after {SECONDS:g} s: {_ENDLESS}",
     "memory": f"it took more than {MEMORY / 2**30:g} GiB of memory: look for a node whose result is far larger than its input",
     **dict.fromkeys(
-        ("signal SIGKILL", "signal SIGTERM", "signal SIGINT", "signal SIGHUP"),
+        FROM_OUTSIDE,
         f"something outside ended the process that looked at it, perhaps because the machine had no memory left: {_OUTSIDE}",
     ),
 }
 
 
-def examine(it: Task, data: bytes, name: str, who: str, *, secret: str = "", facts: bool = False) -> Verdict:
+def examine(
+    it: Task, data: bytes, name: str, who: str, *, secret: str = "", key: str = "", facts: bool = False
+) -> Verdict:
     """What `assessing.assessed` says of an artefact, or why the process that looked at it was ended.
 
-    data: the artefact. name: of its file, for messages. secret: an instructor's. facts: measure them for the report card.
+    data: the artefact. name: of its file, for messages. secret: an instructor's. key: of the student's class. facts: measure
+    them for the report card.
     """
-    request = {"task": it.id, "name": name, "who": who, "secret": secret, "facts": facts}
     try:
         with _lock:
-            answer, ended = Worker.current().ask(request, data)
+            return examine_with(Worker.current(), it, data, name, who, secret=secret, key=key, facts=facts)
     except (OSError, NotStartedError) as error:  # no place for a file, no place for a process
         why = f"the process that looks at it did not start ({getattr(error, 'strerror', None) or error}): {_OUTSIDE}"
         return Verdict(problem=f"{name!r} could not be checked, {why}.")
+
+
+def examine_with(
+    worker: Worker, it: Task, data: bytes, name: str, who: str, *, secret: str = "", key: str = "", facts: bool = False
+) -> Verdict:
+    """As `examine`, in a process of the caller's: the grader has several. After `Verdict.ended` it needs a new one."""
+    request = {"task": it.id, "name": name, "who": who, "secret": secret, "key": key, "facts": facts}
+    answer, ended = worker.ask(request, data)
     if ended:
         cause = _CAUSE.get(ended, f"onnx or ONNX Runtime ended the process that looked at it ({ended}): it is damaged")
-        return Verdict(problem=f"{name!r} could not be checked, {cause}.")
-    return Verdict(tuple(Criterion(**c) for c in answer["criteria"]), answer["facts"], answer["problem"])
+        return Verdict(problem=f"{name!r} could not be checked, {cause}.", ended=ended)
+    criteria = tuple(Criterion(**c) for c in answer["criteria"])
+    return Verdict(criteria, answer["facts"], answer["problem"], lacking=answer["lacking"])
 
 
 _lock = threading.Lock()

@@ -52,11 +52,11 @@ def main() -> None:
         request = json.loads(line)
         data = given.read(request["size"])
         alarm(2 * request["seconds"])  # the parent is far earlier, but it may be gone
-        answer: dict[str, object] = {"criteria": [], "facts": {}, "problem": "", "ended": ""}
+        answer: dict[str, object] = {"criteria": [], "facts": {}, "problem": "", "ended": "", "lacking": False}
         try:
             verdict = assessed(
                 task(request["task"]), data, request["name"], request["who"],
-                secret=request["secret"], facts=request["facts"],
+                secret=request["secret"], key=request.get("key", ""), facts=request["facts"],
             )  # fmt: skip
             answer |= dataclasses.asdict(verdict)
         except MemoryError:

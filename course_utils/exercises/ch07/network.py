@@ -15,11 +15,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ...errors import CourseError
-from ...lab.data import fashion_mnist, normalize
+from ...lab.data import normalize
 from ...lab.quantization import quantized_operators
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params
 from ..examine import numpy_source
+from ..fashion_reference import pictures
 from ..trained_network import CONVS, has_uint8_activations, network, opened
 
 # 7.2: small and right
@@ -129,7 +130,7 @@ def _answers(model: onnx.ModelProto, pictures: np.ndarray) -> np.ndarray:
 
 def _unseen(count: int, rng: Random) -> tuple[np.ndarray, np.ndarray]:
     """Inputs made of test images, and their labels. A pixel may be one brighter or darker: nobody can look it up."""
-    images, labels = fashion_mnist("test")
+    images, labels = pictures("test")
     draw = numpy_source(rng)
     chosen = draw.choice(len(images), count, replace=False)
     moved = images[chosen] + draw.integers(-1, 2, (count, 28, 28))

@@ -34,6 +34,8 @@ def _stored(name: str, value: np.ndarray) -> onnx.TensorProto:
 def _finished(
     nodes: list[onnx.NodeProto], stored: list[onnx.TensorProto], opset: int, *, contrib: bool = False
 ) -> onnx.ModelProto:
+    read = {name for node in nodes for name in node.input}  # an integer convolution takes no scale of its bias
+    stored = [tensor for tensor in stored if tensor.name in read]
     graph = helper.make_graph(
         nodes,
         "network",

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from ...lab.data import fashion_mnist
 from .. import Params
+from ..fashion_reference import pictures
 from .scroll import SIDE, edges
 
 
@@ -20,7 +20,7 @@ def photographs(
     About half are on white paper. The labels are in the student's order of classes. No photograph is near the edge of
     the decision, so that rounding cannot turn it.
     """
-    images, labels = fashion_mnist(split)
+    images, labels = pictures(split)
     chosen = rng.choice(len(images), min(len(images), count + count // 4 + 8), replace=False)
     light = images[chosen].astype(np.float64) / 255
     white = rng.random(len(light)) < 0.5

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -121,13 +121,16 @@ def _wiring(model: onnx.ModelProto) -> list[tuple[str, list[int]]]:
 # 10.1: export
 
 
+def _practice(p: Params, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Photographs and labels of practice.npz. draw: from the student's seed."""
+    return photographs(p, "test", 500, draw)
+
+
 def practice(p: Params) -> Mapping[str, onnx.ModelProto | bytes]:
     draw = np.random.default_rng(p["seed"])
     files: dict[str, onnx.ModelProto | bytes] = {"scroll.py": quest.source(p)}
-    parts: tuple[tuple[str, Literal["test", "calibration"], int], ...]
-    parts = ("practice.npz", "test", 500), ("calibration.npz", "calibration", 300)
-    for name, split, count in parts:
-        photos, labels = photographs(p, split, count, draw)
+    parts = {"practice.npz": _practice(p, draw), "calibration.npz": photographs(p, "calibration", 300, draw)}
+    for name, (photos, labels) in parts.items():
         stream = io.BytesIO()
         np.savez(stream, photos=photos, labels=labels)
         files[name] = stream.getvalue()
@@ -185,7 +188,7 @@ def _first_wrong(p: Params, photos: np.ndarray) -> str:
 def _spoiled(key: str) -> tuple[str, np.ndarray, np.ndarray]:
     """The first wrong node; the scores of all practice photographs, of Scroll and of the file with the fault."""
     p = json.loads(key)
-    photos = np.load(io.BytesIO(practice(p)["practice.npz"]))["photos"]  # type: ignore[arg-type]
+    photos, _ = _practice(p, np.random.default_rng(p["seed"]))
     return _first_wrong(p, photos[:64]), quest.answers(p, photos), quest.answers(p, photos, _fault(p))
 
 

@@ -165,13 +165,16 @@ class _Graph:
         return name
 
 
-def built(p: Params, fault: str = "") -> onnx.ModelProto:
-    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`."""
+def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto:
+    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`.
+
+    quick: the same numbers by a longer graph, which nobody reads.
+    """
     graph = _Graph()
     number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
     light = graph.add("Div", [number, 255.0], "light")
     if fault != "not repaired":
-        light = _REPAIRS[p["operator"]](graph, light, p, fault)
+        light = (_QUICK if quick else _REPAIRS)[p["operator"]](graph, light, p, fault)
     axis = _EDGES[p["edge"]][1]
     lines = {"first line": [0], "last line": [27]}.get(fault, [0, 27])
     edge = graph.add("Gather", [light, lines], "edge", axis=3 - axis if fault == "other edge" else axis)
@@ -249,12 +252,40 @@ def _healed(graph: _Graph, light: str, p: Params, fault: str) -> str:
     nine = graph.add("Reshape", [nine, [-1, SIDE, SIDE, 9]], "nine")
     graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
     graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
-    middle = 4 - {"rank": 1, "far rank": 3}.get(fault, 0)
-    median = graph.add("Gather", ["sorted", middle], "median", axis=3)
-    if fault == "everywhere":
-        return median
+    median = graph.add("Gather", ["sorted", _middle(fault)], "median", axis=3)
+    return median if fault == "everywhere" else _only_dead(graph, light, median)
+
+
+def _middle(fault: str) -> int:
+    return 4 - {"rank": 1, "far rank": 3}.get(fault, 0)
+
+
+def _only_dead(graph: _Graph, light: str, median: str) -> str:
     black, white = (graph.add("Equal", [light, value], name) for name, value in (("black", 0.0), ("white", 1.0)))
     return graph.add("Where", [graph.add("Or", [black, white], "dead"), median, light], "repaired")
+
+
+# Pairs to exchange, so that nine values are in order at the end.
+_SORTING = (
+    (0, 3), (1, 7), (2, 5), (4, 8), (0, 7), (2, 4), (3, 8), (5, 6), (0, 2), (1, 3), (4, 5), (7, 8), (1, 4), (3, 6), (5, 7),
+    (0, 1), (2, 4), (3, 5), (6, 8), (2, 3), (4, 5), (6, 7), (1, 2), (3, 4), (5, 6),
+)  # fmt: skip
+
+
+def _healed_quickly(graph: _Graph, light: str, p: Params, fault: str) -> str:
+    """As `_healed`, in a tenth of the time: nine moved photographs are put in order by Max and Min, all pixels at once."""
+    nine = np.pad(np.arange(SIDE), 1, mode="reflect")
+    source = light
+    if fault == "zeros":
+        source, nine = graph.add("Pad", [light, [0, 1, 1, 0, 1, 1]], "with_zeros"), np.arange(SIDE + 2)
+    moved = [nine[start : start + SIDE] for start in range(3)]
+    rows = [graph.add("Gather", [source, at], f"row{n}", axis=1) for n, at in enumerate(moved)]
+    lanes = [graph.add("Gather", [row, at], f"{row}_{n}", axis=2) for row in rows for n, at in enumerate(moved)]
+    for step, (a, b) in enumerate(_SORTING):
+        pair = [lanes[a], lanes[b]]
+        lanes[a], lanes[b] = graph.add("Max", [*pair], f"more{step}"), graph.add("Min", [*pair], f"less{step}")
+    median = lanes[_middle(fault)]
+    return median if fault == "everywhere" else _only_dead(graph, light, median)
 
 
 def _unbent(graph: _Graph, light: str, p: Params, fault: str) -> str:
@@ -271,6 +302,7 @@ _REPAIRS: dict[str, Callable[[_Graph, str, Params, str], str]] = {
     "median": _healed,
     "searchsorted": _unbent,
 }
+_QUICK = _REPAIRS | {"median": _healed_quickly}
 
 
 def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
@@ -283,8 +315,12 @@ def edges(p: Params, photos: np.ndarray) -> np.ndarray:
     return _computed(p, "", "edge_mean", photos).ravel()
 
 
+# What `draw` draws: the six tasks have more parameters beside them, and one reference.
+_DRAWN = ("operator", "strength", "gamma", "edge", "threshold", "mirrored", "order", "seed")
+
+
 def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndarray:
-    session = _session(json.dumps(p, sort_keys=True), fault, output)
+    session = _session(json.dumps({name: p[name] for name in _DRAWN}), fault, output)
     # The repair needs much memory for each photograph, and only one fault looks at the whole batch.
     size = len(photos) if fault == "one for all" else _AT_ONCE
     parts = [photos[start : start + size] for start in range(0, len(photos), size)]
@@ -293,7 +329,9 @@ def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndar
 
 @lru_cache(maxsize=32)
 def _session(key: str, fault: str, output: str) -> ort.InferenceSession:
-    model = built(json.loads(key), fault)
-    del model.graph.output[:]
+    model = built(json.loads(key), fault, quick=True)
+    # ONNX Runtime runs all nodes, whatever is asked for: those behind the output are left out, most often the whole network.
+    last = next(n for n, node in enumerate(model.graph.node) if output in node.output)
+    del model.graph.node[last + 1 :], model.graph.output[:]
     model.graph.output.append(onnx.ValueInfoProto(name=output))
     return session_for(model)

@@ -1,0 +1,97 @@
+"""The grader's command line: `python -m course_utils.grading grade SUBMISSIONS --out REPORT`.
+
+Exit status: 0 when every submission has its result, whatever that is; 2 where the run could not be made or not be ended: the
+sentence says why, and the same command goes on; 130 when it was stopped from the keyboard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import CourseError
+from ..paths import read_limited
+
+NOT_DONE, STOPPED = 2, 130
+_LONGEST_SECRET = 4096  # bytes
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser("python -m course_utils.grading", description="Grade what cu.submit() wrote.")
+    commands = p.add_subparsers(dest="command", required=True)
+    g = commands.add_parser("grade", help="grade a folder of zips; run it again to go on after a stop")
+    g.add_argument("submissions", type=Path, help="folder with the zips, also in folders below")
+    g.add_argument("--out", type=Path, required=True, metavar="REPORT", help="folder for all that is written")
+    g.add_argument(
+        "--workers",
+        type=_number,
+        default=_processors(),
+        metavar="N",
+        help="answers examined at a time (all processors)",
+    )
+    g.add_argument("--rule", choices=("last", "best"), default="last", help="which of a student's zips counts (last)")
+    g.add_argument(
+        "--secret-file", type=Path, metavar="F", help="text file with a word that hidden inputs are drawn from"
+    )
+    g.add_argument(
+        "--class-key",
+        default="",
+        metavar="WORD",
+        help="the key of the class, which students' parameters are drawn from",
+    )
+    return p
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 256:
+        raise argparse.ArgumentTypeError(f"{number} is given, and it must be 1 to 256")
+    return number
+
+
+def _secret(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        word = read_limited(path, _LONGEST_SECRET).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise CourseError(f"The secret in {str(path)!r} cannot be read ({why}): give a short text file.") from None
+    if not word:
+        raise CourseError(f"The secret in {str(path)!r} is empty: write a long word that nobody guesses into it.")
+    return word
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    given = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a question mark in its place
+            stream.reconfigure(errors="replace")
+    from .results import GRADES, RESULTS
+    from .runs import grade
+
+    try:
+        said = grade(
+            given.submissions, given.out, workers=given.workers, rule=given.rule,
+            secret=_secret(given.secret_file), key=given.class_key,
+        )  # fmt: skip
+    except CourseError as error:
+        print(f"grading: {error}", file=sys.stderr)
+        return NOT_DONE
+    except KeyboardInterrupt:
+        print("grading: stopped. Run the same command again, and it goes on where it stopped.", file=sys.stderr)
+        return STOPPED
+    print(f"{said}\nWritten: {given.out / RESULTS}, {given.out / GRADES}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
