@@ -86,6 +86,12 @@ def test_what_is_refused_has_the_reason_and_no_invented_cause() -> None:
     assert second.startswith("It is refused")
 
 
+def test_a_result_whose_name_is_no_text_is_a_failed_run() -> None:
+    data = model("y = Mul(x, two)").SerializeToString().replace(b"\x01y", b"\x01\xff")
+    (hint,) = hints(onnx.ModelProto.FromString(data), SLIPS)
+    assert hint.startswith("It is refused: 'utf-8' codec can't decode")
+
+
 def test_a_run_without_an_end_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running.run, "__defaults__", (0.3,))
     endless = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 18]> g (float[n] x) => (float[n] y) <bool yes = {1}> {
