@@ -171,6 +171,20 @@ def test_external_file_missing(folder):
     assert "'w.bin' is not in the model's folder. It holds 1 tensor" in report.findings[0].cause
 
 
+def test_each_external_file_is_looked_at(folder):
+    model = parsed(
+        "g (float[N, 4] x) => (float[N, 4] y) { h = Add(x, v)  y = Add(h, w) }", {"v": weights(4), "w": weights(4)}
+    )
+    external(model, "v.bin")
+    first = model.graph.initializer.pop(0)
+    data = external(model, "w.bin")
+    model.graph.initializer.append(first)
+    causes = [f.cause.split(" is not")[0] for f in cu.doctor(saved(model)).findings]
+    assert causes == ["'w.bin'", "'v.bin'"]
+    (finding,) = cu.doctor(saved(model, data)).findings
+    assert finding.cause.startswith("'v.bin' is not")
+
+
 def test_external_file_too_short(folder):
     model = linear(64)
     assert found(saved(model, external(model)[:-1])) == ["external-file-too-short"]
