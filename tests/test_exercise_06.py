@@ -419,11 +419,33 @@ def test_json_answer_of_another_shape(task_id: str, answer: object) -> None:
 # 6.1
 
 
-@pytest.mark.parametrize("layer", ["one", "two"])
+FOLDING = {
+    "epsilon": "The epsilon is missing",
+    "other epsilon": "The epsilon is that of the other layer",
+    "epsilon behind": "The epsilon belongs under the square root",
+    "root": "The square root is missing",
+    "times": "multiplied by the square root",
+    "axis": "The factor is on the wrong axis",
+    "sign": "The mean has the wrong sign",
+    "mean": "The mean is missing",
+    "shift": "The shift is missing",
+}
+FOLDING_ONE = {
+    "bias": "that the convolution had is lost",
+    "unscaled": "The old bias must be multiplied with the factor",
+}
+FOLDING_TWO = {
+    "no bias": "Its new bias is missing",
+    "as behind": "and sum over all but outputs",
+    "new kernel": "multiplied with the old weights",
+    "one tap": "add them up, do not take the mean",
+}
+
+
+@pytest.mark.parametrize(("layer", "own"), [("one", FOLDING_ONE), ("two", FOLDING_TWO)])
 @pytest.mark.parametrize("student", STUDENTS[:3])
-def test_folding_mistakes(layer: str, student: str) -> None:
-    own = batchnorm_folding._CAUSES_ONE if layer == "one" else batchnorm_folding._CAUSES_TWO
-    for mistake, cause in {**batchnorm_folding._CAUSES, **own}.items():
+def test_folding_mistakes(layer: str, own: dict[str, str], student: str) -> None:
+    for mistake, cause in {**FOLDING, **own}.items():
         assert cause in failed("6.1", folded_wrongly(layer, mistake)(student), student), mistake
 
 
@@ -576,6 +598,21 @@ def test_wrong_reasons(reason: str, values: dict[str, object], cause: str) -> No
     assert cause in hints
 
 
+@pytest.mark.parametrize("who", ["ada", "grace", "7"])
+def test_the_first_wrong_place_is_spoken_of(who: str) -> None:
+    first = reasons(who)["a"]["reason"]
+    said = {
+        "output": "Of a tensor that is an output",
+        "two readers": "Of a tensor with two readers",
+        "can be fed": "Of a weight that can be fed",
+        "order": "Of a wrong order",
+        "no kernel": "Of an activation without a kernel",
+        "fuses": "Where nothing is in the way",
+    }
+    answer = {letter: {**entry, "where": "nowhere"} for letter, entry in reasons(who).items()}
+    assert failed("6.3", answer, who).startswith(f"0 of 5 are right. {said[first]}")
+
+
 @pytest.mark.parametrize("reason", ["output", "two readers"])
 def test_either_tensor_may_be_in_the_way(reason: str) -> None:
     """The one between the convolution and the norm, or the one behind the norm."""
@@ -611,6 +648,15 @@ def test_what_is_no_standard_is_named(task_id: str) -> None:
 
 
 # 6.4
+
+
+def test_what_goes_differs_among_students() -> None:
+    """Two of: Identity, Dropout, and a factor that is computed from a constant."""
+    pairs = set()
+    for student in map(str, range(20)):
+        before, _ = handed_out("6.4", student)
+        pairs.add(frozenset(n.op_type for n in before.graph.node) & {"Identity", "Dropout", "Exp"})
+    assert {tuple(sorted(pair)) for pair in pairs} == {("Dropout", "Exp"), ("Dropout", "Identity"), ("Exp", "Identity")}
 
 
 @pytest.mark.parametrize("student", STUDENTS)
@@ -658,6 +704,16 @@ def test_tracing_mistakes() -> None:
 
 
 # 6.5
+
+
+def test_the_number_of_heads_is_the_student_s() -> None:
+    seen = set()
+    for student in map(str, range(8)):
+        (model,), heads = handed_out("6.5", student), params("6.5", student)["heads"]
+        (split,) = (t for t in model.graph.initializer if t.name == "split")
+        assert numpy_helper.to_array(split).tolist() == [0, 0, heads, 4]
+        seen.add(heads)
+    assert seen == {2, 4}
 
 
 @pytest.mark.parametrize("scores", ["", *attention_fusion._SCORES])
