@@ -470,6 +470,18 @@ def test_folding_mistakes(layer: str, own: dict[str, str], student: str) -> None
         assert cause in failed("6.1", folded_wrongly(layer, mistake)(student), student), mistake
 
 
+def test_a_convolution_with_weights_that_are_not_stored() -> None:
+    """It reads the picture as its weights."""
+    model = folded()
+    (*_, second) = (n for n in model.graph.node if n.op_type == "Conv")
+    second.input[1:] = ["x"]
+    for attribute in [a for a in second.attribute if a.name == "kernel_shape"]:
+        second.attribute.remove(attribute)
+    for axis, dim in enumerate(model.graph.output[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"free_{axis}"
+    assert "Its weights are not stored in the file." in failed("6.1", model)
+
+
 def test_one_layer_folded_is_worth_a_third() -> None:
     found = criteria("6.1", folded_wrongly("two", "no bias")("ada"))
     assert task_points(task("6.1"), found) == (1, 3)
