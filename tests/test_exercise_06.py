@@ -306,6 +306,10 @@ def summed(student: str) -> str:
     return max((took := profile_reading.times(params("6.6", student))), key=lambda n: sum(took[n]))
 
 
+def own_median(student: str) -> float:
+    return float(medians(student).max())
+
+
 def slowest_node(student: str) -> onnx.NodeProto:
     model = onnx.load_from_string(given_files("6.6", student)["6.6.onnx"])
     return next(n for n in model.graph.node if n.name == profile_read(student)["node"])
@@ -391,6 +395,23 @@ WRONG = {
             profile_misread(share=lambda who: (t := medians(who)).max() / (t.sum() - t.max())),
             "time of all other nodes",
         ),
+        "of the mean of the runs": (
+            profile_misread(share=lambda who: (t := profile_reading.times(params("6.6", who)))
+                and len(t["node_Reshape_82"]) * own_median(who) / sum(map(sum, t.values()))),
+            "divide a median by the mean of the runs",
+        ),
+        "of all such operators": (
+            profile_misread(share=lambda who: float(
+                (took := medians(who))[[f"{n.name}_kernel_time" for n in slowest_node_graph(who)
+                    if n.op_type == slowest_node(who).op_type and f"{n.name}_kernel_time" in took]].sum() / took.sum())),
+            "share of all nodes with that operator",
+        ),
+        "the longest run": (
+            profile_misread(share=lambda who: max(profile_reading.times(params("6.6", who))[profile_read(who)["node"]])
+                / float(medians(who).sum())),
+            "You take its longest run",
+        ),
+        "twice as much": (profile_misread(share=lambda who: 3 * profile_read(who)["share"]), "the share is not: divide the median"),
         "of model_run": (profile_misread(share=lambda who: 0.92 * profile_read(who)["share"]), "such as model_run"),
         "the operation": (
             profile_misread(module=lambda who: re.findall(r"'([^']*)'", note_of(slowest_node(who), "name_scopes"))[-1]),
@@ -447,6 +468,18 @@ FOLDING_TWO = {
 def test_folding_mistakes(layer: str, own: dict[str, str], student: str) -> None:
     for mistake, cause in {**FOLDING, **own}.items():
         assert cause in failed("6.1", folded_wrongly(layer, mistake)(student), student), mistake
+
+
+def test_a_convolution_with_weights_that_are_not_stored() -> None:
+    """It reads the picture as its weights."""
+    model = folded()
+    (*_, second) = (n for n in model.graph.node if n.op_type == "Conv")
+    second.input[1:] = ["x"]
+    for attribute in [a for a in second.attribute if a.name == "kernel_shape"]:
+        second.attribute.remove(attribute)
+    for axis, dim in enumerate(model.graph.output[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"free_{axis}"
+    assert "Its weights are not stored in the file." in failed("6.1", model)
 
 
 def test_one_layer_folded_is_worth_a_third() -> None:
@@ -611,6 +644,11 @@ def test_the_first_wrong_place_is_spoken_of(who: str) -> None:
     }
     answer = {letter: {**entry, "where": "nowhere"} for letter, entry in reasons(who).items()}
     assert failed("6.3", answer, who).startswith(f"0 of 5 are right. {said[first]}")
+
+
+def test_any_weight_may_be_one_that_can_be_fed() -> None:
+    seen = {ch06._details(params("6.3", student))["weight"] for student in map(str, range(40))}
+    assert seen == {"scale", "shift", "mean", "variance", "weight"}
 
 
 @pytest.mark.parametrize("reason", ["output", "two readers"])
