@@ -34,7 +34,7 @@ program = torch.onnx.export(
 # ## The life of a session
 #
 # The report says: a session loads, optimises, partitions, and then runs. To *partition* is to divide the nodes among
-# the providers. The drawing shows these stages for a graph on two providers, which comes later in this lesson.
+# the providers. The drawing shows these stages for two providers; a graph like this one comes later in the lesson.
 #
 # We check the order with three nodes on the CPU. A general rewrite removes `Identity`, and a
 # [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key of the configuration makes the session
@@ -154,7 +154,7 @@ cu.claim(
 # | registered | its library was loaded | `ort.register_execution_provider_library` | no exception |
 # | available | it offers a device on this machine | – | `ort.get_ep_devices()` |
 # | chosen | the session may use it | `options.add_provider_for_devices` | `session.get_providers()` |
-# | used | nodes run on it | – | the plan, the profile |
+# | used | nodes run on it | – | the plan and the profile, as above |
 #
 # **Built-in** providers, such as CPU and CUDA, come with the package of `onnxruntime` and need no registration.
 # `ort.get_available_providers()` lists them, even where their device is missing. They are chosen by name:
@@ -184,8 +184,7 @@ provider = devices[0].ep_name
 [(d.ep_name, d.device.type.name, d.device.vendor) for d in ort.get_ep_devices()]
 
 # %% [markdown]
-# Each entry is a provider with a piece of hardware. Where a driver computes in software, the type is CPU for WebGPU,
-# too.
+# Each entry is a provider with a piece of hardware. Where WebGPU's driver computes in software, its type is CPU, too.
 #
 # Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
 # choose the devices of the second provider:
@@ -257,7 +256,8 @@ rows = [[e["chosen"], used(e), e["said"][:1]] for e in seen.values()]
 pd.DataFrame(rows, index=list(seen), columns=["chosen", "used", "said"])
 
 # %% [markdown]
-# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record.
+# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record; the last two
+# were recorded with a small classifier.
 #
 # 1. By device alone: a message says that some nodes went to the CPU.
 # 2. With the CPU's device behind it, the same happens **without a message**: you have asked for it.
@@ -285,6 +285,7 @@ pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 
 # %% [markdown]
 # All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
+# (*Available* in the warning means: in the package, or registered. It does not mean that there is a device.)
 # `AzureExecutionProvider` calls services on the network and computes none of our operators: it is chosen and not used,
 # and nothing is said. In a fourth case, the commonest in bug reports, the libraries of a provider [do not
 # load](deeper/05_devices_and_policies.ipynb).
