@@ -33,17 +33,22 @@ def main() -> int:
     unknown = sorted(set(args.names) - set(PROVIDERS))
     if unknown:
         parse.error(f"there is no provider {', '.join(unknown)} here: choose among {', '.join(PROVIDERS)}")
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.rounds < 0:
+        parse.error(f"--rounds {args.rounds}: give a whole number, at least 0")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parse.error(f"the folder {str(args.out)!r} cannot be made ({error.strerror}): give another one")
     written = 0
     for name in args.names or PROVIDERS:
         print(f"{name} …", flush=True)
         try:
             found = cu.run_ep_experiment(PROVIDERS[name], rounds=args.rounds)
+            with write_whole(args.out / f"{name}.json") as stream:
+                stream.write(as_text(found).encode())
         except cu.CourseError as error:
             print(f"  not recorded: {error}")
             continue
-        with write_whole(args.out / f"{name}.json") as stream:
-            stream.write(as_text(found).encode())
         devices = ", ".join(f"{d['type']} ({d['vendor']})" for d in found["devices"]) or "no device on this machine"
         print(f"  {found['versions']['package']}: {devices}; wrote {name}.json")
         written += 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -366,6 +367,62 @@ def test_devices_that_are_none(small):
         cu.strict_session(small, own, {"tempo": "presto"})
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": "small.onnx"}, "a model of type str"),
+        ({"feed": None}, "a feed of type NoneType"),
+        ({"providers": "CPUExecutionProvider"}, "it takes a list of names, or of"),
+        ({"providers": [5]}, "it takes a list of names, or of"),
+        ({"providers": ("CPUExecutionProvider", {})}, "it takes a list of names, or of"),
+        ({"providers": [("CPUExecutionProvider", ["a"])]}, "it takes a list of names, or of"),
+    ],
+)
+def test_placed_says_what_it_takes(changed, words, small):
+    right = {
+        "model": onnx.load(small),
+        "feed": {"x": np.ones((1, 4), np.float32)},
+        "providers": ["CPUExecutionProvider"],
+    }
+    assert cu.placed(**right)["error"] is None
+    with pytest.raises(CourseError, match=words):
+        cu.placed(**right | changed)
+
+
+def test_outputs_without_numbers_are_placed(small):
+    text = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+        g (string[N] x) => (string[N] y) { y = Identity(x) }""")
+    assert cu.placed(text, {"x": np.array(["a"], object)}, ["CPUExecutionProvider"])["difference"] is None
+
+
+def test_a_short_name_and_options_that_are_none(small):
+    with pytest.raises(
+        CourseError, match=r"no execution provider 'webgpu'. Did you mean the devices cu.provider_devices\('WebGPU'\)"
+    ):
+        cu.strict_session(small, "webgpu")
+    with pytest.raises(CourseError, match="options of type list: it expects a dict"):
+        cu.strict_session(small, "CPUExecutionProvider", ["a"])
+
+
+@webgpu
+def test_threads_that_register_at_once(works):
+    """Registered too early, so that it is unregistered: by one thread only, before another has the devices."""
+    must_work(works, "WebGPU")
+    said = ran("""
+import threading
+import onnxruntime_ep_webgpu as package
+ort.register_execution_provider_library(package.get_ep_name(), package.get_library_path())
+found = []
+threads = [threading.Thread(target=lambda: found.append(cu.provider_devices("WebGPU"))) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found), all(mine[0] is there(package.get_ep_name())[0] for mine in found))
+""")
+    assert said.split() == ["6", "True"]
+
+
 def test_devices_of_two_providers_and_one_that_is_gone(small, works):
     """What is left of a device points to freed memory: to read its name ends the process, or gives nonsense."""
     must_work(works, "QNN")
@@ -432,7 +489,8 @@ def test_large_code_inside_a_file_is_stepped_over(tmp_path):
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("code.bin", "compiled-code-missing", "'code.bin' is not in the model's folder"),
+        ("code.bin", "compiled-code-missing", "In the model's folder there is no file 'code.bin'"),
+        ("a" * 5000, "compiled-code-missing", "no file 'aaaa"),
         ("", "compiled-code-missing", "does not name its file"),
         ("../code.bin", "external-path-outside", "It names '../code.bin' as the file of its compiled code"),
         ("/etc/passwd", "external-path-outside", "'/etc/passwd'"),
@@ -447,6 +505,23 @@ def test_code_that_is_missing_or_outside(name, code, words, tmp_path):
     (error,) = [f for f in report.findings if f.severity == "error"]
     assert error.code.id == code
     assert words in error.cause
+
+
+def test_thousands_of_files_are_a_few_findings(tmp_path):
+    model = context(**BESIDE)
+    (node,) = model.graph.node
+    for i in range(1, 1000):
+        more = model.graph.node.add()
+        more.CopyFrom(node)
+        more.input[0], more.output[0] = f"z{i - 1}" if i > 1 else "y", f"z{i}"
+        (file,) = [a for a in more.attribute if a.name == "ep_cache_context"]
+        file.s = f"{'../' if i % 2 else ''}code{i}.bin".encode()
+    onnx.save(model, tmp_path / "m.onnx")
+    found = cu.doctor(tmp_path / "m.onnx").findings
+    assert sum(f.code.id == "compiled-code-missing" for f in found) == 1
+    assert sum(f.code.id == "external-path-outside" for f in found) == 1
+    assert any("496 more" in f.cause for f in found)
+    assert sum(f.code.id == "made-for-one-provider" for f in found) == 5
 
 
 def test_code_of_another_node_needs_no_file(tmp_path):
@@ -469,6 +544,23 @@ def test_code_of_another_provider_is_refused_by_name(tmp_path):
     onnx.save(context(**BESIDE), tmp_path / "m.onnx")
     with pytest.raises(CourseError, match="compiled for QNNExecutionProvider, and no other provider can run it"):
         cu.strict_session(tmp_path / "m.onnx", "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"source": 3},
+        {"source": b"\xff\n" * 1000},
+        {"source": "", "ep_cache_context": 5},
+        {"source": "", "ep_cache_context": b"\xff"},
+        {"source": "", "ep_cache_context": "a" * 5000},
+    ],
+)
+def test_odd_attributes_of_compiled_code_get_a_sentence(odd):
+    with pytest.raises(CourseError) as raised:
+        cu.strict_session(context(**BESIDE | odd), "CPUExecutionProvider")
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 700
 
 
 @qnn

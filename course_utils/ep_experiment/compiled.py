@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 
 from .models import fixed, int8
-from .placement import overheard
+from .placement import largest_difference, overheard, without_folders
 from .plugin import CPU, PluginLibrary, devices_of
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {"fixed": fixed, "int8": int8}
@@ -60,7 +60,7 @@ def compile_model(model: onnx.ModelProto, library: PluginLibrary) -> dict[str, A
                     target
                 )
             except Exception as problem:
-                return {**found, "error": str(problem).split(" : ")[-1][:300]}
+                return {**found, "error": without_folders(str(problem).split(" : ")[-1])[:300]}
             if not any(node.op_type == "EPContext" for node in onnx.load(target, load_external_data=False).graph.node):
                 return {**found, "error": "the compiler left the graph as it was"}
             found[place] = {
@@ -70,11 +70,11 @@ def compile_model(model: onnx.ModelProto, library: PluginLibrary) -> dict[str, A
         try:
             ort.InferenceSession(Path(folder, "inside", "model.onnx"), providers=[CPU])
         except Exception as problem:
-            found["on_cpu"] = str(problem).split(" : ")[-1].split(" EPContext node name")[0]
+            found["on_cpu"] = without_folders(str(problem).split(" : ")[-1].split(" EPContext node name")[0])
     return found
 
 
-def _compared(plain: Path, target: Path, library: PluginLibrary) -> dict[str, float]:
+def _compared(plain: Path, target: Path, library: PluginLibrary) -> dict[str, float | None]:
     spent: dict[Path, list[float]] = {plain: [], target: []}
     outputs = {}
     for _ in range(_TIMES):
@@ -88,7 +88,7 @@ def _compared(plain: Path, target: Path, library: PluginLibrary) -> dict[str, fl
             )[0]
     return {
         "creation": round(float(np.median(spent[plain]) / np.median(spent[target])), 2),
-        "difference": float(np.abs(outputs[plain] - outputs[target]).max()),
+        "difference": largest_difference(outputs[plain], outputs[target]),
     }
 
 

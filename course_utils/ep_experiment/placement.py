@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from .plugin import CPU, PluginLibrary, devices_of
 
 RECORD = "session.record_ep_graph_assignment_info"
 STRICT = "session.disable_cpu_ep_fallback"
+_ONE_AT_A_TIME = threading.RLock()  # the standard streams belong to the whole process
 ONCE = "fixed"  # the model of requests whose answer depends on no model
 POLICIES = ("PREFER_CPU", "PREFER_GPU", "PREFER_NPU")
 Request = dict[str, Any]
@@ -125,7 +127,8 @@ def place(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], request: Reque
     said: lines that were printed, logged or warned. error: what creating the session raised, or None.
     chosen: `get_providers()`. recorded: ONNX Runtime's own record of the placement, or None where it has none.
     ran: [provider, operator] of the nodes that the profile saw, in their order; a subgraph that a provider compiled
-    counts as one, and the copies between devices are among them. difference: largest one from the CPU's output, or None.
+    counts as one, and the copies between devices are among them. difference: largest one from the CPU's output, or None
+    where there is none, or an output holds no numbers that can be compared.
     """
     options = ort.SessionOptions()
     options.add_session_config_entry(RECORD, "1")
@@ -153,9 +156,21 @@ def place(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], request: Reque
     }
 
 
-def _difference(outputs: list[np.ndarray], model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> float:
+def _difference(outputs: list[np.ndarray], model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> float | None:
     wanted = ort.InferenceSession(model.SerializeToString(), providers=[CPU]).run(None, dict(feed))
-    return max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in zip(outputs, wanted, strict=True))
+    found = [largest_difference(a, b) for a, b in zip(outputs, wanted, strict=True)]
+    known = [value for value in found if value is not None]
+    return max(known, default=0.0) if len(known) == len(found) else None
+
+
+def largest_difference(a: Any, b: Any) -> float | None:
+    """The largest one between two outputs; None for text and sequences, and where only one of both is NaN or infinite."""
+    if not all(isinstance(x, np.ndarray) and x.dtype.kind in "biuf" for x in (a, b)):
+        return None
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    most = float(np.abs(a - b, where=~same, out=np.zeros(a.shape)).max(initial=0.0)) if not same.all() else 0.0
+    return most if np.isfinite(most) else None  # JSON has no NaN
 
 
 def nodes_in(profile: Path) -> list[list[str]]:
@@ -173,7 +188,7 @@ def overheard(said: list[str]) -> Iterator[None]:
     First used in lesson 05.
     """
     printed = io.StringIO()
-    with tempfile.TemporaryFile() as native, warnings.catch_warnings(record=True) as warned:
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as native, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         sys.stderr.flush()
         before = os.dup(2)
@@ -198,9 +213,15 @@ def _clean(text: str) -> list[str]:
     text = re.sub(r"\S*/\S+\.(cc|h|py):\d+ [^\n]*?(?=\[ERROR\])", "", text)
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r" Please refer http\S+ to ensure", " Ensure that", text)
-    text = re.sub(r"(?<![\w.])/\S*/", "", text)  # a path tells something about the machine
+    text = without_folders(text)
     lines = (line.strip(" *\t") for line in text.splitlines())
     return [line for line in lines if line and line != "EP Error"]
+
+
+def without_folders(text: str) -> str:
+    """Text without the folders of its paths: they tell something about the machine."""
+    text = re.sub(r"(?<![A-Za-z])[A-Za-z]:[\\/](?:[^\\/\n:\"'<>|]*[\\/])*", "", text)  # a name may hold spaces there
+    return re.sub(r"(?<![\w.])/\S*/", "", text)
 
 
 def placements(asked: list[Request]) -> list[dict[str, Any]]:

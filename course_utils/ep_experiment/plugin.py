@@ -23,8 +23,11 @@ class PluginLibrary:
     options: dict[str, str] = field(default_factory=dict)
 
     def register(self) -> None:
-        """Load the library into this process, under the name of its provider."""
-        ort.register_execution_provider_library(self.provider, self.library)
+        """Load the library into this process, under the name of its provider. Ends the program where that cannot be done."""
+        try:
+            ort.register_execution_provider_library(self.provider, self.library)
+        except Exception as error:  # ONNX Runtime's own classes derive from Exception alone
+            raise SystemExit(f"{self.package} cannot be registered ({error}). Nothing was measured.") from None
 
 
 def plugin_library(module: str, options: dict[str, str]) -> PluginLibrary:
@@ -40,7 +43,8 @@ def plugin_library(module: str, options: dict[str, str]) -> PluginLibrary:
 
 def devices_of(provider: str) -> list[Any]:
     """The entries of `onnxruntime.get_ep_devices()` that belong to a provider."""
-    return [device for device in ort.get_ep_devices() if device.ep_name == provider]
+    entries = getattr(ort, "get_ep_devices", list)()  # a reader's package may be older than that
+    return [device for device in entries if device.ep_name == provider]
 
 
 def described(provider: str) -> list[dict[str, str]]:

@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,41 @@ def as_text(found: Mapping[str, Any]) -> str:
     """JSON with one line per entry of a list, so that two records can be compared by eye."""
     parts = []
     for key, value in found.items():
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         if key in ("placements", "compiled", "latencies") and value:
             text = "[\n" + ",\n".join("  " + json.dumps(entry, ensure_ascii=False) for entry in value) + "\n ]"
         parts.append(f" {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _at_least(least: int, kind: type) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not least <= value < 1e9:
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least} on")
+        return value
+
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _write(text: str, out: Path) -> None:
+    """The whole file or none: it is renamed when all is written."""
+    handle, beside = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        os.chmod(beside, 0o644)
+        os.replace(beside, out)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 def main() -> None:
@@ -93,19 +124,34 @@ def main() -> None:
     )
     parse.add_argument("--provider", default=CPU, help=f"a provider that is built into this package (default: {CPU})")
     parse.add_argument("--plugin", help="instead: the module of a plug-in package, such as onnxruntime_ep_webgpu")
-    parse.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="the plug-in needs it")
+    parse.add_argument(
+        "--option", type=_pair, action="append", default=[], metavar="KEY=VALUE", help="the plug-in needs it"
+    )
     parse.add_argument("--emulated", help="what stands in for the device, in a few words; nothing is timed then")
     parse.add_argument("--compile", choices=list(MODELS), help="only compile this model with the plug-in")
-    parse.add_argument("--rounds", type=int, default=100, help="runs per time (default: 100); 0 leaves times out")
-    parse.add_argument("--threads", type=int, default=1, help="threads of each session (default: 1)")
-    parse.add_argument("--seconds", type=float, default=15.0, help="no new round of one time after this (default: 15)")
+    parse.add_argument(
+        "--rounds", type=_at_least(0, int), default=100, help="runs per time (default: 100); 0 leaves times out"
+    )
+    parse.add_argument("--threads", type=_at_least(1, int), default=1, help="threads of each session (default: 1)")
+    parse.add_argument(
+        "--seconds", type=_at_least(0, float), default=15.0, help="no new round of one time after this (default: 15)"
+    )
     parse.add_argument("--out", type=Path, help="file to write (default: the standard output)")
     args = parse.parse_args()
-    library = None
-    if args.plugin:
+    if args.out is not None:
+        if args.out.is_dir():
+            parse.exit(2, f"{str(args.out)!r} is a folder: give the name of the file to write. Nothing was measured.\n")
         try:
-            library = plugin_library(args.plugin, dict(pair.split("=", 1) for pair in args.option))
-        except (ImportError, AttributeError, ValueError) as error:
+            args.out.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of measuring
+        except OSError as error:
+            parse.exit(2, f"{str(args.out)!r} cannot be written ({error.strerror}). Nothing was measured.\n")
+    if args.compile and args.plugin is None:
+        parse.exit(2, "--compile needs --plugin: only plug-ins are asked to compile. Nothing was measured.\n")
+    library = None
+    if args.plugin is not None:
+        try:
+            library = plugin_library(args.plugin, dict(args.option))
+        except Exception as error:  # whatever is wrong in a package of somebody else
             parse.exit(2, f"{args.plugin!r} is no plug-in that is installed here ({error}). Nothing was measured.\n")
     elif args.provider not in ort.get_available_providers():
         have = ", ".join(ort.get_available_providers())
@@ -119,8 +165,8 @@ def main() -> None:
     if args.out is None:
         sys.stdout.buffer.write(text.encode())
         return
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = args.out.with_suffix(".partial")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(beside, args.out)
+    try:
+        _write(text, args.out)
+    except OSError as error:
+        parse.exit(2, f"{str(args.out)!r} cannot be written ({error.strerror or error}). Nothing was kept.\n")
     print(f"wrote {args.out}")

@@ -28,11 +28,32 @@ def placed(
     strict: a node that is left for the CPU is an error (`session.disable_cpu_ep_fallback`).
     Returns a dict with the keys of the records in `data/ep_records/`: said, error, chosen (`get_providers()`), recorded
     ([provider, names of nodes] at the partition), ran ([provider, operator] in the profile), difference (from the CPU's
-    output). Raises CourseError when `by` is something else.
+    output). Raises CourseError where an argument is something else.
     """
+    import onnx
+
     from ..ep_experiment.placement import STRICT, place
 
     if by not in BY:
         raise CourseError(f"placed() was given by={by!r}: it takes 'name' or 'device'.")
-    asked = [[one, {}] if isinstance(one, str) else [one[0], dict(one[1])] for one in providers]
+    if not isinstance(model, onnx.ModelProto):
+        raise CourseError(
+            f"placed() was given a model of type {type(model).__name__}: onnx.load(…) makes what it takes."
+        )
+    if not isinstance(feed, Mapping):
+        raise CourseError(f"placed() was given a feed of type {type(feed).__name__}: it takes a dict, name → array.")
+    if not isinstance(providers, list | tuple) or not all(map(_is_request, providers)):
+        raise CourseError(
+            f"placed() was given providers={providers!r}: it takes a list of names, or of (name, options)."
+        )
+    asked = [
+        [one, {}] if isinstance(one, str) else [one[0], {key: str(value) for key, value in one[1].items()}]
+        for one in providers
+    ]
     return place(model, feed, {"by": by, "providers": asked, "config": {STRICT: "1"} if strict else {}})
+
+
+def _is_request(one: Any) -> bool:
+    return isinstance(one, str) or (
+        isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[0], str) and isinstance(one[1], Mapping)
+    )

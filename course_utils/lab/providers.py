@@ -19,6 +19,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CPU = "CPUExecutionProvider"
+_REGISTERING = threading.RLock()
 SECONDS = 60.0  # for trying one: it takes about one, and a driver that waits would wait for ever
 
 
@@ -136,20 +138,21 @@ def provider_devices(name: str) -> list[ort.OrtEpDevice]:
     if str(name).lower() in {"cpu", CPU.lower()}:
         return _devices(CPU)
     plugin = _plugin(name)
-    there = _devices(plugin.provider)
-    if there:
-        return there
-    way, _ = _working(plugin)
-    way.prepare()
-    try:
-        _register(plugin)
-    except Exception as error:  # its exception classes derive from Exception alone
-        if "already registered" not in str(error):
-            raise CourseError(f"The library of {plugin.package!r} cannot be registered: {_words(error)}.") from None
-        # Under this name and without a device, so nothing can be using it: it read the environment too early.
-        ort.unregister_execution_provider_library(plugin.provider)
-        _register(plugin)
-    return _devices(plugin.provider)
+    with _REGISTERING:  # of two threads the second one would unregister the devices of the first
+        there = _devices(plugin.provider)
+        if there:
+            return there
+        way, _ = _working(plugin)
+        way.prepare()
+        try:
+            _register(plugin)
+        except Exception as error:  # its exception classes derive from Exception alone
+            if "already registered" not in str(error):
+                raise CourseError(f"The library of {plugin.package!r} cannot be registered: {_words(error)}.") from None
+            # Under this name and without a device, so nothing can be using it: it read the environment too early.
+            ort.unregister_execution_provider_library(plugin.provider)
+            _register(plugin)
+        return _devices(plugin.provider)
 
 
 def second_provider() -> tuple[list[ort.OrtEpDevice], dict[str, str]]:

@@ -21,7 +21,7 @@ from ..onnx_files import Model, as_model, is_compiled
 from ..paths import PACKAGE, data_path
 from ..processes import ending, environment
 from ..running import RefusedError, open_session, runtime_words
-from .providers import CPU, asked_by_child, must_work, plugin_of
+from .providers import CPU, PLUGINS, asked_by_child, must_work, plugin_of
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -93,6 +93,10 @@ def strict_session(
     """
     import onnxruntime as ort
 
+    if options is not None and not isinstance(options, Mapping):
+        raise CourseError(
+            f"strict_session() was given options of type {type(options).__name__}: it expects a dict, such as {{'device_id': 0}}."
+        )
     strict = ort.SessionOptions()
     strict.log_severity_level = 4
     said = {key: str(value) for key, value in (options or {}).items()}
@@ -122,19 +126,26 @@ def strict_session(
 
 def _bound(model: Model, name: str) -> str:
     """Why compiled code does not run on a provider, in words; empty where nothing is seen."""
+    from ..diagnosis.file.locations import inside, is_file
+    from ..diagnosis.vocabulary import listed, plain
+
     nodes = [node for node in as_model(model, external_data=False).graph.node if is_compiled(node)]
-    told = [{a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} for node in nodes]
-    makers = sorted({attributes.get("source", b"").decode() for attributes in told} - {""})
+    told = [{a.name: a.s if a.type == onnx.AttributeProto.STRING else a.i for a in node.attribute} for node in nodes]
+    makers = sorted({_text(attributes.get("source")) for attributes in told} - {""})
     if makers and name not in makers:
-        return f"the file is code that was compiled for {_list(makers)}, and no other provider can run it"
-    files = [t["ep_cache_context"].decode() for t in told if t.get("embed_mode") == 0 and t.get("ep_cache_context")]
+        return f"the file is code that was compiled for {listed(makers)}, and no other provider can run it"
+    files = [_text(t.get("ep_cache_context")) for t in told if t.get("embed_mode") == 0 and t.get("ep_cache_context")]
     folder = Path(model).parent if isinstance(model, str | os.PathLike) else None
     for file in files:
         if folder is None:
-            return f"its compiled code lies in the file {file!r}, so give the model's path in place of its bytes"
-        if not (folder / file).is_file():
-            return f"its compiled code lies in the file {file!r}, which is not beside it: copy it there"
+            return f"its compiled code lies in the file {plain(file)!r}, so give the model's path in place of its bytes"
+        if inside(Path(model), file) and not is_file(folder / file):
+            return f"its compiled code lies in the file {plain(file)!r}, which is not beside it: copy it there"
     return ""
+
+
+def _text(value: bytes | int | None) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else ""
 
 
 def _must_be_there(provider: str) -> None:
@@ -158,7 +169,9 @@ def _must_be_there(provider: str) -> None:
     if provider not in known:
         lower = {name.lower(): name for name in known}
         near = difflib.get_close_matches(provider.lower(), lower, n=1, cutoff=0.7)
+        short = next((p for p in PLUGINS if p.name.lower() == provider.lower()), None)
         guess = f" Did you mean {lower[near[0]]!r}?" if near else ""
+        guess = f" Did you mean the devices cu.provider_devices({short.name!r})?" if short else guess
         raise CourseError(
             f"There is no execution provider {provider!r}.{guess} These are available: {_list(available)}."
         )
@@ -231,10 +244,16 @@ def run_ep_experiment(provider: str = CPU, *, rounds: int = 0) -> dict[str, Any]
     provider: one that is built into this package of ONNX Runtime, or that of an installed plug-in. rounds: runs per time;
     with 0, only placement is looked at. Raises CourseError with one sentence when it cannot be done.
     """
+    if not isinstance(provider, str) or not provider.isprintable():
+        raise CourseError(
+            f"run_ep_experiment() was given the provider {provider!r}: it expects a name, such as {CPU!r}."
+        )
+    if not isinstance(rounds, int) or rounds < 0:
+        raise CourseError(f"run_ep_experiment() was given rounds={rounds!r}: it expects a whole number, at least 0.")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out = Path(folder, "record.json")  # plug-ins print, so the record does not come by the standard output
         plugin = plugin_of(provider)
-        asked, variables = asked_by_child(plugin) if plugin else (["--provider", provider], {})
+        asked, variables = asked_by_child(plugin) if plugin else ([f"--provider={provider}"], {})
         command = [sys.executable, str(EXPERIMENT), *asked, "--rounds", str(rounds), "--out", str(out)]
         env = {**os.environ, "PYTHONUTF8": "1", **variables}
         try:
@@ -257,14 +276,19 @@ def ep_records() -> dict[str, dict[str, Any]]:
         if file.name == "schema.json":
             continue
         try:
-            found[file.stem] = record = json.loads(file.read_text(encoding="utf-8"))
+            found[file.stem] = record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
             if record["format"] != 2 or not record["placements"]:
                 raise ValueError("another format")
-        except (ValueError, KeyError, TypeError) as error:
-            raise CourseError(f"The record {file.name!r} is damaged ({error}): run the experiment again.") from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
+            raise CourseError(f"The record {file.name!r} is damaged ({why}): run the experiment again.") from None
     return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"it holds {word}, which JSON does not have")
 
 
 def ep_record(name: str) -> dict[str, Any] | None:
     """One of `ep_records()`; None where nobody has recorded it. First used in lesson 05."""
-    return ep_records().get(name)
+    return ep_records().get(str(name))

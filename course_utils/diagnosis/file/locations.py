@@ -58,6 +58,14 @@ def inside(model: Path, name: str | bytes) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is an ordinary file."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _number(text: str | bytes) -> int | None:
     try:
         return int(text)

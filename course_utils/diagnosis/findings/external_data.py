@@ -9,7 +9,7 @@ from pathlib import Path
 from onnx import TensorProto
 
 from ...file_formats import HEAD, recognise_weights
-from ..file.locations import OUTSIDE, locate
+from ..file.locations import OUTSIDE, is_file, locate
 from ..parts import dtype_name, expected_bytes
 from ..patient import Patient
 from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, count, finding, listed, plain
@@ -80,7 +80,7 @@ class _File:
 
     @property
     def size(self) -> int | None:
-        return self.path.stat().st_size if self.path.is_file() else None
+        return self.path.stat().st_size if is_file(self.path) else None
 
 
 def external(patient: Patient) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from ...onnx_files import is_compiled
-from ..file.locations import inside
+from ..file.locations import inside, is_file
 from ..parts import attribute, is_op
 from ..patient import Patient
 from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, finding, listed, nodes, plain
@@ -41,6 +41,7 @@ _BLOCKED = "com.microsoft.nchwc"
 # Domains and operators that only the optimiser writes, once it knows the providers of a session.
 _OTHER_LAYOUT = "com.ms.internal.nhwc"
 _COPIES = ("MemcpyFromHost", "MemcpyToHost")
+_MOST = 4  # makers and files of compiled code that get a finding of their own; a model may name thousands
 
 
 def bound(patient: Patient) -> Iterator[Finding]:
@@ -79,16 +80,24 @@ def compiled(patient: Patient) -> Iterator[Finding]:
             continue
         if name and not inside(patient.file, name):
             outside.setdefault(plain(name), []).append(place)
-        elif not name or not (patient.file.parent / name).is_file():
+        elif not name or not is_file(patient.file.parent / name):
             absent.setdefault(plain(name), []).append(place)
-    for to, places in bound.items():
+    for to, places in list(bound.items())[:_MOST]:
         yield finding(PROVIDER, f"{nodes(len(places))} of it {_are(places)} compiled code, bound {to}.", places)
-    for name, places in absent.items():
-        text = f"{name!r} is not in the model's folder." if name else "The model does not name its file."
-        yield finding(CODE_MISSING, f"{text} It holds the code of {nodes(len(places))}.", places)
-    for name, places in outside.items():
-        text = f"It names {name!r} as the file of its compiled code. The doctor does not open that."
-        yield finding(ESCAPES, text, places)
+    more = [place for places in list(bound.values())[_MOST:] for place in places]
+    if more:
+        yield finding(PROVIDER, f"{nodes(len(more))} more of it {_are(more)} compiled code, bound to others.", more)
+    unnamed = absent.pop("", [])
+    if unnamed:
+        text = f"The model does not name its file. It holds the code of {nodes(len(unnamed))}."
+        yield finding(CODE_MISSING, text, unnamed)
+    if absent:
+        places = [place for of_file in absent.values() for place in of_file]
+        text = f"In the model's folder there is no file {listed(map(repr, absent))}. It would hold the code of {nodes(len(places))}."
+        yield finding(CODE_MISSING, text, places)
+    if outside:
+        text = f"It names {listed(map(repr, outside))} as the file of its compiled code. The doctor does not open that."
+        yield finding(ESCAPES, text, [place for places in outside.values() for place in places])
 
 
 def _stored(patient: Patient, node: NodeProto) -> tuple[str, str | None]:
