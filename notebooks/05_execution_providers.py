@@ -18,36 +18,44 @@
 import course_utils as cu
 
 cu.setup()
+import onnx
+import onnxruntime as ort
 import torch
 
-x, file = (torch.randn(2, 1, 28, 28),), "work/05_fashion_resnet.onnx"
-free = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "external_data": False}
-names = {"input_names": ["image"], "verbose": False}
-program = torch.onnx.export(cu.fashion_resnet(), x, file, **names, **free)
+file = "work/05_fashion_resnet.onnx"
+x = (torch.randn(2, 1, 28, 28),)
+free = ({0: torch.export.Dim("batch")},)
+how = {"input_names": ["image"], "external_data": False, "verbose": False}
+program = torch.onnx.export(
+    cu.fashion_resnet(), x, file, dynamic_shapes=free, **how
+)
+
 # %% [markdown]
 # ## The life of a session
 #
-# The report says: a session loads, optimises, partitions, and then runs. We check it with three nodes. `Identity` falls
-# to a general rewrite, `Relu` to a [fusion](glossary.md#fusion). One key of the configuration makes the session write
-# down, at the moment of the partition, which provider takes which node. We call this list the *plan*.
+# The report says: a session loads, optimises, partitions, and then runs. To *partition* is to divide the nodes among
+# the providers. The drawing shows these stages for two providers; a graph like this one comes later in the lesson.
+#
+# We check the order with three nodes on the CPU. A general rewrite removes `Identity`, and a
+# [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key of the configuration makes the session
+# write down, during the partition, which provider takes which node. We call this list the *plan*.
 
 # %% tags=["remove-input"]
 cu.picture("provider_islands")
 
 # %%
-import onnx
-import onnxruntime as ort
-
 three = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
     g (float[1, 1, 4, 4] x) => (float[1, 1, 4, 4] y) <float[1, 1, 1, 1] w = {2}>
     { same = Identity(x)  c = Conv(same, w)  y = Relu(c) }""")
-options, cpu = ort.SessionOptions(), ["CPUExecutionProvider"]
+cpu = ["CPUExecutionProvider"]
+options = ort.SessionOptions()
 options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-options.enable_profiling, options.profile_file_prefix = True, "work/05_profile"
+options.enable_profiling = True
+options.profile_file_prefix = "work/05_profile"
 session = ort.InferenceSession(three.SerializeToString(), options, providers=cpu)
-parts = session.get_provider_graph_assignment_info()
-taken = [node.op_type for part in parts for node in part.get_nodes()]
-parts[0].ep_name, taken
+plan = session.get_provider_graph_assignment_info()
+taken = [(part.ep_name, n.op_type) for part in plan for n in part.get_nodes()]
+taken
 
 # %% [markdown]
 # `Identity` is gone already: a general rewrite came before the partition. The [profile](glossary.md#profile), which is
@@ -61,17 +69,18 @@ for _ in range(3):
     session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
 events = pd.read_json(session.end_profiling())
 ran_alone = set(events[events["cat"] == "Node"]["args"].str["op_name"])
-times = events["name"].value_counts(sort=False).to_dict()
-times
+counts = events["name"].value_counts(sort=False).to_dict()
+counts
 
 # %% [markdown]
-# One loading, one initialisation, three runs. In each run one node ran for `Conv` and `Relu`: they were fused **after**
-# the partition. (A `ReorderOutput`, where there is one, changes the layout.)
+# The events are counted: one loading, one initialisation, three runs. In each run one node, named after `y`, ran for
+# `Conv` and `Relu`: they were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the
+# layout.)
 #
-# The log of a larger model shows the same order: level 1 holds the general rewrites, level 2 and higher the fusions.
-# `cu.session_log` creates a
-# [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times. How long does each stage take? See
-# [stages and options](deeper/05_stages_and_options.ipynb).
+# The log of a larger model has the same stages. Level 1 holds the general rewrites, level 2 and higher the fusions.
+# `cu.session_log` creates a [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times; we read the
+# second time. The last line is a report: the nodes were placed between the two levels, as the plan showed. How long does
+# each stage take? See [stages and options](deeper/05_stages_and_options.ipynb).
 
 # %%
 stages = ["Initializing", "for level 1 for up", "for level 2 for up", "All nodes"]
@@ -86,9 +95,10 @@ cu.claim(
     {
         "the log has the stages in this order": all(map(str.count, written, stages))
         and len(written) == len(stages),
-        "a general rewrite came before the partition": taken == ["Conv", "Relu"],
+        "a general rewrite came before the partition": [op for _, op in taken]
+        == ["Conv", "Relu"],
         "a fusion came after it": "Conv" in ran_alone and "Relu" not in ran_alone,
-        "loading and initialisation end before the first run": list(times)[:2]
+        "loading and initialisation end before the first run": list(counts)[:2]
         == ["model_loading_array", "session_initialization"],
     },
 )
@@ -99,8 +109,8 @@ cu.claim(
 # How long does it take to create a session, compared with one run for a single picture?
 
 # %%
-session, runs = ort.InferenceSession(file, providers=cpu), {}
-runs["create"] = lambda: ort.InferenceSession(file, providers=cpu)
+session = ort.InferenceSession(file, providers=cpu)
+runs = {"create": lambda: ort.InferenceSession(file, providers=cpu)}
 runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")})
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
@@ -116,7 +126,8 @@ images = cu.normalize(cu.fashion_mnist("test")[0][:200])
 feeds = [{"image": images[i : i + 1]} for i in range(200)]
 alone = [session.run(None, feed) for feed in feeds]
 with ThreadPoolExecutor(8) as pool:
-    same = np.array_equal(alone, [*pool.map(session.run, [None] * 200, feeds)])
+    threaded = list(pool.map(lambda feed: session.run(None, feed), feeds))
+same = np.array_equal(alone, threaded)
 rewrites = log[log["message"].str.startswith("Applying")].groupby("creation").size()
 same, rewrites.to_dict()
 
@@ -126,8 +137,8 @@ cu.claim(
     {
         "every creation applies dozens of rewrites anew": len(rewrites) == 3
         and rewrites.min() > 24,
-        "one loading and one initialisation, three runs": times["model_run"] == 3
-        and list(times.values())[:2] == [1, 1],
+        "one loading and one initialisation, three runs": counts["model_run"] == 3
+        and list(counts.values())[:2] == [1, 1],
         "8 threads sent one session 200 requests: the same answers": same,
     },
 )
@@ -138,27 +149,34 @@ cu.claim(
 # Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/): a package beside
 # `onnxruntime` that brings one library. From the package to a node there are four steps:
 #
-# | a provider is | by | which means |
-# |---|---|---|
-# | registered | `ort.register_execution_provider_library` | its library was loaded |
-# | available | `ort.get_ep_devices` | it offers a device on this machine |
-# | chosen | `options.add_provider_for_devices` | the session may use it |
-# | used | the plan, the profile | nodes run on it |
+# | a provider is | which means | the call | seen in |
+# |---|---|---|---|
+# | registered | its library was loaded | `ort.register_execution_provider_library` | no exception |
+# | available | it offers a device on this machine | – | `ort.get_ep_devices()` |
+# | chosen | the session may use it | `options.add_provider_for_devices` | `session.get_providers()` |
+# | used | nodes run on it | – | the plan and the profile, as above |
 #
-# For WebGPU, which computes on most graphics cards (7 MB, MIT licence):
+# **Built-in** providers, such as CPU and CUDA, come with the package of `onnxruntime` and need no registration.
+# `ort.get_available_providers()` lists them, even where their device is missing. They are chosen by name:
+# `ort.InferenceSession("model.onnx", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])`.
+#
+# All steps for the plug-in WebGPU, which computes on most graphics cards (7 MB, MIT licence):
 #
 # ```python
+# import onnxruntime as ort
 # import onnxruntime_ep_webgpu as plugin  # pip install onnxruntime-ep-webgpu
 #
 # name, path = "WebGpuExecutionProvider", plugin.get_library_path()
 # ort.register_execution_provider_library(name, path)
 # devices = [d for d in ort.get_ep_devices() if d.ep_name == name]
-# options.add_provider_for_devices(devices, {})
+# options = ort.SessionOptions()
+# options.add_provider_for_devices(devices, {})  # {}: no options of the provider
 # session = ort.InferenceSession("model.onnx", options)
 # ```
 #
 # `cu.second_provider()` takes the first two steps for the first plug-in that works here: WebGPU, Qualcomm's QNN, or
-# Intel's OpenVINO. Where none works, you get the CPU provider's device, and read the results from a record.
+# Intel's OpenVINO. It returns the devices and the provider's options. Where no plug-in works, you get the CPU
+# provider's device, and read the results from a record.
 
 # %%
 devices, settings = cu.second_provider()
@@ -166,6 +184,8 @@ provider = devices[0].ep_name
 [(d.ep_name, d.device.type.name, d.device.vendor) for d in ort.get_ep_devices()]
 
 # %% [markdown]
+# Each entry is a provider with a piece of hardware. Where WebGPU's driver computes in software, its type is CPU, too.
+#
 # Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
 # choose the devices of the second provider:
 
@@ -182,41 +202,36 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) `cu.placed`
-# creates such a session with plan and profile switched on, runs it once, and returns what was said and where each node
-# ran. Beside it stands a record of the same operators, made with WebGPU in software:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) It does not
+# say what is used. `cu.placed` creates such a session with plan and profile switched on, as in the first section, and
+# runs it once. It returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the
+# profile), `said` (warnings and messages), `error`.
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 1)
 
 # %%
-eye, chosen = {"x": np.eye(8, dtype=np.float32)}, (provider, settings)
+eye = {"x": np.eye(8, dtype=np.float32)}
+chosen = (provider, settings)
 here = cu.placed(mixed, eye, [chosen], by="device")
+pd.DataFrame(here["ran"], columns=["provider", "operator"])
+
+# %% [markdown]
+# If you have no second provider, read this record of the same operators, made with WebGPU in software:
+
+# %%
 record = cu.ep_record("webgpu")
 asked = [e for e in record["placements"] if e["model"] in ("fixed", "mixed")]
-entries = {e["title"]: e for e in asked}
-ran = {"here": here["ran"], "recorded": entries["WebGpu by device"]["ran"]}
-pd.DataFrame({k: pd.Series([": ".join(n) for n in v]) for k, v in ran.items()})
+entries = {e["title"]: e for e in asked}  # of two with one title, mixed is kept
+pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"])
 
 # %% [markdown]
 # These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
 # one node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can
 # take longer than the nodes around them.
 #
-# Now three more ways of asking. Which providers are chosen, which are used, and what is said?
-
-# %%
-ways = {
-    "WebGpu by device": ([chosen], "device"),
-    "WebGpu by device, then the CPU's device": ([chosen, *cpu], "device"),
-    "the CPU's device first": ([*cpu, chosen], "device"),
-    "WebGpu by name, then CPU": ([chosen, *cpu], "name"),
-}
-seen = {way: entries[way] for way in ways}
-if {name for name, _ in here["ran"]} == {provider, *cpu} != {*cpu}:
-    seen = {way: cu.placed(mixed, eye, by[0], by=by[1]) for way, by in ways.items()}
-only, behind, before, named = seen.values()
-left = [operator for name, operator in only["ran"] if name == cpu[0]]
+# Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
+# the first line.)
 
 
 # %%
@@ -224,52 +239,76 @@ def used(entry):
     return {name for name, _ in entry["ran"]}
 
 
-rows = {w: [e["registered"], used(e), e["said"]] for w, e in seen.items()}
-pd.DataFrame(rows, index=["chosen", "used", "said"]).T
+ways = {
+    "WebGpu by device": ("device", [chosen]),
+    "WebGpu by device, then the CPU's device": ("device", [chosen, *cpu]),
+    "the CPU's device first": ("device", [*cpu, chosen]),
+    "WebGpu by name, then CPU": ("name", [chosen, *cpu]),
+}
+seen = {way: entries[way] for way in ways}  # the answers of the record
+if len(used(here)) == 2:  # a second provider shares the nodes with the CPU here
+    for way, (by, wanted) in ways.items():
+        seen[way] = cu.placed(mixed, eye, wanted, by=by)
+
+# %%
+only, behind, before, named = seen.values()
+rows = [[e["chosen"], used(e), e["said"][:1]] for e in seen.values()]
+pd.DataFrame(rows, index=list(seen), columns=["chosen", "used", "said"])
 
 # %% [markdown]
-# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record.
+# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record; the last two
+# were recorded with a small classifier.
 #
 # 1. By device alone: a message says that some nodes went to the CPU.
 # 2. With the CPU's device behind it, the same happens **without a message**: you have asked for it.
 # 3. The CPU first: it takes every node. The order decides, node by node.
 # 4. By name: not one node, and nothing is said. A plug-in is not chosen by its name.
-
-# %% [markdown]
+#
 # ## Requests that cannot be met
 #
 # By name, more can go wrong: the package lacks the provider, the name is wrong, or the provider has no operator of the
-# model. We ask for each, with the CPU in the list and without it.
+# model. We ask for each, first with the CPU behind it.
 
 # %% tags=["remove-input"]
 cu.quiz("05_execution_providers", 2)
 
 # %%
-short = {"missing": "CUDA", "wrong name": "DirectML", "no operators": "Azure"}
-wishes = {wish: [f"{name}ExecutionProvider"] for wish, name in short.items()}
+wishes = {
+    "missing": ["CUDAExecutionProvider"],
+    "wrong name": ["DirectMLExecutionProvider"],
+    "no operators": ["AzureExecutionProvider"],
+}
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
-{wish: [e["registered"], used(e), *e["said"]] for wish, e in met.items()}
+missing, misnamed, idle = met.values()
+rows = [[e["chosen"], used(e), e["said"]] for e in met.values()]
+pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 
 # %% [markdown]
 # All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
+# (*Available* in the warning means: in the package, or registered. It does not mean that there is a device.)
 # `AzureExecutionProvider` calls services on the network and computes none of our operators: it is chosen and not used,
 # and nothing is said. In a fourth case, the commonest in bug reports, the libraries of a provider [do not
 # load](deeper/05_devices_and_policies.ipynb).
 #
-# The cure: with the key `session.disable_cpu_ep_fallback`, a node that is left for the CPU is an error. The CPU must
-# not be in the list then.
+# The cure: with one key, a node that is left for the CPU is an error. The CPU must not be in the list then.
+#
+# ```python
+# options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+# ```
+#
+# We ask for each provider alone, without the key (`lone`) and with it (`strict`):
 
 # %%
-missing, misnamed, idle = met.values()
 lone = [cu.placed(mixed, eye, name) for name in wishes.values()]
 strict = [cu.placed(mixed, eye, name, strict=True) for name in wishes.values()]
-[entry["error"] for entry in strict]
+rows = [[a["said"], b["error"]] for a, b in zip(lone, strict, strict=True)]
+pd.DataFrame(rows, index=list(met), columns=["said without it", "error with it"])
 
 # %% [markdown]
-# Each is an error now. One message misleads: after a wrong name, Python's second try adds the CPU, and that contradicts
-# the option. `enable_fallback=0` in the call of `InferenceSession` forbids the second try. `cu.strict_session` sets
-# both, and says in one sentence what is wrong. Use it in the test of a service; in place of a name it takes devices,
-# too.
+# Each is an error with the key. One message misleads: after a wrong name, Python's second try adds the CPU, and that
+# contradicts the key. `ort.InferenceSession(file, options, providers=[name], enable_fallback=0)` forbids the second
+# try. `cu.strict_session` sets both, and says in one sentence what is wrong. Use it in the test of a service; in place
+# of a name it takes devices, too.
 
 # %%
 try:
@@ -283,9 +322,9 @@ cu.claim(
     {
         "with the device first, both providers take nodes": len(used(behind)) == 2,
         "with the CPU first, it takes all of them": used(before) == {*cpu},
-        "both are named in the order asked for": [cpu[0], behind["registered"][0]]
-        == before["registered"],
-        "built-in ones, too": idle["registered"] == wishes["no operators"] + cpu,
+        "both are named in the order asked for": [cpu[0], behind["chosen"][0]]
+        == before["chosen"],
+        "built-in ones, too": idle["chosen"] == wishes["no operators"] + cpu,
     },
 )
 
@@ -293,15 +332,16 @@ cu.claim(
 cu.claim(
     "ep-fallback-automatic",
     {
-        "the operator that the device lacks went to the CPU": "Unique" in left
-        and "MatMul" not in left,
+        "the operator that the device lacks went to the CPU": [cpu[0], "Unique"]
+        in only["ran"]
+        and [cpu[0], "MatMul"] not in only["ran"],
         "it is said, if the CPU is left out": "not assigned" in str(only["said"]),
         "and not said, if it is listed": "not assigned" not in str(behind["said"]),
         "by its name, a plug-in gets no node": used(named) == {*cpu},
         "and nothing is said": named["said"] == [],
         "nor when a provider takes no node": idle["said"] == lone[2]["said"] == [],
         "a chosen provider may not be used": used(idle) == {*cpu},
-        "a missing provider falls back as a whole": missing["registered"] == cpu,
+        "a missing provider falls back as a whole": missing["chosen"] == cpu,
         "with one warning": len(missing["said"]) == len(lone[0]["said"]) == 1,
         "the option makes errors of them": all(entry["error"] for entry in strict),
         "of the single operator, too": "has been explicitly disabled"
@@ -332,25 +372,24 @@ cu.claim(
 # | `VitisAIExecutionProvider` | AMD NPU | Vitis AI | AMD's Ryzen AI software | no |
 #
 # The first seven rows are the report's. Are its names right? And are MLAS and Eigen libraries of somebody else? We look
-# for them in the files of the installed package:
-
-# %%
-report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
-known = [p.removesuffix("ExecutionProvider") for p in ort.get_all_providers()]
-right = [name for name in report if name in known]
-right
+# for them in the files of the installed package. And what did QNN, another provider, do with the nodes of a network?
 
 # %%
 from pathlib import Path
 
+report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
+known = [p.removesuffix("ExecutionProvider") for p in ort.get_all_providers()]
+right = [name for name in report if name in known]
+
 (library,) = Path(ort.__file__).parent.glob("capi/onnxruntime_pybind11_state*")
 binary = library.read_bytes().lower()
-requests = {(e["model"], e["title"]): e for e in cu.ep_record("qnn")["placements"]}
-qnn = requests["fixed", "QNN by device"]
-binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
+placements = cu.ep_record("qnn")["placements"]
+by_device = {e["model"]: e for e in placements if e["title"] == "QNN by device"}
+qnn = by_device["fixed"]
+right, binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
 
 # %% [markdown]
-# Three names are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen
+# Four names are right, three are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen
 # is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN compiled eight nodes into
 # one.
 
@@ -396,14 +435,14 @@ cu.placement_explorer(records)
 #   optimises each part; only then does it run.
 # - A provider is registered, available, chosen, used. `get_providers()` says which were chosen; the plan and the
 #   profile say which are used.
-# - Ask for a plug-in by device, for a built-in provider by name. The order decides, and the CPU comes last. Leave it
-#   out of the list, unless you do not want to hear of nodes that fall back to it.
+# - Ask for a plug-in by device, for a built-in provider by name. The order decides, and the CPU comes last. It is added
+#   in any case: leave it out of the list, and nodes that fall back to it are reported.
 # - Each change of provider may be a copy: count them in the profile.
 # - A wrong name, a missing provider, an unsupported operator all end on the CPU, some without a word. Use
 #   `session.disable_cpu_ep_fallback` and `enable_fallback=0`, unless a slow answer is better than none.
 #
 # **Now you:** [exercises 05](exercises/05_execution_providers.ipynb). **Next:** [06 · Fusion](06_fusion.ipynb).
-# **Deeper:** [several providers, measured](deeper/05_second_provider_measured.ipynb),
+# **Deeper:** [second providers, measured](deeper/05_second_provider_measured.ipynb),
 # [devices and policies](deeper/05_devices_and_policies.ipynb), [compiled files](deeper/05_compiled_files.ipynb),
 # [data in and out](deeper/05_data_in_and_out.ipynb), [stages and options](deeper/05_stages_and_options.ipynb),
 # [telemetry](deeper/05_telemetry.ipynb), [the report's listing](deeper/05_report_listing.ipynb).

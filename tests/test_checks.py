@@ -468,6 +468,29 @@ def test_a_guest_is_told_so(capsys):
     assert "It is under the name 'guest'" in capsys.readouterr().out
 
 
+def test_what_is_handed_in_is_said_with_its_points(ada, capsys):
+    """Also of a list from an earlier version of the course, and with a name that somebody wrote by hand."""
+    cu.check("1.1", answer(1))
+    Path("m.onnx").write_bytes(handed_out({"alpha": 0.5, "two": 0})["one.onnx"].SerializeToString())
+    cu.check("1.2", "m.onnx")
+    path = Path("work/answers/ada/answers.json")
+    listed = json.loads(path.read_text())
+    one = listed["tasks"]["1.1"]
+    listed["tasks"]["1.é\x1b"] = {"file": one["file"], "sha256": one["sha256"], "passed": 2, "of": 4}
+    path.write_text(json.dumps(listed))
+    target = cu.submit()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-4:] == [
+        f"{target}: 3 answers, 1 with all points. Hand in this file.",
+        "  1.1  1 of 3 points",
+        "  1.2  1 of 1 point",
+        "  1.é?  2 of 4 points",
+    ]
+    path.write_text(json.dumps({**listed, "tasks": {"1.1": one}}))
+    cu.submit()
+    assert ": 1 answer, 0 with all points." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("id", ["1.99", "99.1", "1", "1.", "one", "", "1.1.1", None, 4.2])
 def test_unknown_task(id):
     with pytest.raises(cu.CourseError, match="There is no task"):

@@ -171,6 +171,20 @@ def test_external_file_missing(folder):
     assert "'w.bin' is not in the model's folder. It holds 1 tensor" in report.findings[0].cause
 
 
+def test_each_external_file_is_looked_at(folder):
+    model = parsed(
+        "g (float[N, 4] x) => (float[N, 4] y) { h = Add(x, v)  y = Add(h, w) }", {"v": weights(4), "w": weights(4)}
+    )
+    external(model, "v.bin")
+    first = model.graph.initializer.pop(0)
+    data = external(model, "w.bin")
+    model.graph.initializer.append(first)
+    causes = [f.cause.split(" is not")[0] for f in cu.doctor(saved(model)).findings]
+    assert causes == ["'w.bin'", "'v.bin'"]
+    (finding,) = cu.doctor(saved(model, data)).findings
+    assert finding.cause.startswith("'v.bin' is not")
+
+
 def test_external_file_too_short(folder):
     model = linear(64)
     assert found(saved(model, external(model)[:-1])) == ["external-file-too-short"]
@@ -426,8 +440,11 @@ def test_graphs_within_graphs_without_end(folder):
 
     assert found(nested(60)) == ["too-complex"]
     assert "too-complex" not in found(nested(25))
-    (folder / "m.onnx").write_bytes(nested(400))
-    assert found("m.onnx") == ["too-complex"]
+    for levels in (400, 3000):  # the second one is too large to be read in one piece
+        (folder / "m.onnx").write_bytes(nested(levels))
+        (finding,) = cu.doctor("m.onnx").findings
+        assert finding.code.id == "too-complex"
+        assert finding.cause.startswith("Graphs stand within graphs, more than ")
 
 
 def test_hostile_names_are_shown_harmlessly():

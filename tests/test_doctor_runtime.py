@@ -292,7 +292,7 @@ def test_compiled_nodes_are_noted(kind):
     """Such a node takes any attribute; an operator of the standard does not."""
     report = cu.doctor(compiled(**COMPILED[kind]))
     assert report.codes == ["made-for-one-provider"]
-    assert report.findings[0].cause.startswith("1 node of it is compiled code, made by ")
+    assert report.findings[0].cause.startswith("1 node of it is compiled code, bound to ")
     assert kind in report.findings[0].cause
     odd = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu<spill_fill = 1>(x) }", more=MICROSOFT)
     assert "Unrecognized attribute" in refusal(odd)
@@ -307,10 +307,11 @@ def test_compiled_nodes_of_two_providers():
     for node in model.graph.node:
         node.name = node.output[0]
     report = cu.doctor(model)
-    assert report.codes == ["made-for-one-provider"]
-    assert report.findings[0].cause.startswith(
-        "3 nodes of it are compiled code, made by QNNExecutionProvider, OpenVINOExecutionProvider."
-    )
+    assert report.codes == ["made-for-one-provider"] * 2
+    assert [f.cause for f in report.findings] == [
+        "2 nodes of it are compiled code, bound to QNNExecutionProvider, 9.0 kB inside the file.",
+        "1 node of it is compiled code, bound to OpenVINOExecutionProvider, in the file 'm.blob' beside it.",
+    ]
 
 
 def optimised(model: onnx.ModelProto, level: str, folder: object) -> onnx.ModelProto:

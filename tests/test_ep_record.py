@@ -81,9 +81,9 @@ def check_placement(entry: dict[str, Any], record: dict[str, Any]) -> None:
     if entry["error"]:
         assert not entry["ran"]
         return
-    assert entry["registered"]
+    assert entry["chosen"]
     assert {provider for provider, _ in entry["ran"]} == {provider for provider, _ in entry["recorded"]}
-    assert {provider for provider, _ in entry["ran"]} <= set(entry["registered"])
+    assert {provider for provider, _ in entry["ran"]} <= set(entry["chosen"])
     assert entry["difference"] is not None
 
 
@@ -121,7 +121,7 @@ def check_plugin(record: dict[str, Any]) -> None:
     assert any("not in available provider names" in line for line in entry(record, "fixed", asleep)["said"])
     assert on_cpu(record, asleep, "fixed")
     by_name = entry(record, "fixed", f"{name} by name, then CPU")
-    assert by_name["registered"] == [CPU]
+    assert by_name["chosen"] == [CPU]
     if not record["devices"]:
         assert len(record["placements"]) == 3, "no session by device where there is none"
         assert not record["compiled"]

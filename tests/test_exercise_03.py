@@ -435,6 +435,10 @@ WRONG = {
             lambda who: wrong_gate(mean="r = Gather<axis = 0>(x, zero)  m = ReduceMean<keepdims = 0>(r)"),
             r"mean of the first row only",
         ),
+        "first number": (
+            lambda who: wrong_gate(mean="r = Gather<axis = 0>(x, zero)  m = Gather<axis = 0>(r, zero)"),
+            r"compares the first number only",
+        ),
         "row by row": (
             lambda who: gate_by_where(params("3.1"), mean="m = ReduceMean(x, first)"), r"decides row by row",
         ),

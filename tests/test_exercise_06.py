@@ -306,6 +306,10 @@ def summed(student: str) -> str:
     return max((took := profile_reading.times(params("6.6", student))), key=lambda n: sum(took[n]))
 
 
+def own_median(student: str) -> float:
+    return float(medians(student).max())
+
+
 def slowest_node(student: str) -> onnx.NodeProto:
     model = onnx.load_from_string(given_files("6.6", student)["6.6.onnx"])
     return next(n for n in model.graph.node if n.name == profile_read(student)["node"])
@@ -391,6 +395,23 @@ WRONG = {
             profile_misread(share=lambda who: (t := medians(who)).max() / (t.sum() - t.max())),
             "time of all other nodes",
         ),
+        "of the mean of the runs": (
+            profile_misread(share=lambda who: (t := profile_reading.times(params("6.6", who)))
+                and len(t["node_Reshape_82"]) * own_median(who) / sum(map(sum, t.values()))),
+            "divide a median by the mean of the runs",
+        ),
+        "of all such operators": (
+            profile_misread(share=lambda who: float(
+                (took := medians(who))[[f"{n.name}_kernel_time" for n in slowest_node_graph(who)
+                    if n.op_type == slowest_node(who).op_type and f"{n.name}_kernel_time" in took]].sum() / took.sum())),
+            "share of all nodes with that operator",
+        ),
+        "the longest run": (
+            profile_misread(share=lambda who: max(profile_reading.times(params("6.6", who))[profile_read(who)["node"]])
+                / float(medians(who).sum())),
+            "You take its longest run",
+        ),
+        "twice as much": (profile_misread(share=lambda who: 3 * profile_read(who)["share"]), "the share is not: divide the median"),
         "of model_run": (profile_misread(share=lambda who: 0.92 * profile_read(who)["share"]), "such as model_run"),
         "the operation": (
             profile_misread(module=lambda who: re.findall(r"'([^']*)'", note_of(slowest_node(who), "name_scopes"))[-1]),
@@ -419,12 +440,46 @@ def test_json_answer_of_another_shape(task_id: str, answer: object) -> None:
 # 6.1
 
 
-@pytest.mark.parametrize("layer", ["one", "two"])
+FOLDING = {
+    "epsilon": "The epsilon is missing",
+    "other epsilon": "The epsilon is that of the other layer",
+    "epsilon behind": "The epsilon belongs under the square root",
+    "root": "The square root is missing",
+    "times": "multiplied by the square root",
+    "axis": "The factor is on the wrong axis",
+    "sign": "The mean has the wrong sign",
+    "mean": "The mean is missing",
+    "shift": "The shift is missing",
+}
+FOLDING_ONE = {
+    "bias": "that the convolution had is lost",
+    "unscaled": "The old bias must be multiplied with the factor",
+}
+FOLDING_TWO = {
+    "no bias": "Its new bias is missing",
+    "as behind": "and sum over all but outputs",
+    "new kernel": "multiplied with the old weights",
+    "one tap": "add them up, do not take the mean",
+}
+
+
+@pytest.mark.parametrize(("layer", "own"), [("one", FOLDING_ONE), ("two", FOLDING_TWO)])
 @pytest.mark.parametrize("student", STUDENTS[:3])
-def test_folding_mistakes(layer: str, student: str) -> None:
-    own = batchnorm_folding._CAUSES_ONE if layer == "one" else batchnorm_folding._CAUSES_TWO
-    for mistake, cause in {**batchnorm_folding._CAUSES, **own}.items():
+def test_folding_mistakes(layer: str, own: dict[str, str], student: str) -> None:
+    for mistake, cause in {**FOLDING, **own}.items():
         assert cause in failed("6.1", folded_wrongly(layer, mistake)(student), student), mistake
+
+
+def test_a_convolution_with_weights_that_are_not_stored() -> None:
+    """It reads the picture as its weights."""
+    model = folded()
+    (*_, second) = (n for n in model.graph.node if n.op_type == "Conv")
+    second.input[1:] = ["x"]
+    for attribute in [a for a in second.attribute if a.name == "kernel_shape"]:
+        second.attribute.remove(attribute)
+    for axis, dim in enumerate(model.graph.output[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"free_{axis}"
+    assert "Its weights are not stored in the file." in failed("6.1", model)
 
 
 def test_one_layer_folded_is_worth_a_third() -> None:
@@ -576,6 +631,26 @@ def test_wrong_reasons(reason: str, values: dict[str, object], cause: str) -> No
     assert cause in hints
 
 
+@pytest.mark.parametrize("who", ["ada", "grace", "7"])
+def test_the_first_wrong_place_is_spoken_of(who: str) -> None:
+    first = reasons(who)["a"]["reason"]
+    said = {
+        "output": "Of a tensor that is an output",
+        "two readers": "Of a tensor with two readers",
+        "can be fed": "Of a weight that can be fed",
+        "order": "Of a wrong order",
+        "no kernel": "Of an activation without a kernel",
+        "fuses": "Where nothing is in the way",
+    }
+    answer = {letter: {**entry, "where": "nowhere"} for letter, entry in reasons(who).items()}
+    assert failed("6.3", answer, who).startswith(f"0 of 5 are right. {said[first]}")
+
+
+def test_any_weight_may_be_one_that_can_be_fed() -> None:
+    seen = {ch06._details(params("6.3", student))["weight"] for student in map(str, range(40))}
+    assert seen == {"scale", "shift", "mean", "variance", "weight"}
+
+
 @pytest.mark.parametrize("reason", ["output", "two readers"])
 def test_either_tensor_may_be_in_the_way(reason: str) -> None:
     """The one between the convolution and the norm, or the one behind the norm."""
@@ -611,6 +686,15 @@ def test_what_is_no_standard_is_named(task_id: str) -> None:
 
 
 # 6.4
+
+
+def test_what_goes_differs_among_students() -> None:
+    """Two of: Identity, Dropout, and a factor that is computed from a constant."""
+    pairs = set()
+    for student in map(str, range(20)):
+        before, _ = handed_out("6.4", student)
+        pairs.add(frozenset(n.op_type for n in before.graph.node) & {"Identity", "Dropout", "Exp"})
+    assert {tuple(sorted(pair)) for pair in pairs} == {("Dropout", "Exp"), ("Dropout", "Identity"), ("Exp", "Identity")}
 
 
 @pytest.mark.parametrize("student", STUDENTS)
@@ -658,6 +742,16 @@ def test_tracing_mistakes() -> None:
 
 
 # 6.5
+
+
+def test_the_number_of_heads_is_the_student_s() -> None:
+    seen = set()
+    for student in map(str, range(8)):
+        (model,), heads = handed_out("6.5", student), params("6.5", student)["heads"]
+        (split,) = (t for t in model.graph.initializer if t.name == "split")
+        assert numpy_helper.to_array(split).tolist() == [0, 0, heads, 4]
+        seen.add(heads)
+    assert seen == {2, 4}
 
 
 @pytest.mark.parametrize("scores", ["", *attention_fusion._SCORES])

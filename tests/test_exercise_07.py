@@ -375,6 +375,18 @@ WRONG = {
         "counted in the file": (with_fact("int8", lambda seen: seen["stored int8"]), "but what runs"),
         "the operators that run": (with_fact("foreign", lambda seen: seen["running foreign"]), "puts in when it loads a file"),
         "kilobytes": (with_fact("bytes", lambda seen: seen["bytes"] / 1024), "and not KB or MB"),
+        "thousands": (with_fact("bytes", lambda seen: seen["bytes"] / 1000), r"Of bytes: write bytes, not KB\."),
+        "megabytes": (with_fact("bytes", lambda seen: seen["bytes"] / 1e6), "write bytes, not MB"),
+        "more bytes than there are": (with_fact("bytes", lambda seen: seen["bytes"] + 8), "the size of the whole file"),
+        "the mean difference": (with_fact("difference", lambda seen: seen["mean difference"]), "the mean of absolute values"),
+        "half of the difference": (with_fact("difference", lambda seen: seen["difference"] / 2), "of all logits of your pictures"),
+        "operators without domain": (
+            with_fact("foreign", lambda seen: [name.split("::")[1] for name in seen["foreign"]]), "write each with its domain",
+        ),
+        "two facts": (
+            lambda who: chosen(who) | {"facts": {k: f | {"opset": 99, "int8": 99} for k, f in facts(who).items()}},
+            "24 of 36 are right. Of opset: the version in opset_import",
+        ),
         "the version of the format": (with_fact("opset", lambda seen: seen["format"]), "that is the IR version"),
         "the smallest file": (
             lambda who: chosen(who) | {"uses": dict.fromkeys(("page", "board", "archive"), smallest(who))},

@@ -853,6 +853,29 @@ WRONG = {
             lambda who: negative_for_the_page(who, flip=False, end="a = Sub(white, mean)\n y = Div(a, deviation)"), "division by 255 is missing",
         ),
         "scores": (lambda who: for_the_page(who, share="soft = Identity(scores)"), "a Softmax over the ten classes is missing"),
+        "other probabilities": (
+            lambda who: for_the_page(who, share="all = Softmax<axis = 1>(scores)\n soft = Mul(all, all)"),
+            "is the largest value of the Softmax",
+        ),
+        "rows and columns": (
+            lambda who: negative_for_the_page(
+                who, flip=False,
+                end="m = Reshape(white, shape)\n t = Transpose<perm = [0, 1, 3, 2]>(m)\n a = Div(t, most)\n b = Sub(a, mean)\n"
+                " y = Div(b, deviation)",
+            ),
+            "Rows and columns are swapped",
+        ),
+        "no mean, and coarse": (
+            lambda who: negative_for_the_page(
+                who, flip=False,
+                end="k = Constant<value_float = 24.0>()\n q = Div(white, k)\n f = Floor(q)\n r = Mul(f, k)\n y = Div(r, most)",
+            ),
+            "Mean and deviation are missing",
+        ),
+        "another deviation": (
+            lambda who: negative_for_the_page(who, flip=False, end="a = Div(white, most)\n b = Sub(a, deviation)\n y = Mul(b, mean)"),
+            "Compare with NumPy",
+        ),
         "int64": (lambda who: for_the_page(who, kind="int64"), r"\(int64\)"),
     },
     "8.7": {

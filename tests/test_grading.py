@@ -270,7 +270,7 @@ def test_a_secret_changes_the_hidden_inputs_and_a_key_the_parameters(tmp_path):
     assert command.main([*arguments, "--out", str(tmp_path / "b"), "--class-key", WORDS]) == 0
     points = [next(iter(results(tmp_path / name).values()))["points"] for name in "ab"]
     assert points == [task("1.1").points, 0]
-    for path in (*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()):
+    for path in (path for name in "ab" for path in (tmp_path / name).rglob("*") if path.is_file()):
         assert WORDS not in path.read_text(encoding="utf-8")
     with pytest.raises(CourseError, match="another version, secret or class key"):
         grade(tmp_path / "in", tmp_path / "a")

@@ -22,7 +22,7 @@ def model() -> onnx.ModelProto:
 @pytest.mark.parametrize("by", ["name", "device"])
 def test_the_cpu_takes_all_by_name_and_by_device(model: onnx.ModelProto, by: str) -> None:
     found = cu.placed(model, FEED, [CPU], by=by)
-    assert found["registered"] == [CPU]
+    assert found["chosen"] == [CPU]
     assert found["ran"] == [[CPU, "Neg"], [CPU, "Unique"], [CPU, "Add"]]
     assert (found["error"], found["said"], found["difference"]) == (None, [], 0)
 
@@ -30,7 +30,7 @@ def test_the_cpu_takes_all_by_name_and_by_device(model: onnx.ModelProto, by: str
 def test_options_of_a_provider_are_passed_on(model: onnx.ModelProto) -> None:
     missing = next(name for name in ort.get_all_providers() if name not in ort.get_available_providers())
     found = cu.placed(model, FEED, [(missing, {"tempo": "presto"}), CPU])
-    assert found["registered"] == [CPU]
+    assert found["chosen"] == [CPU]
     assert any(missing in line for line in found["said"])
 
 

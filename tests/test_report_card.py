@@ -20,7 +20,7 @@ from test_exercise_02 import RIGHT
 import course_utils as cu
 from course_utils import exercises, student
 from course_utils.exercises import Criteria, Task
-from course_utils.handin import checks, report_cards
+from course_utils.handin import checks, html_parts, report_cards
 from course_utils.handin.points import course_points, percent
 from course_utils.pages.loopback import served
 
@@ -143,7 +143,7 @@ def test_real_answers(ada, capsys):
 
 def test_every_lesson_has_its_title():
     lessons = {int(path.stem[:2]) for path in ROOT.glob("notebooks/[0-9][0-9]_*.py")}
-    assert lessons | set(exercises.chapters()) <= report_cards._titles().keys()
+    assert lessons | set(exercises.chapters()) <= html_parts.titles().keys()
 
 
 def test_what_the_list_of_answers_claims_counts_for_nothing(small_course):

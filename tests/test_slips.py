@@ -61,6 +61,11 @@ def test_causes_that_cannot_be_told_apart_are_both_named() -> None:
     assert said == ["The largest difference is 8. The sign is wrong. Or: The absolute value is taken."]
 
 
+def test_of_many_causes_the_first_two_are_named() -> None:
+    slips = {f"Cause {number}.": lambda feed: feed["x"] for number in (1, 2, 3)}
+    assert hints(model("y = Identity(x)"), slips) == ["The largest difference is 3. Cause 1. Or: Cause 2."]
+
+
 def test_a_cause_that_explains_one_input_of_two_is_not_named() -> None:
     said = hints(
         model("y = Mul(x, x)"), {"It gives 1.": lambda feed: np.ones_like(feed["x"])}, {"one": feeds([1, 1], [3])}
@@ -79,6 +84,12 @@ def test_what_is_refused_has_the_reason_and_no_invented_cause() -> None:
     first, second = hints(model("y = Identity(x)", rows="2"), SLIPS, {"one": feeds([1, 2]), "other": feeds([1, 2, 3])})
     assert "The factor is missing" in first
     assert second.startswith("It is refused")
+
+
+def test_a_result_whose_name_is_no_text_is_a_failed_run() -> None:
+    data = model("y = Mul(x, two)").SerializeToString().replace(b"\x01y", b"\x01\xff")
+    (hint,) = hints(onnx.ModelProto.FromString(data), SLIPS)
+    assert hint.startswith("It is refused: 'utf-8' codec can't decode")
 
 
 def test_a_run_without_an_end_ends_the_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,12 @@ def test_a_class_without_solutions(ada, monkeypatch):
         cu.solution("1.2")
 
 
+def test_any_other_word_leaves_them_on(ada, monkeypatch):
+    monkeypatch.setenv("COURSE_SOLUTIONS", "1")
+    with pytest.raises(cu.CourseError, match="no try of task 1"):
+        cu.solution("1.2")
+
+
 def test_a_course_that_was_handed_out_without_them(ada, monkeypatch):
     monkeypatch.setattr(solutions, "data_path", lambda name: ada / name)
     with pytest.raises(cu.CourseError, match="This class works without shown solutions"):

@@ -125,7 +125,7 @@ def place(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], request: Reque
     """Create a session as asked, run it once, and tell what happened.
 
     said: lines that were printed, logged or warned. error: what creating the session raised, or None.
-    registered: `get_providers()`. recorded: ONNX Runtime's own record of the placement, or None where it has none.
+    chosen: `get_providers()`. recorded: ONNX Runtime's own record of the placement, or None where it has none.
     ran: [provider, operator] of the nodes that the profile saw, in their order; a subgraph that a provider compiled
     counts as one, and the copies between devices are among them. difference: largest one from the CPU's output, or None
     where there is none, or an output holds no numbers that can be compared.
@@ -149,7 +149,7 @@ def place(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], request: Reque
     return {
         "said": said,
         "error": error,
-        "registered": session.get_providers() if session else [],
+        "chosen": session.get_providers() if session else [],
         "recorded": [[g.ep_name, [n.name for n in g.get_nodes()]] for g in record()] if record else None,
         "ran": ran,
         "difference": None if outputs is None else _difference(outputs, model, feed),

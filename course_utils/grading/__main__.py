@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a question mark in its place
             stream.reconfigure(errors="replace")
+    from .publishing import publish
     from .results import GRADES, RESULTS
     from .runs import grade
 
@@ -83,13 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.submissions, given.out, workers=given.workers, rule=given.rule,
             secret=_secret(given.secret_file), key=given.class_key,
         )  # fmt: skip
+        more = publish(given.out, given.submissions, given.class_key)
     except CourseError as error:
         print(f"grading: {error}", file=sys.stderr)
         return NOT_DONE
     except KeyboardInterrupt:
         print("grading: stopped. Run the same command again, and it goes on where it stopped.", file=sys.stderr)
         return STOPPED
-    print(f"{said}\nWritten: {given.out / RESULTS}, {given.out / GRADES}.")
+    print(f"{said}\nWritten into {given.out}: {', '.join([RESULTS, GRADES, *more])}.")
     return 0
 
 

@@ -12,7 +12,7 @@
         "student": id it claims, "" when there is none,  "course": version it was made with,
         "counted": whether this one is the student's grade: the rule chose it,
         "problem": why there are no marks, one sentence, "" when there are,
-        "notes": [sentences],
+        "notes": [sentences],                   "compared": those of them that come from comparing it with others,
         "points", "of": sums over all tasks of the course,
         "share": of the course, 0 to 1, the mean over its chapters,  "chapters": {"1": share, …},
         "tasks": {id: one for each task handed in,
@@ -169,7 +169,7 @@ def write(
         )
         for one in rows:
             if one.counted or one.problem:
-                table.writerow([_cell(value) for value in _cells(one, list(tasks))])
+                table.writerow([cell(value) for value in _cells(one, list(tasks))])
 
 
 def _entry(one: Row, result: Result) -> Result:
@@ -184,6 +184,7 @@ def _entry(one: Row, result: Result) -> Result:
         "counted": one.counted,
         "problem": one.problem,
         "notes": one.notes + one.more,
+        "compared": one.more,
         "points": _sum(one),
         "of": sum(it.points for it in every_task().values()),
         "share": float(course),
@@ -211,8 +212,8 @@ def _cells(one: Row, tasks: list[str]) -> list[str]:
     ]
 
 
-def _cell(text: str) -> str:
-    """A spreadsheet runs what begins like a formula."""
+def cell(text: str) -> str:
+    """For a CSV file: a spreadsheet runs what begins like a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

@@ -152,6 +152,7 @@ def assess(it: Task, value: Any, who: str, secret: str = "", key: str = "") -> l
     """Run a task's check on an artefact that was read. An error inside the check is a failed criterion, not a crash.
 
     secret: hidden inputs are drawn from it, too. key: personal parameters are drawn from it, too.
+
     Raises OutOfTimeError when a run of the artefact did not come to its end, MemoryError, and MissingPackageError when the
     check needs a package that is not installed: the answer is not to blame.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import html
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -14,20 +13,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import yaml
-
 from .. import exercises, student
 from ..environment import machine, versions
 from ..exercises import Criterion, Task
-from ..paths import BOOK_MODELS, WORK, data_path, write_whole
+from ..paths import BOOK_MODELS, WORK, write_whole
 from ..version import __version__
 from . import guarded
 from .checks import CheckResult
+from .html_parts import FIRM_SPACE, bar, criterion, document, pairs, text, title
 from .keeping import ANSWERS, kept_answers
 from .points import course_points, percent
 
 CAPSTONE = 10  # the chapter whose every criterion is shown, and which seals the scroll
-_FIRM_SPACE = "\N{NO-BREAK SPACE}"
 _DIGITS = 12  # of a SHA-256 sum: enough to compare by eye
 
 
@@ -107,12 +104,7 @@ def _points(
     return course_points({id: o.result.score for id, o in outcomes.items()}, chapters)
 
 
-# From here on: HTML. Whatever was not written in this file goes through `_text`.
-
-
-def _text(value: object) -> str:
-    """Escaped, and without what cannot be shown: an id, a hint or a file may hold anything, such as half a character."""
-    return html.escape("".join(c if c.isprintable() or c == _FIRM_SPACE else " " for c in str(value)))
+# From here on: HTML. Whatever was not written in this file goes through `text`.
 
 
 def _page(
@@ -129,51 +121,31 @@ def _page(
         _gone(gone),
     ]
     template = Template((Path(__file__).with_name("report_card.html")).read_text(encoding="utf-8"))
-    return template.substitute(
-        student=_text(who),
+    body = template.substitute(
+        student=text(who),
         score=percent(score),
-        score_bar=_bar(score),
+        score_bar=bar(score),
         summary=f"of the course, {_passed(outcomes.values())}",
         seal=_seal(capstone),
-        made=_pairs(_made()),
+        made=pairs(_made()),
         sections="\n".join(filter(None, sections)),
     )
+    return document(f"report card of {who}", body)
 
 
 def _made() -> dict[str, str]:
     have = versions()
-    packages = [f"{name}{_FIRM_SPACE}{have[name]}" for name in ("torch", "onnx", "onnxruntime") if name in have]
+    packages = [f"{name}{FIRM_SPACE}{have[name]}" for name in ("torch", "onnx", "onnxruntime") if name in have]
     return {
         "checked on": datetime.date.today().isoformat(),
-        "with": " · ".join([f"course{_FIRM_SPACE}{__version__}", *packages]),
+        "with": " · ".join([f"course{FIRM_SPACE}{__version__}", *packages]),
         "processor": machine().processor,
     }
-
-
-def _titles() -> dict[int, str]:
-    lessons = yaml.safe_load(data_path("lessons.yml").read_text(encoding="utf-8"))
-    return {int(lesson["file"][:2]): lesson["title"] for lesson in lessons}
-
-
-def _title(number: int) -> str:
-    return f"{number:02} · {_text(_titles().get(number, f'Lesson {number}'))}"
 
 
 def _passed(outcomes: Iterable[Outcome]) -> str:
     passed = [o.result.passed for o in outcomes]
     return f"{sum(passed)} of {len(passed)} tasks passed"
-
-
-def _bar(share: Fraction) -> str:
-    width = f"{float(share) * 100:.1f}"
-    return (
-        '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" width="100" height="4"/><rect class="share" width="{width}" height="4"/></svg>'
-    )
-
-
-def _pairs(pairs: Mapping[str, str]) -> str:
-    return "\n".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in pairs.items())
 
 
 def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fraction], score: Fraction) -> str:
@@ -184,7 +156,7 @@ def _lessons(groups: Mapping[int, list[Outcome]], by_chapter: Mapping[int, Fract
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         return f'<tr><th scope="row">{name}{bar}</th>{numbers}</tr>'
 
-    rows = [row(_title(n), group, by_chapter[n], _bar(by_chapter[n])) for n, group in groups.items()]
+    rows = [row(title(n), group, by_chapter[n], bar(by_chapter[n])) for n, group in groups.items()]
     whole = row("The course", [o for group in groups.values() for o in group], score)
     return (
         '<h2>Lessons</h2>\n<table class="lessons">\n<caption>A task that was not handed in has no points. A lesson’s share is the mean over its tasks.</caption>\n'
@@ -205,23 +177,23 @@ def _verdict(outcome: Outcome, between: str = "<br>") -> str:
 def _file(outcome: Outcome, between: str = "<br>") -> str:
     if outcome.entry is None:
         return '<span class="soft">none</span>'
-    name, digits = _text(outcome.entry["file"]), _text(outcome.entry["sha256"][:_DIGITS])
-    return f"{name} <small>{outcome.size:,}{_FIRM_SPACE}bytes{between}<code>{digits}</code></small>"
+    name, digits = text(outcome.entry["file"]), text(outcome.entry["sha256"][:_DIGITS])
+    return f"{name} <small>{outcome.size:,}{FIRM_SPACE}bytes{between}<code>{digits}</code></small>"
 
 
 def _fact_list(outcome: Outcome) -> str:
-    return f'<dl class="facts">\n{_pairs(outcome.facts)}\n</dl>' if outcome.facts else ""
+    return f'<dl class="facts">\n{pairs(outcome.facts)}\n</dl>' if outcome.facts else ""
 
 
 def _tasks(number: int, group: Iterable[Outcome]) -> str:
     rows = []
     for o in group:
-        name = f"{_text(o.task.id)} {_text(o.task.title)}"
+        name = f"{text(o.task.id)} {text(o.task.title)}"
         rows.append(f'<tr><th scope="row">{name}</th><td>{_verdict(o)}</td><td>{_file(o)}</td></tr>')
         if o.facts:
             rows.append(f'<tr class="more"><td colspan="3">{_fact_list(o)}</td></tr>')
     return (
-        f'<h3 id="lesson-{number}">{_title(number)}</h3>\n<table class="tasks" aria-labelledby="lesson-{number}">\n'
+        f'<h3 id="lesson-{number}">{title(number)}</h3>\n<table class="tasks" aria-labelledby="lesson-{number}">\n'
         '<thead><tr><th scope="col">Task</th><th scope="col">Outcome</th><th scope="col">File, size, SHA‑256</th></tr>'
         f"</thead>\n<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table>"
     )
@@ -229,31 +201,24 @@ def _tasks(number: int, group: Iterable[Outcome]) -> str:
 
 def _capstone(group: list[Outcome]) -> str:
     """Every criterion of every task, and what was measured."""
-    return f"<h2>{_title(CAPSTONE)}</h2>\n" + "\n".join(map(_in_full, group)) if group else ""
+    return f"<h2>{title(CAPSTONE)}</h2>\n" + "\n".join(map(_in_full, group)) if group else ""
 
 
 def _in_full(outcome: Outcome) -> str:
-    items = "\n".join(map(_criterion, outcome.result.criteria))
+    items = "\n".join(map(criterion, outcome.result.criteria))
     told = f'<ul class="criteria">\n{items}\n</ul>' if items else ""
     file = f'<p class="soft">{_file(outcome, " · ")}</p>' if outcome.entry else ""
     return (
-        f'<section class="task">\n<h3>{_text(outcome.task.id)} {_text(outcome.task.title)}</h3>\n'
+        f'<section class="task">\n<h3>{text(outcome.task.id)} {text(outcome.task.title)}</h3>\n'
         f"<p>{_verdict(outcome, ' ')}</p>\n{told}{_fact_list(outcome)}{file}\n</section>"
     )
-
-
-def _criterion(one: Criterion) -> str:
-    colour, mark, word = ("good", "✓", "met") if one.passed else ("bad", "✗", "not met")
-    hint = f"<small>→ {_text(one.hint)}</small>" if one.hint else ""
-    kind = " (condition)" if one.condition else ""
-    return f'<li><span class="mark {colour}" role="img" aria-label="{word}">{mark}</span>{_text(one.what)}{kind}{hint}</li>'
 
 
 def _gone(gone: Mapping[str, Any]) -> str:
     if not gone:
         return ""
     items = "".join(
-        f"<li>{_text(name)}: {_text(e['file'])} <code>{_text(e['sha256'][:_DIGITS])}</code></li>"
+        f"<li>{text(name)}: {text(e['file'])} <code>{text(e['sha256'][:_DIGITS])}</code></li>"
         for name, e in gone.items()
     )
     return f"<h2>No longer part of the course</h2>\n<p>Kept from another version of it, and not counted:</p><ul>{items}</ul>"
@@ -261,7 +226,7 @@ def _gone(gone: Mapping[str, Any]) -> str:
 
 def _seal(group: list[Outcome]) -> str:
     """The scroll, sealed once every task of the capstone has passed; before, what is missing. Nothing without a capstone."""
-    missing = [_text(o.task.id) for o in group if not o.result.passed]
+    missing = [text(o.task.id) for o in group if not o.result.passed]
     if not group:
         return ""
     says = "The scroll is sealed" if not missing else "Not sealed yet"

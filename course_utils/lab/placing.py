@@ -26,7 +26,7 @@ def placed(
 
     providers: in their order, each a name or (name, options); by: "name" or "device", for plug-ins that are registered.
     strict: a node that is left for the CPU is an error (`session.disable_cpu_ep_fallback`).
-    Returns a dict with the keys of the records in `data/ep_records/`: said, error, registered (`get_providers()`), recorded
+    Returns a dict with the keys of the records in `data/ep_records/`: said, error, chosen (`get_providers()`), recorded
     ([provider, names of nodes] at the partition), ran ([provider, operator] in the profile), difference (from the CPU's
     output). Raises CourseError where an argument is something else.
     """

@@ -66,7 +66,7 @@ def frame(record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     if entry["error"]:
         parts.append(f"<p><b>✗ no session:</b> {html.escape(entry['error'])}</p>")
     else:
-        parts.append(f"<p><b>get_providers():</b> <code>{html.escape(', '.join(entry['registered']))}</code></p>")
+        parts.append(f"<p><b>get_providers():</b> <code>{html.escape(', '.join(entry['chosen']))}</code></p>")
         parts.append(_nodes(record["models"][entry["model"]], entry))
     source = f"{record['versions']['package']}, {record['machine']['processor']}, {record['date']}"
     parts.append(f"<p><small>{html.escape(source)}</small></p>")

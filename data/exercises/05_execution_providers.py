@@ -196,8 +196,8 @@ cu.check("5.3", "work/5.3.json")
 # ## 5.4 What happened here?
 #
 # Seven programs on seven machines. Each asked for a provider and for the CPU, by name or by device; the library of a plug-in
-# was registered before. You have what was said, what `get_providers()` returned, and how many nodes the record counts on
-# each provider.
+# was registered before. You have what was said, what `get_providers()` returned, and how many nodes the session's record
+# of the placement (in the lesson: the plan) counts on each provider.
 
 # %%
 pd.DataFrame(cu.params("5.4")["transcripts"]).T
@@ -351,8 +351,8 @@ record = json.loads(record_file.read_text())
 pd.Series([f"{op} on {provider}" for provider, op in record["ran"]]).value_counts()
 
 # %% [markdown]
-# The record has two lists: `recorded` (provider, names of nodes) and `ran` (provider, operator). It says how many
-# copies there are, not of what. Find that out, and write `work/5.6.json` with four keys:
+# The record has two lists: `recorded`, the plan (provider, names of nodes), and `ran`, the profile (provider, operator).
+# It says how many copies there are, not of what. Find that out, and write `work/5.6.json` with four keys:
 #
 # | key | value |
 # |---|---|

@@ -149,11 +149,14 @@ import pandas as pd
 
 found = [e for n in ("qnn", "webgpu") for e in cu.ep_record(n)["compiled"]]
 rows = [{**e, **e.get("inside", {})} for e in found]
-pd.DataFrame(rows)[["model", "files", "creation", "difference", "error"]]
+pd.DataFrame(rows)[
+    ["model", "plain_bytes", "files", "creation", "difference", "error"]
+]
 
 # %% [markdown]
-# `files` is the size of the compiled file in bytes, `creation` how many times faster a session was created from it, and
-# `difference` the largest one between the outputs: none. Such small networks become larger.
+# `plain_bytes` is the size of the model before, and `files` that of the compiled file, in bytes. `creation` says how
+# many times faster a session was created from it, and `difference` is the largest one between the outputs: none. Such
+# small networks become larger.
 #
 # Compiling for WebGPU ended the whole process, by signal 6. So compile in a process of its own, never in a server.
 

@@ -61,16 +61,16 @@ for d in ort.get_ep_devices():
 # %%
 import onnx
 
-model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+graph = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
     g (float[8, 8] x) => (float[8, 8] y) { a = MatMul(x, x) y = Relu(a) }""")
-model = model.SerializeToString()
+model = graph.SerializeToString()
 policies = ort.OrtExecutionProviderDevicePolicy
 options = ort.SessionOptions()
 options.set_provider_selection_policy(policies.PREFER_GPU)
 ort.InferenceSession(model, options).get_providers()
 
 # %% [markdown]
-# *Prefer* is meant literally. Without a device of the type GPU, the policy takes the CPU, and nothing is said. What did
+# A policy *prefers* a type, and does not demand it. Without a device of the type GPU, the policy takes the CPU, and nothing is said. What did
 # the policies do on the machines of the records?
 
 # %%
@@ -80,7 +80,7 @@ chosen = {}
 for name in ("webgpu", "qnn"):
     entries = cu.ep_record(name)["placements"]
     asked = [e for e in entries if e["title"].startswith("policy")]
-    chosen[name] = {e["by"]: e["error"] or e["registered"] for e in asked}
+    chosen[name] = {e["by"]: e["error"] or e["chosen"] for e in asked}
 pd.DataFrame(chosen)
 
 # %% [markdown]
@@ -88,7 +88,7 @@ pd.DataFrame(chosen)
 # policy gives no options, and QNN wants to be told its library. So a policy may hide a device that works, and it may
 # fail where naming the device does not.
 #
-# More control has a function of yours. It gets all devices and returns those to use, the best first:
+# A function of your own gives more control. It gets all devices and returns those to use, the best first:
 
 
 # %%
@@ -128,7 +128,8 @@ cu.quiz("05_devices_and_policies", 1)
 # %%
 said = []
 with cu.overheard(said):
-    session = ort.InferenceSession(model, providers=["CUDAExecutionProvider"])
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    session = ort.InferenceSession(model, providers=wanted)
 session.get_providers(), said
 
 # %% [markdown]
@@ -175,7 +176,8 @@ for name in ("webgpu", "qnn"):
 pd.DataFrame(differences)
 
 # %% [markdown]
-# In float32 the differences are rounding. In the int8 model, QNN's result differs from the CPU's by 0.05: that is one
+# In float32 the differences are rounding. (For `plain` and `mixed`, QNN took no node, so they were computed by the CPU
+# twice.) In the int8 model, QNN's result differs from the CPU's by 0.05: that is one
 # step of the [scale](../glossary.md#scale-and-zero-point) of the output. Nothing announces it. Other providers may
 # change more: OpenVINO is reported to compute a float32 model in [bfloat16](../glossary.md#float16-and-bfloat16) on
 # processors of Intel that have AMX, and its option `INFERENCE_PRECISION_HINT` to switch that off (not run here).

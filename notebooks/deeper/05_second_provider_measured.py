@@ -41,7 +41,8 @@ for name, record in records.items():
 # ## Which nodes does it take?
 #
 # Five small models were asked for: `plain` is a classifier with a free batch, `fixed` the same for two pictures, `int8`
-# its quantized form, `mixed` has a `Unique` in its middle, `scattered` three `Det`.
+# its quantized form, `mixed` has a `Unique` in its middle and a free batch, `scattered` three `Det`. We count what a
+# record holds: `recorded` is the plan (provider and names of nodes), `ran` the profile (provider and operator).
 
 # %%
 from collections import Counter
@@ -60,7 +61,7 @@ def placement(record, model, way="by device"):
 placement(records["webgpu"], "mixed")
 
 # %% [markdown]
-# This is the example of the core: five nodes on the device, one on the CPU, two copies in a run. Now all models on both
+# These are the operators of the core's example: five nodes on the device, one on the CPU, two copies in a run. Now all models on both
 # plug-ins:
 
 # %% tags=["remove-input"]
@@ -122,9 +123,13 @@ chosen, feed = (devices[0].ep_name, settings), {"x": np.ones((2, 3, 16, 16), "f4
 here = cu.placed(build(), feed, [chosen], by="device")
 Counter(provider for provider, _ in here["ran"]), here["difference"]
 
+# %%
+Counter(provider for provider, _ in int8["ran"])  # the record of WebGPU
+
 # %% [markdown]
-# Count the [kernels](../glossary.md#kernel) per provider, and compare them with the record of the same provider. The
-# whole experiment is one call, `cu.run_ep_experiment(devices[0].ep_name)`; it takes about a minute.
+# These are the [kernels](../glossary.md#kernel) per provider that ran. The copies are among them, and fused nodes count
+# once, so the numbers are not those of the plan. If your provider is WebGPU, both lines should agree. The whole
+# experiment is one call, `cu.run_ep_experiment(devices[0].ep_name)`; it takes about a minute.
 #
 # The explorer shows all requests of the records. It opens on the quantized model: choose *by device*, and then forbid
 # the fallback.

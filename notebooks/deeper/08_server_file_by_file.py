@@ -20,7 +20,7 @@ cu.setup()
 # %%
 home = cu.course_files("model", "work/08_server_file_by_file")
 files = cu.course_files("server", home / "server")
-{path.name: len(path.read_text().splitlines()) for path in sorted(files.iterdir())}
+{f.name: len(f.read_text().splitlines()) for f in sorted(files.glob("*.py"))}
 
 # %% [markdown]
 # Each duty has files of its own:

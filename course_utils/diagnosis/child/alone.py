@@ -32,7 +32,7 @@ def _made_up(patient: Patient, scope: Scope, node: onnx.NodeProto, position: int
     name, types = node.input[position], onnx.TensorProto.DataType
     stored = patient.stored(scope, name)
     if stored is not None:
-        return onnx.helper.make_tensor_value_info(name, stored.data_type, list(stored.dims))
+        return onnx.helper.make_tensor_value_info(name, stored.data_type, None)
     version = scope.version(node) or 1
     inforce = [s for s in runtime.schemas().get((domain(node), node.op_type), ()) if s.since <= version]
     letter = inforce[-1].inputs[min(position, len(inforce[-1].inputs) - 1)] if inforce and inforce[-1].inputs else ""

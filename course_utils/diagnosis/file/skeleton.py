@@ -83,7 +83,7 @@ class Skeleton:
 def read_skeleton(view: memoryview) -> Skeleton:
     """The skeleton of the model in `view`. Raises MalformedError or TooComplexError."""
     skeleton = Skeleton()
-    skeleton.data = b"".join(_message(view, 0, len(view), "Model", skeleton, 0))
+    skeleton.data = b"".join(_message(view, 0, len(view), "Model", skeleton))
     return skeleton
 
 
@@ -149,12 +149,10 @@ def _list_end(view: memoryview, at: int, end: int) -> int:
     return at if at > begin and count >= _MANY else 0
 
 
-def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, depth: int) -> list[bytes]:
+def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton) -> list[bytes]:
     """The message from `start` to `end`, as pieces to join: copied where it is short, else gone through field by field."""
     if end - start <= KEPT:
         return [_copy(view, start, end, out)]
-    if depth > DEEPEST:
-        raise TooComplexError(f"more than {DEEPEST} parts within each other")
     inner, parts, copied = _INNER[what], [], start  # copied: everything before is in `parts`
     token = None
     for number, kind, begin, content, stop in fields(view, start, end, lists=what == "Attribute"):
@@ -169,7 +167,7 @@ def _message(view: memoryview, start: int, end: int, what: str, out: Skeleton, d
         if kind != 2 or stop - content <= KEPT:
             continue
         if number in inner:
-            rewritten = _message(view, content, stop, inner[number], out, depth + 1)
+            rewritten = _message(view, content, stop, inner[number], out)
             parts += [_copy(view, copied, begin, out), _head(number, sum(map(len, rewritten))), *rewritten]
             copied = stop
         elif what == "Tensor" and number in _DATA:

@@ -212,7 +212,7 @@ def _is_recorded(model: onnx.ModelProto, criteria: Criteria) -> bool:
     """Add: of each node it is known where the plug-in puts it."""
     opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     domains = {node.domain or "ai.onnx" for node in every_node(model)}
-    single = not model.functions and domains == {"ai.onnx"} and len(list(every_node(model))) == len(model.graph.node)
+    single = domains == {"ai.onnx"} and len(list(every_node(model))) == len(model.graph.node)
     if not criteria.require(
         f"the model has opset {OPSET}, only ONNX's own operators, no functions and no graphs inside of nodes",
         single and opsets["ai.onnx"] == OPSET,
