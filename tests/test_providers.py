@@ -590,6 +590,12 @@ os.rename("elsewhere", binary)
     assert said[:2] == ["[[4.0, 4.0, 4.0, 4.0]]"] * 2
     assert "the file is code that was compiled for QNNExecutionProvider" in said[2]
     assert "which is not beside it: copy it there" in said[3]
+    onnx.save(context(**BESIDE | {"ep_cache_context": "a" * 5000}), tmp_path / "long.onnx")
+    said = ran(
+        'devices = cu.provider_devices("QNN"); print(sentence(cu.strict_session, sys.argv[1], devices))',
+        tmp_path / "long.onnx",
+    )
+    assert "which is not beside it: copy it there" in said, "QNN itself would end the process"
     for embed, words in (("True", "inside the file"), ("False", "beside it")):
         report = cu.doctor(tmp_path / f"{embed}.onnx", run=True)
         assert report.codes == ["made-for-one-provider"], report

@@ -111,6 +111,12 @@ def strict_session(
         strict.add_provider_for_devices(provider, said)
     if name != CPU:
         strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if name != CPU and not isinstance(
+        provider, str
+    ):  # before the plug-in sees it: QNN ends the process over a long name
+        code = _bound(model, name)
+        if code:
+            raise CourseError(f"No session on {name!r} alone: {code}.")
     try:
         return open_session(model, strict, asked, enable_fallback=0)  # else Python tries once more, on the CPU
     except RefusedError as error:
@@ -134,12 +140,13 @@ def _bound(model: Model, name: str) -> str:
     makers = sorted({_text(attributes.get("source")) for attributes in told} - {""})
     if makers and name not in makers:
         return f"the file is code that was compiled for {listed(makers)}, and no other provider can run it"
-    files = [_text(t.get("ep_cache_context")) for t in told if t.get("embed_mode") == 0 and t.get("ep_cache_context")]
-    folder = Path(model).parent if isinstance(model, str | os.PathLike) else None
+    beside = [t for t in told if t.get("embed_mode") == 0 and t.get("main_context", 1) != 0]
+    files = list(filter(None, (_text(t.get("ep_cache_context")) for t in beside)))
+    path = Path(model) if isinstance(model, str | os.PathLike) else None
     for file in files:
-        if folder is None:
+        if path is None:
             return f"its compiled code lies in the file {plain(file)!r}, so give the model's path in place of its bytes"
-        if inside(folder / "model.onnx", file) and not is_file(folder / file):
+        if inside(path, file) and not is_file(path.parent / file):
             return f"its compiled code lies in the file {plain(file)!r}, which is not beside it: copy it there"
     return ""
 
