@@ -343,10 +343,12 @@ def test_free_sizes_and_a_provider_that_fails(works, tmp_path):
 import onnxruntime_qnn
 devices = cu.provider_devices("QNN")
 print(sentence(cu.strict_session, sys.argv[1], devices, {"backend_path": onnxruntime_qnn.get_qnn_htp_path()}))
+print(sentence(cu.strict_session, sys.argv[1], devices, {"backend_path": "/no/such.so"}))
 print(sentence(cu.strict_session, sys.argv[1], devices))
 """,
         tmp_path / "free.onnx",
     )
+    assert "The option 'backend_path' names '/no/such.so', and there is no such file" in said
     assert (
         "it takes none of 1 nodes, and the CPU would run 1 Relu; it needs fixed shapes, and a size of the input 'x'"
         in said

@@ -111,10 +111,13 @@ def strict_session(
         strict.add_provider_for_devices(provider, said)
     if name != CPU:
         strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if name != CPU and not isinstance(
-        provider, str
-    ):  # before the plug-in sees it: QNN ends the process over a long name
-        code = _bound(model, name)
+    library = said.get("backend_path", "")
+    if os.path.dirname(library) and not os.path.isfile(library):  # QNN would leave every node to the CPU
+        raise CourseError(
+            f"The option 'backend_path' names {library!r}, and there is no such file: give the library's path."
+        )
+    if name != CPU and not isinstance(provider, str):
+        code = _bound(model, name)  # before the plug-in sees it: QNN ends the process over a long name
         if code:
             raise CourseError(f"No session on {name!r} alone: {code}.")
     try:
