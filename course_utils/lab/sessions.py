@@ -105,19 +105,15 @@ def strict_session(
         name, asked = provider, [(provider, said)]
     else:
         name, asked = _one_provider(provider), []
-    if options and name == CPU:  # it would ignore them without a word
-        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(options)}: set them in SessionOptions.")
+    _check_options(name, said)
     if not isinstance(provider, str):
         strict.add_provider_for_devices(provider, said)
     if name != CPU:
         strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    library = said.get("backend_path", "")
-    if os.path.dirname(library) and not os.path.isfile(library):  # QNN would leave every node to the CPU
-        raise CourseError(
-            f"The option 'backend_path' names {library!r}, and there is no such file: give the library's path."
-        )
     if name != CPU and not isinstance(provider, str):
-        code = _bound(model, name)  # before the plug-in sees it: QNN ends the process over a long name
+        code = _missing_code(
+            model, _compiled(model)
+        )  # before the plug-in sees it: QNN ends the process over a long name
         if code:
             raise CourseError(f"No session on {name!r} alone: {code}.")
     try:
@@ -133,16 +129,39 @@ def strict_session(
     raise CourseError(f"No session on {name!r} alone: {words.rstrip('.')}.")
 
 
+def _check_options(name: str, said: Mapping[str, str]) -> None:
+    """Raise CourseError for options that a provider would pass over without a word."""
+    if said and name == CPU:
+        raise CourseError(f"{CPU!r} knows no options, and it was given {_list(said)}: set them in SessionOptions.")
+    library = said.get("backend_path", "")
+    if os.path.dirname(library) and not os.path.isfile(library):  # QNN would leave every node to the CPU
+        raise CourseError(
+            f"The option 'backend_path' names {library!r}, and there is no such file: give the library's path."
+        )
+
+
 def _bound(model: Model, name: str) -> str:
     """Why compiled code does not run on a provider, in words; empty where nothing is seen."""
-    from ..diagnosis.file.locations import inside, is_file
-    from ..diagnosis.vocabulary import listed, plain
+    from ..diagnosis.vocabulary import listed
 
-    nodes = [node for node in as_model(model, external_data=False).graph.node if is_compiled(node)]
-    told = [{a.name: a.s if a.type == onnx.AttributeProto.STRING else a.i for a in node.attribute} for node in nodes]
+    told = _compiled(model)
     makers = sorted({_text(attributes.get("source")) for attributes in told} - {""})
     if makers and name not in makers:
         return f"the file is code that was compiled for {listed(makers)}, and no other provider can run it"
+    return _missing_code(model, told)
+
+
+def _compiled(model: Model) -> list[dict[str, Any]]:
+    """The attributes of each node that is compiled code."""
+    nodes = [node for node in as_model(model, external_data=False).graph.node if is_compiled(node)]
+    return [{a.name: a.s if a.type == onnx.AttributeProto.STRING else a.i for a in node.attribute} for node in nodes]
+
+
+def _missing_code(model: Model, told: list[dict[str, Any]]) -> str:
+    """Which file of compiled code is not beside the model, in words; empty where nothing is seen."""
+    from ..diagnosis.file.locations import inside, is_file
+    from ..diagnosis.vocabulary import plain
+
     beside = [t for t in told if t.get("embed_mode") == 0 and t.get("main_context", 1) != 0]
     files = list(filter(None, (_text(t.get("ep_cache_context")) for t in beside)))
     path = Path(model) if isinstance(model, str | os.PathLike) else None
