@@ -231,7 +231,7 @@ pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"
 # take longer than the nodes around them.
 #
 # Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
-# the first line.)
+# the beginning.)
 
 
 # %%
@@ -252,7 +252,7 @@ if len(used(here)) == 2:  # a second provider shares the nodes with the CPU here
 
 # %%
 only, behind, before, named = seen.values()
-rows = [[e["chosen"], used(e), e["said"][:1]] for e in seen.values()]
+rows = [[e["chosen"], used(e), "".join(e["said"])[:55]] for e in seen.values()]
 pd.DataFrame(rows, index=list(seen), columns=["chosen", "used", "said"])
 
 # %% [markdown]
@@ -280,7 +280,10 @@ wishes = {
 }
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
 missing, misnamed, idle = met.values()
-rows = [[e["chosen"], used(e), e["said"]] for e in met.values()]
+rows = [
+    [e["chosen"], used(e), " | ".join(line[:60] for line in e["said"])]
+    for e in met.values()
+]
 pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 
 # %% [markdown]
@@ -301,7 +304,7 @@ pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 # %%
 lone = [cu.placed(mixed, eye, name) for name in wishes.values()]
 strict = [cu.placed(mixed, eye, name, strict=True) for name in wishes.values()]
-rows = [[a["said"], b["error"]] for a, b in zip(lone, strict, strict=True)]
+rows = [["".join(a["said"])[:60], b["error"]] for a, b in zip(lone, strict)]
 pd.DataFrame(rows, index=list(met), columns=["said without it", "error with it"])
 
 # %% [markdown]
