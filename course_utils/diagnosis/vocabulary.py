@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..words import listed, plain  # noqa: F401 - findings take their words from here
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -61,7 +63,6 @@ MODULES = (
     "findings.metadata",
     "child.trial",
 )
-_LONGEST_NAME = 80
 _PLACES_SHOWN = 3
 # Where in ONNX Runtime's own source a message was made: with a path there is a declaration behind it, and perhaps a condition;
 # without one, the name of a function.
@@ -193,27 +194,12 @@ def finding(code: Code, cause: str, where: Iterable[Place] | Place = (), advice:
     return Finding(code, cause, places[:_PLACES_KEPT], len(places), advice, level)
 
 
-def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
-    """Text of a model, safe to print: no control characters, no marks that turn the direction of writing, not endless."""
-    if isinstance(text, bytes):  # names that are not UTF-8 come as bytes
-        text = text.decode("utf-8", "backslashreplace")
-    if longest is not None and len(text) > longest:
-        text = f"{text[: longest // 2]}…{text[-longest // 3 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def spoken(words: str, folder: str | os.PathLike[str] = "") -> str:
     """What ONNX Runtime said, on one line, without names of folders and without the place in its own source text."""
     text = " ".join(words.split())
     for place in {os.path.realpath(folder), os.fspath(folder)} if folder else ():
         text = text.replace(place + os.sep, "").replace(place, "")
     return " ".join(_LOADING.sub("", _SOURCE.sub(" ", text)).split())
-
-
-def listed(items: Iterable[object], most: int = 4) -> str:
-    """`a, b, c and 5 more`."""
-    texts = [plain(item) if isinstance(item, str | bytes) else str(item) for item in items]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def amount(count: int) -> str:

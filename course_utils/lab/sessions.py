@@ -18,9 +18,10 @@ import onnx
 
 from ..errors import CourseError
 from ..onnx_files import Model, as_model, is_compiled
-from ..paths import PACKAGE, data_path
+from ..paths import PACKAGE, data_path, inside, is_file
 from ..processes import ending, environment
 from ..running import RefusedError, open_session, runtime_words
+from ..words import listed, plain
 from .providers import CPU, PLUGINS, asked_by_child, must_work, plugin_of
 
 if TYPE_CHECKING:
@@ -142,8 +143,6 @@ def _check_options(name: str, said: Mapping[str, str]) -> None:
 
 def _bound(model: Model, name: str) -> str:
     """Why compiled code does not run on a provider, in words; empty where nothing is seen."""
-    from ..diagnosis.vocabulary import listed
-
     told = _compiled(model)
     makers = sorted({_text(attributes.get("source")) for attributes in told} - {""})
     if makers and name not in makers:
@@ -159,9 +158,6 @@ def _compiled(model: Model) -> list[dict[str, Any]]:
 
 def _missing_code(model: Model, told: list[dict[str, Any]]) -> str:
     """Which file of compiled code is not beside the model, in words; empty where nothing is seen."""
-    from ..diagnosis.file.locations import inside, is_file
-    from ..diagnosis.vocabulary import plain
-
     beside = [t for t in told if t.get("embed_mode") == 0 and t.get("main_context", 1) != 0]
     files = list(filter(None, (_text(t.get("ep_cache_context")) for t in beside)))
     path = Path(model) if isinstance(model, str | os.PathLike) else None

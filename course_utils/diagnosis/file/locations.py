@@ -7,7 +7,8 @@ from pathlib import Path
 
 from onnx import TensorProto
 
-from ..vocabulary import plain
+from ...paths import inside
+from ...words import plain
 
 OUTSIDE = "outside"
 
@@ -41,29 +42,6 @@ def locate(model: Path | None, tensor: TensorProto) -> External:
     if not inside(model, name):
         return External(location, offset, length, None, OUTSIDE)
     return External(location, offset, length, model.parent / name)
-
-
-def inside(model: Path, name: str | bytes) -> bool:
-    """Whether a name leads to a place below the model's folder.
-
-    A link may lead on, as in the cache of the Hugging Face hub, where the model itself is one and its real folder holds
-    both files. ONNX Runtime has the same rule.
-    """
-    if isinstance(name, bytes) or "\0" in name or "\\" in name or ":" in name[1:2] or Path(name).is_absolute():
-        return False
-    try:
-        target = (model.parent / name).resolve()
-        return any(target.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent))
-    except (OSError, RuntimeError, ValueError):  # a circle of links, a name that is too long
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is an ordinary file."""
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False
 
 
 def _number(text: str | bytes) -> int | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from onnx import TensorProto
 
 from ...file_formats import HEAD, recognise_weights
-from ..file.locations import OUTSIDE, is_file, locate
+from ...paths import is_file
+from ..file.locations import OUTSIDE, locate
 from ..parts import dtype_name, expected_bytes
 from ..patient import Patient
 from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, count, finding, listed, plain

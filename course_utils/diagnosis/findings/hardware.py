@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from ...onnx_files import is_compiled
-from ..file.locations import inside, is_file
+from ...paths import inside, is_file
 from ..parts import attribute, is_op
 from ..patient import Patient
 from ..vocabulary import ERROR, NOTE, Finding, Place, amount, code, finding, listed, nodes, plain
