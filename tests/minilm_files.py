@@ -54,12 +54,17 @@ def quantized(way: str) -> ModelProto:
     """The encoder as `quantize_dynamic` makes it in one of WAYS."""
     from onnxruntime.quantization import quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-        onnx.save(exported(), source)
-        quantize_dynamic(source, target, **WAYS[way])
-        return onnx.load(target)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with TemporaryDirectory() as folder:
+            source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+            onnx.save(exported(), source)
+            quantize_dynamic(source, target, **WAYS[way])
+            return onnx.load(target)
+    finally:
+        root.setLevel(before)
 
 
 @cache

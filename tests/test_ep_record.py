@@ -196,7 +196,7 @@ LIES = {
     "a ratio that its times do not give": ("latencies", 0, "ratio", 40.0),
     "more about a time": ("latencies", 0, "host", "laptop of Ada"),
     "a folder of Linux": ("placements", 0, "said", ["cannot open /mnt/ada/x.so"]),
-    "a folder of Windows": ("placements", 0, "said", ["cannot open C:\\Users\\Ada\\x.dll"]),
+    "a folder of Windows": ("placements", 0, "said", ["cannot open C:" + r"\Users\Ada\x.dll"]),
     "a shared folder": ("placements", 0, "said", ["cannot open \\\\ada\\x.dll"]),
     "a model that nobody built": ("placements", 0, "model", "abacus"),
     "a node that is not there": ("models", "plain", 0, ["Det_1", "Det"]),
@@ -223,7 +223,7 @@ def test_a_record_that_lies_is_refused(lie: str) -> None:
     ("said", "kept"),
     [
         ("cannot open /mnt/ada/x.so: bad", "cannot open x.so: bad"),
-        ("cannot open 'C:\\Users\\Ada B\\x.dll'", "cannot open 'x.dll'"),
+        ("cannot open 'C:" + r"\Users\Ada B\x.dll'", "cannot open 'x.dll'"),
         ("D:/a b/x.dll", "x.dll"),
         ("EP Error: 3/4 of a node", "EP Error: 3/4 of a node"),
     ],

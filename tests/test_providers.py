@@ -353,7 +353,7 @@ print(sentence(cu.strict_session, sys.argv[1], devices))
         "it takes none of 1 nodes, and the CPU would run 1 Relu; it needs fixed shapes, and a size of the input 'x'"
         in said
     )
-    assert said.splitlines()[-1].endswith("Could not determine default backend path for device.")
+    assert "Could not determine default backend path for device." in said  # QNN prints lines of its own among them
 
 
 def test_devices_that_are_none(small):

@@ -60,8 +60,6 @@ def hint(task_id: str, number: int = 1) -> None:
     Raises CourseError when there is no such task, or no such hint.
     """
     hints = task(task_id).hints
-    if not hints:
-        raise CourseError(f"Task {task_id} has no hints beside those in its text.")
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= len(hints):
         raise CourseError(f"Task {task_id} has no hint {number!r}: they are numbered from 1 to {len(hints)}.")
     print(f"Hint {number} of {len(hints)}: {hints[number - 1]}")

@@ -143,9 +143,12 @@ after = """answer (float[batch, 10] result)
     }"""
 
 # %% [markdown]
-# [`merge_models`](https://onnx.ai/onnx/api/compose.html) joins an output of one model to an input of the next:
+# [`merge_models`](https://onnx.ai/onnx/api/compose.html) joins an output of one model to an input of the next. The
+# exporter's notes name folders of your machine, so they go first:
 
 # %%
+for part in [*scroll.graph.node, *scroll.graph.value_info]:
+    del part.metadata_props[:]
 header = f'<ir_version: {scroll.ir_version}, opset_import: ["": {opset}]>'
 front, end = (onnx.parser.parse_model(header + text) for text in (before, after))
 page = compose.merge_models(front, scroll, io_map=[("small", "pixels")])
