@@ -392,9 +392,9 @@ qnn = by_device["fixed"]
 right, binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
 
 # %% [markdown]
-# Four names are right, three are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own source, and Eigen
-# is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN compiled eight nodes into
-# one.
+# Four names are right, three are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own
+# source, and Eigen is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN
+# compiled eight nodes into one.
 
 # %% tags=["hide-input"]
 cu.claim(

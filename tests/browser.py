@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,6 +134,17 @@ def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: st
         too_wide = page.evaluate(TOO_WIDE)
         headings = page.locator("h1:visible").all_inner_texts()
         return Visit(seen, headings, page.inner_text("main"), too_wide, wrapped, violations)
+
+
+def fits_phone_and_paper(page: Page, colours: str) -> None:
+    """Nothing is wider than a phone, and print has dark ink; the page is on the screen again afterwards."""
+    for width in (390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate(TOO_WIDE) == []
+    page.emulate_media(media="print", color_scheme=colours)
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    assert max(int(n) for n in re.findall(r"\d+", ink)) < 60, "dark ink on paper"
+    page.emulate_media(media="screen", color_scheme=colours)
 
 
 def _screenshot(page: Page, path: Path) -> None:

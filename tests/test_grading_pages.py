@@ -489,13 +489,7 @@ def test_in_a_browser(graded, colours):
             for name in names:
                 tab.set_viewport_size({"width": 1280, "height": 900})
                 tab.goto(f"{address}/{name}", wait_until="load")
-                for width in (390, 320):
-                    tab.set_viewport_size({"width": width, "height": 844})
-                    assert tab.evaluate(driver.TOO_WIDE) == []
-                tab.emulate_media(media="print", color_scheme=colours)
-                ink = tab.evaluate("getComputedStyle(document.body).color")
-                assert max(int(n) for n in re.findall(r"\d+", ink)) < 60, "dark ink on paper"
-                tab.emulate_media(media="screen", color_scheme=colours)
+                driver.fits_phone_and_paper(tab, colours)
         with driver.tab(chromium, color_scheme=colours, bypass_csp=True) as tab:
             for name in names:
                 tab.goto(f"{address}/{name}", wait_until="load")

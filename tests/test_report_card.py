@@ -385,12 +385,7 @@ def test_in_a_browser(colours, small_course):
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             lightness = [int(n) for n in re.findall(r"\d+", paper)]
             assert max(lightness) < 60 if colours == "dark" else min(lightness) > 200
-            for width in (390, 320):
-                page.set_viewport_size({"width": width, "height": 844})
-                assert page.evaluate(driver.TOO_WIDE) == []
-            page.emulate_media(media="print", color_scheme=colours)
-            ink = page.evaluate("getComputedStyle(document.body).color")
-            assert max(int(n) for n in re.findall(r"\d+", ink)) < 60, "dark ink on paper"
+            driver.fits_phone_and_paper(page, colours)
         with driver.tab(chromium, color_scheme=colours, bypass_csp=True) as page:
             page.goto(f"{address}/{path.name}", wait_until="load")
             page.add_script_tag(path=AXE)

@@ -21,6 +21,7 @@ from .plugin import CPU, PluginLibrary, devices_of
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {"fixed": fixed, "int8": int8}
 _TIMES = 7
+SECONDS = 180.0  # for one model: a compiler that hangs gets a sentence, too
 
 
 def compiled(library: PluginLibrary) -> list[dict[str, Any]]:
@@ -33,7 +34,11 @@ def _in_a_child(name: str, library: PluginLibrary) -> dict[str, Any]:
         out = Path(folder, "found.json")
         options = [f"--option={key}={value}" for key, value in library.options.items()]
         command = [sys.executable, str(Path(__file__).parent), "--plugin", library.module, *options]
-        child = subprocess.run([*command, "--compile", name, "--out", str(out)], capture_output=True, check=False)
+        command += ["--compile", name, "--out", str(out)]
+        try:
+            child = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return {"error": f"it did not compile within {SECONDS:g} s"}
         if not child.returncode:
             return json.loads(out.read_text(encoding="utf-8"))
     how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit status {child.returncode}"

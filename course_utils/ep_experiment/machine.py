@@ -10,8 +10,6 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import onnxruntime as ort
-
 
 def cores() -> int:
     """Processors that this process may use."""
@@ -34,6 +32,8 @@ def runtime_package() -> str:
     """The installed package that brings `onnxruntime`, with its version, such as "onnxruntime-gpu 1.31.1"."""
     for name in metadata.packages_distributions().get("onnxruntime", []):
         return f"{name} {metadata.version(name)}"
+    import onnxruntime as ort
+
     return f"onnxruntime {ort.__version__}"
 
 

@@ -7,11 +7,11 @@ sentence says why, and the same command goes on; 130 when it was stopped from th
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..ep_experiment.machine import cores
 from ..errors import CourseError
 from ..paths import read_limited
 
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--workers",
         type=_number,
-        default=_processors(),
+        default=cores(),
         metavar="N",
         help="answers examined at a time (all processors)",
     )
@@ -43,10 +43,6 @@ def parser() -> argparse.ArgumentParser:
         help="the key of the class, which students' parameters are drawn from",
     )
     return p
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _number(text: str) -> int:

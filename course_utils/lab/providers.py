@@ -190,9 +190,9 @@ def plugin_of(provider: str) -> Plugin | None:
 
 
 def _devices(provider: str) -> list[ort.OrtEpDevice]:
-    import onnxruntime as ort
+    from ..ep_experiment.plugin import devices_of
 
-    return [device for device in ort.get_ep_devices() if device.ep_name == provider]
+    return devices_of(provider)
 
 
 def _register(plugin: Plugin) -> None:

@@ -107,16 +107,14 @@ def strict_session(
     else:
         name, asked = _one_provider(provider), []
     _check_options(name, said)
-    if not isinstance(provider, str):
-        strict.add_provider_for_devices(provider, said)
     if name != CPU:
         strict.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if name != CPU and not isinstance(provider, str):
-        code = _missing_code(
-            model, _compiled(model)
-        )  # before the plug-in sees it: QNN ends the process over a long name
+    if not isinstance(provider, str):
+        # Before the plug-in sees it: QNN ends the process over a long name.
+        code = "" if name == CPU else _missing_code(model, _compiled(model))
         if code:
             raise CourseError(f"No session on {name!r} alone: {code}.")
+        strict.add_provider_for_devices(provider, said)
     try:
         return open_session(model, strict, asked, enable_fallback=0)  # else Python tries once more, on the CPU
     except RefusedError as error:

@@ -70,8 +70,8 @@ options.set_provider_selection_policy(policies.PREFER_GPU)
 ort.InferenceSession(model, options).get_providers()
 
 # %% [markdown]
-# A policy *prefers* a type, and does not demand it. Without a device of the type GPU, the policy takes the CPU, and nothing is said. What did
-# the policies do on the machines of the records?
+# A policy *prefers* a type, and does not demand it. Without a device of the type GPU, the policy takes the CPU, and
+# nothing is said. What did the policies do on the machines of the records?
 
 # %%
 import pandas as pd
