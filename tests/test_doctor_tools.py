@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from doctor_models import chain, convolution, found, int8_weights, linear, parsed, quantized
 from test_doctor_findings import PAIRS, nan_at
@@ -74,9 +75,15 @@ def test_how_long_the_tools_were_waited_for():
     """Their process is ended then. That is our doing, and not told as its death."""
     from course_utils.diagnosis.child import onnx_tools as tools
 
-    data, words = linear().SerializeToString(), "no answer within 1e-06 seconds"
-    assert tools.ask(data, data, 1e-6).died == words
-    assert tools.ask_runtime(data, 0, 1e-6) == tools.Verdict(None, words)
+    data, words = linear().SerializeToString(), "no answer within 0.2 seconds"
+
+    def hold() -> None:
+        psutil.Process(tools._Bench.current().child.pid).suspend()
+
+    hold()
+    assert tools.ask(data, data, 0.2).died == words
+    hold()
+    assert tools.ask_runtime(data, 0, 0.2) == tools.Verdict(None, words)
     assert found(linear()) == []
 
 
