@@ -210,9 +210,9 @@ def test_names_of_pages_differ_where_case_and_sanitizing_do_not():
 
 def test_a_page_that_no_longer_belongs_there_goes(graded, tmp_path):
     forged(tmp_path, [{"student": "ada"}])
-    feedback.write(Report(tmp_path))
+    feedback.write(Report(tmp_path), tmp_path)
     (tmp_path / "feedback" / "old-0123456789ab.html").write_text("")
-    feedback.write(Report(tmp_path))
+    feedback.write(Report(tmp_path), tmp_path)
     assert len(list((tmp_path / "feedback").iterdir())) == 1
 
 

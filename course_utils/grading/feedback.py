@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from ..errors import CourseError
 from ..exercises import Criterion
 from ..handin.html_parts import bar, criterion, document, pairs, text, title
 from ..handin.points import percent
+from .graph_picture import read_graph, svg
+from .intake import Found, Submission, find, reopened
 from .journal import writing
 from .reading import Entry, Report
 
@@ -28,19 +31,20 @@ def file_name(entry: Entry) -> str:
     return f"{readable[:_LONGEST].strip('._-') or 'student'}-{digits}.html"
 
 
-def write(report: Report) -> int:
+def write(report: Report, submissions: Path) -> int:
     """Write a page for each submission that counts, and for each that could not be graded; returns their number.
 
-    Pages of an earlier run that no longer belong to the report are deleted. Raises CourseError when the disk is full.
+    submissions: the folder that was graded, for the drawings. Pages of an earlier run that no longer belong to the report are deleted. Raises CourseError when the disk is full.
     """
     folder = report.folder / FOLDER
+    zips = {one.name: one for one in find(submissions)[0]}
     written = set()
     with writing(folder):
         folder.mkdir(exist_ok=True)
         for entry in report:
             if entry["counted"] or entry["problem"]:
                 path = folder / file_name(entry)
-                path.write_text(page(report, entry), encoding="utf-8", newline="\n")
+                path.write_text(page(report, entry, zips.get(entry["zip"])), encoding="utf-8", newline="\n")
                 written.add(path.name)
         for old in folder.glob("*.html"):
             if old.name not in written:
@@ -48,8 +52,11 @@ def write(report: Report) -> int:
     return len(written)
 
 
-def page(report: Report, entry: Entry) -> str:
-    """The page as HTML. Whatever was not written in this file goes through `text`."""
+def page(report: Report, entry: Entry, found: Found | None = None) -> str:
+    """The page as HTML. Whatever was not written in this file goes through `text`.
+
+    found: the zip that was graded. Without it, or where it changed since, no graph is drawn.
+    """
     share, chapters = report.shares(entry)
     who = entry["student"] or "unknown"
     about = {"graded with": f"course {report.course}", "file": PurePosixPath(entry["zip"]).name}
@@ -65,9 +72,10 @@ def page(report: Report, entry: Entry) -> str:
             f'<p class="score">{percent(share)}</p>\n{bar(share)}\n<p class="soft">of the course, {points}, '
             f"{len(entry['tasks'])} of {len(report.tasks)} tasks handed in</p>"
         )
+        drawings = _drawings(report, entry, found)
         sections = [
             _lessons(report, entry, chapters),
-            *(_lesson(report, entry, chapter, ids) for chapter, ids in report.chapters.items()),
+            *(_lesson(report, entry, chapter, ids, drawings) for chapter, ids in report.chapters.items()),
             _FOOTER,
         ]
     own = [note for note in entry["notes"] if note not in entry["compared"]]
@@ -101,21 +109,39 @@ def _lessons(report: Report, entry: Entry, shares: dict[int, Fraction]) -> str:
     )
 
 
-def _lesson(report: Report, entry: Entry, chapter: int, ids: list[str]) -> str:
+def _drawings(report: Report, entry: Entry, found: Found | None) -> dict[str, str]:
+    """The graphs of the models that are not right yet, by task, where they are small enough to be read."""
+    wanted = [id for id, marks in entry["tasks"].items() if report.tasks[id]["kind"] == "onnx" and not _passed(marks)]
+    opened = reopened(found, entry["sha256"]) if wanted else None
+    return {id: _drawing(opened, entry["tasks"][id]["file"]) for id in wanted} if opened else {}
+
+
+def _drawing(opened: Submission, file: str) -> str:
+    try:
+        graph = read_graph(opened.read(file))
+    except CourseError:  # the marks say why it cannot be read
+        return ""
+    return f"<figure><figcaption>The graph in your file</figcaption>{svg(graph)}</figure>" if graph else ""
+
+
+def _lesson(report: Report, entry: Entry, chapter: int, ids: list[str], drawings: dict[str, str]) -> str:
     """The tasks of a lesson from which something was handed in."""
     mine = [id for id in ids if id in entry["tasks"]]
     if not mine:
         return ""
     missing = [id for id in ids if id not in mine]
     left = f'<p class="soft">Not handed in: {", ".join(map(text, missing))}</p>' if missing else ""
-    tasks = "\n".join(_task(id, report.tasks[id]["title"], entry["tasks"][id]) for id in mine)
+    tasks = "\n".join(_task(id, report.tasks[id]["title"], entry["tasks"][id], drawings.get(id, "")) for id in mine)
     return f"<h2>{title(chapter)}</h2>\n{tasks}\n{left}"
 
 
-def _task(id: str, name: str, marks: Entry) -> str:
+def _passed(marks: Entry) -> bool:
+    return marks["points"] == marks["of"] and not marks["problem"] and all(one["passed"] for one in marks["criteria"])
+
+
+def _task(id: str, name: str, marks: Entry, drawing: str) -> str:
     reached, of = marks["points"], marks["of"]
-    passed = reached == of and not marks["problem"] and all(one["passed"] for one in marks["criteria"])
-    colour, word = ("good", "✓ passed") if passed else ("bad", "✗ not there yet")
+    colour, word = ("good", "✓ passed") if _passed(marks) else ("bad", "✗ not there yet")
     points = f"{reached} of {of} point{'s' * (of != 1)}"
     if any(one["condition"] and not one["passed"] for one in marks["criteria"]):
         points += ", because a condition is not met"
@@ -126,6 +152,7 @@ def _task(id: str, name: str, marks: Entry) -> str:
         f'<p class="bad">{text(marks["problem"])}</p>' if marks["problem"] else "",
         f'<ul class="criteria">\n{items}\n</ul>' if items else "",
         _list(marks["notes"]),
+        drawing,
     ]
     return '<section class="task">\n' + "\n".join(filter(None, parts)) + "\n</section>"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import io
 import os
 import re
@@ -171,6 +172,17 @@ _BEGINNINGS = {
     b"%PDF": "a PDF", b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive", b"\x1f\x8b": "a gzip file",
     b"{": "a text or a notebook", b"<": "a web page", b"\x08": "an ONNX model",
 }  # fmt: skip
+
+
+def reopened(one: Found | None, digest: str) -> Submission | None:
+    """A zip that was graded, if it is still there and still the same. digest: SHA-256 of its bytes then."""
+    if one is None:
+        return None
+    try:
+        data = content(one)
+        return Submission(data) if hashlib.sha256(data).hexdigest() == digest else None
+    except CourseError:
+        return None
 
 
 def _no_zip(data: bytes) -> str:

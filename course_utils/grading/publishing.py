@@ -17,6 +17,6 @@ def publish(folder: Path, submissions: Path, key: str = "") -> list[str]:
     groups, not_looked_at = similar.look(report, submissions, key)
     similar.write(folder, groups, not_looked_at)
     class_page.write(report, figures.count(report), groups)
-    feedback.write(report)
+    feedback.write(report, submissions)
     lms.write(report)
     return [class_page.CLASS, f"{feedback.FOLDER}/", similar.SIMILAR, *lms.FORMS]

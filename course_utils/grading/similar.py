@@ -33,8 +33,7 @@ from .. import student
 from ..diagnosis.file.skeleton import MalformedError, fields
 from ..errors import CourseError
 from ..exercises import personal_params, task
-from .intake import Found, Submission, find
-from .intake import content as bytes_of
+from .intake import find, reopened
 from .journal import whole
 from .reading import Entry, Report
 
@@ -124,7 +123,7 @@ def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group],
             handed_in[id].add(_who(entry))
             by_bytes[id, digest].append((known, digest))
         models = [id for id in checked if report.tasks[id]["kind"] == "onnx"]
-        opened = _opened(zips.get(entry["zip"]), entry["sha256"]) if models else None
+        opened = reopened(zips.get(entry["zip"]), entry["sha256"]) if models else None
         if opened is None:
             continue
         for id in models:
@@ -152,17 +151,6 @@ def look(report: Report, submissions: Path, key: str = "") -> tuple[list[Group],
     ]
     groups.sort(key=lambda g: (g.common, g.same_parameters, order[g.task], g.alike, len(g.members), g.members[0].zip))
     return groups, not_looked_at
-
-
-def _opened(one: Found | None, digest: str) -> Submission | None:
-    """A zip of the report, if it is still there and still the same."""
-    if one is None:
-        return None
-    try:
-        data = bytes_of(one)
-        return Submission(data) if hashlib.sha256(data).hexdigest() == digest else None
-    except CourseError:
-        return None
 
 
 def _points(entry: Entry) -> dict[str, tuple[int, int]]:
