@@ -24,6 +24,7 @@ BUILD = BOOK / "_build"
 STAGE = BUILD / "stage"
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 
+import course_plans  # noqa: E402 - beside this file
 import execution  # noqa: E402 - beside this file
 import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
@@ -119,6 +120,7 @@ def stage(packages: Path) -> None:
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "claims.md": pages.claims(),
         "providers.md": providers.page(ep_records()),
+        "course_plans.md": course_plans.page(),
         "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8"))),
     }
     known = {

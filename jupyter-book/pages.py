@@ -98,8 +98,12 @@ def contents(written: list[str]) -> dict[str, Any]:
                 "caption": "Reference",
                 "chapters": [
                     {"file": name}
-                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor", "for_instructors")
+                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor")
                 ],
+            },
+            {
+                "caption": "For instructors",
+                "chapters": [{"file": name} for name in ("for_instructors", "course_plans", "add_an_exercise", "privacy")],
             },
         ],
     }

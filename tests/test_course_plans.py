@@ -1,0 +1,64 @@
+"""The plans for instructors: nothing is asked for before it was read, and nothing that does not exist."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from checkout import ROOT
+
+from course_utils import exercises
+
+sys.path[:0] = [str(ROOT / "jupyter-book"), str(ROOT / "notebooks")]
+
+import course_plans  # noqa: E402
+import sittings  # noqa: E402
+
+PLANS = {plan["weeks"]: plan for plan in course_plans.plans()}
+LESSONS = [lesson["file"] for lesson in sittings.lessons()]
+DEEPER = {page["file"]: lesson["file"] for lesson in sittings.lessons() for page in lesson.get("deeper", [])}
+TASKS = [id for chapter in exercises.chapters() for id in exercises.tasks_of(chapter)]
+
+
+def test_the_plans():
+    assert list(PLANS) == [4, 8, 12]
+
+
+@pytest.mark.parametrize("weeks", [4, 8, 12])
+def test_every_week_builds_on_what_was_read(weeks):
+    plan = PLANS[weeks]["plan"]
+    assert len(plan) == weeks
+    assert [name for week in plan for name in week["lessons"]] == LESSONS
+    tasks = [id for week in plan for id in week.get("tasks", [])]
+    pages = [name for week in plan for name in week.get("deeper", [])]
+    assert len(set(tasks)) == len(tasks)
+    assert len(set(pages)) == len(pages)
+    read = set()
+    for week in plan:
+        read |= set(week["lessons"])
+        assert {DEEPER[name] for name in week.get("deeper", [])} <= read
+        assert {id.partition(".")[0].zfill(2) for id in week.get("tasks", [])} <= {name[:2] for name in read}
+        for id in week.get("tasks", []):
+            exercises.task(id)
+        assert course_plans.minutes(week) <= 150, "a week's reading is three sittings at most"
+
+
+def test_what_the_plans_say_of_themselves():
+    count = {weeks: sum(len(week.get("tasks", [])) for week in plan["plan"]) for weeks, plan in PLANS.items()}
+    deeper = {weeks: sum(len(week.get("deeper", [])) for week in plan["plan"]) for weeks, plan in PLANS.items()}
+    assert round(3 * count[4] / len(TASKS)) == 1, "a third"
+    assert round(3 * count[8] / len(TASKS)) == 2, "two thirds"
+    assert sorted(id for week in PLANS[12]["plan"] for id in week.get("tasks", [])) == sorted(TASKS)
+    assert deeper[4] == 0
+    assert round(2 * deeper[12] / len(DEEPER)) == 1, "half"
+
+
+def test_the_page():
+    """Each week is a row with its minutes; links lead to what exists."""
+    import re
+
+    page = course_plans.page()
+    assert page.count("minutes* |") == 4 + 8 + 12
+    links = set(re.findall(r"\]\((notebooks/[\w/]+)\.ipynb\)", page))
+    assert len(links) > len(LESSONS)
+    assert all((ROOT / f"{link}.ipynb").is_file() for link in links)
