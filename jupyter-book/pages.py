@@ -97,13 +97,14 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "Reference",
                 "chapters": [
-                    {"file": name}
-                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor")
+                    {"file": name} for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor")
                 ],
             },
             {
                 "caption": "For instructors",
-                "chapters": [{"file": name} for name in ("for_instructors", "course_plans", "add_an_exercise", "privacy")],
+                "chapters": [
+                    {"file": name} for name in ("for_instructors", "course_plans", "add_an_exercise", "privacy")
+                ],
             },
         ],
     }
