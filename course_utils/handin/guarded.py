@@ -31,7 +31,9 @@ from .assessing import LARGEST_ARTEFACT, Verdict
 SECONDS = 60.0  # for one artefact; the longest check takes less than a third of it
 PROCESSOR = 2 * SECONDS  # seconds of all processors together: some checks use two
 MEMORY = 2 * 2**30  # bytes that the process, and those it started, may hold at any moment
-FILE = 2 * LARGEST_ARTEFACT  # bytes of one file that it writes: a check that writes at all writes a copy of the artefact
+FILE = (
+    2 * LARGEST_ARTEFACT
+)  # bytes of one file that it writes: a check that writes at all writes a copy of the artefact
 PROCESSES = 8  # that it may have started; no check of today starts any
 _LOOK = 0.05  # seconds between two looks
 _SELDOM = 10  # looks between two at the processes that it started: they are searched among all of the machine

@@ -62,7 +62,10 @@ def _libraries() -> list[str]:
     """Folders that modules and libraries are loaded from, beside Python's own."""
     named = [v for name in ("PYTHONPATH", "LD_LIBRARY_PATH") for v in os.environ.get(name, "").split(os.pathsep)]
     packages = [place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"}]
-    course = {str(PACKAGE.parent), str(PACKAGE.parent.resolve())}  # of it the package and its data, and nothing beside them
+    course = {
+        str(PACKAGE.parent),
+        str(PACKAGE.parent.resolve()),
+    }  # of it the package and its data, and nothing beside them
     return [place for place in (*named, *packages, *site.getsitepackages()) if place not in course]
 
 
