@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import psutil
@@ -152,20 +154,27 @@ class Worker:
         limits = json.dumps({"memory": MEMORY, "file": FILE, "processor": PROCESSOR, "way": way})
         command = [sys.executable, "-c", _START, PACKAGE.name, str(PACKAGE / "__init__.py"), limits]
         self.process: psutil.Process | None = None
-        try:
-            self.child = subprocess.Popen(
+        started: Future[subprocess.Popen[bytes]] = Future()
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
                 walls.boxed(command, self.folder) if way == walls.BUBBLEWRAP else command,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(self.folder),
                 cwd=self.folder, start_new_session=True,  # Jupyter's stop button is the parent's
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows: the same, and no black window
             )  # fmt: skip
-        except BaseException:
+
+        # In the thread that listens: bubblewrap ends with the thread that started it, and who asks may be one that ends soon.
+        threading.Thread(target=self._listen, args=(start, started), daemon=True).start()
+        try:
+            self.child = started.result()
+        except BaseException:  # the stop button, too, and then it may come yet
+            started.add_done_callback(lambda late: late.exception() or late.result().kill())
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
         self.asking, self.answering = pipes(self.child)
         atexit.register(self.stop)
         try:
-            threading.Thread(target=self._listen, daemon=True).start()
             ready = self.said.get(timeout=SECONDS)  # what it takes to start counts for no artefact
             if ready is None:
                 raise NotStartedError(self._ending())
@@ -184,11 +193,18 @@ class Worker:
             raise
         self.pid = self.process.pid
 
-    def _listen(self) -> None:
+    def _listen(self, start: Callable[[], subprocess.Popen[bytes]], started: Future[subprocess.Popen[bytes]]) -> None:
+        try:
+            child = start()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(child)
+        said, (_, answers) = self.said, pipes(child)
         with contextlib.suppress(ValueError, OSError):  # cut off by the end of the process, or closed
-            while line := self.answering.readline():
-                self.said.put(json.loads(line))
-        self.said.put(None)
+            while line := answers.readline():
+                said.put(json.loads(line))
+        said.put(None)
 
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(ValueError, OSError):  # it ended while it read, or was stopped
