@@ -168,9 +168,9 @@ def test_the_next_answer_is_checked_as_ever(tmp_path):
 
 def test_time_limit(monkeypatch):
     """Whatever the child does: here it is kept from answering at all."""
-    monkeypatch.setattr(guarded, "SECONDS", 1.0)
     worker = guarded.Worker()
-    psutil.Process(worker.child.pid).suspend()
+    monkeypatch.setattr(guarded, "SECONDS", 1.0)
+    psutil.Process(worker.pid).suspend()
     began = time.monotonic()
     assert worker.ask({"task": "1.1", "name": "a", "who": "ada", "secret": "", "facts": False}, b"{}", seconds=1) == (
         {},

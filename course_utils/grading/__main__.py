@@ -25,12 +25,19 @@ def parser() -> argparse.ArgumentParser:
     g = commands.add_parser("grade", help="grade a folder of zips; run it again to go on after a stop")
     g.add_argument("submissions", type=Path, help="folder with the zips, also in folders below")
     g.add_argument("--out", type=Path, required=True, metavar="REPORT", help="folder for all that is written")
-    g.add_argument(
+    where = g.add_mutually_exclusive_group()
+    where.add_argument(
         "--workers",
         type=_number,
         default=cores(),
         metavar="N",
         help="answers examined at a time (all processors)",
+    )
+    where.add_argument(
+        "--scheduler",
+        default="",
+        metavar="tcp://HOST:PORT",
+        help="of a Dask cluster, whose workers examine the answers",
     )
     g.add_argument("--rule", choices=("last", "best"), default="last", help="which of a student's zips counts (last)")
     g.add_argument(
@@ -78,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         said = grade(
             given.submissions, given.out, workers=given.workers, rule=given.rule,
-            secret=_secret(given.secret_file), key=given.class_key,
+            secret=_secret(given.secret_file), key=given.class_key, scheduler=given.scheduler,
         )  # fmt: skip
         more = publish(given.out, given.submissions, given.class_key)
     except CourseError as error:

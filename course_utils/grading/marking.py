@@ -48,6 +48,7 @@ class Marker:
         self._known: dict[tuple[str, ...], str | Future[str]] = {}
         self._lock = threading.Lock()
         self._stopped = False
+        self.walls: set[tuple[str, ...]] = set()  # those of each process, without repeats
 
     def mark(self, data: bytes) -> Result:
         """What a zip of these bytes is worth. A zip that cannot be read has a `problem`, and no tasks.
@@ -167,6 +168,7 @@ class Marker:
                 ) from None
             with self._lock:
                 self._workers[me] = worker
+                self.walls.add(tuple(worker.walls))
             if self._stopped:
                 self.stop()
         return worker

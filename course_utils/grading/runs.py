@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..errors import CourseError
+from ..handin.walls import ALL
+from .cluster import Cluster
 from .intake import Found, content, find, shown
 from .journal import NAME, Journal, settings, writing
 from .marking import Marker, Result, StoppedError
@@ -23,12 +25,20 @@ _LOCK = ".lock"
 
 
 def grade(
-    submissions: Path, report: Path, *, workers: int = 1, rule: str = "last", secret: str = "", key: str = ""
+    submissions: Path,
+    report: Path,
+    *,
+    workers: int = 1,
+    rule: str = "last",
+    secret: str = "",
+    key: str = "",
+    scheduler: str = "",
 ) -> str:
     """Grade all zips in a folder; returns a summary in a few lines. What a run that was killed has graded stays graded.
 
     report: a folder of its own for everything that is written. workers: answers that are examined at a time. rule: which of
     a student's zips counts, "last" or "best". secret: for the hidden inputs. key: the class's, for the parameters.
+    scheduler: the address of a Dask scheduler, whose workers examine the answers in place of this machine.
     Raises CourseError, in one sentence: the next run with the same arguments goes on.
     """
     _apart(submissions, report)
@@ -39,11 +49,23 @@ def grade(
         )
     about = settings(secret, key)
     with _alone(report), contextlib.closing(Journal(report, about)) as journal:
-        rows, others = _graded(found, journal, Marker(secret, key), workers)
+        marker = Cluster(scheduler, secret, key) if scheduler else Marker(secret, key)
+        rows, others = _graded(found, journal, marker, marker.under_way if isinstance(marker, Cluster) else workers)
         rows.sort(key=lambda r: os.fsencode(r.found.name))
         compare(rows, rule)
         write(report, rows, lambda r: others.get(r.found.name) or journal[r.digest], about, rule, ignored)
-    return summary(rows, ignored)
+    return "\n".join([summary(rows, ignored), *_walls(marker.walls)])
+
+
+def _walls(walls: set[tuple[str, ...]]) -> list[str]:
+    """A line on what stood around each answer; none where nothing was examined."""
+    if not walls:
+        return []
+    stand = [wall for wall in ALL if all(wall in one for one in walls)]
+    missing = [wall for wall in ALL if wall not in stand]
+    return [
+        f"Walls around each answer: {', '.join(stand)}." + f" Not on this system: {', '.join(missing)}." * bool(missing)
+    ]
 
 
 def _apart(submissions: Path, report: Path) -> None:
@@ -86,7 +108,9 @@ def _alone(report: Path) -> Iterator[None]:
         lock.release()
 
 
-def _graded(found: list[Found], journal: Journal, marker: Marker, workers: int) -> tuple[list[Row], dict[str, Result]]:
+def _graded(
+    found: list[Found], journal: Journal, marker: Marker | Cluster, workers: int
+) -> tuple[list[Row], dict[str, Result]]:
     """A row for each submission; and by name the results of those that could not be read, which no journal keeps."""
     for digest in journal:
         marker.know(journal[digest])

@@ -6,26 +6,13 @@ line of JSON.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import signal
 import sys
 
-
-def limit(memory: int) -> None:
-    """Upper limits for this process; where the system knows none, only the parent's hold.
-
-    memory: bytes. The parent looks at what is held; this is for what asks for far more at once.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for what, size in (("RLIMIT_DATA", 2 * memory), ("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", memory)):
-        with contextlib.suppress(ValueError, OSError, AttributeError):  # a lower limit is set already, or none is known
-            resource.setrlimit(getattr(resource, what), (size, size))
+from . import walls
 
 
 def alarm(seconds: float) -> None:
@@ -39,7 +26,8 @@ def main() -> None:
     given = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a print of some library must not get among the answers
-    limit(int(sys.argv[-1]))
+    limits = json.loads(sys.argv[-1])
+    stand = walls.put_up(limits["memory"], limits["file"], limits["way"])
     from ..exercises import task
     from .assessing import assessed
 
@@ -47,10 +35,11 @@ def main() -> None:
         answers.write(json.dumps(what).encode() + b"\n")
         answers.flush()
 
-    say({"pid": os.getpid()})
+    say({"walls": stand, "pid": os.getpid()})
     while line := given.readline():
         request = json.loads(line)
         data = given.read(request["size"])
+        walls.processor_time(limits["processor"])
         alarm(2 * request["seconds"])  # the parent is far earlier, but it may be gone
         answer: dict[str, object] = {"criteria": [], "facts": {}, "problem": "", "ended": "", "lacking": False}
         try:

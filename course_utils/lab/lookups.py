@@ -10,7 +10,6 @@ name and answers "there is no such name". Where such namespaces cannot be made, 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ from typing import Any
 
 from ..errors import CourseError
 from ..paths import data_path
-from ..processes import environment, pipes
+from ..processes import call, environment, pipes
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 # ONNX Runtime sends nothing where one of these says that it is in a build service.
@@ -119,30 +118,23 @@ def _cut_off(scratch: Path) -> None:
     if sys.platform != "linux":
         raise PermissionError(CUT_OFF)
     user, group = os.getuid(), os.getgid()
-    _call("unshare", _NEWUSER | _NEWNS | _NEWNET)
+    call("unshare", _NEWUSER | _NEWNS | _NEWNET)
     for name, text in {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {group} 1"}.items():
         Path("/proc/self", name).write_text(text)
     # What is mounted below is seen by this process and its children only.
-    _call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
+    call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     # The second file: names are asked of the name server, and not of a service of this machine behind a socket.
     for name, text in {"resolv.conf": "nameserver 127.0.0.1\n", "nsswitch.conf": "hosts: files dns\n"}.items():
         target = Path("/etc", name).resolve()
         if target.exists():
             scratch.joinpath(name).write_text(text)
-            _call("mount", bytes(scratch / name), bytes(target), None, _BIND, None)
+            call("mount", bytes(scratch / name), bytes(target), None, _BIND, None)
     import fcntl
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH14x", b"lo", _UP))
     if [name for _, name in socket.if_nameindex()] != ["lo"]:
         raise PermissionError(CUT_OFF)
-
-
-def _call(name: str, *arguments: Any) -> None:
-    """A function of the C library that gives 0 when all is well: Python 3.11 has neither of the two that are needed."""
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
 
 
 class NameServer(threading.Thread):
