@@ -40,6 +40,7 @@ if "COURSE_HUB_PASSWORD" not in os.environ:
 
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = str(folder / "home" / "{username}")
+c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.default_url = "/lab"
 c.Spawner.args = ["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []  # as in a container
 c.Spawner.environment = {
