@@ -98,7 +98,15 @@ def contents(written: list[str]) -> dict[str, Any]:
                 "caption": "Reference",
                 "chapters": [
                     {"file": name}
-                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor", "for_instructors", "hub")
+                    for name in (
+                        "notebooks/glossary",
+                        "claims",
+                        "measured",
+                        "providers",
+                        "doctor",
+                        "for_instructors",
+                        "hub",
+                    )
                 ],
             },
         ],

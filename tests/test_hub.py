@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -192,6 +193,9 @@ def hand_in(course: Path, who: str, book: NotebookNode | str) -> Path:
     folder.mkdir(parents=True)
     text = book if isinstance(book, str) else nbformat.writes(book)
     (folder / f"{CHAPTER}.ipynb").write_text(text, encoding="utf-8")
+    # As nbgrader submit does.
+    shutil.copy(course / "submitted" / "ada" / CHAPTER / "timestamp.txt", folder)
+    (folder / "submission_secret.txt").write_text(secrets.token_hex(64))
     return folder
 
 
@@ -199,7 +203,9 @@ def hand_in(course: Path, who: str, book: NotebookNode | str) -> Path:
 def graded(place: Path, hub: str) -> Graded:
     """The whole way, once."""
     course, notebook = place / "course", f"{CHAPTER}/{CHAPTER}.ipynb"
-    subprocess.run([sys.executable, str(HUB / "course_folder.py"), str(course), "--chapters", "2"], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, str(HUB / "course_folder.py"), str(course), "--chapters", "2"], check=True, timeout=120
+    )
     (course / "secret.txt").write_text("a word that only the instructor has\n")
     nbgrader(place, "generate_assignment", CHAPTER)
     nbgrader(place, "release_assignment", CHAPTER)
@@ -245,7 +251,9 @@ def graded(place: Path, hub: str) -> Graded:
 def test_a_solution_has_all_points_whatever_it_prints_on_stderr(graded):
     assert graded.points("ada") == {f"check-2-{n}": 1.0 for n in range(1, 7)}
     book = nbformat.read(graded.course / "autograded" / "ada" / CHAPTER / f"{CHAPTER}.ipynb", as_version=4)
-    noisy = [c for c in book.cells if any(o.get("name") == "stderr" and "noise" in o.text for o in c.get("outputs", []))]
+    noisy = [
+        c for c in book.cells if any(o.get("name") == "stderr" and "noise" in o.text for o in c.get("outputs", []))
+    ]
     assert len(noisy) > 10  # it was there
 
 

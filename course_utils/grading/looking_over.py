@@ -21,6 +21,7 @@ from .intake import shown
 
 LARGEST_NOTEBOOK = 64 * 2**20  # bytes; pictures in outputs are what makes one large
 _MOST_FILES = 10_000  # of one student
+_WRITTEN_BY_NBGRADER = ("submission_secret.txt", "timestamp.txt")
 _SETUP = re.compile(r"^cu\.setup\(\s*student\s*=\s*[\"']([^\"'\n]*)[\"']", re.MULTILINE)
 _KIND = re.compile(r"(check|answer)-(\d+)-(\d+)")  # how the course names its cells for nbgrader
 
@@ -115,6 +116,12 @@ def _of_submission(who: str, folder: Path, released: dict[str, list[Cell]] | Non
     if not student.ID.fullmatch(who):
         yield "", "Its folder is not named by an id that the course takes, so no personal parameters can be drawn."
     yield from _places(folder)
+    for name in _WRITTEN_BY_NBGRADER:
+        if not (folder / name).is_file():
+            yield (
+                name,
+                "It is missing, so this was not handed in with nbgrader, and nbgrader cannot release feedback to anybody.",
+            )
     for name, cells in released.items():
         path = folder / name
         try:
