@@ -103,7 +103,7 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "For instructors",
                 "chapters": [
-                    {"file": name} for name in ("for_instructors", "course_plans", "add_an_exercise", "privacy")
+                    {"file": name} for name in ("for_instructors", "course_plans", "hub", "add_an_exercise", "privacy")
                 ],
             },
         ],

@@ -1,7 +1,7 @@
-"""The grader's command line: `python -m course_utils.grading grade SUBMISSIONS --out REPORT`.
+"""The grader's command line: `python -m course_utils.grading grade SUBMISSIONS --out REPORT`, and `look-over` for nbgrader.
 
 Exit status: 0 when every submission has its result, whatever that is; 2 where the run could not be made or not be ended: the
-sentence says why, and the same command goes on; 130 when it was stopped from the keyboard.
+sentence says why, and the same command goes on; 130 when it was stopped from the keyboard. `look-over`: 1 when it named something.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from ..ep_experiment.machine import cores
 from ..errors import CourseError
-from ..paths import read_limited
+from .secret import read_secret
 
-NOT_DONE, STOPPED = 2, 130
-_LONGEST_SECRET = 4096  # bytes
+FOUND, NOT_DONE, STOPPED = 1, 2, 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +48,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="WORD",
         help="the key of the class, which students' parameters are drawn from",
     )
+    look = commands.add_parser(
+        "look-over", help="name what was done to notebooks collected by nbgrader, before they are graded"
+    )
+    look.add_argument("submitted", type=Path, help="the folder submitted/ of the nbgrader course")
+    look.add_argument("--release", type=Path, required=True, metavar="RELEASE", help="its folder release/")
+    look.add_argument("--move-on", action="store_true", help="exit status 0 also when something was named")
     return p
+
+
+def _look_over(submitted: Path, release: Path) -> int:
+    """Print what is to be said of each submission; returns whether there is anything."""
+    from .looking_over import look_over
+
+    count, findings = look_over(submitted, release)
+    for finding in findings:
+        print(finding)
+    print(f"Looked over: {count} submission{'s' * (count != 1)}, {len(findings) or 'nothing'} to look at.")
+    return FOUND if findings else 0
 
 
 def _number(text: str) -> int:
@@ -59,25 +75,19 @@ def _number(text: str) -> int:
     return number
 
 
-def _secret(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        word = read_limited(path, _LONGEST_SECRET).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise CourseError(f"The secret in {str(path)!r} cannot be read ({why}): give a short text file.") from None
-    if not word:
-        raise CourseError(f"The secret in {str(path)!r} is empty: write a long word that nobody guesses into it.")
-    return word
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows a question mark in its place
             stream.reconfigure(errors="replace")
+    if given.command == "look-over":
+        try:
+            found = _look_over(given.submitted, given.release)
+        except CourseError as error:
+            print(f"grading: {error}", file=sys.stderr)
+            return NOT_DONE
+        return 0 if given.move_on else found
     from .publishing import publish
     from .results import GRADES, RESULTS
     from .runs import grade
@@ -85,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         said = grade(
             given.submissions, given.out, workers=given.workers, rule=given.rule,
-            secret=_secret(given.secret_file), key=given.class_key, scheduler=given.scheduler,
+            secret=read_secret(given.secret_file), key=given.class_key, scheduler=given.scheduler,
         )  # fmt: skip
         more = publish(given.out, given.submissions, given.class_key)
     except CourseError as error:
