@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from .errors import CourseError
 from .onnx_files import LIMIT, Model, as_model, check_file, existing
 
 SECONDS = 20  # what is run here takes milliseconds: more than this is a loop without an end
+threads = 0  # of each session; 0: as many as the machine has processors
 
 
 class OutOfTimeError(CourseError):
@@ -58,6 +61,7 @@ def session_for(model: Model, *, optimize: bool = True) -> ort.InferenceSession:
     options.log_severity_level = 4  # every error comes back as an exception; the same words on stderr help nobody
     # Threads that wait by spinning take the processor from others: with two checks at a time each took half as long again.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return open_session(model, options, ["CPUExecutionProvider"])
@@ -156,6 +160,57 @@ def check_feed(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) ->
             )
 
 
+class _Watcher:
+    """Stops runs that go on for too long. One thread for all of them: starting one for each run took longer than most runs."""
+
+    _LOOK = 0.05  # seconds between two looks
+    _STAYS = 5.0  # seconds after the last run
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[float, ort.RunOptions]] = {}
+        self._lock = threading.Lock()
+        self._awake = False
+
+    def watch(self, options: ort.RunOptions, seconds: float) -> None:
+        with self._lock:
+            self._running[id(options)] = (time.monotonic() + seconds, options)
+            if not self._awake:
+                threading.Thread(target=self._look, daemon=True).start()
+                self._awake = True
+
+    def leave(self, options: ort.RunOptions) -> None:
+        with self._lock:
+            del self._running[id(options)]
+
+    def _look(self) -> None:
+        idle_since = time.monotonic()
+        while True:
+            time.sleep(self._LOOK)
+            now = time.monotonic()
+            with self._lock:
+                for deadline, options in self._running.values():
+                    if now > deadline:
+                        options.terminate = True
+                if self._running:
+                    idle_since = now
+                elif now > idle_since + self._STAYS:
+                    self._awake = False
+                    return
+
+
+_watcher = _Watcher()
+
+
+def _after_fork() -> None:
+    """The thread stays with the parent, and it may have held the lock."""
+    global _watcher  # noqa: PLW0603 - there is one
+    _watcher = _Watcher()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def run(
     session: ort.InferenceSession, feed: Mapping[str, np.ndarray], seconds: float = SECONDS
 ) -> dict[str, np.ndarray]:
@@ -170,9 +225,7 @@ def run(
     names = [o.name for o in session.get_outputs()]
     options = ort.RunOptions()
     options.log_severity_level = 4
-    alarm = threading.Timer(seconds, setattr, (options, "terminate", True))
-    alarm.daemon = True
-    alarm.start()
+    _watcher.watch(options, seconds)
     try:
         values = session.run(names, dict(feed), options)
     except Exception as error:  # its exception classes derive from Exception alone
@@ -186,7 +239,7 @@ def run(
             raise late from None
         raise CourseError(f"ONNX Runtime stopped in the run: {runtime_words(error)}") from None
     finally:
-        alarm.cancel()
+        _watcher.leave(options)
     return dict(zip(names, values, strict=True))
 
 

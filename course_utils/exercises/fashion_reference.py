@@ -18,7 +18,8 @@ STRIDED = ("stage1.0", "stage2.0")  # the blocks that halve height and width, an
 
 
 @functools.cache
-def _weights() -> Mapping[str, np.ndarray]:
+def stored_weights() -> Mapping[str, np.ndarray]:
+    """The trained weights by their names in PyTorch, read once in a process. Do not write to them."""
     return load_file(verified("fashion_resnet.safetensors"))
 
 
@@ -29,6 +30,15 @@ def pictures(part: Literal["test", "calibration"]) -> tuple[np.ndarray, np.ndarr
     images.setflags(write=False)
     labels.setflags(write=False)
     return images, labels
+
+
+HARDEST = 3000  # test images
+
+
+@functools.cache
+def recorded() -> Mapping[str, np.ndarray]:
+    """What the network says of the test images, as `data/record_answers.py` wrote it down."""
+    return load_file(verified("fashion_answers.safetensors"))
 
 
 def blocks(names: Sequence[str], *, relu_first: bool = False, last_relu: bool = True) -> onnx.ModelProto:
@@ -62,7 +72,7 @@ def maps() -> onnx.ModelProto:
 
 def classify(pooled: np.ndarray) -> np.ndarray:
     """The last layer: one number for each of the 64 maps, float32 [N, 64] → logits [N, 10]."""
-    return pooled @ _weights()["classifier.weight"].T + _weights()["classifier.bias"]
+    return pooled @ stored_weights()["classifier.weight"].T + stored_weights()["classifier.bias"]
 
 
 def _up_to_the_maps() -> _Chain:
@@ -105,7 +115,7 @@ class _Chain:
         value = helper.make_tensor_value_info
         end = self.nodes[-1].output[0]
         read = {name for node in self.nodes for name in node.input}
-        stored = [numpy_helper.from_array(v, name) for name, v in _weights().items() if name in read]
+        stored = [numpy_helper.from_array(v, name) for name, v in stored_weights().items() if name in read]
         x, y = value("x", 1, ["n", "c", "h", "w"]), value(end, 1, None)
         graph = helper.make_graph(self.nodes, "reference", [x], [y], stored)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

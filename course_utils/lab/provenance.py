@@ -49,6 +49,7 @@ def optimized(model: Model, level: str = "all") -> onnx.ModelProto:
         options = ort.SessionOptions()
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
         options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+        options.intra_op_num_threads = 1  # nothing is run
         options.log_severity_level = 4  # it warns that the file fits this machine; ours lives for a moment only
         open_session(model, options, ["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...lab.data import fashion_mnist, normalize
+from ...lab.data import normalize
 from ...running import run_all
+from ..fashion_reference import pictures
 from ..trained_network import network
 
 Ranges = dict[str, tuple[float, float]]
@@ -20,8 +21,8 @@ _IR = 9
 @cache
 def _ranges(*, dark: bool) -> Ranges:
     """Smallest and largest value of each activation. dark: for pictures that are much darker than any real one."""
-    pictures = fashion_mnist("calibration")[0][:100]
-    x = normalize(pictures // 6 if dark else pictures)
+    images = pictures("calibration")[0][:100]
+    x = normalize(images // 6 if dark else images)
     seen = {"image": x} | run_all(network(list(range(10))), {"image": x})
     # Rounded, so that every machine writes the same files.
     return {name: (round(float(v.min()), 2), round(float(v.max()), 2)) for name, v in seen.items()}
@@ -179,14 +180,29 @@ def _operators(order: list[int], opset: int, *, dark: bool = False) -> onnx.Mode
     return _finished(nodes, made.stored, opset, contrib=True)
 
 
+_MAKERS: dict[str, Callable[[list[int], int], onnx.ModelProto]] = {
+    "float32": _float32,
+    "float16": _float16,
+    "weights": _weight_only,
+    "pairs": _pairs,
+    "operators": _operators,
+    "dark pairs": partial(_pairs, dark=True),
+    "dark operators": partial(_operators, dark=True),
+}
+FORMS = tuple(_MAKERS)
+BLOCK = 50  # images; what the forms answer is recorded by blocks, as `data/record_answers.py` says
+
+
+def form(name: str, order: list[int], opset: int) -> onnx.ModelProto:
+    """One of `FORMS`, with the classes in this order."""
+    return _MAKERS[name](order, opset)
+
+
 def variants(order: list[int], opsets: dict[str, int], bad: str) -> dict[str, onnx.ModelProto]:
     """Kind → model. opsets: for each kind. bad: the form of the file whose ranges are wrong, `pairs` or `operators`."""
-    make: dict[str, Callable[[list[int], int], onnx.ModelProto]] = {
-        "float32": _float32,
-        "float16": _float16,
-        "weights": _weight_only,
-        "pairs": _pairs,
-        "operators": _operators,
-    }
-    found = {kind: build(order, opsets[kind]) for kind, build in make.items()}
-    return found | {"dark": (_pairs if bad == "pairs" else _operators)(order, opsets["dark"], dark=True)}
+    return {kind: form(form_of(kind, bad), order, opset) for kind, opset in opsets.items()}
+
+
+def form_of(kind: str, bad: str) -> str:
+    """Which of `FORMS` a kind of file is."""
+    return f"dark {bad}" if kind == "dark" else kind

@@ -13,15 +13,22 @@ from .scroll import SIDE, edges
 
 
 def photographs(
-    p: Params, split: Literal["test", "calibration"], count: int, rng: np.random.Generator
+    p: Params,
+    split: Literal["test", "calibration"],
+    count: int,
+    rng: np.random.Generator,
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Photographs uint8 [count, 28, 28] of garments drawn from "test" or "calibration", and their labels int64 [count].
+
+    among: numbers of the images to draw from, all where none are given.
 
     About half are on white paper. The labels are in the student's order of classes. No photograph is near the edge of
     the decision, so that rounding cannot turn it.
     """
     images, labels = pictures(split)
-    chosen = rng.choice(len(images), min(len(images), count + count // 4 + 8), replace=False)
+    source = np.arange(len(images)) if among is None else among
+    chosen = rng.choice(source, min(len(source), count + count // 4 + 8), replace=False)
     light = images[chosen].astype(np.float64) / 255
     white = rng.random(len(light)) < 0.5
     light[white] = 1 - (light[white][:, :, ::-1] if p["mirrored"] else light[white])

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from ...errors import CourseError
 from ...lab.quantization import quantized_operators
 from ...running import run, session_for
-from .. import Criteria, Criterion, Params
+from .. import Criteria, Criterion, Params, accuracy
 from ..examine import has_io, is_sound, numpy_source
 from . import scroll as quest
 from .camera import photographs
@@ -94,6 +94,7 @@ def _canvas(p: Params, photo: np.ndarray, height: int, width: int, draw: np.rand
 
 
 _CLOSE = 0.008  # of a probability: rounding that turns one pixel changes less, a Floor in place of Round more
+_TRIED = 24  # photographs of images between two classes
 _SIZES = ((28, 28), (112, 112), (90, 160), (211, 64))
 
 
@@ -103,16 +104,14 @@ def _canvases(p: Params, draw: np.random.Generator) -> list[np.ndarray]:
     The one of 28 × 28 pixels, where Resize does nothing, is that of many in which each mistake shows: the network wavers
     between two classes there, so that the small ones do, too, such as numbers that are cut off in place of rounded.
     """
-    photos, found = photographs(p, "test", 300, draw)[0], []
-    best = np.sort(quest.answers(p, photos[:250]))
-    wavers = np.argsort(best[:, -1] - best[:, -2])[:60]
-    shows = [_canvas(p, photo, *_SIZES[0], draw) for photo in photos[wavers]]
+    photos, found = photographs(p, "test", _TRIED + 20, draw, among=accuracy.groups()[0])[0], []
+    shows = [_canvas(p, photo, *_SIZES[0], draw) for photo in photos[:_TRIED]]
     small = {fault: np.concatenate([_pixels(rgba, p, fault) for rgba in shows]) for fault in ("", *_BEFORE_RESIZE)}
     chances = {fault: _softmax(quest.answers(p, pixels)) for fault, pixels in small.items()}
     change = np.min([np.abs(chances[fault] - chances[""]).max(1) for fault in _BEFORE_RESIZE], axis=0)
     safe = np.abs(quest.edges(p, small[""]) - p["threshold"]) > 0.03
     found.append(shows[int(np.where(safe, change, 0).argmax())])
-    for photo in photos[250:]:
+    for photo in photos[_TRIED:]:
         rgba = _canvas(p, photo, *_SIZES[len(found)], draw)
         if abs(quest.edges(p, _pixels(rgba, p))[0] - p["threshold"]) > 0.03:
             found.append(rgba)

@@ -83,15 +83,14 @@ def is_scroll(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria
         f"{whole if isinstance(whole, str) else single} The batch must be free, also in the steps before the network.",
     ):
         return False
-    good = True
-    for what, some in {"black": photos[~white], "white": photos[white]}.items():
-        got = outputs(session, some)
+    good, right = True, quest.answers(p, photos)
+    for what, chosen in {"black": ~white, "white": white}.items():
+        got = outputs(session, photos[chosen])
         good &= criteria.add(
             f"it agrees with Scroll on {what} paper",
-            _same(got, quest.answers(p, some)),
-            partial(_cause, p, got, some),
+            _same(got, right[chosen]),
+            partial(_cause, p, got, photos[chosen]),
         )
-    right = quest.answers(p, photos)
     company = partial(_cause, p, whole, photos) if not good else quest.FAULTS["one for all"]
     good &= criteria.add("it agrees when both come together", _same(whole, right), company)
     blank = np.stack([np.full((28, 28), value, np.uint8) for value in (0, 255)])
@@ -165,22 +164,14 @@ def sick(p: Params) -> onnx.ModelProto:
     return quest.built(p, _fault(p))
 
 
-def _tensors(p: Params, fault: str, photos: np.ndarray) -> dict[str, np.ndarray]:
-    """Node name → its first output, in the order of the graph."""
-    model = quest.built(p, fault)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in model.graph.node)
-    session = session_for(model)
-    return {
-        node.name: value
-        for node, value in zip(model.graph.node, run(session, {"pixels": photos}).values(), strict=True)
-    }
-
-
-def _first_wrong(p: Params, photos: np.ndarray) -> str:
-    right, wrong = (_tensors(p, fault, photos) for fault in ("", _fault(p)))
+def _first_wrong(p: Params) -> str:
+    """The first node that is another one than in Scroll, or reads another constant: what it writes is the first wrong tensor."""
+    right, wrong = quest.built(p).graph, sick(p).graph
+    stored = [{t.name: t for t in graph.initializer if not t.name.startswith("conv")} for graph in (right, wrong)]
     return next(
-        name for name, value in wrong.items() if not _same(value.astype(np.float32), right[name].astype(np.float32))
+        b.name
+        for a, b in zip(right.node, wrong.node, strict=True)
+        if a != b or any(stored[0].get(name) != stored[1].get(name) for name in b.input)
     )
 
 
@@ -189,7 +180,7 @@ def _spoiled(key: str) -> tuple[str, np.ndarray, np.ndarray]:
     """The first wrong node; the scores of all practice photographs, of Scroll and of the file with the fault."""
     p = json.loads(key)
     photos, _ = _practice(p, np.random.default_rng(p["seed"]))
-    return _first_wrong(p, photos[:64]), quest.answers(p, photos), quest.answers(p, photos, _fault(p))
+    return _first_wrong(p), *quest.right_and_wrong(p, photos, _fault(p))
 
 
 def check_diagnosis(answer: Any, p: Params, rng: Random) -> list[Criterion]:

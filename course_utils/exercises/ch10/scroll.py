@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ...lab.data import FASHION_MEAN, FASHION_STD
 from ...running import run, session_for
 from .. import Params
-from ..trained_network import network
+from ..trained_network import float_logits, network
 
 OPSET, IR = 17, 8
 SIDE = 28
@@ -164,12 +164,42 @@ class _Graph:
         self.nodes.append(helper.make_node(op, names, [name], name, **attributes))
         return name
 
+    def model(self, output: str, dtype: int, shape: list[str | int] | None) -> onnx.ModelProto:
+        return helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                "scroll",
+                [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE])],
+                [helper.make_tensor_value_info(output, dtype, shape)],
+                self.constants,
+            ),
+            ir_version=IR,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="onnx-scroll",
+        )
+
 
 def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto:
     """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`.
 
     quick: the same numbers by a longer graph, which nobody reads.
     """
+    graph = _prepared(p, fault, quick=quick)
+    stored = network(list(range(10))).graph
+    graph.constants.extend(stored.initializer)
+    _inject(list(stored.node), fault, p["seed"])
+    graph.nodes.extend(stored.node)
+    graph.nodes[-1].output[0] = graph.nodes[-1].name = "scores"
+    graph.add("Gather", ["scores", _order(p, fault)], "logits", axis=1)
+    return graph.model("logits", TensorProto.FLOAT, ["batch", 10])
+
+
+def _order(p: Params, fault: str) -> list[int]:
+    return {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
+
+
+def _prepared(p: Params, fault: str, *, quick: bool) -> _Graph:
+    """What comes before the network: from `pixels` to `image`."""
     graph = _Graph()
     number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
     light = graph.add("Div", [number, 255.0], "light")
@@ -190,25 +220,7 @@ def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto
         centred = graph.add("Sub", [x, FASHION_MEAN], "centred")
         x = graph.add("Div", [centred, FASHION_STD], "normalised")
     graph.add("Unsqueeze", [x, [1]], "image")
-    stored = network(list(range(10))).graph
-    graph.constants.extend(stored.initializer)
-    _inject(list(stored.node), fault, p["seed"])
-    graph.nodes.extend(stored.node)
-    order = {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
-    graph.nodes[-1].output[0] = graph.nodes[-1].name = "scores"
-    graph.add("Gather", ["scores", order], "logits", axis=1)
-    return helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "scroll",
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", SIDE, SIDE])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
-            graph.constants,
-        ),
-        ir_version=IR,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        producer_name="onnx-scroll",
-    )
+    return graph
 
 
 def _inject(nodes: list[onnx.NodeProto], fault: str, seed: int) -> None:
@@ -305,9 +317,37 @@ _REPAIRS: dict[str, Callable[[_Graph, str, Params, str], str]] = {
 _QUICK = _REPAIRS | {"median": _healed_quickly}
 
 
+_OF_THE_NETWORK = ("activation", "padding")
+
+
 def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
     """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set counts as one batch."""
-    return _computed(p, fault, "logits", photos)
+    return _scores(p, _computed(p, fault, "image", photos), fault)
+
+
+def right_and_wrong(p: Params, photos: np.ndarray, fault: str) -> tuple[np.ndarray, np.ndarray]:
+    """`answers` without a fault and with one. What the network sees unchanged, it is asked once."""
+    seen, other = _computed(p, "", "image", photos), _computed(p, fault, "image", photos)
+    right = _scores(p, seen, "")
+    if fault in _OF_THE_NETWORK:
+        return right, _scores(p, other, fault)
+    changed = (seen != other).any((1, 2, 3))
+    wrong = right[:, np.argsort(p["order"])][:, _order(p, fault)]
+    wrong[changed] = _scores(p, other[changed], fault)
+    return right, wrong
+
+
+def _scores(p: Params, images: np.ndarray, fault: str) -> np.ndarray:
+    logits = _broken_logits(images, fault, p["seed"]) if fault in _OF_THE_NETWORK else float_logits(images)
+    return logits[:, _order(p, fault)]
+
+
+def _broken_logits(images: np.ndarray, fault: str, seed: int) -> np.ndarray:
+    model = network(list(range(10)))
+    _inject(list(model.graph.node), fault, seed)
+    session = session_for(model)
+    parts = [images[at : at + _AT_ONCE] for at in range(0, len(images), _AT_ONCE)]
+    return np.concatenate([run(session, {"image": part})["logits"] for part in parts])
 
 
 def edges(p: Params, photos: np.ndarray) -> np.ndarray:
@@ -320,6 +360,7 @@ _DRAWN = ("operator", "strength", "gamma", "edge", "threshold", "mirrored", "ord
 
 
 def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndarray:
+    """A tensor of what comes before the network."""
     session = _session(json.dumps({name: p[name] for name in _DRAWN}), fault, output)
     # The repair needs much memory for each photograph, and only one fault looks at the whole batch.
     size = len(photos) if fault == "one for all" else _AT_ONCE
@@ -329,9 +370,8 @@ def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndar
 
 @lru_cache(maxsize=32)
 def _session(key: str, fault: str, output: str) -> ort.InferenceSession:
-    model = built(json.loads(key), fault, quick=True)
-    # ONNX Runtime runs all nodes, whatever is asked for: those behind the output are left out, most often the whole network.
-    last = next(n for n, node in enumerate(model.graph.node) if output in node.output)
-    del model.graph.node[last + 1 :], model.graph.output[:]
-    model.graph.output.append(onnx.ValueInfoProto(name=output))
-    return session_for(model)
+    graph = _prepared(json.loads(key), fault, quick=True)
+    # ONNX Runtime runs all nodes, whatever is asked for: those behind the output are left out.
+    last = next(n for n, node in enumerate(graph.nodes) if output in node.output)
+    del graph.nodes[last + 1 :]
+    return session_for(graph.model(output, TensorProto.FLOAT, None))
