@@ -34,11 +34,11 @@ program = torch.onnx.export(
 # ## The life of a session
 #
 # The report says: a session loads, optimises, partitions, and then runs. To *partition* is to divide the nodes among
-# the providers. The drawing shows these stages for two providers; a graph like this one comes later in the lesson.
+# the providers. The drawing shows these stages for two providers.
 #
 # We check the order with three nodes on the CPU. A general rewrite removes `Identity`, and a
-# [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key of the configuration makes the session
-# write down, during the partition, which provider takes which node. We call this list the *plan*.
+# [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key makes the session write down, during the
+# partition, which provider takes which node: this is the *plan*.
 
 # %% tags=["remove-input"]
 cu.picture("provider_islands")
@@ -73,14 +73,13 @@ counts = events["name"].value_counts(sort=False).to_dict()
 counts
 
 # %% [markdown]
-# The events are counted: one loading, one initialisation, three runs. In each run one node, named after `y`, ran for
-# `Conv` and `Relu`: they were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the
-# layout.)
+# One loading, one initialisation, three runs. In each run one node, named after `y`, ran for `Conv` and `Relu`: they
+# were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
 # The log of a larger model has the same stages. Level 1 holds the general rewrites, level 2 and higher the fusions.
 # `cu.session_log` creates a [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times; we read the
-# second time. The last line is a report: the nodes were placed between the two levels, as the plan showed. How long does
-# each stage take? See [stages and options](deeper/05_stages_and_options.ipynb).
+# second time. The last line is a report: the nodes were placed between the two levels. How long does each stage take?
+# See [stages and options](deeper/05_stages_and_options.ipynb).
 
 # %%
 stages = ["Initializing", "for level 1 for up", "for level 2 for up", "All nodes"]
@@ -115,9 +114,9 @@ runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
 # %% [markdown]
-# One creation takes as long as many runs. One session can serve many requests at the same time: `run` may be called
-# from several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the
-# rewriting steps in the log: every creation makes all of them again, a run makes none.
+# One creation takes as long as many runs. One session can serve many requests at once: `run` may be called from
+# several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the rewriting
+# steps in the log: every creation makes all of them again.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +146,7 @@ cu.claim(
 # ## Registered, available, chosen, used
 #
 # Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/): a package beside
-# `onnxruntime` that brings one library. From the package to a node there are four steps:
+# `onnxruntime` brings one library. From there to a node are four steps:
 #
 # | a provider is | which means | the call | seen in |
 # |---|---|---|---|
@@ -156,7 +155,8 @@ cu.claim(
 # | chosen | the session may use it | `options.add_provider_for_devices` | `session.get_providers()` |
 # | used | nodes run on it | – | the plan and the profile, as above |
 #
-# **Built-in** providers, such as CPU and CUDA, come with the package of `onnxruntime` and need no registration.
+# [Built-in providers](https://onnxruntime.ai/docs/execution-providers/), such as CPU and CUDA, come with the package of
+# `onnxruntime` and need no registration.
 # `ort.get_available_providers()` lists them, even where their device is missing. They are chosen by name:
 # `ort.InferenceSession("model.onnx", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])`.
 #
@@ -185,6 +185,8 @@ provider = devices[0].ep_name
 
 # %% [markdown]
 # Each entry is a provider with a piece of hardware. Where WebGPU's driver computes in software, its type is CPU, too.
+# Which provider is there for which device, and in which package? See
+# [names and packages](deeper/05_names_and_packages.ipynb).
 #
 # Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
 # choose the devices of the second provider:
@@ -202,8 +204,7 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) It does not
-# say what is used. `cu.placed` creates such a session with plan and profile switched on, as in the first section, and
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. It does not say what is used. `cu.placed` creates such a session with plan and profile switched on, as in the first section, and
 # runs it once. It returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the
 # profile), `said` (warnings and messages), `error`.
 
@@ -227,8 +228,7 @@ pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"
 
 # %% [markdown]
 # These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
-# one node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can
-# take longer than the nodes around them.
+# one node. On a graphics card, they can take longer than the nodes around them.
 #
 # Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
 # the beginning.)
@@ -353,75 +353,6 @@ cu.claim(
 )
 
 # %% [markdown]
-# ## The report's table, today
-#
-# From the [documentation](https://onnxruntime.ai/docs/execution-providers/) and the package registry, November 2026.
-# *Run* means: for this course, without a graphics card.
-#
-# | provider | for | library | package today, and its state | run |
-# |---|---|---|---|---|
-# | `CPUExecutionProvider` | every processor | MLAS, Eigen | in each package | yes |
-# | `CUDAExecutionProvider` | NVIDIA | cuDNN, cuBLAS | `onnxruntime-gpu` | no |
-# | `TensorrtExecutionProvider` | NVIDIA | TensorRT | `onnxruntime-gpu`; for RTX cards plug-in `onnxruntime-ep-nv-tensorrt-rtx` | no |
-# | `OpenVINOExecutionProvider` | Intel | OpenVINO | plug-in `onnxruntime-ep-openvino` | registered: no device on a processor of AMD |
-# | `NnapiExecutionProvider` | Android | NNAPI | Android library; deprecated since Android 15 | no |
-# | `CoreMLExecutionProvider` | Apple | Core ML | `onnxruntime` on macOS | no |
-# | `DmlExecutionProvider` | Windows | DirectML on DirectX 12 | `onnxruntime-directml`; new work goes into Windows ML | no |
-# | `MIGraphXExecutionProvider` | AMD | MIGraphX | `onnxruntime-migraphx`; the name `ROCMExecutionProvider` is gone | no |
-# | `QNNExecutionProvider` | Qualcomm NPU | QNN | plug-in `onnxruntime-qnn` | its emulator |
-# | `WebGpuExecutionProvider` | graphics cards, browsers | WebGPU | plug-in `onnxruntime-ep-webgpu` | a driver in software |
-# | `WebNNExecutionProvider` | browsers | WebNN | `onnxruntime-web` | no |
-# | `XnnpackExecutionProvider` | phones | XNNPACK | Android library, or your own build | no |
-# | `VitisAIExecutionProvider` | AMD NPU | Vitis AI | AMD's Ryzen AI software | no |
-#
-# The first seven rows are the report's. Are its names right? And are MLAS and Eigen libraries of somebody else? We look
-# for them in the files of the installed package. And what did QNN, another provider, do with the nodes of a network?
-
-# %%
-from pathlib import Path
-
-report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
-known = [p.removesuffix("ExecutionProvider") for p in ort.get_all_providers()]
-right = [name for name in report if name in known]
-
-(library,) = Path(ort.__file__).parent.glob("capi/onnxruntime_pybind11_state*")
-binary = library.read_bytes().lower()
-placements = cu.ep_record("qnn")["placements"]
-by_device = {e["model"]: e for e in placements if e["title"] == "QNN by device"}
-qnn = by_device["fixed"]
-right, binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
-
-# %% [markdown]
-# Four names are right, three are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own
-# source, and Eigen is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN
-# compiled eight nodes into one.
-
-# %% tags=["hide-input"]
-cu.claim(
-    "ep-names",
-    {
-        "four of the report's seven names are right": len(right) == 4,
-        "for the other three there is a name that is almost the same": {*known}
-        >= {"Tensorrt", "Nnapi", "Dml"},
-        "with a wrong name, all runs on the CPU": used(misnamed) == {*cpu},
-        "and it is said": "Unknown Provider Type" in str(misnamed["said"]),
-    },
-)
-
-# %% tags=["hide-input"]
-cu.claim(
-    "ep-libraries",
-    {
-        "QNN: a network became one node, compiled by the library": qnn["ran"]
-        == [["QNNExecutionProvider", "subgraph"]],
-        "CPU: no node is a compiled subgraph": "Conv" in ran_alone
-        and "subgraph" not in str(ran_alone),
-        "MLAS is compiled into ONNX Runtime": binary.count(b"mlas") > 0,
-        "so is Eigen": binary.count(b"eigen") > 0,
-    },
-)
-
-# %% [markdown]
 # ## Play
 #
 # The explorer opens on the quietest fallback. Which other requests say nothing, and do not do what they were asked for?
@@ -447,5 +378,6 @@ cu.placement_explorer(records)
 # **Now you:** [exercises 05](exercises/05_execution_providers.ipynb). **Next:** [06 · Fusion](06_fusion.ipynb).
 # **Deeper:** [second providers, measured](deeper/05_second_provider_measured.ipynb),
 # [devices and policies](deeper/05_devices_and_policies.ipynb), [compiled files](deeper/05_compiled_files.ipynb),
-# [data in and out](deeper/05_data_in_and_out.ipynb), [stages and options](deeper/05_stages_and_options.ipynb),
-# [telemetry](deeper/05_telemetry.ipynb), [the report's listing](deeper/05_report_listing.ipynb).
+# [names and packages](deeper/05_names_and_packages.ipynb), [data in and out](deeper/05_data_in_and_out.ipynb),
+# [stages and options](deeper/05_stages_and_options.ipynb), [telemetry](deeper/05_telemetry.ipynb),
+# [the report's listing](deeper/05_report_listing.ipynb).
