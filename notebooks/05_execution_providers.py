@@ -204,27 +204,34 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. It does not say what is used. `cu.placed` creates such a session with plan and profile switched on, as in the first section, and
-# runs it once. It returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the
-# profile), `said` (warnings and messages), `error`.
-
-# %% tags=["remove-input"]
-cu.quiz("05_execution_providers", 1)
-
-# %%
-eye = {"x": np.eye(8, dtype=np.float32)}
-chosen = (provider, settings)
-here = cu.placed(mixed, eye, [chosen], by="device")
-pd.DataFrame(here["ran"], columns=["provider", "operator"])
-
-# %% [markdown]
-# If you have no second provider, read this record of the same operators, made with WebGPU in software:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. It does not say what is used.
+# `cu.placed` creates such a session with plan and profile switched on, as in the first section, and runs it once. It
+# returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the profile), `said`
+# (warnings and messages), `error`.
+#
+# Where no second provider shares the nodes with the CPU, we read a record of the same operators, made with WebGPU in
+# software:
 
 # %%
 record = cu.ep_record("webgpu")
 asked = [e for e in record["placements"] if e["model"] in ("fixed", "mixed")]
 entries = {e["title"]: e for e in asked}  # of two with one title, mixed is kept
-pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"])
+
+# %% tags=["remove-input"]
+cu.quiz("05_execution_providers", 1)
+
+
+# %%
+def used(entry):
+    """The providers that ran a node, in the order of the profile."""
+    return list(dict.fromkeys(name for name, _ in entry["ran"]))
+
+
+eye, chosen = {"x": np.eye(8, dtype=np.float32)}, (provider, settings)
+here = cu.placed(mixed, eye, [chosen], by="device")
+shared = len(used(here)) == 2
+first = here if shared else entries["WebGpu by device"]
+pd.DataFrame(first["ran"], columns=["provider", "operator"])
 
 # %% [markdown]
 # These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
@@ -233,12 +240,7 @@ pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"
 # Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
 # the beginning.)
 
-
 # %%
-def used(entry):
-    return {name for name, _ in entry["ran"]}
-
-
 ways = {
     "WebGpu by device": ("device", [chosen]),
     "WebGpu by device, then the CPU's device": ("device", [chosen, *cpu]),
@@ -246,18 +248,25 @@ ways = {
     "WebGpu by name, then CPU": ("name", [chosen, *cpu]),
 }
 seen = {way: entries[way] for way in ways}  # the answers of the record
-if len(used(here)) == 2:  # a second provider shares the nodes with the CPU here
+if shared:
     for way, (by, wanted) in ways.items():
         seen[way] = cu.placed(mixed, eye, wanted, by=by)
 
+
 # %%
+def told(entries):
+    """One row per session, with short names, and the beginning of each message."""
+    rows = {n: (e["chosen"], used(e), e["said"]) for n, e in entries.items()}
+    table = pd.DataFrame(rows, index=["chosen", "used", "said"]).T
+    text = table.map(lambda lines: " | ".join(line[:60] for line in lines))
+    return text.replace("ExecutionProvider", "", regex=True)
+
+
 only, behind, before, named = seen.values()
-rows = [[e["chosen"], used(e), "".join(e["said"])[:55]] for e in seen.values()]
-pd.DataFrame(rows, index=list(seen), columns=["chosen", "used", "said"])
+told(seen)
 
 # %% [markdown]
-# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record; the last two
-# were recorded with a small classifier.
+# Rows of the record: the last two were made with a small classifier.
 #
 # 1. By device alone: a message says that some nodes went to the CPU.
 # 2. With the CPU's device behind it, the same happens **without a message**: you have asked for it.
@@ -279,12 +288,8 @@ wishes = {
     "no operators": ["AzureExecutionProvider"],
 }
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
-missing, misnamed, idle = met.values()
-rows = [
-    [e["chosen"], used(e), " | ".join(line[:60] for line in e["said"])]
-    for e in met.values()
-]
-pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
+missing, _, idle = met.values()
+told(met)
 
 # %% [markdown]
 # All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
@@ -299,17 +304,15 @@ pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 # options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
 # ```
 #
-# We ask for each provider alone, without the key (`lone`) and with it (`strict`):
+# We ask for each provider alone, without the key (`lone`) and with it (`strict`). The errors with it:
 
 # %%
 lone = [cu.placed(mixed, eye, name) for name in wishes.values()]
 strict = [cu.placed(mixed, eye, name, strict=True) for name in wishes.values()]
-rows = [["".join(a["said"])[:60], b["error"]] for a, b in zip(lone, strict)]
-pd.DataFrame(rows, index=list(met), columns=["said without it", "error with it"])
+pd.DataFrame({"error": [e["error"] for e in strict]}, index=list(met))
 
 # %% [markdown]
-# Each is an error with the key. One message misleads: after a wrong name, Python's second try adds the CPU, and that
-# contradicts the key. `ort.InferenceSession(file, options, providers=[name], enable_fallback=0)` forbids the second
+# One message misleads: after a wrong name, Python's second try adds the CPU, which contradicts the key. `ort.InferenceSession(file, options, providers=[name], enable_fallback=0)` forbids the second
 # try. `cu.strict_session` sets both, and says in one sentence what is wrong. Use it in the test of a service; in place
 # of a name it takes devices, too.
 
@@ -324,7 +327,7 @@ cu.claim(
     "ep-priority-list",
     {
         "with the device first, both providers take nodes": len(used(behind)) == 2,
-        "with the CPU first, it takes all of them": used(before) == {*cpu},
+        "with the CPU first, it takes all of them": used(before) == cpu,
         "both are named in the order asked for": [cpu[0], behind["chosen"][0]]
         == before["chosen"],
         "built-in ones, too": idle["chosen"] == wishes["no operators"] + cpu,
@@ -340,10 +343,10 @@ cu.claim(
         and [cpu[0], "MatMul"] not in only["ran"],
         "it is said, if the CPU is left out": "not assigned" in str(only["said"]),
         "and not said, if it is listed": "not assigned" not in str(behind["said"]),
-        "by its name, a plug-in gets no node": used(named) == {*cpu},
+        "by its name, a plug-in gets no node": used(named) == cpu,
         "and nothing is said": named["said"] == [],
         "nor when a provider takes no node": idle["said"] == lone[2]["said"] == [],
-        "a chosen provider may not be used": used(idle) == {*cpu},
+        "a chosen provider may not be used": used(idle) == cpu,
         "a missing provider falls back as a whole": missing["chosen"] == cpu,
         "with one warning": len(missing["said"]) == len(lone[0]["said"]) == 1,
         "the option makes errors of them": all(entry["error"] for entry in strict),
