@@ -34,11 +34,11 @@ program = torch.onnx.export(
 # ## The life of a session
 #
 # The report says: a session loads, optimises, partitions, and then runs. To *partition* is to divide the nodes among
-# the providers. The drawing shows these stages for two providers; a graph like this one comes later in the lesson.
+# the providers. The drawing shows these stages for two providers.
 #
 # We check the order with three nodes on the CPU. A general rewrite removes `Identity`, and a
-# [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key of the configuration makes the session
-# write down, during the partition, which provider takes which node. We call this list the *plan*.
+# [fusion](glossary.md#fusion) joins `Relu` with the node before it. One key makes the session write down, during the
+# partition, which provider takes which node: this is the *plan*.
 
 # %% tags=["remove-input"]
 cu.picture("provider_islands")
@@ -73,14 +73,13 @@ counts = events["name"].value_counts(sort=False).to_dict()
 counts
 
 # %% [markdown]
-# The events are counted: one loading, one initialisation, three runs. In each run one node, named after `y`, ran for
-# `Conv` and `Relu`: they were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the
-# layout.)
+# One loading, one initialisation, three runs. In each run one node, named after `y`, ran for `Conv` and `Relu`: they
+# were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
 # The log of a larger model has the same stages. Level 1 holds the general rewrites, level 2 and higher the fusions.
 # `cu.session_log` creates a [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times; we read the
-# second time. The last line is a report: the nodes were placed between the two levels, as the plan showed. How long does
-# each stage take? See [stages and options](deeper/05_stages_and_options.ipynb).
+# second time. The last line is a report: the nodes were placed between the two levels. How long does each stage take?
+# See [stages and options](deeper/05_stages_and_options.ipynb).
 
 # %%
 stages = ["Initializing", "for level 1 for up", "for level 2 for up", "All nodes"]
@@ -115,9 +114,9 @@ runs["run"] = lambda: session.run(None, {"image": np.zeros((1, 1, 28, 28), "f4")
 cu.compare(runs, rounds=15, seconds=4, threads=1)
 
 # %% [markdown]
-# One creation takes as long as many runs. One session can serve many requests at the same time: `run` may be called
-# from several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the
-# rewriting steps in the log: every creation makes all of them again, a run makes none.
+# One creation takes as long as many runs. One session can serve many requests at once: `run` may be called from
+# several threads, without a lock. We send it 200 requests, one by one and from 8 threads. And we count the rewriting
+# steps in the log: every creation makes all of them again.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +146,7 @@ cu.claim(
 # ## Registered, available, chosen, used
 #
 # Newer providers are [plug-ins](https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/): a package beside
-# `onnxruntime` that brings one library. From the package to a node there are four steps:
+# `onnxruntime` brings one library. From there to a node are four steps:
 #
 # | a provider is | which means | the call | seen in |
 # |---|---|---|---|
@@ -156,7 +155,8 @@ cu.claim(
 # | chosen | the session may use it | `options.add_provider_for_devices` | `session.get_providers()` |
 # | used | nodes run on it | – | the plan and the profile, as above |
 #
-# **Built-in** providers, such as CPU and CUDA, come with the package of `onnxruntime` and need no registration.
+# [Built-in providers](https://onnxruntime.ai/docs/execution-providers/), such as CPU and CUDA, come with the package of
+# `onnxruntime` and need no registration.
 # `ort.get_available_providers()` lists them, even where their device is missing. They are chosen by name:
 # `ort.InferenceSession("model.onnx", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])`.
 #
@@ -185,6 +185,8 @@ provider = devices[0].ep_name
 
 # %% [markdown]
 # Each entry is a provider with a piece of hardware. Where WebGPU's driver computes in software, its type is CPU, too.
+# Which provider is there for which device, and in which package? See
+# [names and packages](deeper/05_names_and_packages.ipynb).
 #
 # Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
 # choose the devices of the second provider:
@@ -202,43 +204,43 @@ session = ort.InferenceSession(mixed.SerializeToString(), options)
 session.get_providers()
 
 # %% [markdown]
-# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. (We come to the message.) It does not
-# say what is used. `cu.placed` creates such a session with plan and profile switched on, as in the first section, and
-# runs it once. It returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the
-# profile), `said` (warnings and messages), `error`.
-
-# %% tags=["remove-input"]
-cu.quiz("05_execution_providers", 1)
-
-# %%
-eye = {"x": np.eye(8, dtype=np.float32)}
-chosen = (provider, settings)
-here = cu.placed(mixed, eye, [chosen], by="device")
-pd.DataFrame(here["ran"], columns=["provider", "operator"])
-
-# %% [markdown]
-# If you have no second provider, read this record of the same operators, made with WebGPU in software:
+# `get_providers()` names what was chosen, and the CPU, which ONNX Runtime adds. It does not say what is used.
+# `cu.placed` creates such a session with plan and profile switched on, as in the first section, and runs it once. It
+# returns a dict: `chosen` (`get_providers()`), `ran` (provider and operator of each node in the profile), `said`
+# (warnings and messages), `error`.
+#
+# Where no second provider shares the nodes with the CPU, we read a record of the same operators, made with WebGPU in
+# software:
 
 # %%
 record = cu.ep_record("webgpu")
 asked = [e for e in record["placements"] if e["model"] in ("fixed", "mixed")]
 entries = {e["title"]: e for e in asked}  # of two with one title, mixed is kept
-pd.DataFrame(entries["WebGpu by device"]["ran"], columns=["provider", "operator"])
 
-# %% [markdown]
-# These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
-# one node. (QNN compiles each island into one node, and its emulator needs no copies.) On a graphics card, copies can
-# take longer than the nodes around them.
-#
-# Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
-# the beginning.)
+# %% tags=["remove-input"]
+cu.quiz("05_execution_providers", 1)
 
 
 # %%
 def used(entry):
-    return {name for name, _ in entry["ran"]}
+    """The providers that ran a node, in the order of the profile."""
+    return list(dict.fromkeys(name for name, _ in entry["ran"]))
 
 
+eye, chosen = {"x": np.eye(8, dtype=np.float32)}, (provider, settings)
+here = cu.placed(mixed, eye, [chosen], by="device")
+shared = len(used(here)) == 2
+first = here if shared else entries["WebGpu by device"]
+pd.DataFrame(first["ran"], columns=["provider", "operator"])
+
+# %% [markdown]
+# These are the islands of the drawing. `MemcpyToHost` and `MemcpyFromHost` are the copies: two in each run, because of
+# one node. On a graphics card, they can take longer than the nodes around them.
+#
+# Now three more ways of asking. Which providers are chosen, which are used, and what is said? (Of the messages, we show
+# the beginning.)
+
+# %%
 ways = {
     "WebGpu by device": ("device", [chosen]),
     "WebGpu by device, then the CPU's device": ("device", [chosen, *cpu]),
@@ -246,18 +248,25 @@ ways = {
     "WebGpu by name, then CPU": ("name", [chosen, *cpu]),
 }
 seen = {way: entries[way] for way in ways}  # the answers of the record
-if len(used(here)) == 2:  # a second provider shares the nodes with the CPU here
+if shared:
     for way, (by, wanted) in ways.items():
         seen[way] = cu.placed(mixed, eye, wanted, by=by)
 
+
 # %%
+def told(entries):
+    """One row per session, with short names, and the beginning of each message."""
+    rows = {n: (e["chosen"], used(e), e["said"]) for n, e in entries.items()}
+    table = pd.DataFrame(rows, index=["chosen", "used", "said"]).T
+    text = table.map(lambda lines: " | ".join(line[:60] for line in lines))
+    return text.replace("ExecutionProvider", "", regex=True)
+
+
 only, behind, before, named = seen.values()
-rows = [[e["chosen"], used(e), "".join(e["said"])[:55]] for e in seen.values()]
-pd.DataFrame(rows, index=list(seen), columns=["chosen", "used", "said"])
+told(seen)
 
 # %% [markdown]
-# Where your machine has no second provider, or one that takes `Unique`, these rows are from the record; the last two
-# were recorded with a small classifier.
+# Rows of the record: the last two were made with a small classifier.
 #
 # 1. By device alone: a message says that some nodes went to the CPU.
 # 2. With the CPU's device behind it, the same happens **without a message**: you have asked for it.
@@ -279,12 +288,8 @@ wishes = {
     "no operators": ["AzureExecutionProvider"],
 }
 met = {wish: cu.placed(mixed, eye, name + cpu) for wish, name in wishes.items()}
-missing, misnamed, idle = met.values()
-rows = [
-    [e["chosen"], used(e), " | ".join(line[:60] for line in e["said"])]
-    for e in met.values()
-]
-pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
+missing, _, idle = met.values()
+told(met)
 
 # %% [markdown]
 # All end on the CPU. A missing provider leads to one warning, a wrong name to a message and a second try.
@@ -299,17 +304,15 @@ pd.DataFrame(rows, index=list(met), columns=["chosen", "used", "said"])
 # options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
 # ```
 #
-# We ask for each provider alone, without the key (`lone`) and with it (`strict`):
+# We ask for each provider alone, without the key (`lone`) and with it (`strict`). The errors with it:
 
 # %%
 lone = [cu.placed(mixed, eye, name) for name in wishes.values()]
 strict = [cu.placed(mixed, eye, name, strict=True) for name in wishes.values()]
-rows = [["".join(a["said"])[:60], b["error"]] for a, b in zip(lone, strict)]
-pd.DataFrame(rows, index=list(met), columns=["said without it", "error with it"])
+pd.DataFrame({"error": [e["error"] for e in strict]}, index=list(met))
 
 # %% [markdown]
-# Each is an error with the key. One message misleads: after a wrong name, Python's second try adds the CPU, and that
-# contradicts the key. `ort.InferenceSession(file, options, providers=[name], enable_fallback=0)` forbids the second
+# One message misleads: after a wrong name, Python's second try adds the CPU, which contradicts the key. `ort.InferenceSession(file, options, providers=[name], enable_fallback=0)` forbids the second
 # try. `cu.strict_session` sets both, and says in one sentence what is wrong. Use it in the test of a service; in place
 # of a name it takes devices, too.
 
@@ -324,7 +327,7 @@ cu.claim(
     "ep-priority-list",
     {
         "with the device first, both providers take nodes": len(used(behind)) == 2,
-        "with the CPU first, it takes all of them": used(before) == {*cpu},
+        "with the CPU first, it takes all of them": used(before) == cpu,
         "both are named in the order asked for": [cpu[0], behind["chosen"][0]]
         == before["chosen"],
         "built-in ones, too": idle["chosen"] == wishes["no operators"] + cpu,
@@ -340,84 +343,15 @@ cu.claim(
         and [cpu[0], "MatMul"] not in only["ran"],
         "it is said, if the CPU is left out": "not assigned" in str(only["said"]),
         "and not said, if it is listed": "not assigned" not in str(behind["said"]),
-        "by its name, a plug-in gets no node": used(named) == {*cpu},
+        "by its name, a plug-in gets no node": used(named) == cpu,
         "and nothing is said": named["said"] == [],
         "nor when a provider takes no node": idle["said"] == lone[2]["said"] == [],
-        "a chosen provider may not be used": used(idle) == {*cpu},
+        "a chosen provider may not be used": used(idle) == cpu,
         "a missing provider falls back as a whole": missing["chosen"] == cpu,
         "with one warning": len(missing["said"]) == len(lone[0]["said"]) == 1,
         "the option makes errors of them": all(entry["error"] for entry in strict),
         "of the single operator, too": "has been explicitly disabled"
         in entries["WebGpu by device, fallback forbidden"]["error"],
-    },
-)
-
-# %% [markdown]
-# ## The report's table, today
-#
-# From the [documentation](https://onnxruntime.ai/docs/execution-providers/) and the package registry, November 2026.
-# *Run* means: for this course, without a graphics card.
-#
-# | provider | for | library | package today, and its state | run |
-# |---|---|---|---|---|
-# | `CPUExecutionProvider` | every processor | MLAS, Eigen | in each package | yes |
-# | `CUDAExecutionProvider` | NVIDIA | cuDNN, cuBLAS | `onnxruntime-gpu` | no |
-# | `TensorrtExecutionProvider` | NVIDIA | TensorRT | `onnxruntime-gpu`; for RTX cards plug-in `onnxruntime-ep-nv-tensorrt-rtx` | no |
-# | `OpenVINOExecutionProvider` | Intel | OpenVINO | plug-in `onnxruntime-ep-openvino` | registered: no device on a processor of AMD |
-# | `NnapiExecutionProvider` | Android | NNAPI | Android library; deprecated since Android 15 | no |
-# | `CoreMLExecutionProvider` | Apple | Core ML | `onnxruntime` on macOS | no |
-# | `DmlExecutionProvider` | Windows | DirectML on DirectX 12 | `onnxruntime-directml`; new work goes into Windows ML | no |
-# | `MIGraphXExecutionProvider` | AMD | MIGraphX | `onnxruntime-migraphx`; the name `ROCMExecutionProvider` is gone | no |
-# | `QNNExecutionProvider` | Qualcomm NPU | QNN | plug-in `onnxruntime-qnn` | its emulator |
-# | `WebGpuExecutionProvider` | graphics cards, browsers | WebGPU | plug-in `onnxruntime-ep-webgpu` | a driver in software |
-# | `WebNNExecutionProvider` | browsers | WebNN | `onnxruntime-web` | no |
-# | `XnnpackExecutionProvider` | phones | XNNPACK | Android library, or your own build | no |
-# | `VitisAIExecutionProvider` | AMD NPU | Vitis AI | AMD's Ryzen AI software | no |
-#
-# The first seven rows are the report's. Are its names right? And are MLAS and Eigen libraries of somebody else? We look
-# for them in the files of the installed package. And what did QNN, another provider, do with the nodes of a network?
-
-# %%
-from pathlib import Path
-
-report = ["CPU", "CUDA", "TensorRT", "OpenVINO", "NNAPI", "CoreML", "DirectML"]
-known = [p.removesuffix("ExecutionProvider") for p in ort.get_all_providers()]
-right = [name for name in report if name in known]
-
-(library,) = Path(ort.__file__).parent.glob("capi/onnxruntime_pybind11_state*")
-binary = library.read_bytes().lower()
-placements = cu.ep_record("qnn")["placements"]
-by_device = {e["model"]: e for e in placements if e["title"] == "QNN by device"}
-qnn = by_device["fixed"]
-right, binary.count(b"mlas"), binary.count(b"eigen"), qnn["ran"]
-
-# %% [markdown]
-# Four names are right, three are not known: a name is compared letter by letter. MLAS is a part of ONNX Runtime's own
-# source, and Eigen is compiled into it. Other providers hand parts of the graph to their library: recorded, QNN
-# compiled eight nodes into one.
-
-# %% tags=["hide-input"]
-cu.claim(
-    "ep-names",
-    {
-        "four of the report's seven names are right": len(right) == 4,
-        "for the other three there is a name that is almost the same": {*known}
-        >= {"Tensorrt", "Nnapi", "Dml"},
-        "with a wrong name, all runs on the CPU": used(misnamed) == {*cpu},
-        "and it is said": "Unknown Provider Type" in str(misnamed["said"]),
-    },
-)
-
-# %% tags=["hide-input"]
-cu.claim(
-    "ep-libraries",
-    {
-        "QNN: a network became one node, compiled by the library": qnn["ran"]
-        == [["QNNExecutionProvider", "subgraph"]],
-        "CPU: no node is a compiled subgraph": "Conv" in ran_alone
-        and "subgraph" not in str(ran_alone),
-        "MLAS is compiled into ONNX Runtime": binary.count(b"mlas") > 0,
-        "so is Eigen": binary.count(b"eigen") > 0,
     },
 )
 
@@ -447,5 +381,6 @@ cu.placement_explorer(records)
 # **Now you:** [exercises 05](exercises/05_execution_providers.ipynb). **Next:** [06 · Fusion](06_fusion.ipynb).
 # **Deeper:** [second providers, measured](deeper/05_second_provider_measured.ipynb),
 # [devices and policies](deeper/05_devices_and_policies.ipynb), [compiled files](deeper/05_compiled_files.ipynb),
-# [data in and out](deeper/05_data_in_and_out.ipynb), [stages and options](deeper/05_stages_and_options.ipynb),
-# [telemetry](deeper/05_telemetry.ipynb), [the report's listing](deeper/05_report_listing.ipynb).
+# [names and packages](deeper/05_names_and_packages.ipynb), [data in and out](deeper/05_data_in_and_out.ipynb),
+# [stages and options](deeper/05_stages_and_options.ipynb), [telemetry](deeper/05_telemetry.ipynb),
+# [the report's listing](deeper/05_report_listing.ipynb).
