@@ -15,8 +15,8 @@ PLANS = Path(__file__).resolve().parent.parent / "data" / "course_plans.yml"
 
 _BEGIN = """# Plan a course
 
-Three plans: for 4, 8 and 12 weeks. Change them as you like: each lesson needs only those before it, each page that lies deeper only
-its lesson, and each task only the lesson of its chapter.
+Three plans: for 4, 8 and 12 weeks. Change them as you like: a lesson needs only those before it, a page that lies deeper only
+its lesson. A task needs the lessons up to its own, and some tasks a page that lies deeper: these are listed below the plans.
 
 The minutes are those of a reader, counted from the words and the code. **Time for the tasks is not in them.** Plan 15 to 30 minutes
 for each task, and more for chapter 10. That is the authors' guess: no class has been timed.
@@ -34,14 +34,31 @@ _END = """## What does not depend on the plan
 """
 
 
-def plans() -> list[dict[str, Any]]:
-    """As in the file: weeks, title, good_for, and for each week lessons, deeper, tasks, able."""
+def read() -> dict[str, Any]:
+    """As in the file. needs: task → pages. plans: weeks, title, good_for, and for each week lessons, deeper, tasks, able."""
     return yaml.safe_load(PLANS.read_text(encoding="utf-8"))
 
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n\n".join([_BEGIN, *map(_plan, plans()), _END])
+    return "\n\n".join([_BEGIN, *map(_plan, read()["plans"]), _needs(), _END])
+
+
+def _needs() -> str:
+    titles = _titles()
+    by_pages: dict[tuple[str, ...], list[str]] = {}
+    for id, names in read()["needs"].items():
+        by_pages.setdefault(tuple(f"deeper/{name}" for name in names), []).append(id)
+    rows = [
+        f"| {' and '.join(f'[{titles[name]}](notebooks/{name}.ipynb)' for name in names)} | {', '.join(ids)} |"
+        for names, ids in by_pages.items()
+    ]
+    return "\n".join(["## Tasks that need a page that lies deeper\n", "| page | tasks |", "|---|---|", *rows])
+
+
+def _titles() -> dict[str, str]:
+    titles = {f"deeper/{p['file']}": p["title"] for one in sittings.lessons() for p in one.get("deeper", [])}
+    return titles | {one["file"]: f"{one['file'][:2]} · {one['title']}" for one in sittings.lessons()}
 
 
 def minutes(week: dict[str, Any]) -> int:
@@ -71,8 +88,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 
 def _week(number: int, week: dict[str, Any]) -> str:
-    titles = {f"deeper/{p['file']}": p["title"] for one in sittings.lessons() for p in one.get("deeper", [])}
-    titles |= {one["file"]: f"{one['file'][:2]} · {one['title']}" for one in sittings.lessons()}
+    titles = _titles()
     links = "<br>".join(f"[{titles[name]}](notebooks/{name}.ipynb)" for name in _notebooks(week))
     tasks = "<br>".join(
         f"[{', '.join(ids)}](notebooks/exercises/{_exercise(chapter)}.ipynb)"

@@ -33,9 +33,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    check, task, text, tests = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    check, json_check, task, text, tests = re.findall(
+        r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+    )
     insert(folder / TEXT, text, "# %% [markdown]\n# ## Hand in")
-    for name, added in ((TASKS, f"{check}\n\n{task}"), (TESTS, tests)):
+    for name, added in ((TASKS, f"{check}\n\n{json_check}\n\n{task}"), (TESTS, tests)):
         with open(folder / name, "a", encoding="utf-8") as stream:
             stream.write(f"\n\n{added}")
     return folder
@@ -84,6 +86,19 @@ def test_the_solution_earns_the_point(copy: Path) -> None:
         "print(cu.check('1.7', 'work/1.7.onnx').passed)\n"
     )
     assert run(copy, "-c", solve).splitlines()[-1] == "True"
+
+
+def test_the_check_of_json(copy: Path) -> None:
+    """It takes any value, and lets nobody pass who did not count."""
+    ask = (
+        "from random import Random\n"
+        "from course_utils.exercises.ch01 import tasks\n"
+        "p = {'seed': 7}\n"
+        "right = len(tasks._counting_model(p).graph.node)\n"
+        "for value in ({'nodes': right}, {'nodes': right + 1}, {'nodes': None}, {'nodes': [right]}, {}, [], None, 7):\n"
+        "    print(all(c.passed for c in tasks._check_nodes(value, p, Random(0))))\n"
+    )
+    assert run(copy, "-c", ask).split() == ["True"] + ["False"] * 7
 
 
 def test_the_edits_are_clean(copy: Path) -> None:
