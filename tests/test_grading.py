@@ -404,6 +404,7 @@ def test_summary_and_wrong_use_of_the_command(tmp_path, capsys):
     assert command.main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     said = capsys.readouterr().out
     assert "2 submissions, 1 grade. The median is " in said
+    assert "Walls around each answer: time, memory, number of processes" in said
     assert "  bad.zip: It is not a zip, but looks like a PDF" in said
     assert "1 file in the folder is no zip: essay.docx." in said
     assert command.main(["grade", str(tmp_path / "no"), "--out", str(tmp_path / "out")]) == command.NOT_DONE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,21 @@ from test_guarded import HOSTILE
 
 from course_utils.errors import CourseError
 from course_utils.exercises import task
+from course_utils.grading.journal import Journal
 from course_utils.grading.runs import grade
 from course_utils.handin import guarded
+from course_utils.paths import PACKAGE, data_path
 from course_utils.processes import environment
 
 MEMORY = 2 * 2**30  # bytes; the grader has far less, and a bomb that is opened passes it
 KINDS = hostile.KINDS | (hostile.SPECIAL if sys.platform == "linux" else {})
+
+
+def state(*places: Path) -> dict[str, tuple[str, int]]:
+    """SHA-256 and date of each file below."""
+    files = (p for place in places for p in place.rglob("*") if p.is_file() and not p.is_symlink())
+    small = (p for p in files if "__pycache__" not in p.parts and p.stat().st_size < 2**30)
+    return {str(p): (hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_mtime_ns) for p in small}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +43,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report on a folder with one of each, from a process that may not hold much."""
     folder = tmp_path_factory.mktemp("hostile")
     hostile.fill(folder / "in", KINDS)
+    mine = (folder / "in", PACKAGE, data_path())
+    before, temporary = state(*mine), set(os.listdir(tempfile.gettempdir()))
     run = [
         sys.executable,
         "-m",
@@ -54,6 +68,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    assert state(*mine) == before, "the grader's own files and the submissions are as they were"
+    assert not [name for name in set(os.listdir(tempfile.gettempdir())) - temporary if name.startswith("check-")]
+    assert {path.name for path in folder.iterdir()} == {"in", "out"}
     return folder / "out"
 
 
@@ -113,6 +130,28 @@ def test_models_that_end_or_fill_or_delay_the_process(tmp_path, monkeypatch):
         assert tasks["3.2"]["points"] == 0, name
         expected = "it was not done after" if name == "endless loop" else sentence
         assert re.search(expected, tasks["3.2"]["problem"]), (name, tasks["3.2"]["problem"])
+
+
+def test_one_that_takes_all_its_time_delays_no_other(tmp_path, monkeypatch):
+    """The first is held until all others have their marks: were they to wait for it, it would be for ever."""
+    for who in ("a-slow", "bob", "eve", "zoe"):
+        put(tmp_path, f"in/{who}.zip", submission(who, {"2.4": right("2.4", who)}))
+    others, ask, add = threading.Event(), guarded.Worker.ask, Journal.add
+
+    def ask_slowly(self, request, data):
+        if request["who"] == "a-slow":
+            assert others.wait(120), "the others wait for the slow one"
+        return ask(self, request, data)
+
+    def add_and_tell(self, *more):
+        add(self, *more)
+        if len(self) == 3:
+            others.set()
+
+    monkeypatch.setattr(guarded.Worker, "ask", ask_slowly)
+    monkeypatch.setattr(Journal, "add", add_and_tell)
+    grade(tmp_path / "in", tmp_path / "out", workers=2)
+    assert {one["points"] for one in results(tmp_path / "out").values()} == {task("2.4").points}
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

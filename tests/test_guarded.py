@@ -228,6 +228,19 @@ def test_two_threads_get_their_own_answers():
     assert [all(c.passed for c in v.criteria) for v in found["wrong"]] == [False] * 5
 
 
+def test_the_process_outlives_the_thread_that_started_it():
+    """Bubblewrap, where it is, ends with the thread by which it was started."""
+    guarded.Worker.current().stop()
+    data = given("2.4").SerializeToString()
+    asking = threading.Thread(target=guarded.examine, args=(task("2.4"), data, "a.onnx", "ada"))
+    asking.start()
+    asking.join()
+    worker = guarded.Worker._now
+    time.sleep(0.5)
+    assert guarded.examine(task("2.4"), data, "a.onnx", "ada").criteria
+    assert guarded.Worker._now is worker
+
+
 def test_same_as_without_the_process():
     data = given("2.4").SerializeToString()
     apart, here = (f(task("2.4"), data, "a.onnx", "ada") for f in (guarded.examine, assessing.assessed))

@@ -28,7 +28,6 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--workers",
         type=_number,
-        default=cores(),
         metavar="N",
         help="answers examined at a time (all processors)",
     )
@@ -94,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         said = grade(
-            given.submissions, given.out, workers=given.workers, rule=given.rule,
+            given.submissions, given.out, workers=given.workers or cores(), rule=given.rule,
             secret=read_secret(given.secret_file), key=given.class_key, scheduler=given.scheduler,
         )  # fmt: skip
         more = publish(given.out, given.submissions, given.class_key)

@@ -34,6 +34,10 @@ def versions() -> dict[str, str]:
     return {"course": __version__, "checks": str(VERSION), **{name: version(name) for name in ("onnx", "onnxruntime")}}
 
 
+# Goes there by value: a worker that cannot unpickle what it is sent ends without a word, and this one can say what it lacks.
+_ask = lambda *arguments: __import__("course_utils.grading.cluster", fromlist=["_mark"])._mark(*arguments)  # noqa: E731
+
+
 class Cluster:
     """Marks submissions as `Marker` does, on the workers of a scheduler.
 
@@ -75,7 +79,7 @@ class Cluster:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it finds megabytes in a task too many
-                task = self._client.submit(_mark, data, *self._arguments, pure=False)
+                task = self._client.submit(_ask, data, *self._arguments, pure=False)
             said = json.loads(self._waited(task))
         except StoppedError:
             raise

@@ -117,6 +117,11 @@ def _environment(folder: str) -> dict[str, str]:
     return {**kept, "PYTHONUTF8": "1", "PYTHONSAFEPATH": "1", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)}
 
 
+def _end_late(started: Future[subprocess.Popen[bytes]]) -> None:
+    if not started.exception():
+        started.result().kill()
+
+
 class Worker:
     """The process, and a thread that listens to it: waiting with a limit works so on every system."""
 
@@ -169,7 +174,7 @@ class Worker:
         try:
             self.child = started.result()
         except BaseException:  # the stop button, too, and then it may come yet
-            started.add_done_callback(lambda late: late.exception() or late.result().kill())
+            started.add_done_callback(_end_late)
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
         self.asking, self.answering = pipes(self.child)
