@@ -91,9 +91,7 @@ def _accuracy_cause(model: onnx.ModelProto) -> str:
 _DRAWN = (180, 72, 48)  # test images of each group
 
 
-def _is_accurate(
-    model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria, cause: Callable[[], str]
-) -> bool:
+def _is_accurate(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria, cause: Callable[[], str]) -> bool:
     """Add: it loses at most p["points"] points. cause: what to say of a model that loses more."""
     count = sum(_DRAWN)
     what = f"it loses at most {p['points']} points of accuracy ({count} test images, hard ones drawn more often)"
