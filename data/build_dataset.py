@@ -23,7 +23,12 @@ sys.path.insert(0, str(HERE.parent))
 from course_utils.lab.data import read_idx  # noqa: E402
 
 SEED, PER_CLASS = 2026, 100
-CHECKED = ("fashion-mnist/*.gz", "fashion_resnet.safetensors", "fashion_answers.safetensors", "minilm_sentences.safetensors")
+CHECKED = (
+    "fashion-mnist/*.gz",
+    "fashion_resnet.safetensors",
+    "fashion_answers.safetensors",
+    "minilm_sentences.safetensors",
+)
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

@@ -39,22 +39,16 @@ GROUPS = {
 
 def page(record: dict[str, Any]) -> str:
     """Promises, ratios by kind, notebooks; above all the machine and the versions."""
-    versions = " · ".join(f"{name} {number}" for name, number in record["versions"].items())
-    machine = record["machine"]
     kept = sum(row["kept"] for row in record["promises"])
     parts = [
         "# Measurements",
         "How fast, how small, how much memory: measured by `make bench`, which you can run on your own machine. A time belongs to "
         "one machine on one day. So this page shows *ratios*: both sides were timed in turns in the same run, with one "
         "thread each. Your ratios will differ; the order of magnitude should not.",
-        f"**Measured** on {record['date']} · {machine['processor']}, {machine['cores']} cores "
-        f"({', '.join(machine['extensions'])}) · {versions}",
+        _where(record),
         "## What the course promises",
         f"{kept} of {len(record['promises'])} kept on this machine (✓); the others are marked ✗.",
-        table(
-            ["promise", "reach", "measured"],
-            [[r["what"], r["reach"], f"{'✓' if r['kept'] else '✗'} {r['measured']}"] for r in record["promises"]],
-        ),
+        _promises(record["promises"]),
     ]
     for group, rows in groupby(sorted(record["ratios"], key=_place), key=lambda row: row["group"]):
         title, reading, lesson = GROUPS[group]
@@ -69,7 +63,48 @@ def page(record: dict[str, Any]) -> str:
             "processes that a notebook starts. What they share is counted once, where the system tells.",
             table(["notebook", "time", "memory"], rows),
         ]
+    if "grading" in record:
+        parts += _grading(record["grading"])
     return "\n\n".join(parts) + "\n"
+
+
+def _grading(found: dict[str, Any]) -> list[str]:
+    """What an instructor wants to know of the grader, with its own machine."""
+    rows = [
+        [r["chapter"], f"{r['nbgrader']:.1f} s", f"{r['grader']:.3f} s", f"{r['nbgrader'] / r['grader']:.0f}×"]
+        for r in found["nbgrader"]
+    ]
+    a_second = " · ".join(
+        f"{number:g} a second with {workers} worker{'s' * (workers != '1')}"
+        for workers, number in found["a_second"].items()
+    )
+    return [
+        "## The grader",
+        f"Right answers to all {found['tasks']} tasks, of several students, marked by processes that have marked one submission "
+        "before, as most of a class are.",
+        _where(found),
+        _promises(found["promises"]),
+        f"**Submissions:** {a_second}. **Memory:** a worker held at most {found['peak_mib']} MiB.",
+        "nbgrader runs the notebook that a student hands in, and the grader looks at the files that it made. So much time each "
+        "takes for one student's chapter, all tasks solved:",
+        table(["chapter", "nbgrader", "grader", "ratio"], rows),
+    ]
+
+
+def _where(record: dict[str, Any]) -> str:
+    versions = " · ".join(f"{name} {number}" for name, number in record["versions"].items())
+    machine = record["machine"]
+    return (
+        f"**Measured** on {record['date']} · {machine['processor']}, {machine['cores']} cores "
+        f"({', '.join(machine['extensions'])}) · {versions}"
+    )
+
+
+def _promises(promises: list[dict[str, Any]]) -> str:
+    return table(
+        ["promise", "reach", "measured"],
+        [[r["what"], r["reach"], f"{'✓' if r['kept'] else '✗'} {r['measured']}"] for r in promises],
+    )
 
 
 def _place(row: dict[str, Any]) -> int:

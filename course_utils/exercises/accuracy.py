@@ -40,9 +40,7 @@ class Loss:
     reference: float
 
 
-def loss(
-    right: np.ndarray, weight: np.ndarray, reference: Callable[[np.ndarray], np.ndarray], most: float
-) -> Loss:
+def loss(right: np.ndarray, weight: np.ndarray, reference: Callable[[np.ndarray], np.ndarray], most: float) -> Loss:
     """Whether the share of right answers is at most `most` points below that of a reference.
 
     right: bool [n]. weight: of each image, whole numbers. reference: is asked for numbers of images, and says where it is right.

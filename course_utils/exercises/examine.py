@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 import numpy as np
@@ -37,25 +37,60 @@ def is_sound(model: onnx.ModelProto, criteria: Criteria) -> bool:
     return criteria.require("onnx.checker accepts the model", True, "")
 
 
-def every_tensor(message: Message) -> Iterator[onnx.TensorProto]:
+def every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """All tensors in a model: initializers and attributes of its graph, of graphs inside it, and of its functions."""
-    for kind, value in message.ListFields():
-        if kind.message_type is not None:
-            for part in [value] if isinstance(value, Message) else value:
-                if isinstance(part, onnx.TensorProto):
-                    yield part
-                else:
-                    yield from every_tensor(part)
+    for graph in _graphs(model):
+        yield from graph.initializer
+        yield from _dense(graph.sparse_initializer)
+    for node in every_node(model):
+        for a in node.attribute:
+            if a.HasField("t"):
+                yield a.t
+            yield from a.tensors
+            if a.HasField("sparse_tensor"):
+                yield from _dense([a.sparse_tensor])
+            yield from _dense(a.sparse_tensors)
 
 
-def every_node(message: Message) -> Iterator[onnx.NodeProto]:
+def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """All nodes in a model: of its graph, of graphs inside it, and of its functions."""
-    for kind, value in message.ListFields():
-        if kind.message_type is not None:
-            for part in [value] if isinstance(value, Message) else value:
-                if isinstance(part, onnx.NodeProto):
-                    yield part
-                yield from every_node(part)
+    for graph in _outer(model):
+        yield from _nodes(graph.node)
+    for function in model.functions:
+        yield from _nodes(function.node)
+
+
+def _dense(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
+
+
+def _outer(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    yield model.graph
+    for training in model.training_info:
+        yield training.initialization
+        yield training.algorithm
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for graph in _inner(node):
+            yield from _nodes(graph.node)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for a in node.attribute:
+        if a.HasField("g"):
+            yield a.g
+        yield from a.graphs
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    yield from _outer(model)
+    for node in every_node(model):
+        yield from _inner(node)
 
 
 def left_notes(part: Message) -> list[str]:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import helper, numpy_helper
 from safetensors.numpy import load_file
 
 from ..lab.data import fashion_mnist, verified
+from ..running import run, session_for
 
 BLOCKS = ("stage1.0", "stage1.1", "stage2.0", "stage2.1", "stage2.2", "stage2.3")
 STRIDED = ("stage1.0", "stage2.0")  # the blocks that halve height and width, and have a convolution beside them
@@ -68,6 +70,16 @@ def network() -> onnx.ModelProto:
 def maps() -> onnx.ModelProto:
     """The network without its last layers: `x` float32 [N, 1, H, W] → 64 maps float32 [N, 64, H / 4, W / 4], rounded up."""
     return _up_to_the_maps().model()
+
+
+def computed(x: np.ndarray, *, up_to_maps: bool = False) -> np.ndarray:
+    """What `network()` says of x, or `maps()`."""
+    return next(iter(run(_session(up_to_maps), {"x": x}).values()))
+
+
+@functools.cache
+def _session(up_to_maps: bool) -> ort.InferenceSession:
+    return session_for(maps() if up_to_maps else network())
 
 
 def classify(pooled: np.ndarray) -> np.ndarray:

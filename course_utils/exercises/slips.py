@@ -59,7 +59,8 @@ def compare(
     on is the hint. otherwise: the hint when none agrees. Both are computed only for an answer that is wrong.
     Raises OutOfTimeError when a run does not come to its end.
     """
-    found = {what: outcomes(model, feeds) for what, feeds in cases.items()}
+    ran = iter(outcomes(model, [feed for feeds in cases.values() for feed in feeds]))
+    found = {what: [next(ran) for _ in feeds] for what, feeds in cases.items()}
     wrong = {what: [o for o in seen if not same(o.got, right(o.feed), atol, rtol)] for what, seen in found.items()}
     cause = ""
     if any(o.got is not None for failed in wrong.values() for o in failed):

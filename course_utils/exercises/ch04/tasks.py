@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 
 from .. import Criteria, Criterion, Params, Task
-from ..examine import has_io, is_sound, numpy_source, result
-from ..fashion_reference import classify, maps, network
+from ..examine import has_io, is_sound, numpy_source
+from ..fashion_reference import classify, computed
 from ..slips import Calculation, Feed, compare
 from .declared import declares
 from .loop_reader import check_reader, draw_reader
@@ -41,9 +41,7 @@ def _draw_batch(rng: Random) -> Params:
 
 def _pictures(prepare: Callable[[np.ndarray], np.ndarray]) -> Calculation:
     """The network on what `prepare` makes of the flat pixels, each as a picture 1×28×28."""
-    return lambda feed: result(
-        network(), {"x": prepare(next(iter(feed.values()))).reshape(-1, 1, 28, 28).astype(np.float32)}
-    )
+    return lambda feed: computed(prepare(next(iter(feed.values()))).reshape(-1, 1, 28, 28).astype(np.float32))
 
 
 def _check_batch(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion]:
@@ -97,7 +95,7 @@ def _draw_size(rng: Random) -> Params:
 
 def _pooled(pool: Callable[[np.ndarray], np.ndarray]) -> Calculation:
     """The network with another pooling. pool: maps float32 [N, 64, h, w] → [N, 64]."""
-    return lambda feed: classify(pool(result(maps(), {"x": next(iter(feed.values()))})).astype(np.float32))
+    return lambda feed: classify(pool(computed(next(iter(feed.values())), up_to_maps=True)).astype(np.float32))
 
 
 def _mixed(share: float, of: Callable[[np.ndarray], np.ndarray] = lambda m: m) -> Calculation:

@@ -88,12 +88,10 @@ def _accuracy_cause(model: onnx.ModelProto) -> str:
     return reach + "The range of the input is right. Start from the model that was handed out, or take more pictures."
 
 
-_DRAWN = (180, 72, 48)  # test images of each group
+_DRAWN = (120, 48, 32)  # test images of each group
 
 
-def _is_accurate(
-    model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria, cause: Callable[[], str]
-) -> bool:
+def _is_accurate(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria, cause: Callable[[], str]) -> bool:
     """Add: it loses at most p["points"] points. cause: what to say of a model that loses more."""
     count = sum(_DRAWN)
     what = f"it loses at most {p['points']} points of accuracy ({count} test images, hard ones drawn more often)"

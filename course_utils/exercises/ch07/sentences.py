@@ -91,7 +91,7 @@ def check_encoder(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
 
     if not criteria.require("it is MiniLM, with the end that your search needs", near >= _OTHER_ENCODER, other):
         return criteria
-    size = len(model.SerializeToString())
+    size = model.ByteSize()
     criteria.add(
         f"the file has at most {p['most_bytes']:,} bytes",
         size <= p["most_bytes"],
@@ -107,7 +107,8 @@ def check_encoder(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
 
 def _vectors(model: onnx.ModelProto, ids: np.ndarray, batch: int) -> np.ndarray:
     """vector of all sentences, some at a time, each time without columns that hold padding alone."""
-    session, found = session_for(model), []
+    # As it stands in the file: to optimise it takes longer than to run it on so few sentences.
+    session, found = session_for(model, optimize=False), []
     for at in range(0, len(ids), batch):
         part = ids[at : at + batch]
         part = part[:, : int((part != 0).sum(1).max())]

@@ -81,7 +81,7 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     differs = f"It differs by {off:.1%}."
     if not criteria.require(what, off <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
         return criteria
-    size = len(model.SerializeToString())
+    size = model.ByteSize()
     criteria.add(
         f"the file has at most {p['most_bytes']:,} bytes",
         size <= p["most_bytes"],

@@ -94,7 +94,7 @@ def _canvas(p: Params, photo: np.ndarray, height: int, width: int, draw: np.rand
 
 
 _CLOSE = 0.008  # of a probability: rounding that turns one pixel changes less, a Floor in place of Round more
-_TRIED = 24  # photographs of images between two classes
+_TRIED = 12  # photographs of images between two classes
 _SIZES = ((28, 28), (112, 112), (90, 160), (211, 64))
 
 

@@ -149,9 +149,7 @@ def _check_budget(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
         f"operator of the network may also stand before it, such as Add: nodes_to_exclude takes the names of the nodes.",
     )
     draw = np.random.default_rng(rng.getrandbits(64))
-    drawn = [
-        photographs(p, "test", n, draw, among=group) for group, n in zip(accuracy.groups(), _SHOWN, strict=True)
-    ]
+    drawn = [photographs(p, "test", n, draw, among=group) for group, n in zip(accuracy.groups(), _SHOWN, strict=True)]
     photos, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     got = _in_parts(model, photos)
     if isinstance(got, str) or got.shape != (len(photos), 10):
@@ -186,8 +184,8 @@ def _in_parts(model: onnx.ModelProto, photos: np.ndarray) -> np.ndarray | str:
 
 
 def _loss(p: Params, got: np.ndarray, photos: np.ndarray) -> str:
-    # As many as it takes to tell one fault from another: each is a run of the whole network.
-    some = np.arange(0, len(photos), max(1, len(photos) // 300))
+    # As many as it takes to tell one fault from another, and easy ones: each is a run of the whole network.
+    some = slice(-290, None)
     for fault in ("always as it is", "always negative", "one for all", "no order", "order", "not repaired"):
         if (got[some].argmax(1) == quest.answers(p, photos[some], fault).argmax(1)).mean() > 0.97:
             return quest.FAULTS[fault]

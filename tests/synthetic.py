@@ -1,0 +1,195 @@
+"""Grade many made-up submissions whose marks are known, and compare all of them: `python tests/synthetic.py 1000 --workers 2`.
+
+Right answers, typical mistakes, another student's answers, handed-out files given back, files that are none, and zips that mean
+harm. They come from the registries of the exercises' tests, for a pool of students, since making a right answer takes
+longer than grading it. So students, and what their answers compute, come again; but no two files have the same bytes, and
+so none of them is spared its check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from random import Random
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, it finds its own folder alone
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import hostile
+import psutil
+from answers import given_files
+from submissions import _file, _registry, put, submission
+from test_guarded import HOSTILE
+
+from course_utils.exercises import Task, task
+from course_utils.grading.marking import every_task
+from course_utils.grading.runs import grade
+
+SECRET = "exam"
+STUDENTS = tuple(f"made-up-{n}" for n in range(20))
+KINDS = {"right": 8, "wrong": 4, "mixed": 6, "zip that means harm": 2}  # of 20 submissions each
+Truth = tuple[int, int]  # points: at least, at most
+
+
+def unlike(it: Task, data: bytes, number: int) -> bytes:
+    """The same answer in other bytes: blanks behind a JSON value, the field model_version of a model."""
+    if it.kind == "json":
+        return data + "".join(" \t"[bit == "1"] for bit in f"{number:016b}").encode()
+    digits = number + 128  # a varint of two bytes or more, whatever the number
+    varint = bytearray()
+    while digits:
+        varint.append(digits & 127 | (128 if digits > 127 else 0))
+        digits >>= 7
+    return data + b"\x28" + bytes(varint)
+
+
+@cache
+def _answers(id: str, who: str) -> dict[str, list[tuple[bytes, Truth]]]:
+    """Kind → answers with the points that they are worth."""
+    it = task(id)
+    full, fewer, none = (it.points, it.points), (0, it.points - 1), (0, 0)
+    mistakes = [_file(id, make(who)) for make, _ in _registry(id, "WRONG").values()]
+    other = STUDENTS[(STUDENTS.index(who) + 1) % len(STUDENTS)]
+    return {
+        "right": [(_file(id, road(who)), full) for road in _registry(id, "RIGHT")],
+        "wrong": [(data, fewer) for data in mistakes]
+        + [(data, none) for name, data in given_files(id, who).items() if name.endswith(it.kind)]
+        + [(_file(id, _registry(id, "RIGHT")[0](other)), none), (b"\xff\xfe no answer", none), (b"", none)],
+    }
+
+
+@dataclass
+class Made:
+    """A submission: its kind, and what is known of it. points: by task. says: what must be said, where it has no points."""
+
+    kind: str
+    points: dict[str, Truth] = field(default_factory=dict)
+    says: str = ""
+
+
+def make(folder: Path, count: int, tasks: Iterable[str], students: Iterable[str], bad_models: int) -> dict[str, Made]:
+    """Write zips into a folder; returns what is known of each, by the name of its file."""
+    tasks, students = list(tasks), list(students)
+    kinds = [kind for kind, share in KINDS.items() for _ in range(share)]
+    zips = list(hostile.PLAIN.items())
+    found = {}
+    for number in range(count):
+        rng, kind, who = Random(number), kinds[number * 7 % len(kinds)], students[number % len(students)]
+        name = f"{number:04}.zip"
+        if kind not in ("right", "wrong", "mixed"):
+            title, (write, says) = zips[number % len(zips)]
+            write(folder / name, who)
+            found[name] = Made(title, says=says)
+            continue
+        made, files = Made(kind), {}
+        for id in tasks:
+            chosen = kind if kind != "mixed" else rng.choice(["right", "wrong", "none"])
+            if chosen != "none":
+                data, made.points[id] = rng.choice(_answers(id, who)[chosen])
+                files[id] = unlike(task(id), data, number) if data else data
+        put(folder, name, submission(who, files))
+        found[name] = made
+    for number, (title, (build, _)) in enumerate(list(HOSTILE.items())[:bad_models]):
+        name, who = f"model-{number}.zip", students[0]
+        data = {"3.2": build().SerializeToString(), tasks[0]: _answers(tasks[0], who)["right"][0][0]}
+        data[tasks[0]] = unlike(task(tasks[0]), data[tasks[0]], count + number)
+        put(folder, name, submission(who, data))
+        found[name] = Made(title, {"3.2": (0, 0), tasks[0]: (task(tasks[0]).points,) * 2})
+    return found
+
+
+class Watch:
+    """What the processes that look at answers held and took. Held: the most that one of them did, and all together, bytes."""
+
+    def __init__(self) -> None:
+        self.one = self.all = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watch:
+        self._before, self._start = _children_seconds(), time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.seconds, self.core_seconds = time.monotonic() - self._start, _children_seconds() - self._before
+
+    def _look(self) -> None:
+        while not self._done.wait(0.2):
+            held = []
+            for child in psutil.Process().children():
+                try:
+                    held.append(child.memory_info().rss)
+                except psutil.Error:
+                    continue
+            self.one, self.all = max(self.one, *held, 0), max(self.all, sum(held))
+
+
+def _children_seconds() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def differences(report: Path, made: dict[str, Made]) -> list[str]:
+    """Each mark that is not the known one."""
+    rows = json.loads((report / "results.json").read_text(encoding="utf-8"))["submissions"]
+    found = {Path(row["zip"]).name: row for row in rows}
+    wrong = [f"{name}: {len(found)} results" for name in made if name not in found]
+    for name, row in found.items():
+        truth = made[name]
+        said = " ".join([row["problem"], *row["notes"]])
+        if truth.says:
+            if row["tasks"] or not re.search(truth.says, said):
+                wrong.append(f"{name} ({truth.kind}): {said}")
+            continue
+        if row["tasks"].keys() != truth.points.keys():
+            wrong.append(f"{name} ({truth.kind}): marks of other tasks")
+        wrong += [
+            f"{name} ({truth.kind}), task {id}: {row['tasks'][id]['points']} points, not {least} to {most}"
+            for id, (least, most) in truth.points.items()
+            if id in row["tasks"] and not least <= row["tasks"][id]["points"] <= most
+        ]
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int, nargs="?", default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--students", type=int, default=len(STUDENTS), help="of the pool, 20 at most")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="synthetic-") as place:
+        folder = Path(place, "in")
+        folder.mkdir()
+        made = make(folder, given.count, every_task(), STUDENTS[: given.students], bad_models=len(HOSTILE))
+        print(
+            f"{len(made)} submissions: {dict(Counter(m.kind if m.kind in KINDS else 'means harm' for m in made.values()))}"
+        )
+        with Watch() as watch:
+            grade(folder, Path(place, "out"), workers=given.workers, secret=SECRET)
+        wrong = differences(Path(place, "out"), made)
+    marks = sum(len(m.points) for m in made.values())
+    print(f"{marks} marks and {sum(bool(m.says) for m in made.values())} zips without marks, {len(wrong)} not as known")
+    print(*wrong[:50], sep="\n")
+    print(
+        f"{watch.seconds:.0f} s with {given.workers} workers: {len(made) / watch.seconds:.2f} submissions/s, "
+        f"{1000 * watch.core_seconds / max(1, marks):.1f} core-ms a mark; a worker held {watch.one / 2**20:.0f} MiB at most"
+    )
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
