@@ -35,6 +35,19 @@ def test_inside_a_branch():
     assert "then_branch" in report.findings[0].where[0].graph
 
 
+@pytest.mark.parametrize("deeper", [1, 2, 3])
+def test_what_only_a_graph_inside_a_graph_reads(deeper):
+    """A weight, and what a node of the main graph gives: both are in use, however deep the reader lies."""
+    read = "o0 = Add(h, w)"
+    for level in range(1, deeper + 1):
+        inner = f"then_branch = a{level} () => (float[9000] o{level - 1}) {{ {read} }}"
+        other = f"else_branch = b{level} () => (float[9000] p{level}) {{ p{level} = Relu(x) }}"
+        read = f"o{level} = If (c) <{inner}, {other}>"
+    graph = f"g (bool c, float[9000] x) => (float[9000] o{deeper}) {{ h = Tanh(x)  {read} }}"
+    assert found(parsed(graph, {"w": weights(9000)})) == []
+    assert found(parsed(graph, {"w": weights(9000), "v": weights(9000)})) == ["unused-weights"]
+
+
 def test_a_default_value_of_an_input_is_no_weight():
     model = parsed("g (float[N] x, float k) => (float[N] y) { y = Mul(x, k) }", {"k": np.array(2, np.float32)})
     assert found(model) == []

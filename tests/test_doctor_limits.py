@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from doctor_models import found, linear
 
@@ -42,6 +44,12 @@ def test_a_provider_that_is_misspelt(given, meant):
 def test_providers_that_nobody_knows_are_left_alone():
     for name in ("NoSuchExecutionProvider", "X", "MyPluginExecutionProvider"):
         assert provider_meant(name) == ""
+
+
+def test_a_provider_where_there_is_no_runtime(monkeypatch):
+    """Nothing can be told of its name then. That there is no ONNX Runtime, the report says."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert provider_meant("cuda") == ""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,13 +78,17 @@ def test_how_long_the_tools_were_waited_for():
 
     data, words = linear().SerializeToString(), "no answer within 0.2 seconds"
 
-    def hold() -> None:
-        psutil.Process(tools._Bench.current().child.pid).suspend()
+    def held() -> subprocess.Popen[bytes]:
+        child = tools._Bench.current().child
+        psutil.Process(child.pid).suspend()
+        return child
 
-    hold()
+    silent = held()
     assert tools.ask(data, data, 0.2).died == words
-    hold()
+    assert silent.poll() is not None
+    silent = held()
     assert tools.ask_runtime(data, 0, 0.2) == tools.Verdict(None, words)
+    assert silent.poll() is not None
     assert found(linear()) == []
 
 
@@ -128,6 +133,17 @@ def test_a_runtime_that_tells_nothing(silent_runtime):
     leaky = parsed("g (float[N] x) => (float[N] y) { y = LeakyRelu<alpha = 0.1>(x) }")
     for model in (linear(), convolution(), quantized(int8_weights()), contrib, leaky):
         assert found(model) == []
+
+
+def test_definitions_that_onnx_tells_in_place_of_the_runtime(silent_runtime):
+    """They say the same: which definitions there are, since when, what they take, and whether they were withdrawn."""
+    from course_utils.diagnosis.child import runtime
+
+    gemm = {s.since: s for s in runtime.schemas()["", "Gemm"]}
+    assert list(gemm)[:3] == [1, 6, 7]
+    assert (gemm[13].domain, gemm[13].name, gemm[13].inputs) == ("", "Gemm", ("T", "T", "T"))
+    assert gemm[13].attributes == {"alpha", "beta", "transA", "transB"}
+    assert [s.since for s in runtime.schemas()["", "Upsample"] if s.withdrawn] == [10]
 
 
 def test_the_first_answer_is_out_before_the_second_is_asked_for(python, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ import minilm_files as minilm
 import numpy as np
 import onnx
 import pytest
-from answers import STUDENTS, criteria, failed, given, given_files, params
+from answers import STUDENTS, criteria, failed, given, given_files, hints, params
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -381,6 +382,12 @@ WRONG = {
         "more bytes than there are": (with_fact("bytes", lambda seen: seen["bytes"] + 8), "the size of the whole file"),
         "the mean difference": (with_fact("difference", lambda seen: seen["mean difference"]), "the mean of absolute values"),
         "half of the difference": (with_fact("difference", lambda seen: seen["difference"] / 2), "of all logits of your pictures"),
+        "the operators that run, backwards": (
+            with_fact("foreign", lambda seen: seen["running foreign"][::-1]), "puts in when it loads a file",
+        ),
+        "operators without domain, backwards": (
+            with_fact("foreign", lambda seen: [name.split("::")[1] for name in seen["foreign"]][::-1]), "write each with its domain",
+        ),
         "operators without domain": (
             with_fact("foreign", lambda seen: [name.split("::")[1] for name in seen["foreign"]]), "write each with its domain",
         ),
@@ -822,3 +829,17 @@ def test_vectors_of_another_kind(end: str) -> None:
     if "zero" in end.replace("first", "zero"):
         model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "zero"))
     assert failed("7.7", model)
+
+
+@pytest.mark.parametrize(("share", "is_minilm"), [(0.7, False), (0.9, True)])
+def test_where_another_encoder_begins(share: float, is_minilm: bool) -> None:
+    """A projection that is mixed with another student's gives vectors whose mean cosine is about that share."""
+    own, other = (sentences.projection(params("7.7", who)) for who in ("ada", "grace"))
+    mixed = (share * own + (1 - share**2) ** 0.5 * other).astype(np.float32)
+    model = minilm.with_end(
+        minilm.quantized("channel"), "\n".join((minilm.PRODUCT, minilm.SHORTER, minilm.UNIT)), mixed
+    )
+    found = criteria("7.7", model)
+    assert [c.passed for c in found if c.what == "it is MiniLM, with the end that your search needs"] == [is_minilm]
+    near = float(re.findall(r"(?:cosines is|It is) (0\.\d+)", hints(found))[0])
+    assert abs(near - share) < 0.08

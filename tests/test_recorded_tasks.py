@@ -1,15 +1,17 @@
-"""Students keep their parameters and files when the course is updated: both are as they were recorded."""
+"""Students keep their parameters and files when the course is updated, and checks ask the same: all is as it was recorded."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+import recorded_checks
 from recorded_tasks import RECORD, TASKS, drawn, handed_out
 
 from course_utils import exercises
 
 KNOWN = json.loads(RECORD.read_text(encoding="utf-8"))
+CHECKS = json.loads(recorded_checks.RECORD.read_text(encoding="utf-8"))
 ON_PURPOSE = "if it is meant, raise exercises.VERSION and run: python tests/recorded_tasks.py"
 
 
@@ -32,3 +34,14 @@ def test_what_students_are_handed_out(id):
             assert found == [pytest.approx(x, rel=2e-3) if isinstance(x, float) else x for x in recorded], (
                 f"{name} is another file than before, {ON_PURPOSE}"
             )
+
+
+@pytest.mark.parametrize("id", recorded_checks.CHECKED)
+def test_what_a_check_asks(id):
+    now, then = recorded_checks.asked(id), CHECKS[id]
+    assert now["tolerances"] == then["tolerances"], f"others than before, {recorded_checks.ON_PURPOSE}"
+    assert now["inputs"] == {what: pytest.approx(number, rel=2e-3) for what, number in then["inputs"].items()}, (
+        f"others than before, {recorded_checks.ON_PURPOSE}"
+    )
+    for found, recorded in zip(now["slips"], then["slips"], strict=True):
+        assert found == pytest.approx(recorded, rel=2e-3), f"a slip is computed otherwise, {recorded_checks.ON_PURPOSE}"
