@@ -87,7 +87,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## Ward 1: easy finds
 #
-# The message of ONNX Runtime nearly names the cure. You need lessons 01 and 02; for 9.4 also
+# The message of ONNX Runtime nearly names the cure. You need lessons [01](../01_graph_structure.ipynb) and
+# [02](../02_opsets.ipynb); for 9.4 also
 # [Large files](../deeper/01_large_files.ipynb), for 9.5
 # [Domains and functions](../deeper/02_domains_and_functions.ipynb).
 #
@@ -277,7 +278,7 @@ cu.check("9.5", "work/9.5.onnx")
 # %% [markdown]
 # ## Ward 2: export and shapes
 #
-# These models run, and not for everybody. You need lesson 04; for 9.13 also
+# These models run, and not for everybody. You need lesson [04](../04_dynamic_axes.ipynb); for 9.13 also
 # [Its shapes are unknown](../deeper/09_unknown_shapes.ipynb).
 #
 # ### 9.1 Fixed batch
@@ -429,7 +430,8 @@ cu.check("9.15", "work/9.15.onnx")
 # %% [markdown]
 # ## Ward 3: slow
 #
-# Nothing is wrong with the numbers. You need lessons 03, 05 and 09.
+# Nothing is wrong with the numbers. You need lessons [03](../03_tracing_vs_scripting.ipynb),
+# [05](../05_execution_providers.ipynb) and [09](../09_troubleshooting.ipynb).
 #
 # ### 9.14 Tiny models, many calls
 #
@@ -626,7 +628,8 @@ cu.check("9.12", "work/9.12.onnx")
 # %% [markdown]
 # ## Ward 4: wrong numbers
 #
-# The hardest: in most of these cases nothing complains. You need lessons 03 and 07; for 9.7 also
+# The hardest: in most of these cases nothing complains. You need lessons
+# [03](../03_tracing_vs_scripting.ipynb) and [07](../07_quantization.ipynb); for 9.7 also
 # [What a file forgets](../deeper/03_what_a_file_forgets.ipynb), for 9.9
 # [Find the layer that int8 ruins](../deeper/07_find_the_layer.ipynb).
 #
