@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .handin.solutions import solution
     from .handin.submission import submit
     from .lab.archive import archive_photographs
-    from .lab.claims import claim, ledger
+    from .lab.claims import claim
     from .lab.data import CLASS_NAMES, fashion_mnist, normalize
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
     from .lab.triton_config import triton_findings
-    from .pages.browser_lab import deployment_record, in_browser, node, npm_package
+    from .pages.browser_lab import deployment_record, in_browser
     from .pages.capstone_page import quest_page
     from .pages.viewer import show, show_page
     from .pages.webgpu_lab import webgpu_in_browser
@@ -103,17 +103,14 @@ _HOME = {
     "hint": "handin.checks",
     "in_browser": "pages.browser_lab",
     "in_node": "deploy.node_lab",
-    "ledger": "lab.claims",
     "level_explorer": "widgets.levels",
     "listing": "deploy.ready_files",
     "loads_in_this_runtime": "lab.opsets",
     "machine": "environment",
     "mechanism_explorer": "widgets.mechanisms",
     "minilm": "lab.models",
-    "node": "pages.browser_lab",
     "node_table": "lab.graphs",
     "normalize": "lab.data",
-    "npm_package": "pages.browser_lab",
     "onnxruntime_web": "deploy.ready_files",
     "op_histogram": "lab.graphs",
     "operator_history": "lab.opsets",

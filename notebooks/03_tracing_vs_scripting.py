@@ -5,7 +5,7 @@
 # inputs the same file gives wrong numbers, and nothing reports an error. Whether this can happen depends on the
 # mechanism that made the file.
 #
-# You need lesson 00, and from lesson 01 what a node is.
+# You need [lesson 00](00_start_here.ipynb), and from [lesson 01](01_graph_structure.ipynb) what a node is.
 #
 # After this lesson you will be able to
 #

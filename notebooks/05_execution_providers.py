@@ -18,6 +18,11 @@
 import course_utils as cu
 
 cu.setup()
+
+# %% [markdown]
+# We export the network of the course, with a free batch:
+
+# %%
 import onnx
 import onnxruntime as ort
 import torch
@@ -188,14 +193,16 @@ provider = devices[0].ep_name
 # Which provider is there for which device, and in which package? See
 # [names and packages](deeper/05_names_and_packages.ipynb).
 #
-# Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data. We
-# choose the devices of the second provider:
+# Our model has six nodes. Few devices can compute `Unique`, because the size of its output depends on the data.
 
 # %%
 mixed = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
     g (float[8, 8] x) => (float[8, 8] y) {
     a = MatMul(x, x)  b = Relu(a)  u = Unique<sorted = 1>(b)
     m = ReduceMax<keepdims = 0>(u)  d = Div(b, m)  y = Sigmoid(d) }""")
+
+# %% [markdown]
+# We choose the devices of the second provider:
 
 # %%
 options = ort.SessionOptions()
@@ -217,20 +224,20 @@ record = cu.ep_record("webgpu")
 asked = [e for e in record["placements"] if e["model"] in ("fixed", "mixed")]
 entries = {e["title"]: e for e in asked}  # of two with one title, mixed is kept
 
-# %% tags=["remove-input"]
-cu.quiz("05_execution_providers", 1)
 
-
-# %%
 def used(entry):
     """The providers that ran a node, in the order of the profile."""
     return list(dict.fromkeys(name for name, _ in entry["ran"]))
 
 
+# %% tags=["remove-input"]
+cu.quiz("05_execution_providers", 1)
+
+
+# %%
 eye, chosen = {"x": np.eye(8, dtype=np.float32)}, (provider, settings)
 here = cu.placed(mixed, eye, [chosen], by="device")
-shared = len(used(here)) == 2
-first = here if shared else entries["WebGpu by device"]
+first = here if len(used(here)) == 2 else entries["WebGpu by device"]
 pd.DataFrame(first["ran"], columns=["provider", "operator"])
 
 # %% [markdown]
@@ -248,7 +255,7 @@ ways = {
     "WebGpu by name, then CPU": ("name", [chosen, *cpu]),
 }
 seen = {way: entries[way] for way in ways}  # the answers of the record
-if shared:
+if first is here:
     for way, (by, wanted) in ways.items():
         seen[way] = cu.placed(mixed, eye, wanted, by=by)
 
@@ -262,6 +269,7 @@ def told(entries):
     return text.replace("ExecutionProvider", "", regex=True)
 
 
+# %%
 only, behind, before, named = seen.values()
 told(seen)
 

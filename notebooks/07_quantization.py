@@ -4,7 +4,8 @@
 # Your model must become smaller and faster. You call the simplest function of the tools, `quantize_dynamic`. The file is
 # nearly four times smaller, and the model is slower than before. This lesson shows the cause, and what to call instead.
 #
-# You need lesson 01 (graphs) and lesson 06 (the graph that runs is not the graph in the file).
+# You need [lesson 01](01_graph_structure.ipynb) (graphs) and [lesson 06](06_fusion.ipynb) (the graph that runs is not
+# the graph in the file).
 #
 # After this lesson you will be able to
 #

@@ -9,7 +9,9 @@
 # the [exercises](exercises/10_capstone.ipynb) you go the same way with a model of your own, and leave the six files of the
 # drawing.
 #
-# You need lessons 01 to 04 and 09. Lessons 06 to 08 are needed for the two pages.
+# You need lessons [01](01_graph_structure.ipynb), [02](02_opsets.ipynb), [03](03_tracing_vs_scripting.ipynb),
+# [04](04_dynamic_axes.ipynb) and [09](09_troubleshooting.ipynb). For the two pages you need [06](06_fusion.ipynb),
+# [07](07_quantization.ipynb) and [08](08_deployment.ipynb).
 #
 # After this lesson you will be able to
 #

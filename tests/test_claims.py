@@ -56,7 +56,7 @@ def test_ledger_is_complete():
     assert len(set(ids)) == len(ids) >= 53
     named = {part.strip() for entry in ENTRIES for part in re.sub(r"\(.*?\)", "", entry["section"]).split(",")}
     assert named == SECTIONS
-    assert list(cu.ledger()) == ids
+    assert list(claims.ledger()) == ids
 
 
 def test_every_verdict_has_exactly_one_evidence_cell_in_its_lesson():
@@ -97,19 +97,19 @@ def test_a_claim_that_rests_on_a_record_says_so():
 
 @pytest.mark.parametrize("id", [entry["id"] for entry in ENTRIES if "record" in entry])
 def test_the_record_is_named_with_its_machine_and_version(id):
-    file, _, entry = cu.ledger()[id].record.partition("#")
+    file, _, entry = claims.ledger()[id].record.partition("#")
     found = json.loads(data_path(file).read_text(encoding="utf-8"))
     found = found[entry] if entry else found
-    sentence = cu.ledger()[id].recorded
+    sentence = claims.ledger()[id].recorded
     for what in (found["date"], found["machine"]["processor"], f"onnxruntime {found['versions']['onnxruntime']}."):
         assert what in sentence
-    proof = claims.Proof(cu.ledger()[id], {"it is so": True})
+    proof = claims.Proof(claims.ledger()[id], {"it is so": True})
     assert sentence in repr(proof)
     assert sentence in proof._repr_html_()
 
 
 def test_a_claim_without_a_record_says_nothing_of_one():
-    proof = claims.Proof(cu.ledger()["protobuf-compact"], {"it is so": True})
+    proof = claims.Proof(claims.ledger()["protobuf-compact"], {"it is so": True})
     assert "record" not in repr(proof)
 
 

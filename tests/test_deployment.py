@@ -111,7 +111,7 @@ def test_page_that_fails_says_why(page: Path, tmp_path: Path) -> None:
 
 
 def test_node_gives_the_same_numbers(files: Path, expected: tuple[np.ndarray, ...]) -> None:
-    package, node = cu.npm_package("onnxruntime-node"), cu.node()
+    package, node = browser_lab.npm_package("onnxruntime-node"), browser_lab.node()
     if not package or not node:
         give_up("Node or onnxruntime-node is not installed: run  make book  once.")
     pixels, label, probability = expected

@@ -13,6 +13,8 @@ import drift
 import nbformat
 import pytest
 
+from course_utils.lab.claims import ledger
+
 OK, FAILS = "import course_utils as cu\nx = 1", "y = [][0]"
 GOOD = 'cu.claim("runs-without-pytorch", {"it does": x == 1})'
 BAD = 'cu.claim("graph-static-topological", {"one is even": x % 2 == 0})'
@@ -59,7 +61,7 @@ def test_a_name_error_that_comes_first_is_a_cause(tmp_path):
 def test_a_claim_that_is_excused_is_told(tmp_path):
     """As with packages that are older than a claim needs."""
     old = "from course_utils.lab import claims\nclaims.versions = lambda: dict.fromkeys(('onnx', 'onnxruntime', 'torch'), '0.1')"
-    since = next(c for c in __import__("course_utils").ledger().values() if c.since)
+    since = next(c for c in ledger().values() if c.since)
     (found,) = after_a_run(tmp_path, OK, old, f"cu.claim({since.id!r}, {{'it is': False}})")
     assert found.claim == since.id
     assert found.what.startswith("Not upheld here: it needs")

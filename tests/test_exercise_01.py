@@ -250,7 +250,7 @@ def weight_renamed_in_place_of_the_node() -> ModelProto:
     model = repaired("1.4")
     model.graph.initializer[0].name = "other"
     for node in model.graph.node:
-        node.input[:] = ["other" if name == "kernel_1" else name for name in node.input]
+        node.input[:] = ["other" if name == "weight_1" else name for name in node.input]
     return model
 
 

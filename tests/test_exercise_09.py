@@ -233,12 +233,12 @@ def narrowed(who: str = "ada") -> ModelProto:
     model = the("9.9", who)
     values = {name: value.copy() for name, value in numbers_of(model).items()}
     for i in (1, 2):
-        sizes = np.abs(values[f"kernel{i}"]).max((1, 2, 3))
+        sizes = np.abs(values[f"weight{i}"]).max((1, 2, 3))
         channel, f = int(sizes.argmax()), float(sizes.max() / np.median(sizes))
         if f > 100:
-            values[f"kernel{i}"][channel] /= f
+            values[f"weight{i}"][channel] /= f
             values[f"bias{i}"][channel] /= f
-            values[f"kernel{i + 1}"][:, channel] *= f
+            values[f"weight{i + 1}"][:, channel] *= f
     return put(model, **values)
 
 
@@ -724,7 +724,7 @@ def test_other_quantizations_of_the_slow_one(who: str) -> None:
     left = static(source, uniform(who), nodes_to_exclude=["conv2"])
     assert "is that layer in nodes_to_exclude" in failed("9.11", left, who)
     left = static(source, uniform(who), nodes_to_exclude=["conv2"], quant_format=QuantFormat.QOperator)
-    assert "kernel2 is stored in float" in failed("9.11", left, who)
+    assert "weight2 is stored in float" in failed("9.11", left, who)
     signed = static(source, uniform(who), activation_type=QuantType.QInt8, quant_format=QuantFormat.QOperator)
     assert "QuantType.QUInt8" in failed("9.11", signed, who)
 
@@ -831,13 +831,13 @@ def test_a_float_network_with_an_int8_one_for_show() -> None:
 
 
 def through_int8(source: ModelProto, data: np.ndarray) -> ModelProto:
-    """The source computes the result, from kernels that are stored flat. Three int8 convolutions then pass it on as it is."""
+    """The source computes the result, from weights that are stored flat. Three int8 convolutions then pass it on as it is."""
     model = ModelProto.FromString(source.SerializeToString())
     largest = float(np.abs(examine.result(model, {"x": data})).max())
-    for name, kernel in numbers_of(model).items():
-        if kernel.ndim == 4:
+    for name, weight in numbers_of(model).items():
+        if weight.ndim == 4:
             model.graph.initializer.remove(next(t for t in model.graph.initializer if t.name == name))
-            put(model, **{f"{name}.flat": kernel.ravel(), f"{name}.shape": np.array(kernel.shape)})
+            put(model, **{f"{name}.flat": weight.ravel(), f"{name}.shape": np.array(weight.shape)})
             model.graph.node.insert(0, node("Reshape", [f"{name}.flat", f"{name}.shape"], [name]))
     model.graph.node[-1].output[0] = "own"
     same = np.eye(4, dtype=np.int8)[:, :, None, None] * np.int8(64)

@@ -93,7 +93,7 @@ def test_conditions_that_look_at_something_else(who: str) -> None:
     assert "The first number of each row decides" in failed("9.6", put(model, first=np.array([0])), who)
 
 
-def test_one_kernel_alone_stays_in_float() -> None:
+def test_one_convolution_alone_stays_in_float() -> None:
     model = static(the("9.11"), uniform())
     assert not [t.name for t in model.graph.initializer if t.data_type == 1 and len(t.dims) == 4]
     for name in ("conv1", "conv3"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,17 +41,14 @@ PUBLIC = [
     "hint",
     "in_browser",
     "in_node",
-    "ledger",
     "level_explorer",
     "listing",
     "loads_in_this_runtime",
     "machine",
     "mechanism_explorer",
     "minilm",
-    "node",
     "node_table",
     "normalize",
-    "npm_package",
     "onnxruntime_web",
     "op_histogram",
     "operator_history",
@@ -143,6 +141,13 @@ def test_no_module_is_long():
 def test_public_names():
     """What students call: a name that comes or goes is a decision, and stands here."""
     assert cu.__all__ == sorted(PUBLIC)
+
+
+def test_every_public_name_has_a_reader():
+    """What no notebook and no page of the book mentions is for the package alone: not public."""
+    places = [*ROOT.glob("notebooks/**/*.py"), *ROOT.glob("data/exercises/*.py"), *ROOT.glob("jupyter-book/*.md")]
+    read = "\n".join(file.read_text(encoding="utf-8") for file in places)
+    assert [name for name in PUBLIC if not re.search(rf"\bcu\.{name}\b", read)] == []
 
 
 def test_type_checkers_see_the_same_names():

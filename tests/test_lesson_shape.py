@@ -157,3 +157,10 @@ def test_the_titles_of_the_map_are_yaml_that_people_edit():
 @pytest.mark.parametrize("path", sorted((ROOT / "data" / "exercises").glob("*.py")), ids=lambda path: path.stem)
 def test_the_code_of_an_exercise_fits_its_column(path):
     assert wide(jupytext.read(path, fmt="py:percent")) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "exercises").glob("*.py")), ids=lambda path: path.stem)
+def test_the_prose_of_a_task_is_wrapped(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    too_long = [line for line in lines if len(line) > 120 and not line.startswith("# |")]  # a table has no other form
+    assert too_long == []

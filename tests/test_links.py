@@ -11,6 +11,7 @@ from checkout import ROOT
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 DEEPER = sorted((ROOT / "notebooks" / "deeper").glob("[0-9][0-9]_*.py"))
+EXERCISES = sorted((ROOT / "data" / "exercises").glob("[0-9][0-9]_*.py"))
 FEWEST, MOST = 3, 15  # of a lesson; a deeper page has one subject, and may have fewer
 # The projects' own sites. A link is no request, but a reader who follows it asks that host.
 HOSTS = {
@@ -64,6 +65,41 @@ def test_a_lesson_links_to_the_documentation_of_what_it_names(lesson):
     cells = jupytext.read(lesson, fmt="py:percent").cells
     prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
     assert faults(prose, FEWEST if lesson in LESSONS else 1) == []
+
+
+def unlinked(text: str) -> list[str]:
+    """The lessons that a page says one needs, without a link to them, or with a link to another one."""
+    wrong = []
+    for needed in re.findall(r"You need ((?:[^.]|\.(?!\s))*)\.", text):
+        wrong += re.findall(r"(?<![.\d])\d\d\b", LINK.sub("", needed))
+        for link, address in re.findall(r"\[([^\]]*\d\d)\]\(([^)\s]+)\)", needed):
+            if not address.rpartition("/")[2].startswith(f"{link[-2:]}_"):
+                wrong.append(f"{link} → {address}")
+    return wrong
+
+
+@pytest.mark.parametrize("page", LESSONS + DEEPER + EXERCISES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_page_links_to_the_lessons_that_it_needs(page):
+    prose = [cell.source for cell in jupytext.read(page, fmt="py:percent").cells if cell.cell_type == "markdown"]
+    assert "You need" in prose[0] or page in EXERCISES
+    assert [fault for text in prose for fault in unlinked(text)] == []
+    beside = ROOT / "notebooks" / "exercises" if page in EXERCISES else page.parent
+    local = [address.partition("#")[0] for text in prose for address in LINK.findall(text) if "//" not in address]
+    notebooks = [address for address in local if address.endswith(".ipynb")]
+    assert [address for address in notebooks if not (beside / address).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("You need [lesson 08](../08_x.ipynb), and [07](../07_y.ipynb) for the end. After lesson 03, it ends.", []),
+        ("You need lesson 03.", ["03"]),
+        ("It runs. You need lessons 06 and 07; for 9.13 the [core of lesson 10](../10_x.ipynb).", ["06", "07"]),
+        ("You need the [core of lesson 03](../04_x.ipynb).", ["core of lesson 03 → ../04_x.ipynb"]),
+    ],
+)
+def test_a_lesson_without_its_link_is_named(text, found):
+    assert unlinked(text) == found
 
 
 GOOD = [

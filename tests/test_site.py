@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 import course_utils as cu
+from course_utils.lab import claims
 from course_utils.pages.loopback import served
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
@@ -268,7 +269,7 @@ def test_doctor_page_lists_all_it_can_find():
 
 
 def test_claims_page_says_what_the_ledger_says(visited):
-    ledger = list(cu.ledger().values())
+    ledger = list(claims.ledger().values())
     assert f"{len(ledger)} statements are tested" in visited("claims.html").text
     rows = soup("claims.html").select("tr:has(small.section):has(.verdict)")
     assert len(rows) == len(ledger)

@@ -236,8 +236,8 @@ cu.params("1.6")
 
 # %% [markdown]
 # The blocks follow each other as `stage1.0`, `stage1.1`, `stage2.0`, `stage2.1`, `stage2.2`, `stage2.3`. Each one ends
-# with a sum and a ReLU. Begin behind the ReLU of the block before `first`, and end with the last ReLU of `last`. Save the
-# model as `work/1.6.onnx`.
+# with a sum and a ReLU. Begin behind the ReLU of the block before `first`, and end with the last ReLU of `last`. Save
+# the model as `work/1.6.onnx`.
 #
 # > **Hint** Look for `Add` in `cu.node_table`: the ReLU behind the n-th `Add` is the end of the n-th block.
 

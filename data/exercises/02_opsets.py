@@ -37,7 +37,8 @@ cu.params("2.1")
 # | `versions` | a list: all versions of the `restless` operator up to opset 24, the oldest first |
 # | `moved` | the first opset in which the `moved` name is an input of its operator |
 #
-# > **Hint** `cu.operator_history("Resize")` is one operator's history. JSON does not know NumPy's numbers: make them `int`.
+# > **Hint** `cu.operator_history("Resize")` is one operator's history. JSON does not know NumPy's numbers: make them
+# > `int`.
 
 # %%
 # Task 2.1: look up, and write the answer
@@ -81,16 +82,16 @@ cu.node_table(cu.given("2.2"))[["op", "inputs", "outputs"]]
 onnx.load(cu.given("2.2")).opset_import[0].version
 
 # %% [markdown]
-# Each node uses a certain version of its operator. Find the **lowest** opset that could stand in the file without giving
-# any node another version than it uses now. Write `work/2.2.json` with two keys:
+# Each node uses a certain version of its operator. Find the **lowest** opset that could stand in the file without
+# giving any node another version than it uses now. Write `work/2.2.json` with two keys:
 #
 # | key | value |
 # |---|---|
 # | `versions` | a dict: each operator of the model → the version of it that the model uses now |
 # | `opset` | the lowest opset |
 #
-# > **Hint** `onnx.defs.get_schema(operator, opset).since_version` is the version that a model with this opset uses. It is
-# > not the same as the opset that brought the operator.
+# > **Hint** `onnx.defs.get_schema(operator, opset).since_version` is the version that a model with this opset uses. It
+# > is not the same as the opset that brought the operator.
 
 # %%
 # Task 2.2: find the lowest opset, and write the answer
@@ -130,8 +131,8 @@ cu.show(cu.given("2.3"), height=420)
 # Save the model in your target opset as `work/2.3.onnx`. It must compute the same as before, on any input: float32
 # `[batch, 3, 4]`. Prove it to yourself with random inputs before you run the check.
 #
-# > **Hint** Changing the number alone is not enough. With some of these nodes you get an error, with another one you get
-# > wrong numbers.
+# > **Hint** Changing the number alone is not enough. With some of these nodes you get an error, with another one you
+# > get wrong numbers.
 
 # %%
 # Task 2.3: convert the model, compare the outputs, save it
@@ -180,8 +181,8 @@ except Exception as error:
 # Save a repaired model as `work/2.4.onnx`:
 #
 # - The device loads it.
-# - Its IR version is not older than the one that came with its opset. (A rule of good manners: a newer opset can use types
-#   that an older file format does not have.)
+# - Its IR version is not older than the one that came with its opset. (A rule of good manners: a newer opset can use
+#   types that an older file format does not have.)
 # - Everything else stays: opset, nodes, weights, names.
 #
 # > **Hint** `onnx.helper.VERSION_TABLE` lists each release of `onnx` with its IR version and its opset.
@@ -228,11 +229,11 @@ except Exception as error:
 cu.params("2.5")["device_opset"]
 
 # %% [markdown]
-# Save a repaired model as `work/2.5.onnx`. Name both domains, and choose an opset of `ai.onnx` that the device loads and in
-# which no node gets another version than it has in opset 24. Nodes and weights stay as they are.
+# Save a repaired model as `work/2.5.onnx`. Name both domains, and choose an opset of `ai.onnx` that the device loads
+# and in which no node gets another version than it has in opset 24. Nodes and weights stay as they are.
 #
-# > **Hint** You may change the number by hand when no operator of the model changed in between. Make sure of that first.
-# > ONNX Runtime knows opset 1 of `com.microsoft`.
+# > **Hint** You may change the number by hand when no operator of the model changed in between. Make sure of that
+# > first. ONNX Runtime knows opset 1 of `com.microsoft`.
 
 # %%
 # Task 2.5: heal the model and save it
@@ -260,9 +261,9 @@ cu.check("2.5", "work/2.5.onnx")
 # %% [markdown]
 # ## 2.6 Inputs for a gate
 #
-# Three tools have converted a model. Before a file goes out, a *gate* runs it beside the old one on a few inputs, and lets
-# it pass if no number differs by more than 0.01. All three pass the gate of a colleague. All three are wrong, each on some
-# inputs only.
+# Three tools have converted a model. Before a file goes out, a *gate* runs it beside the old one on a few inputs, and
+# lets it pass if no number differs by more than 0.01. All three pass the gate of a colleague. All three are wrong, each
+# on some inputs only.
 
 # %%
 old, right, *wrong, gate = cu.given("2.6")
@@ -293,8 +294,8 @@ def passes(path, inputs):
 cu.node_table(old)[["op", "inputs", "outputs", "attributes"]]
 
 # %% [markdown]
-# Write a better gate, as `work/2.6.json`: a dict with the key `inputs`, as in the old gate. It is a list of **at most two**
-# inputs with at most 60 numbers in all, and each input is a dict: the name of the model's input → its rows.
+# Write a better gate, as `work/2.6.json`: a dict with the key `inputs`, as in the old gate. It is a list of **at most
+# two** inputs with at most 60 numbers in all, and each input is a dict: the name of the model's input → its rows.
 # `2.6_right.onnx` must pass, and each of the three others must be caught.
 #
 # > **Hint** `cu.node_table(wrong[0])` shows the nodes of the first wrong file.
@@ -318,13 +319,13 @@ Path("work/2.6.json").write_text(json.dumps({"inputs": inputs}))
 cu.check("2.6", "work/2.6.json")
 
 # %% [markdown] tags=["solution"]
-# An input finds a fault only if it makes the wrong node compute something else, and if the nodes behind let the difference
-# through. So choose the numbers where the operator reads them, and go back to the input. Here one input has all: a
-# negative number, one above the limit, both kinds of ties, two rows that are not alike, and another length.
+# An input finds a fault only if it makes the wrong node compute something else, and if the nodes behind let the
+# difference through. So choose the numbers where the operator reads them, and go back to the input. Here one input has
+# all: a negative number, one above the limit, both kinds of ties, two rows that are not alike, and another length.
 #
-# A typical mistake is many random numbers: they hardly ever hit a tie. Another one is to go to extremes: with millions, the
-# right file differs by rounding, too, and is refused. Two small inputs, one for numbers and one for shapes, are another
-# road.
+# A typical mistake is many random numbers: they hardly ever hit a tie. Another one is to go to extremes: with millions,
+# the right file differs by rounding, too, and is refused. Two small inputs, one for numbers and one for shapes, are
+# another road.
 
 # %% [markdown]
 # ## Hand in

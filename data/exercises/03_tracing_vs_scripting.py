@@ -119,8 +119,8 @@ class Reader(nn.Module):
 
 
 # %% [markdown]
-# Save it as `work/3.2.onnx`: input `x`, float32 `[length, 3]` with any number of rows from one on, and one output, float32
-# `[3]`. Any mechanism is fine, as long as the file is right.
+# Save it as `work/3.2.onnx`: input `x`, float32 `[length, 3]` with any number of rows from one on, and one output,
+# float32 `[3]`. Any mechanism is fine, as long as the file is right.
 #
 # > **Hint** `from torch._higher_order_ops.scan import scan`, with `dynamic_shapes=({0: Dim.DYNAMIC},)`. Or a scripted
 # > module, with numbers that the compiler can see.
@@ -278,10 +278,10 @@ class Router(nn.Module):
 cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Stay
-# near the thresholds: on each of your inputs, `x[0]` is at most 0.05 away from `first`, and the largest number that the second
-# decision sees is at most 0.05 away from `second`. Write `work/3.4.json`, a dict with three keys, each with a list of
-# four numbers between -5 and 5:
+# The file is right on one path of four. Find inputs on which it is wrong, and say which decision is to blame. Stay near
+# the thresholds: on each of your inputs, `x[0]` is at most 0.05 away from `first`, and the largest number that the
+# second decision sees is at most 0.05 away from `second`. Write `work/3.4.json`, a dict with three keys, each with a
+# list of four numbers between -5 and 5:
 #
 # | key | on this input |
 # |---|---|
@@ -289,7 +289,8 @@ cu.node_table(cu.given("3.4"))[["op", "inputs", "outputs"]]
 # | `second` | only the second decision differs |
 # | `both` | both differ |
 #
-# > **Hint** The second decision looks at `x` after the first one. Compare with `cu.parity(Router(p), cu.given("3.4"), x)`.
+# > **Hint** The second decision looks at `x` after the first one. Compare with
+# > `cu.parity(Router(p), cu.given("3.4"), x)`.
 
 # %%
 # Task 3.4: find three counterexamples

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 04 · Exercises: dynamic axes
 #
-# Six tasks. Each ends in a file in `work/` that `cu.check` looks at. The checks run your models with sizes that you have
-# not seen.
+# Six tasks. Each ends in a file in `work/` that `cu.check` looks at. The checks run your models with sizes that you
+# have not seen.
 #
 # The names and numbers in the tasks are drawn from your id. Put your id between the quotes.
 
@@ -22,8 +22,8 @@ import torch
 # %% [markdown]
 # ## 4.1 Any batch
 #
-# An app has its pictures as flat rows: float32 `[batch, 784]`, 784 numbers from 0 to 255 for each picture, row by row from
-# the top. Write a module that does the following:
+# An app has its pictures as flat rows: float32 `[batch, 784]`, 784 numbers from 0 to 255 for each picture, row by row
+# from the top. Write a module that does the following:
 #
 # 1. divide by 255, subtract `mean`, divide by `std`;
 # 2. give each row the shape 1×28×28;
@@ -37,9 +37,9 @@ cu.params("4.1")
 # %% [markdown]
 # Save it as `work/4.1.onnx`, in one file (`external_data=False`).
 #
-# > **Hint** `dynamic_shapes` follows the arguments of `forward`, not the names in the file. In a `reshape`, -1 stands for
-# > the size that is left over. Write `_ = torch.onnx.export(…, verbose=False)`: otherwise the notebook prints the whole
-# > model.
+# > **Hint** `dynamic_shapes` follows the arguments of `forward`, not the names in the file. In a `reshape`, -1 stands
+# > for the size that is left over. Write `_ = torch.onnx.export(…, verbose=False)`: otherwise the notebook prints the
+# > whole model.
 
 # %%
 # Task 4.1: write the module, and export it with a free batch
@@ -82,8 +82,8 @@ cu.check("4.1", "work/4.1.onnx")
 # %% [markdown]
 # ## 4.2 Any size
 #
-# Somebody gave the network other last layers: of each of the 64 maps, the mean and the maximum are mixed. At 28×28, where the
-# maps are 7×7, it works. At other sizes it fails.
+# Somebody gave the network other last layers: of each of the 64 maps, the mean and the maximum are mixed. At 28×28,
+# where the maps are 7×7, it works. At other sizes it fails.
 
 # %%
 cu.params("4.2")
@@ -104,8 +104,9 @@ class Mixed(torch.nn.Module):
 
 
 # %% [markdown]
-# Write a version that takes pictures of any height and width, in any batch: at every size, mean and maximum are taken over all
-# of each map. Name the three free dimensions as drawn, the input `image`, the output `logits`. Save it as `work/4.2.onnx`.
+# Write a version that takes pictures of any height and width, in any batch: at every size, mean and maximum are taken
+# over all of each map. Name the three free dimensions as drawn, the input `image`, the output `logits`. Save it as
+# `work/4.2.onnx`.
 
 # %%
 # Task 4.2: change the class, and export it with three free dimensions
@@ -152,8 +153,8 @@ cu.check("4.2", "work/4.2.onnx")
 # - `values`, float32 `[batch, length, 4]`,
 # - `mask`, int64 `[batch, length]`: 1 for a step that counts, 0 for one that does not. At least one counts.
 #
-# Its output `result`, float32 `[batch, 4]`, is the mean of $\tanh(\mathrm{scale} \cdot v)$ over the steps that count, plus
-# $\mathrm{shift}$. The names of batch and length, which both inputs share, and the two numbers are yours:
+# Its output `result`, float32 `[batch, 4]`, is the mean of $\tanh(\mathrm{scale} \cdot v)$ over the steps that count,
+# plus $\mathrm{shift}$. The names of batch and length, which both inputs share, and the two numbers are yours:
 
 # %%
 cu.params("4.3")
@@ -246,11 +247,11 @@ with cu.exporter_messages():
 cu.probe_sizes("work/4.4_first.onnx", example, reader)
 
 # %% [markdown]
-# Write a version whose file takes any batch (named `batch`) and any length up to 48 (named `length`), with the numbers of
-# the old one. Save it as `work/4.4.onnx`; input `x`, output `y`.
+# Write a version whose file takes any batch (named `batch`) and any length up to 48 (named `length`), with the numbers
+# of the old one. Save it as `work/4.4.onnx`; input `x`, output `y`.
 #
-# > **Hint** Each round of the loop multiplies everything before it by `decay`. How often has the start been multiplied at
-# > the end? And the last step?
+# > **Hint** Each round of the loop multiplies everything before it by `decay`. How often has the start been multiplied
+# > at the end? And the last step?
 
 
 # %%
@@ -303,9 +304,9 @@ cu.tensor_table(cu.given("4.5"))
 cu.params("4.5")
 
 # %% [markdown]
-# Put the numbers in place of the names, at the input, at the output, and in every tensor inside. One tensor inside has a
-# formula for a size. Save the model as `work/4.5.onnx`. It must compute the same. Every inner tensor that has a shape in
-# the given file must have a shape of numbers in yours.
+# Put the numbers in place of the names, at the input, at the output, and in every tensor inside. One tensor inside has
+# a formula for a size. Save the model as `work/4.5.onnx`. It must compute the same. Every inner tensor that has a shape
+# in the given file must have a shape of numbers in yours.
 
 # %%
 # Task 4.5: fix all dimensions and save the model as work/4.5.onnx
@@ -337,7 +338,8 @@ cu.check("4.5", "work/4.5.onnx")
 # ## 4.6 Four suspects
 #
 # Four files, exported by four people. All were meant to compute `factor * x.sum(axis=1)` for an `x` of shape
-# `[batch, length, 3]`, and all were tried out with the same example length. Which one can you trust, and up to which length?
+# `[batch, length, 3]`, and all were tried out with the same example length. Which one can you trust, and up to which
+# length?
 
 # %%
 cu.given("4.6")
@@ -359,8 +361,8 @@ cu.params("4.6")
 # The number is the greatest length, up to 64, at which the file gives the right numbers. The check says how many of the
 # four are right, not which.
 #
-# > **Hint** `cu.probe_sizes(path, example, module, sizes=range(1, 65))` tries these sizes, and compares with any PyTorch
-# > module, also with one that you write.
+# > **Hint** `cu.probe_sizes(path, example, module, sizes=range(1, 65))` tries these sizes, and compares with any
+# > PyTorch module, also with one that you write.
 
 # %%
 # Task 4.6: probe the four files and write the answer

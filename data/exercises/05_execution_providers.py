@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 05 · Exercises: execution providers
 #
-# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
-# for what is not. Try as often as you like: the best answer is kept.
+# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a
+# hint for what is not. Try as often as you like: the best answer is kept.
 #
 # The models, names and numbers are drawn from your id, so they are your own. Put your id between the quotes.
 
@@ -86,8 +86,9 @@ cu.check("5.1", "work/5.1.json")
 # %% [markdown]
 # ## 5.2 Prove where the nodes ran
 #
-# Somebody doubts that your model ran on the CPU at all. Hand in the proof: the profile itself. Create a session for your
-# model with profiling and with your own optimisation level, run it as often as it says here, each time with that many rows.
+# Somebody doubts that your model ran on the CPU at all. Hand in the proof: the profile itself. Create a session for
+# your model with profiling and with your own optimisation level, run it as often as it says here, each time with that
+# many rows.
 
 # %%
 {name: cu.params("5.2")[name] for name in ("level", "runs", "rows")}
@@ -99,8 +100,8 @@ cu.node_table(cu.given("5.2"))[["op", "inputs", "outputs"]]
 # The input `x` is float32 `[rows, 3, 6, 6]`, its values do not matter. Copy the profile to `work/5.2.json`, and
 # change nothing in it: the check compares each event with a run of its own.
 #
-# > **Hint** `getattr(ort.GraphOptimizationLevel, "ORT_ENABLE_BASIC")` turns a name into a level. `end_profiling` returns the
-# > name of the file. It must come after the last run.
+# > **Hint** `getattr(ort.GraphOptimizationLevel, "ORT_ENABLE_BASIC")` turns a name into a level. `end_profiling`
+# > returns the name of the file. It must come after the last run.
 
 # %%
 # Task 5.2: run with profiling, and keep the profile
@@ -142,7 +143,8 @@ cu.check("5.2", "work/5.2.json")
 # %% [markdown]
 # - `threads`: so many threads inside a node, and waiting threads must sleep instead of turning in a busy loop.
 # - `level`: the graph is rewritten as far as this level and no further.
-# - `rows`: every request has exactly this many rows. The input `x` of the model is `[rows, 3, 6, 6]`: fix its free dimension.
+# - `rows`: every request has exactly this many rows. The input `x` of the model is `[rows, 3, 6, 6]`: fix its free
+#   dimension.
 # - `subnormals`: numbers very near to zero are kept as they are, or set to zero. In a program, the first session of a
 #   process decides this for all of its sessions; here only the configuration counts.
 # - Memory is not kept between the runs: no arena.
@@ -157,8 +159,8 @@ cu.check("5.2", "work/5.2.json")
 # | `providers` | the list of providers, the CPU provider alone |
 #
 # > **Hint** The two keys that you need for `config` stand in a table of the page
-# > [Stages and options of a session](../deeper/05_stages_and_options.ipynb). ONNX Runtime accepts misspelled keys without a
-# > word; this check does not.
+# > [Stages and options of a session](../deeper/05_stages_and_options.ipynb). ONNX Runtime accepts misspelled keys
+# > without a word; this check does not.
 
 # %%
 # Task 5.3: write the configuration
@@ -195,9 +197,9 @@ cu.check("5.3", "work/5.3.json")
 # %% [markdown]
 # ## 5.4 What happened here?
 #
-# Seven programs on seven machines. Each asked for a provider and for the CPU, by name or by device; the library of a plug-in
-# was registered before. You have what was said, what `get_providers()` returned, and how many nodes the session's record
-# of the placement (in the lesson: the plan) counts on each provider.
+# Seven programs on seven machines. Each asked for a provider and for the CPU, by name or by device; the library of a
+# plug-in was registered before. You have what was said, what `get_providers()` returned, and how many nodes the
+# session's record of the placement (in the lesson: the plan) counts on each provider.
 
 # %%
 pd.DataFrame(cu.params("5.4")["transcripts"]).T
@@ -248,16 +250,17 @@ cu.check("5.4", "work/5.4.json")
 
 # %% [markdown] tags=["solution"]
 # Go from the loudest sign to the quietest. An error that names the type of provider: the name is wrong. An error that
-# names a value: provider and name are fine, an option is not. A warning alone: the name is right, but the package does not
-# hold the provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said and the
-# provider is not in `get_providers()`, a plug-in was asked for by its name. Otherwise only the record tells whether nodes
-# were left for the CPU. The typical mistake is to trust `get_providers()`: it lists providers without a single node.
+# names a value: provider and name are fine, an option is not. A warning alone: the name is right, but the package does
+# not hold the provider. Note that a wrong name gives this warning, too, so look for the error first. If nothing is said
+# and the provider is not in `get_providers()`, a plug-in was asked for by its name. Otherwise only the record tells
+# whether nodes were left for the CPU. The typical mistake is to trust `get_providers()`: it lists providers without a
+# single node.
 
 # %% [markdown]
 # ## 5.5 Make the model fit
 #
-# Each change of provider costs time, and some devices have no CPU to fall back to. So one often rewrites a model until a
-# provider takes all of it. This provider takes only these operators:
+# Each change of provider costs time, and some devices have no CPU to fall back to. So one often rewrites a model until
+# a provider takes all of it. This provider takes only these operators:
 
 # %%
 cu.params("5.5")["takes"]
@@ -269,8 +272,8 @@ cu.node_table(cu.given("5.5"))[["op", "inputs", "outputs"]]
 cu.params("5.5")["awkward"]
 
 # %% [markdown]
-# Replace both nodes of the awkward operator by nodes that the provider takes, and save the model as `work/5.5.onnx`. It must
-# compute what it computed. What the operators mean:
+# Replace both nodes of the awkward operator by nodes that the provider takes, and save the model as `work/5.5.onnx`. It
+# must compute what it computed. What the operators mean:
 #
 # | operator | meaning |
 # |---|---|
@@ -337,10 +340,11 @@ cu.check("5.5", "work/5.5.onnx")
 # %% [markdown]
 # ## 5.6 Count the copies
 #
-# ONNX Runtime's WebGPU plug-in got your model, on a driver in software, so that no graphics card was needed. It has
-# no kernel for some operators, and these nodes ran on the CPU. Between the two memories, tensors must be copied. You
-# have the record of the placement and of one run; `Memcpy` nodes are the copies that ONNX Runtime inserted. (You need no
-# plug-in: the record is put together from the plug-in's list of kernels, and the course's tests compare such records with it.)
+# ONNX Runtime's WebGPU plug-in got your model, on a driver in software, so that no graphics card was needed. It has no
+# kernel for some operators, and these nodes ran on the CPU. Between the two memories, tensors must be copied. You have
+# the record of the placement and of one run; `Memcpy` nodes are the copies that ONNX Runtime inserted. (You need no
+# plug-in: the record is put together from the plug-in's list of kernels, and the course's tests compare such records
+# with it.)
 
 # %%
 model_file, record_file = cu.given("5.6")
@@ -351,8 +355,8 @@ record = json.loads(record_file.read_text())
 pd.Series([f"{op} on {provider}" for provider, op in record["ran"]]).value_counts()
 
 # %% [markdown]
-# The record has two lists: `recorded`, the plan (provider, names of nodes), and `ran`, the profile (provider, operator).
-# It says how many copies there are, not of what. Find that out, and write `work/5.6.json` with four keys:
+# The record has two lists: `recorded`, the plan (provider, names of nodes), and `ran`, the profile (provider,
+# operator). It says how many copies there are, not of what. Find that out, and write `work/5.6.json` with four keys:
 #
 # | key | value |
 # |---|---|
@@ -394,16 +398,16 @@ cu.check("5.6", "work/5.6.json")
 
 # %% [markdown] tags=["solution"]
 # A copy belongs to a tensor: it is needed if the provider that makes it is not the one that reads it. That is another
-# count than the crossings of 5.1, which belong to inputs: a tensor that three nodes read is copied once. Typical mistakes
-# are to exchange the directions, and to list tensors inside of an island, where both nodes use the same memory. Compare
-# with the record: `ran` has as many `Memcpy` nodes as your lists have names. An island with two nodes costs no more
-# copies than one with a single node, so islands matter more than nodes.
+# count than the crossings of 5.1, which belong to inputs: a tensor that three nodes read is copied once. Typical
+# mistakes are to exchange the directions, and to list tensors inside of an island, where both nodes use the same
+# memory. Compare with the record: `ran` has as many `Memcpy` nodes as your lists have names. An island with two nodes
+# costs no more copies than one with a single node, so islands matter more than nodes.
 
 # %% [markdown]
 # ## 5.7 Fewer copies
 #
-# The model is the one of 5.6. On a graphics card each copy makes the processor and the card wait for one another. Write a
-# model that computes the same numbers with fewer copies, no more than this:
+# The model is the one of 5.6. On a graphics card each copy makes the processor and the card wait for one another. Write
+# a model that computes the same numbers with fewer copies, no more than this:
 
 # %%
 cu.params("5.7")["most_copies"]
@@ -412,13 +416,14 @@ cu.params("5.7")["most_copies"]
 cu.node_table(cu.given("5.7"))[["op", "inputs", "outputs"]]
 
 # %% [markdown]
-# Save it as `work/5.7.onnx`. `Selu`, `Celu`, `Softsign` and `Shrink` work on each value alone. `Slice`, `Reshape`, `Tile` and
-# `Concat` only put values elsewhere, so an operator of the first kind may change places with one of the second kind. You may
-# also replace operators, as in 5.5. The check counts the copies by the plug-in's recorded placement, at opset 20: it takes
-# the usual operators of float32, and leaves `Selu`, `Celu`, `Softsign`, `Shrink`, `Sum`, `Mean`, `Round`, `Sign` and a few
-# others to the CPU.
+# Save it as `work/5.7.onnx`. `Selu`, `Celu`, `Softsign` and `Shrink` work on each value alone. `Slice`, `Reshape`,
+# `Tile` and `Concat` only put values elsewhere, so an operator of the first kind may change places with one of the
+# second kind. You may also replace operators, as in 5.5. The check counts the copies by the plug-in's recorded
+# placement, at opset 20: it takes the usual operators of float32, and leaves `Selu`, `Celu`, `Softsign`, `Shrink`,
+# `Sum`, `Mean`, `Round`, `Sign` and a few others to the CPU.
 #
-# > **Hint** What a node on the CPU makes at the very end needs no copy. Two nodes on the CPU in a row need none between them.
+# > **Hint** What a node on the CPU makes at the very end needs no copy. Two nodes on the CPU in a row need none between
+# > them.
 
 # %%
 # Task 5.7: rewrite the model and save it
@@ -471,11 +476,11 @@ onnx.save(model, "work/5.7.onnx")
 cu.check("5.7", "work/5.7.onnx")
 
 # %% [markdown] tags=["solution"]
-# The operators stay what they are; their places change. An operator on each value alone gives the same result before and
-# after values are moved, so nodes on the CPU come together into one island, and the last one comes to the end, where its
-# result is not copied back. Joined branches need the operator once. The typical mistake is to move it over a `MatMul` or
-# an activation: there the order counts, and the numbers show it. Another road is to replace the operators by supported ones,
-# such as `Elu` for `Celu`; then no copy is left, and there are more nodes to compute.
+# The operators stay what they are; their places change. An operator on each value alone gives the same result before
+# and after values are moved, so nodes on the CPU come together into one island, and the last one comes to the end,
+# where its result is not copied back. Joined branches need the operator once. The typical mistake is to move it over a
+# `MatMul` or an activation: there the order counts, and the numbers show it. Another road is to replace the operators
+# by supported ones, such as `Elu` for `Celu`; then no copy is left, and there are more nodes to compute.
 
 # %% [markdown]
 # ## Hand in

@@ -35,9 +35,9 @@ cu.node_table(cu.given("6.1"))[["op", "inputs", "outputs", "attributes"]]
 # - two `Conv` and one `Relu` are left,
 # - the result differs by at most a hundred-thousandth of its largest value.
 #
-# > **Hint** A norm is $a \cdot x + c$ for each channel. After a convolution, its channels are the outputs of the weights.
-# > Before one, they are the inputs: what $c$ adds goes through the weights, too. Look at the attributes: these layers have
-# > unusual epsilons.
+# > **Hint** A norm is $a \cdot x + c$ for each channel. After a convolution, its channels are the outputs of the
+# > weights. Before one, they are the inputs: what $c$ adds goes through the weights, too. Look at the attributes: these
+# > layers have unusual epsilons.
 
 # %%
 # Task 6.1: fold both norms and save the model
@@ -90,16 +90,16 @@ cu.check("6.1", "work/6.1.onnx")
 # %% [markdown]
 # ## 6.2 At most three nodes
 #
-# Three layers of `Conv`, `BatchNormalization` and an activation. Each could be one node. But the model was changed while
-# somebody searched for a mistake, and now nothing fuses:
+# Three layers of `Conv`, `BatchNormalization` and an activation. Each could be one node. But the model was changed
+# while somebody searched for a mistake, and now nothing fuses:
 
 # %%
 cu.show(cu.given("6.2"), height=420)
 
 # %% [markdown]
-# Write a model with the input `x` and the output `y` that computes the same `y`, and of which ONNX Runtime leaves at most
-# three nodes at level `extended`. Save it as `work/6.2.onnx`, **before** optimisation: with standard operators only. What
-# was added for the search is not needed any more.
+# Write a model with the input `x` and the output `y` that computes the same `y`, and of which ONNX Runtime leaves at
+# most three nodes at level `extended`. Save it as `work/6.2.onnx`, **before** optimisation: with standard operators
+# only. What was added for the search is not needed any more.
 #
 # > **Hint** `cu.optimized(model, "extended")` returns the graph that is run. In each layer something else is wrong.
 
@@ -124,8 +124,8 @@ cu.check("6.2", "work/6.2.onnx")
 # A fusion makes tensors between nodes disappear and computes weights beforehand. It must not do so when a tensor is an
 # output, or when a weight is an input that a caller may feed. And it looks for operators by name: `Max` with zero
 # computes what `Relu` computes, but no pattern has it. The typical mistake is to save the optimised model: it has
-# operators that only ONNX Runtime knows. Count the nodes of `cu.optimized(model, "extended")` after each change; one layer
-# after the other becomes a single node.
+# operators that only ONNX Runtime knows. Count the nodes of `cu.optimized(model, "extended")` after each change; one
+# layer after the other becomes a single node.
 
 # %% [markdown]
 # ## 6.3 Why does it not fuse?
@@ -144,7 +144,8 @@ for letter, case in cases.items():
 
 # %% [markdown]
 # Does all of it become one node at level `extended`? If not, why? Write `work/6.3.json`: a dict from letter to a dict
-# with two keys, `reason` and `where`. The check says how many are right, not which; places count once all reasons are right.
+# with two keys, `reason` and `where`. The check says how many are right, not which; places count once all reasons are
+# right.
 #
 # | reason | it means | where |
 # |---|---|---|
@@ -202,8 +203,8 @@ cu.check("6.3", "work/6.3.json")
 # %% [markdown]
 # ## 6.4 Where does it come from?
 #
-# Here is a model, and the same model after an optimiser. All names are meaningless, and all tensors but `x` and `y` have
-# new names.
+# Here is a model, and the same model after an optimiser. All names are meaningless, and all tensors but `x` and `y`
+# have new names.
 
 # %%
 before, after = cu.given("6.4")
@@ -270,8 +271,8 @@ cu.node_table(cu.given("6.5"))[["op", "inputs", "outputs", "name"]]
 # `work/6.5.onnx`, **before** the optimiser has run: with standard operators only.
 #
 # > **Hint** These two patterns, backwards from the `Softmax`, are known to it: `Add`, `Div`, `MatMul` for the scores;
-# > and for the other input of that `Add`, with the mask: `Mul`, `Sub`, `Cast`, `Unsqueeze`, `Unsqueeze`, where the `Mul`
-# > reads the `Sub` first. Both are broken in your model. Remember that nodes must stand in topological order.
+# > and for the other input of that `Add`, with the mask: `Mul`, `Sub`, `Cast`, `Unsqueeze`, `Unsqueeze`, where the
+# > `Mul` reads the `Sub` first. Both are broken in your model. Remember that nodes must stand in topological order.
 
 # %%
 # Task 6.5: change the graph so that the pattern matches, and save it
@@ -331,7 +332,8 @@ cu.check("6.5", "work/6.5.onnx")
 # This task belongs to the deeper page [Reading a profile](../deeper/06_reading_a_profile.ipynb).
 #
 # A network that reads digits is too slow for its task. A colleague sends you three files: the model, a profile of some
-# runs with all optimisations off, and the PyTorch source. (The events and notes are real. The times are drawn from your id.)
+# runs with all optimisations off, and the PyTorch source. (The events and notes are real. The times are drawn from your
+# id.)
 
 # %%
 network, profile, source = cu.given("6.6")
@@ -382,8 +384,8 @@ cu.check("6.6", "work/6.6.json")
 # computes; the last line of our own file is the one that we can change.
 #
 # A typical mistake is to add up all runs: one node was disturbed once, and its sum is the largest. Look at the times of
-# a node in all runs to notice it. Another one is to divide by `model_run`, which also holds the time between nodes. With
-# `onnx.load` and `json` alone it works as well; `statistics.median` does the rest.
+# a node in all runs to notice it. Another one is to divide by `model_run`, which also holds the time between nodes.
+# With `onnx.load` and `json` alone it works as well; `statistics.median` does the rest.
 
 # %% [markdown]
 # ## Hand in

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 07 · Exercises: quantization
 #
-# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a hint
-# for what is not. Try as often as you like: the best answer is kept.
+# Seven tasks. Each ends in a file in `work/` that `cu.check` looks at. A check tells you what is right, and gives a
+# hint for what is not. Try as often as you like: the best answer is kept.
 #
 # The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
 
@@ -70,16 +70,16 @@ cu.check("7.1", "work/7.1.json")
 
 # %% [markdown] tags=["solution"]
 # The range has 255 steps between 256 integers, so the scale is the width of one step, and the zero point is the integer
-# that stands for 0.0. `np.rint` takes a half to the even neighbour, as QuantizeLinear does; then the zero point is added, and
-# clipping keeps the rest within uint8. A typical mistake is to convert to uint8 before clipping: a value beyond the range
-# comes back from the other end. To notice it, compare `back` with the values: inside the range they differ by at most half a
-# step. Another road is a small graph with QuantizeLinear and DequantizeLinear.
+# that stands for 0.0. `np.rint` takes a half to the even neighbour, as QuantizeLinear does; then the zero point is
+# added, and clipping keeps the rest within uint8. A typical mistake is to convert to uint8 before clipping: a value
+# beyond the range comes back from the other end. To notice it, compare `back` with the values: inside the range they
+# differ by at most half a step. Another road is a small graph with QuantizeLinear and DequantizeLinear.
 
 # %% [markdown]
 # ## 7.2 Small and right
 #
-# The trained network of the lesson. BatchNorm is folded already. Your model names the ten classes in an order of its own:
-# the first output belongs to class `order[0]`, and so on.
+# The trained network of the lesson. BatchNorm is folded already. Your model names the ten classes in an order of its
+# own: the first output belongs to class `order[0]`, and so on.
 
 # %%
 cu.params("7.2")
@@ -94,11 +94,11 @@ cu.op_histogram(cu.given("7.2")).to_frame().T
 # - the file has at most `most_bytes` bytes,
 # - it loses at most `points` percentage points of accuracy on test images that you do not know.
 #
-# `cu.fashion_mnist("calibration")` has 1 000 pictures for calibration, and `cu.normalize` makes inputs of them. The data reader
-# is `cu.Calibration(model, {"image": pictures})`.
+# `cu.fashion_mnist("calibration")` has 1 000 pictures for calibration, and `cu.normalize` makes inputs of them. The
+# data reader is `cu.Calibration(model, {"image": pictures})`.
 #
-# > **Hint** `help(quantize_static)` says which format and which types suit a CPU. Every format fits; weights left in float
-# > do not.
+# > **Hint** `help(quantize_static)` says which format and which types suit a CPU. Every format fits; weights left in
+# > float do not.
 
 # %%
 # Task 7.2: quantize the model, and save it
@@ -121,10 +121,10 @@ cu.check("7.2", "work/7.2.onnx")
 
 # %% [markdown] tags=["solution"]
 # Static quantization needs the range of every tensor, and takes it from pictures that look like those of later use. The
-# weights in int8 make the file small, a scale per channel keeps the accuracy. A typical mistake is to calibrate with raw
-# pixels: the file is small and the convolutions run in int8, yet the accuracy falls. The input's scale shows it: the integers
-# reach far beyond what `cu.normalize` gives. `QuantFormat.QOperator` is another road: it writes the int8 operators into the
-# file, and QDQ leaves the choice to ONNX Runtime.
+# weights in int8 make the file small, a scale per channel keeps the accuracy. A typical mistake is to calibrate with
+# raw pixels: the file is small and the convolutions run in int8, yet the accuracy falls. The input's scale shows it:
+# the integers reach far beyond what `cu.normalize` gives. `QuantFormat.QOperator` is another road: it writes the int8
+# operators into the file, and QDQ leaves the choice to ONNX Runtime.
 
 # %% [markdown]
 # ## 7.3 Rescue
@@ -194,18 +194,18 @@ cu.check("7.3", "work/7.3.onnx")
 
 # %% [markdown] tags=["solution"]
 # One channel is much wider than the others, so its tensor gets a coarse scale, and the other channels round to almost
-# nothing. Tensors before it are fine, so the first one with a low signal-to-noise ratio shows the place. Two convolutions
-# belong to it: one writes the wide channel, one reads it. A typical mistake is to exclude only one of them: the wide channel
-# is still quantized, and the accuracy stays low. Another road is to compare the range of each channel in the float model, or
-# to exclude pairs of neighbours one after the other and to measure.
+# nothing. Tensors before it are fine, so the first one with a low signal-to-noise ratio shows the place. Two
+# convolutions belong to it: one writes the wide channel, one reads it. A typical mistake is to exclude only one of
+# them: the wide channel is still quantized, and the accuracy stays low. Another road is to compare the range of each
+# channel in the float model, or to exclude pairs of neighbours one after the other and to measure.
 
 # %% [markdown]
 # ## 7.4 What was it calibrated with?
 #
 # *Deeper: after the page [Calibration](../deeper/07_calibration.ipynb).*
 #
-# Five people calibrated the same network. Here is what they left behind: of each model only the input, with the scale and
-# the zero point that quantize it to uint8.
+# Five people calibrated the same network. Here is what they left behind: of each model only the input, with the scale
+# and the zero point that quantize it to uint8.
 
 # %%
 models = {path.stem[-1]: onnx.load(path) for path in cu.given("7.4")}
@@ -218,9 +218,9 @@ stored = {
 pd.DataFrame(stored).T.astype({"x_zero_point": int})
 
 # %% [markdown]
-# What did each of them calibrate with? And what is the largest real number that can pass this input? Write `work/7.4.json`:
-# a dict from letter to a dict with the keys `reader` and `largest`. The check says how many are right, not which; readers
-# count once all numbers are right.
+# What did each of them calibrate with? And what is the largest real number that can pass this input? Write
+# `work/7.4.json`: a dict from letter to a dict with the keys `reader` and `largest`. The check says how many are right,
+# not which; readers count once all numbers are right.
 #
 # | reader | the calibration data |
 # |---|---|
@@ -254,11 +254,11 @@ Path("work/7.4.json").write_text(json.dumps(answer))
 cu.check("7.4", "work/7.4.json")
 
 # %% [markdown] tags=["solution"]
-# Scale and zero point are a range in another form: the integer 0 stands for its lower end, 255 for its upper end. Both ends
-# together tell the data. `raw` and `one broken` have almost the same upper end, only the lower end tells them apart. A
-# typical mistake is `scale * 255`, which is the width of the range, and right only where the zero point is 0. The lower end
-# is not exact, because the zero point is a whole number. Another road for `largest` is to run a very large input through the
-# model: what comes out is the largest number.
+# Scale and zero point are a range in another form: the integer 0 stands for its lower end, 255 for its upper end. Both
+# ends together tell the data. `raw` and `one broken` have almost the same upper end, only the lower end tells them
+# apart. A typical mistake is `scale * 255`, which is the width of the range, and right only where the zero point is 0.
+# The lower end is not exact, because the zero point is a whole number. Another road for `largest` is to run a very
+# large input through the model: what comes out is the largest number.
 
 # %% [markdown]
 # ## 7.5 Four bits
@@ -271,9 +271,9 @@ cu.check("7.4", "work/7.4.json")
 cu.params("7.5") | {"bytes in float32": cu.given("7.5").stat().st_size}
 
 # %% [markdown]
-# Store the weights in 4 bits, and save the model as `work/7.5.onnx`. Both products become `MatMulNBits`. The file has at
-# most `most_bytes` bytes, and the result differs by at most `error` (root mean square of the difference ÷ that of the
-# result, on normally distributed inputs).
+# Store the weights in 4 bits, and save the model as `work/7.5.onnx`. Both products become `MatMulNBits`. The file has
+# at most `most_bytes` bytes, and the result differs by at most `error` (root mean square of the difference ÷ that of
+# the result, on normally distributed inputs).
 #
 # > **Hint** `MatMulNBitsQuantizer(model, bits=4, block_size=…, is_symmetric=…)`, then `process()`, then
 # > `model.save_model_to_file(…)`. A block has 16, 32, 64, 128 or 256 numbers.
@@ -302,16 +302,17 @@ for block_size in (16, 32, 64, 128, 256):
 cu.check("7.5", "work/7.5.onnx")
 
 # %% [markdown] tags=["solution"]
-# Each block has a scale and a zero point of its own. Small blocks follow the weights closely, because a large weight spoils
-# only its own block; large blocks need fewer bytes. So the first budget asks for large blocks and the second one for small
-# ones, and trying all five sizes finds the one that fits both. The loop copies the model, because the quantizer changes what
-# it is given. A typical mistake is `is_symmetric=True`: without zero points the error is larger, and no size fits. Another
-# road is to count bytes: half a byte per weight, and the scales.
+# Each block has a scale and a zero point of its own. Small blocks follow the weights closely, because a large weight
+# spoils only its own block; large blocks need fewer bytes. So the first budget asks for large blocks and the second one
+# for small ones, and trying all five sizes finds the one that fits both. The loop copies the model, because the
+# quantizer changes what it is given. A typical mistake is `is_symmetric=True`: without zero points the error is larger,
+# and no size fits. Another road is to count bytes: half a byte per weight, and the scales.
 
 # %% [markdown]
 # ## 7.6 Choose under budgets
 #
-# *Deeper: after the pages [Targets](../deeper/07_targets.ipynb) and [Where int8 runs](../deeper/07_where_int8_runs.ipynb).*
+# *Deeper: after the pages [Targets](../deeper/07_targets.ipynb) and
+# [Where int8 runs](../deeper/07_where_int8_runs.ipynb).*
 #
 # Somebody left six files of one trained network, without a note. All take `image` and return `logits`; position `i`
 # belongs to class `order[i]`. Three colleagues ask which one is theirs, and each has limits:
@@ -393,20 +394,20 @@ Path("work/7.6.json").write_text(json.dumps({"facts": facts, "uses": uses}))
 cu.check("7.6", "work/7.6.json")
 
 # %% [markdown] tags=["solution"]
-# Each limit rules out other files, so all facts are measured first. Size says little: weights in int8 are as small as a whole
-# int8 network, but only the files with ranges for the activations run integer convolutions. One of them was calibrated with
-# dark pictures. Its size, operators and opset look best; only the accuracy shows the loss. A file with operators of
-# `com.microsoft` runs in ONNX Runtime alone. A typical mistake is to count `QLinearConv` in the file: with pairs of
-# QuantizeLinear and DequantizeLinear they appear when ONNX Runtime loads it. Another road is a table in pandas and one
-# comparison for each limit.
+# Each limit rules out other files, so all facts are measured first. Size says little: weights in int8 are as small as a
+# whole int8 network, but only the files with ranges for the activations run integer convolutions. One of them was
+# calibrated with dark pictures. Its size, operators and opset look best; only the accuracy shows the loss. A file with
+# operators of `com.microsoft` runs in ONNX Runtime alone. A typical mistake is to count `QLinearConv` in the file: with
+# pairs of QuantizeLinear and DequantizeLinear they appear when ONNX Runtime loads it. Another road is a table in pandas
+# and one comparison for each limit.
 
 # %% [markdown]
 # ## 7.7 A sentence encoder for a download
 #
 # *Deeper: after the page [Language models in 8 and 4 bits](../deeper/07_language_models.ipynb).*
 #
-# An app searches notes by meaning. It downloads MiniLM, and compares vectors of 64 numbers: the mean over the words
-# of a text (384 numbers), times your projection, divided by its own length. MiniLM comes with the extra `nlp`; where it is
+# An app searches notes by meaning. It downloads MiniLM, and compares vectors of 64 numbers: the mean over the words of
+# a text (384 numbers), times your projection, divided by its own length. MiniLM comes with the extra `nlp`; where it is
 # missing, the next cell says how to install it.
 
 # %%
@@ -415,15 +416,16 @@ projection = np.load(cu.given("7.7"))
 cu.params("7.7") | {"projection": projection.shape}
 
 # %% [markdown]
-# Write one file, `work/7.7.onnx`. It takes `ids` and `mask`, int64 `[texts, words]`, where `mask` is 0 behind the end of a
-# text, and returns `vector`, float32 `[texts, 64]`. The numbers of texts and of words are free.
+# Write one file, `work/7.7.onnx`. It takes `ids` and `mask`, int64 `[texts, words]`, where `mask` is 0 behind the end
+# of a text, and returns `vector`, float32 `[texts, 64]`. The numbers of texts and of words are free.
 #
 # - The file has at most `most_bytes` bytes. In float32 it has 90 million.
 # - For sentences that you do not know, the mean of the cosines between its vectors and those of the float model is at
 #   least `cosine`.
 #
 # > **Hint** The older exporter, `dynamo=False`, is the faster one here, and the page
-# > [A trained transformer](../deeper/06_trained.ipynb) shows its call, with `eager` attention. The texts are padded to the longest one: the mean must not see that.
+# > [A trained transformer](../deeper/06_trained.ipynb) shows its call, with `eager` attention. The texts are padded to
+# > the longest one: the mean must not see that.
 
 # %%
 # Task 7.7: write the end, export, quantize, and save the model
@@ -480,9 +482,9 @@ cu.check("7.7", "work/7.7.onnx")
 # %% [markdown] tags=["solution"]
 # The end is part of the file, so no app can forget the mask. Dividing by the sum of the mask, and not by the number of
 # columns, keeps padding out of the mean. Dynamic quantization needs no calibration, and takes all operators unless told
-# otherwise: half of the weights are the table of words, which `Gather` reads. `per_channel=True` costs few bytes and brings
-# most of the quality. A typical mistake is `op_types_to_quantize=["MatMul"]`: the table stays in float32, and the file has 59
-# MB. Another road is `MatMulNBits` with 8 bits and large blocks, after the table alone was quantized.
+# otherwise: half of the weights are the table of words, which `Gather` reads. `per_channel=True` costs few bytes and
+# brings most of the quality. A typical mistake is `op_types_to_quantize=["MatMul"]`: the table stays in float32, and
+# the file has 59 MB. Another road is `MatMulNBits` with 8 bits and large blocks, after the table alone was quantized.
 
 # %% [markdown]
 # ## Hand in

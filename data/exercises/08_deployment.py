@@ -3,8 +3,9 @@
 #
 # Seven tasks. 8.1, 8.2 and 8.6 need the page [Joining files](../deeper/08_joining_files.ipynb), 8.3
 # [Phones](../deeper/08_phones.ipynb), 8.4 [Under load](../deeper/08_under_load.ipynb), and 8.5
-# [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks at.
-# A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
+# [A server, file by file](../deeper/08_server_file_by_file.ipynb). Each ends in a file in `work/` that `cu.check` looks
+# at. A check tells you what is right, and gives a hint for what is not. Try as often as you like: the best answer is
+# kept.
 #
 # The models and numbers are drawn from your id, so they are your own. Put your id between the quotes.
 
@@ -83,11 +84,11 @@ onnx.save(whole, "work/8.1.onnx")
 cu.check("8.1", "work/8.1.onnx")
 
 # %% [markdown] tags=["solution"]
-# The network must see what it saw in training, so the graph repeats each step in the same order: cast, order of the channels,
-# division by 255, mean, deviation. The channels are put in order before the numbers that belong to red, green and blue are
-# used. A typical mistake is Reshape in place of Transpose: the shape is right and the numbers are not. To notice it, compute
-# the preparation with NumPy and compare the outputs, with more than one picture. Another road is one Mul and one Add after
-# the Cast, with 255, mean and deviation folded into their constants.
+# The network must see what it saw in training, so the graph repeats each step in the same order: cast, order of the
+# channels, division by 255, mean, deviation. The channels are put in order before the numbers that belong to red, green
+# and blue are used. A typical mistake is Reshape in place of Transpose: the shape is right and the numbers are not. To
+# notice it, compute the preparation with NumPy and compare the outputs, with more than one picture. Another road is one
+# Mul and one Add after the Cast, with 255, mean and deviation folded into their constants.
 
 # %% [markdown]
 # ## 8.2 Answer with ids and probabilities · deeper: joining files
@@ -106,11 +107,11 @@ cu.node_table(cu.given("8.2"))[["op", "inputs", "outputs"]]
 # - `temperature`: the scores are divided by it, then follows a softmax over **all** classes.
 # - `ids`: the id of class 0, of class 1, and so on.
 #
-# Write a model with the input `x`, float32 `[batch, 6]`, with a free batch, and two outputs: `id`, int64 `[batch, best]`, and `probability`,
-# float32 `[batch, best]`. Save it as `work/8.2.onnx`.
+# Write a model with the input `x`, float32 `[batch, 6]`, with a free batch, and two outputs: `id`, int64
+# `[batch, best]`, and `probability`, float32 `[batch, best]`. Save it as `work/8.2.onnx`.
 #
-# > **Hint** This model has opset 20 and IR version 9, too. `TopK` returns values and positions, and wants the number as an
-# > int64 tensor of shape `[1]`. A softmax keeps the order.
+# > **Hint** This model has opset 20 and IR version 9, too. `TopK` returns values and positions, and wants the number as
+# > an int64 tensor of shape `[1]`. A softmax keeps the order.
 
 # %%
 # Task 8.2: write the processing, join both, and save the model
@@ -137,10 +138,11 @@ onnx.save(whole, "work/8.2.onnx")
 cu.check("8.2", "work/8.2.onnx")
 
 # %% [markdown] tags=["solution"]
-# Softmax comes before TopK, so that the probabilities refer to all classes. TopK returns positions, and Gather looks each one
-# up in the table of ids. A typical mistake is TopK first and Softmax on its values: then each row of probabilities adds up to
-# exactly 1, which is how one notices it. Another mistake is to return the positions themselves. Because a softmax keeps the
-# order within a row, another road is TopK on the scores, and GatherElements to fetch the probabilities at its positions.
+# Softmax comes before TopK, so that the probabilities refer to all classes. TopK returns positions, and Gather looks
+# each one up in the table of ids. A typical mistake is TopK first and Softmax on its values: then each row of
+# probabilities adds up to exactly 1, which is how one notices it. Another mistake is to return the positions
+# themselves. Because a softmax keeps the order within a row, another road is TopK on the scores, and GatherElements to
+# fetch the probabilities at its positions.
 
 # %% [markdown]
 # ## 8.3 Make a variant for a phone · deeper: phones
@@ -186,8 +188,8 @@ cu.node_table(cu.given("8.3"))[["op", "inputs", "outputs"]]
 # - `Mish`: $x \cdot \tanh(\log(1 + e^x))$
 # - `Softsign`: $x / (1 + \lvert x\rvert)$
 #
-# These operators are on the lists of both accelerators: `Add`, `Sub`, `Mul`, `Div`, `Max`, `Clip`, `Exp`, `Tanh`. `Abs` and
-# `Log` are on that of NNAPI only, `Softplus`, which is $\log(1 + e^x)$, on that of CoreML only.
+# These operators are on the lists of both accelerators: `Add`, `Sub`, `Mul`, `Div`, `Max`, `Clip`, `Exp`, `Tanh`. `Abs`
+# and `Log` are on that of NNAPI only, `Softplus`, which is $\log(1 + e^x)$, on that of CoreML only.
 #
 # > **Hint** `make_dim_param_fixed(graph, "batch", 1)` fixes the batch. It is in `onnxruntime.tools`, in the module
 # > `make_dynamic_shape_fixed`.
@@ -240,11 +242,11 @@ onnx.save(model, "work/8.3.onnx")
 cu.check("8.3", "work/8.3.onnx")
 
 # %% [markdown] tags=["solution"]
-# An accelerator takes a whole graph only where it knows each operator and each shape. So both activations are written with
-# operators of its list, and the batch becomes 1. The constants are initializers, shared by both places. Intermediate tensors
-# get the name of the replaced node in front, because each name may be written only once. A typical mistake is a formula that
-# is right for positive numbers only: compare both models on random inputs before you ask the checker. Another road is to
-# write the replacement as nodes by hand; two activations are few.
+# An accelerator takes a whole graph only where it knows each operator and each shape. So both activations are written
+# with operators of its list, and the batch becomes 1. The constants are initializers, shared by both places.
+# Intermediate tensors get the name of the replaced node in front, because each name may be written only once. A typical
+# mistake is a formula that is right for positive numbers only: compare both models on random inputs before you ask the
+# checker. Another road is to write the replacement as nodes by hand; two activations are few.
 
 # %% [markdown]
 # ## 8.4 Settings within limits · deeper: under load
@@ -287,8 +289,8 @@ def outcome(largest_batch, wait_ms):
 outcome(largest_batch=1, wait_ms=0)
 
 # %% [markdown]
-# Write `work/8.4.json` with four keys: `largest_batch`, `wait_ms`, and what `outcome` gives for them, `p99_ms` and `busy`.
-# Requests arrive at random, and the check draws others, so stay away from the edge.
+# Write `work/8.4.json` with four keys: `largest_batch`, `wait_ms`, and what `outcome` gives for them, `p99_ms` and
+# `busy`. Requests arrive at random, and the check draws others, so stay away from the edge.
 
 # %%
 # Task 8.4: choose the settings, and write them
@@ -309,11 +311,11 @@ Path("work/8.4.json").write_text(json.dumps(settings))
 cu.check("8.4", "work/8.4.json")
 
 # %% [markdown] tags=["solution"]
-# Waiting fills the batches. Larger batches need less time per picture, so the model is less busy, but each request waits
-# longer. Some waits satisfy both limits, and the solution takes the one that stays farthest from the nearer limit; the factor
-# 5 makes the two distances comparable. A typical mistake is to take the first wait that fits: with other requests it is over
-# the limit. To notice it, run `simulate` with another seed. Another road is to try several values of `largest_batch`, too: a
-# small one can make the requests queue up.
+# Waiting fills the batches. Larger batches need less time per picture, so the model is less busy, but each request
+# waits longer. Some waits satisfy both limits, and the solution takes the one that stays farthest from the nearer
+# limit; the factor 5 makes the two distances comparable. A typical mistake is to take the first wait that fits: with
+# other requests it is over the limit. To notice it, run `simulate` with another seed. Another road is to try several
+# values of `largest_batch`, too: a small one can make the requests queue up.
 
 # %% [markdown]
 # ## 8.5 What does the server answer? · deeper: a server
@@ -344,8 +346,8 @@ table.assign(
 # | 503 | as many requests are waiting as `queue` allows |
 # | 200 | otherwise |
 #
-# JSON is an object with one key, `pixels`. Write `work/8.5.json`: a dict from each letter to its status, a number. The check
-# says how many are right, not which.
+# JSON is an object with one key, `pixels`. Write `work/8.5.json`: a dict from each letter to its status, a number. The
+# check says how many are right, not which.
 #
 # > **Hint** These are a stranger's bytes: give `np.load` no `allow_pickle`. It reads from `io.BytesIO(body)`.
 
@@ -394,11 +396,11 @@ Path("work/8.5.json").write_text(json.dumps(answers))
 cu.check("8.5", "work/8.5.json")
 
 # %% [markdown] tags=["solution"]
-# The order of the table is the order of the code, and the first match returns. So the size is looked at before anything is
-# read, and the queue last. `np.load` and `json.loads` raise ValueError for bytes that are not what they claim to be; without
-# `allow_pickle`, nothing of a stranger is executed. A typical mistake lies at the limits: as many images as allowed are fine,
-# as many waiting as allowed are too many. A dtype check also matters, because float pixels have a good shape. Another road is
-# to print dtype, shape and length of each body and to decide by hand.
+# The order of the table is the order of the code, and the first match returns. So the size is looked at before anything
+# is read, and the queue last. `np.load` and `json.loads` raise ValueError for bytes that are not what they claim to be;
+# without `allow_pickle`, nothing of a stranger is executed. A typical mistake lies at the limits: as many images as
+# allowed are fine, as many waiting as allowed are too many. A dtype check also matters, because float pixels have a
+# good shape. Another road is to print dtype, shape and length of each body and to decide by hand.
 
 # %% [markdown]
 # ## 8.6 Make the file fit the page · deeper: joining files, and browser
@@ -410,8 +412,9 @@ model_file, page_code = cu.given("8.6")
 cu.listing(page_code)
 
 # %% [markdown]
-# Your model is the trained network, as an exporter left it: `image`, float32 `[batch, 1, 28, 28]`, white on black and prepared
-# as `cu.normalize` does it, $(x / 255 - 0.286) / 0.353$; `logits`, where position `i` belongs to class `order[i]`.
+# Your model is the trained network, as an exporter left it: `image`, float32 `[batch, 1, 28, 28]`, white on black and
+# prepared as `cu.normalize` does it, $(x / 255 - 0.286) / 0.353$; `logits`, where position `i` belongs to class
+# `order[i]`.
 
 # %%
 p, model = cu.params("8.6"), onnx.load(model_file)
@@ -427,8 +430,8 @@ p, model = cu.params("8.6"), onnx.load(model_file)
 # - is loaded by the runtime that lies beside the page: see the first line of its code,
 # - carries no notes. Anybody who opens the page can read them.
 #
-# > **Hint** `onnx.version_converter.convert_version` and `model.ir_version`. Weights may be stored in float16 with a `Cast` behind
-# > each; smaller types may change labels. The function `store` of 8.1 is still there.
+# > **Hint** `onnx.version_converter.convert_version` and `model.ir_version`. Weights may be stored in float16 with a
+# > `Cast` behind each; smaller types may change labels. The function `store` of 8.1 is still there.
 
 # %%
 # Task 8.6: convert, join, make it small, clear the notes, and save the model
@@ -485,18 +488,19 @@ onnx.save(whole, "work/8.6.onnx")
 cu.check("8.6", "work/8.6.onnx")
 
 # %% [markdown] tags=["solution"]
-# The code is the contract: it names the input, its dtype and shape, the two outputs and their dtypes. Nothing there inverts the
-# picture, so the graph does it. Labels are looked up by class, so the position goes through `order`. float16 halves the download,
-# and a `Cast` gives each convolution its float32 back, so no runtime needs kernels for float16. The converter
-# comes first, because joined parts must have one opset. A typical mistake is to set the number in `opset_import` by hand: operators
-# that changed in between then mean something else, or do not load. Another road is `convert_float_to_float16` for the whole
-# network, with `keep_io_types`.
+# The code is the contract: it names the input, its dtype and shape, the two outputs and their dtypes. Nothing there
+# inverts the picture, so the graph does it. Labels are looked up by class, so the position goes through `order`.
+# float16 halves the download, and a `Cast` gives each convolution its float32 back, so no runtime needs kernels for
+# float16. The converter comes first, because joined parts must have one opset. A typical mistake is to set the number
+# in `opset_import` by hand: operators that changed in between then mean something else, or do not load. Another road is
+# `convert_float_to_float16` for the whole network, with `keep_io_types`.
 
 # %% [markdown]
 # ## 8.7 Mend a config.pbtxt · deeper: Triton
 #
-# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb), and the package `tritonclient` for the check: it comes with the
-# extra `serve`, and where it is missing, the check says how to install it. A colleague wrote the description of a model in a hurry:
+# Needs the page [Triton and Ray](../deeper/08_triton_ray.ipynb), and the package `tritonclient` for the check: it comes
+# with the extra `serve`, and where it is missing, the check says how to install it. A colleague wrote the description
+# of a model in a hurry:
 
 # %%
 model_file, config_file = cu.given("8.7")
@@ -518,8 +522,8 @@ print(f"{p['folder']}/config.pbtxt", *versions, sep="\n")
 
 # %% [markdown]
 # - `serve`: what the version policy must choose among the versions that are there.
-# - `batch`: the largest batch. `wait_ms`: how many milliseconds a request may wait for others. Where neither was agreed, one
-#   request is computed at a time.
+# - `batch`: the largest batch. `wait_ms`: how many milliseconds a request may wait for others. Where neither was
+#   agreed, one request is computed at a time.
 # - `sessions`: how many instances there are, all of them on the device `on`.
 #
 # Mend the text. Write `work/8.7.json`: a dict with one key, `config`, and the whole text as its value.
@@ -571,11 +575,12 @@ Path("work/8.7.json").write_text(json.dumps({"config": text}))
 cu.check("8.7", "work/8.7.json")
 
 # %% [markdown] tags=["solution"]
-# Names, types and dims are taken from the model itself, so they cannot differ from it. A free first dimension is the batch: dims
-# leave it out, and what is left of `[batch]` is nothing, which Triton wants as `[ 1 ]` with a reshape. A model with a fixed
-# batch gets its whole shape, no `max_batch_size`, and no batching. A typical mistake is a wait in milliseconds: 5 means 5
-# microseconds, and hardly any request finds another to go with. No parser notices it, as no parser notices a name that
-# differs from the folder. Another road is to mend the colleague's text line by line, with `cu.triton_findings` after each.
+# Names, types and dims are taken from the model itself, so they cannot differ from it. A free first dimension is the
+# batch: dims leave it out, and what is left of `[batch]` is nothing, which Triton wants as `[ 1 ]` with a reshape. A
+# model with a fixed batch gets its whole shape, no `max_batch_size`, and no batching. A typical mistake is a wait in
+# milliseconds: 5 means 5 microseconds, and hardly any request finds another to go with. No parser notices it, as no
+# parser notices a name that differs from the folder. Another road is to mend the colleague's text line by line, with
+# `cu.triton_findings` after each.
 
 # %% [markdown]
 # ## Hand in

@@ -2,8 +2,8 @@
 # # 09 · Exercises: the hospital
 #
 # Sixteen patients, one for each pain that users of ONNX report most, in four wards: the easiest first, one ward in one
-# sitting. Each case has a story, what can be seen of the illness, and ends in a file in `work/` that `cu.check` looks at.
-# A check runs what you hand in, and never measures time.
+# sitting. Each case has a story, what can be seen of the illness, and ends in a file in `work/` that `cu.check` looks
+# at. A check runs what you hand in, and never measures time.
 #
 # 1. **Easy finds**: 9.3, 9.4, 9.2, 9.5
 # 2. **Export and shapes**: 9.1, 9.13, 9.15
@@ -38,8 +38,8 @@ ort.set_default_logger_severity(4)
 logging.getLogger().setLevel(logging.ERROR)
 
 # %% [markdown]
-# **If you are stuck**, every case has three hints. Write `cu.hint("9.4")` into a cell of your own, then `cu.hint("9.4", 2)`
-# and `cu.hint("9.4", 3)`: the first says where to look, the last one nearly what to do.
+# **If you are stuck**, every case has three hints. Write `cu.hint("9.4")` into a cell of your own, then
+# `cu.hint("9.4", 2)` and `cu.hint("9.4", 3)`: the first says where to look, the last one nearly what to do.
 #
 # `session` makes a session, and `complaint` catches what ONNX Runtime says to it: the very words, without folders.
 
@@ -79,15 +79,16 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Where a line is empty, the doctor is blind, or the patient is not ill yet. The doctor reads files. It does not know which
-# program was exported (9.6) or what a file computed before (9.16), who calls the model and how (9.8, 9.14, 9.15), or what quantization will make of it (9.9 to
-# 9.11), and it looks for lost shapes behind standard operators only (9.13). Keep that in mind when it finds nothing in a model
-# of yours.
+# Where a line is empty, the doctor is blind, or the patient is not ill yet. The doctor reads files. It does not know
+# which program was exported (9.6) or what a file computed before (9.16), who calls the model and how (9.8, 9.14, 9.15),
+# or what quantization will make of it (9.9 to 9.11), and it looks for lost shapes behind standard operators only
+# (9.13). Keep that in mind when it finds nothing in a model of yours.
 
 # %% [markdown]
 # ## Ward 1: easy finds
 #
-# The message of ONNX Runtime nearly names the cure. You need lessons 01 and 02; for 9.4 also
+# The message of ONNX Runtime nearly names the cure. You need lessons [01](../01_graph_structure.ipynb) and
+# [02](../02_opsets.ipynb); for 9.4 also
 # [Large files](../deeper/01_large_files.ipynb), for 9.5
 # [Domains and functions](../deeper/02_domains_and_functions.ipynb).
 #
@@ -163,8 +164,8 @@ cu.check("9.4", "work/9.4.onnx")
 # %% [markdown]
 # ### 9.2 Opset too new
 #
-# A colleague exported with the newest of everything. The server takes opsets up to the `opset` in your parameters, and will
-# not be updated this year. Here is what the ONNX Runtime of this machine says:
+# A colleague exported with the newest of everything. The server takes opsets up to the `opset` in your parameters, and
+# will not be updated this year. Here is what the ONNX Runtime of this machine says:
 
 # %%
 complaint(session, cu.given("9.2"))
@@ -277,7 +278,7 @@ cu.check("9.5", "work/9.5.onnx")
 # %% [markdown]
 # ## Ward 2: export and shapes
 #
-# These models run, and not for everybody. You need lesson 04; for 9.13 also
+# These models run, and not for everybody. You need lesson [04](../04_dynamic_axes.ipynb); for 9.13 also
 # [Its shapes are unknown](../deeper/09_unknown_shapes.ipynb).
 #
 # ### 9.1 Fixed batch
@@ -324,8 +325,8 @@ cu.check("9.1", "work/9.1.onnx")
 # %% [markdown]
 # ### 9.13 Unknown shapes
 #
-# A tool for phones refuses this model: it plans its memory beforehand, and wants the shape of every tensor. The model was
-# optimised offline, so it holds an operator of ONNX Runtime. The usual cure stops half-way:
+# A tool for phones refuses this model: it plans its memory beforehand, and wants the shape of every tensor. The model
+# was optimised offline, so it holds an operator of ONNX Runtime. The usual cure stops half-way:
 
 # %%
 inferred = onnx.shape_inference.infer_shapes(
@@ -343,8 +344,8 @@ made = [name for node in inferred.graph.node for name in node.output]
 }
 
 # %% [markdown]
-# Write the model with the shape of every tensor between the nodes in `value_info`, as `work/9.13.onnx`. Sizes are numbers, and
-# the number of rows is called `batch`, as at the input.
+# Write the model with the shape of every tensor between the nodes in `value_info`, as `work/9.13.onnx`. Sizes are
+# numbers, and the number of rows is called `batch`, as at the input.
 
 # %%
 # Task 9.13: write all shapes into the model
@@ -370,8 +371,8 @@ cu.check("9.13", "work/9.13.onnx")
 # %% [markdown]
 # ### 9.15 The caller sends something else
 #
-# The web page sends pictures as browsers have them: whole numbers from 0 to 255, colours last, under a name of its own. The
-# model was trained with `(pixels / 255 - mean) / deviation`, colours first. Three complaints, one after the other:
+# The web page sends pictures as browsers have them: whole numbers from 0 to 255, colours last, under a name of its own.
+# The model was trained with `(pixels / 255 - mean) / deviation`, colours first. Three complaints, one after the other:
 
 # %%
 p, patient = cu.params("9.15"), session(cu.given("9.15"))
@@ -429,12 +430,13 @@ cu.check("9.15", "work/9.15.onnx")
 # %% [markdown]
 # ## Ward 3: slow
 #
-# Nothing is wrong with the numbers. You need lessons 03, 05 and 09.
+# Nothing is wrong with the numbers. You need lessons [03](../03_tracing_vs_scripting.ipynb),
+# [05](../05_execution_providers.ipynb) and [09](../09_troubleshooting.ipynb).
 #
 # ### 9.14 Tiny models, many calls
 #
-# Three tiny models work one after the other, in the `order` of your parameters, and one row at a time. “In ONNX Runtime it is
-# slower than before.” How many calls does it take?
+# Three tiny models work one after the other, in the `order` of your parameters, and one row at a time. “In ONNX Runtime
+# it is slower than before.” How many calls does it take?
 
 # %%
 stages = {path.stem[-1]: session(path) for path in cu.given("9.14")}
@@ -463,8 +465,8 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Most of it is the call. Write one model that does the work of all three, for any number of rows, as `work/9.14.onnx`: input
-# `x`, output `y`. Then one call will do.
+# Most of it is the call. Write one model that does the work of all three, for any number of rows, as `work/9.14.onnx`:
+# input `x`, output `y`. Then one call will do.
 
 # %%
 # Task 9.14: make one model of three
@@ -497,8 +499,8 @@ cu.check("9.14", "work/9.14.onnx")
 # %% [markdown]
 # ### 9.8 A silent fallback
 #
-# A service was moved to a machine with an accelerator, and is as slow as before. No request failed, so nobody read the log.
-# This is how it makes its session, and what the log says:
+# A service was moved to a machine with an accelerator, and is as slow as before. No request failed, so nobody read the
+# log. This is how it makes its session, and what the log says:
 
 # %%
 p = cu.params("9.8")
@@ -518,8 +520,8 @@ print(
 )
 
 # %% [markdown]
-# The answer is a configuration, not a model. With it, a session must run on the provider that was meant, or not start at
-# all. Write `work/9.8.json` with three keys:
+# The answer is a configuration, not a model. With it, a session must run on the provider that was meant, or not start
+# at all. Write `work/9.8.json` with three keys:
 #
 # | key | value |
 # |---|---|
@@ -570,8 +572,9 @@ cu.check("9.8", "work/9.8.json")
 # %% [markdown]
 # ### 9.12 An unrolled loop
 #
-# A small recurrent network. For each row `x_t` of `x` it computes `state = tanh(x_t @ from_input + state @ from_state)`, begins
-# with `state = start`, and returns the last state. It was traced:
+# A small recurrent network. For each row `x_t` of `x` it computes
+# `state = tanh(x_t @ from_input + state @ from_state)`, begins with `state = start`, and returns the last state. It was
+# traced:
 
 # %%
 p = cu.params("9.12")
@@ -626,7 +629,8 @@ cu.check("9.12", "work/9.12.onnx")
 # %% [markdown]
 # ## Ward 4: wrong numbers
 #
-# The hardest: in most of these cases nothing complains. You need lessons 03 and 07; for 9.7 also
+# The hardest: in most of these cases nothing complains. You need lessons
+# [03](../03_tracing_vs_scripting.ipynb) and [07](../07_quantization.ipynb); for 9.7 also
 # [What a file forgets](../deeper/03_what_a_file_forgets.ipynb), for 9.9
 # [Find the layer that int8 ruins](../deeper/07_find_the_layer.ipynb).
 #
@@ -682,8 +686,8 @@ cu.check("9.7", "work/9.7.onnx")
 # %% [markdown]
 # ### 9.6 The wrong branch is baked in
 #
-# The program has a condition: `if x.mean() > threshold`. It was traced twice, once with numbers above the threshold and once
-# with numbers below it. Each export passed its own test. The mean of these rows is below the threshold:
+# The program has a condition: `if x.mean() > threshold`. It was traced twice, once with numbers above the threshold and
+# once with numbers below it. Each export passed its own test. The mean of these rows is below the threshold:
 
 # %%
 above, below = cu.given("9.6")
@@ -695,8 +699,8 @@ results = {
 pd.DataFrame(results).T.assign(right=["no", "yes"])
 
 # %% [markdown]
-# Write one model that does what the program does, for any input, as `work/9.6.onnx`: input `x`, output `y`. The mean is that of
-# all numbers of `x`.
+# Write one model that does what the program does, for any input, as `work/9.6.onnx`: input `x`, output `y`. The mean is
+# that of all numbers of `x`.
 
 # %%
 # Task 9.6: one model with both branches
@@ -754,7 +758,8 @@ results = [session(path).run(None, {"x": x})[0][0] for path in (good, new)]
 pd.DataFrame(results, index=["good", "new"]).round(4)
 
 # %% [markdown]
-# The nodes have kept their names. In one of them a weight or an attribute is wrong. Write `work/9.16.json` with three keys:
+# The nodes have kept their names. In one of them a weight or an attribute is wrong. Write `work/9.16.json` with three
+# keys:
 #
 # | key | value |
 # |---|---|
@@ -811,9 +816,9 @@ Path("work/9.16.json").write_text(json.dumps(answer))
 cu.check("9.16", "work/9.16.json")
 
 # %% [markdown] tags=["solution"]
-# A wrong node makes all nodes behind it wrong, so only the first one tells something; the largest difference often stands
-# further on. Rounding stays far below one in ten thousand here, and each fault is larger. Pair the nodes by name: two of
-# them stand in another order.
+# A wrong node makes all nodes behind it wrong, so only the first one tells something; the largest difference often
+# stands further on. Rounding stays far below one in ten thousand here, and each fault is larger. Pair the nodes by
+# name: two of them stand in another order.
 #
 # At that node, compare values, not words: `axis` -1 and 2 are the same here, and an attribute that is left out has its
 # default. A typical mistake is to compare the files alone, without running them: they differ in many places that do not
@@ -822,8 +827,9 @@ cu.check("9.16", "work/9.16.json")
 # %% [markdown]
 # ### 9.10 quantize_dynamic stops
 #
-# Two linear layers. A colleague stored the weights turned round, because `Gemm` with `transB=1` reads them so. The model runs,
-# and cannot be quantized. Below the complaint stand the shapes that `value_info` describes, and those of the stored tensors:
+# Two linear layers. A colleague stored the weights turned round, because `Gemm` with `transB=1` reads them so. The
+# model runs, and cannot be quantized. Below the complaint stand the shapes that `value_info` describes, and those of
+# the stored tensors:
 
 # %%
 complaint(quantize_dynamic, cu.given("9.10"), "work/9.10_never.onnx")
@@ -865,7 +871,8 @@ cu.check("9.10", "work/9.10.onnx")
 # %% [markdown]
 # ### 9.11 int8, and slower
 #
-# Another network of three convolutions. “We quantized it as the tutorial says, and it became slower.” The operators tell why:
+# Another network of three convolutions. “We quantized it as the tutorial says, and it became slower.” The operators
+# tell why:
 
 # %%
 quantize_dynamic(cu.given("9.11"), "work/9.11_slow.onnx")
@@ -879,8 +886,8 @@ pd.DataFrame(counts).fillna(0).astype(int)
 cu.doctor("work/9.11_slow.onnx").codes
 
 # %% [markdown]
-# Quantize it the right way, and save it as `work/9.11.onnx`. All three convolutions run in int8, no range is measured in the
-# run, and the result differs by at most 5 %. In use, inputs are uniformly distributed between `low` and `high`:
+# Quantize it the right way, and save it as `work/9.11.onnx`. All three convolutions run in int8, no range is measured
+# in the run, and the result differs by at most 5 %. In use, inputs are uniformly distributed between `low` and `high`:
 
 # %%
 settings = {
@@ -920,8 +927,8 @@ cu.check("9.11", "work/9.11.onnx")
 # %% [markdown]
 # ### 9.9 int8 collapses
 #
-# A small network of three convolutions. In float it is fine. Quantized, with a scale per channel and calibrated with data
-# as in use (normally distributed), its answers are worth nothing:
+# A small network of three convolutions. In float it is fine. Quantized, with a scale per channel and calibrated with
+# data as in use (normally distributed), its answers are worth nothing:
 
 
 # %%
@@ -950,12 +957,12 @@ model = onnx.load(wide)
 ### BEGIN SOLUTION
 values = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
 for i in (1, 2):
-    sizes = np.abs(values[f"kernel{i}"]).max((1, 2, 3))
+    sizes = np.abs(values[f"weight{i}"]).max((1, 2, 3))
     channel, factor = sizes.argmax(), sizes.max() / np.median(sizes)
     if factor > 100:
-        values[f"kernel{i}"][channel] /= factor
+        values[f"weight{i}"][channel] /= factor
         values[f"bias{i}"][channel] /= factor
-        values[f"kernel{i + 1}"][:, channel] *= factor
+        values[f"weight{i + 1}"][:, channel] *= factor
 del model.graph.initializer[:]
 model.graph.initializer.extend(
     numpy_helper.from_array(value, name) for name, value in values.items()
@@ -971,10 +978,10 @@ cu.check("9.9", "work/9.9.onnx")
 # %% [markdown] tags=["solution"]
 # One scale holds for a whole activation. One channel is so wide that all others round to zero. A scale per channel
 # helps the weights, and not the activations. Relu lets a positive factor through: `relu(f * x) = f * relu(x)`. So
-# the channel is divided by `f`, kernel and bias, and the next layer's kernel is multiplied by `f` where it reads
+# the channel is divided by `f`, weights and bias, and the next layer's weights are multiplied by `f` where they read
 # this channel. The float model computes the same, and all channels are about as wide.
 #
-# A typical mistake is to forget the bias, or to change the output channel of the next kernel in place of its input
+# A typical mistake is to forget the bias, or to change the output channel of the next layer in place of its input
 # channel. Compare both float models before you quantize.
 
 # %% [markdown]

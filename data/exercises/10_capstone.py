@@ -1,13 +1,14 @@
 # %% [markdown]
 # # 10 · Exercises: the quest
 #
-# Six tasks, one model, and it is your own: its operator, its decision and its classes are drawn from your id. You take it
-# from PyTorch to a server and a page. Each task ends in a file in `work/` that `cu.check` looks at, and at the end you get
-# your report card. It takes about three hours.
+# Six tasks, one model, and it is your own: its operator, its decision and its classes are drawn from your id. You take
+# it from PyTorch to a server and a page. Each task ends in a file in `work/` that `cu.check` looks at, and at the end
+# you get your report card. It takes about three hours.
 #
-# Tasks 10.1 and 10.2 follow the lesson, 10.3 and 10.4 the page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb),
-# 10.5 and 10.6 the page [On a server and on a page](../deeper/10_server_and_page.ipynb). Each file is checked alone, so you
-# may come back to any task.
+# Tasks 10.1 and 10.2 follow the lesson, 10.3 and 10.4 the page
+# [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb), 10.5 and 10.6 the page
+# [On a server and on a page](../deeper/10_server_and_page.ipynb). Each file is checked alone, so you may come back to
+# any task.
 
 # %%
 import course_utils as cu
@@ -62,14 +63,14 @@ figure.suptitle("What the camera of your archive sees, and what your scroll says
 plt.show()
 
 # %% [markdown]
-# Write `work/10.1.onnx`: input `pixels`, uint8 `[batch, 28, 28]`, output `logits`, float32 `[batch, 10]`. It must agree with
-# `Scroll` for each photograph, on black and on white paper, however many come together. Do not change `scroll.py`: write a
-# module of your own that computes the same, such as one that inherits from `Scroll`.
+# Write `work/10.1.onnx`: input `pixels`, uint8 `[batch, 28, 28]`, output `logits`, float32 `[batch, 10]`. It must agree
+# with `Scroll` for each photograph, on black and on white paper, however many come together. Do not change `scroll.py`:
+# write a module of your own that computes the same, such as one that inherits from `Scroll`.
 #
-# > **Hint** Three things stand in the way: a Python `for` over the photographs, an `if` that looks at numbers, and an operator
-# > without a translation. The first two become one `torch.where` on the whole batch. For the third there are other operators
-# > with the same result. For `kthvalue` and `median`: sort the values, and take the one at that place. For `searchsorted`:
-# > compare with each level of the curve, and count how often the light is larger.
+# > **Hint** Three things stand in the way: a Python `for` over the photographs, an `if` that looks at numbers, and an
+# > operator without a translation. The first two become one `torch.where` on the whole batch. For the third there are
+# > other operators with the same result. For `kthvalue` and `median`: sort the values, and take the one at that place.
+# > For `searchsorted`: compare with each level of the curve, and count how often the light is larger.
 
 # %%
 # Task 10.1: write your module, prove that it agrees with Scroll, and export it
@@ -135,15 +136,16 @@ cu.check("10.1", "work/10.1.onnx")
 # computes both answers for the whole batch and chooses one for each photograph. The repair uses sorting or
 # comparing, which ONNX has, and gives the same numbers.
 #
-# Dimension 0 of one photograph is dimension 1 of the batch: a typical mistake is to keep `flip(1)`, or to take one
-# mean over the whole batch. Another one is a place in the sorted values that is off by one: `kthvalue` counts from 1,
-# not from 0. None of them gives an error. `cu.parity` with photographs of both kinds of paper, alone and together, shows
+# Dimension 0 of one photograph is dimension 1 of the batch: a typical mistake is to keep `flip(1)`, or to take one mean
+# over the whole batch. Another one is a place in the sorted values that is off by one: `kthvalue` counts from 1, not
+# from 0. None of them gives an error. `cu.parity` with photographs of both kinds of paper, alone and together, shows
 # them.
 
 # %% [markdown]
 # ## 10.2 Diagnose
 #
-# A colleague wrote your scroll as an ONNX graph by hand, and made one mistake. The names of the nodes say what each should do.
+# A colleague wrote your scroll as an ONNX graph by hand, and made one mistake. The names of the nodes say what each
+# should do.
 
 # %%
 theirs = cu.given("10.2")
@@ -153,14 +155,14 @@ cu.node_table(theirs)[["name", "op", "inputs", "outputs"]]
 # Two questions:
 #
 # - `node`: the name of the first node, from the top, whose result is wrong.
-# - `different`: for how many of the first 300 photographs in `practice.npz`, given as **one batch**, is the answer not that of
-#   `Scroll`? The answer is the class with the largest score.
+# - `different`: for how many of the first 300 photographs in `practice.npz`, given as **one batch**, is the answer not
+#   that of `Scroll`? The answer is the class with the largest score.
 #
 # Write both into `work/10.2.json`.
 #
-# > **Hint** Any tensor of a graph can become an output: append `onnx.ValueInfoProto(name="light")` to `model.graph.output`.
-# > Compare with PyTorch from the top. `onnx.utils.extract_model` cuts the network out, and `cu.parity` compares it with
-# > `scroll.network`.
+# > **Hint** Any tensor of a graph can become an output: append `onnx.ValueInfoProto(name="light")` to
+# > `model.graph.output`. Compare with PyTorch from the top. `onnx.utils.extract_model` cuts the network out, and
+# > `cu.parity` compares it with `scroll.network`.
 
 # %%
 # Task 10.2: find the node, count the answers, and write both
@@ -249,8 +251,8 @@ cu.check("10.2", "work/10.2.json")
 #
 # The page [Ready to ship, and small](../deeper/10_ready_to_ship.ipynb) shows this and the next task.
 #
-# Your file will be used on other machines. What runs it may be older than your machine, and whoever opens it needs to know
-# what it is.
+# Your file will be used on other machines. What runs it may be older than your machine, and whoever opens it needs to
+# know what it is.
 
 # %%
 {
@@ -261,8 +263,8 @@ cu.check("10.2", "work/10.2.json")
 # %% [markdown]
 # Write `work/10.3.onnx`. It computes what `work/10.1.onnx` computes, and
 #
-# - it has standard operators only, no model-local functions, at most `most_nodes` nodes, an opset of at most `opset`, and
-#   imports no other domain,
+# - it has standard operators only, no model-local functions, at most `most_nodes` nodes, an opset of at most `opset`,
+#   and imports no other domain,
 # - it has at most `most_bytes` bytes, and carries no notes of the exporter, which name files of your machine,
 # - its `metadata_props` hold two entries: `version`, as given, and `classes`, a JSON list of the ten names of
 #   `cu.CLASS_NAMES` in the order of **your** scores.
@@ -334,13 +336,14 @@ cu.check("10.3", "work/10.3.onnx")
 {name: cu.params("10.4")[name] for name in ("points", "most_bytes")}
 
 # %% [markdown]
-# Write `work/10.4.onnx`, with the same input and output. All 15 convolutions run in int8, with uint8 activations. What comes
-# before the network stays in float. The file has at most `most_bytes`, and of a hundred photographs it gets at most `points`
-# fewer right than `Scroll`. For the calibration use the photographs in `calibration.npz`, which lies in `calibration_file`.
+# Write `work/10.4.onnx`, with the same input and output. All 15 convolutions run in int8, with uint8 activations. What
+# comes before the network stays in float. The file has at most `most_bytes`, and of a hundred photographs it gets at
+# most `points` fewer right than `Scroll`. For the calibration use the photographs in `calibration.npz`, which lies in
+# `calibration_file`.
 #
-# > **Hint** The defaults of `quantize_static` are made for other processors. Left alone, it
-# > may quantize the repair of the light, too: the list of the nodes shows it. An operator of the network, such as `Add`, may also
-# > stand before it, so nodes are safer to name than operators: `nodes_to_exclude`.
+# > **Hint** The defaults of `quantize_static` are made for other processors. Left alone, it may quantize the repair of
+# > the light, too: the list of the nodes shows it. An operator of the network, such as `Add`, may also stand before it,
+# > so nodes are safer to name than operators: `nodes_to_exclude`.
 
 # %%
 # Task 10.4: calibrate, quantize, measure, and save the model
@@ -385,12 +388,12 @@ cu.check("10.4", "work/10.4.onnx")
 #
 # The page [On a server and on a page](../deeper/10_server_and_page.ipynb) shows this and the next task.
 #
-# The archive asks over HTTP. Write a server, start it as a process of its own, and send it the twelve requests below. Not all of
-# them are friendly.
+# The archive asks over HTTP. Write a server, start it as a process of its own, and send it the twelve requests below.
+# Not all of them are friendly.
 #
-# `POST /predict` with the Content-Type `application/x-npy` and a body that `numpy.save` wrote: uint8 `[n, 28, 28]`, with `n`
-# from 1 to 8. The answer is JSON, `{"label": [3, …]}`, with one number for each photograph: the position of the largest score.
-# What is not as agreed gets a status. They are looked at in this order:
+# `POST /predict` with the Content-Type `application/x-npy` and a body that `numpy.save` wrote: uint8 `[n, 28, 28]`,
+# with `n` from 1 to 8. The answer is JSON, `{"label": [3, …]}`, with one number for each photograph: the position of
+# the largest score. What is not as agreed gets a status. They are looked at in this order:
 #
 # | status | when |
 # |---|---|
@@ -429,8 +432,8 @@ def send(port, request):
 
 
 # %% [markdown]
-# Write `work/10.5.json`: a dict from each letter to what `send` gave. The check knows the right statuses and labels. It cannot
-# see that a server said them; the page of 10.6 and whoever uses your server can.
+# Write `work/10.5.json`: a dict from each letter to what `send` gave. The check knows the right statuses and labels. It
+# cannot see that a server said them; the page of 10.6 and whoever uses your server can.
 #
 # > **Hint** The server of lesson 08 does all of this, and more; take from it what you need
 # > ([A server, file by file](../deeper/08_server_file_by_file.ipynb)). `numpy.load` with
@@ -502,25 +505,26 @@ cu.check("10.5", "work/10.5.json")
 # %% [markdown]
 # ## 10.6 Fit it into a page
 #
-# A page has no arrays of 28 × 28 bytes. It has a *canvas*: red, green, blue and alpha for each pixel, in any size. All that
-# lies between goes into the graph, so that nobody has to write it in JavaScript.
+# A page has no arrays of 28 × 28 bytes. It has a *canvas*: red, green, blue and alpha for each pixel, in any size. All
+# that lies between goes into the graph, so that nobody has to write it in JavaScript.
 
 # %%
 {name: cu.params("10.6")[name] for name in ("grey", "behind")}
 
 # %% [markdown]
-# Write `work/10.6.onnx`: input `rgba`, uint8 `[height, width, 4]` with free height and width; outputs `label`, int64 `[1]`, and
-# `probability`, float32 `[1, 10]`. These are the steps:
+# Write `work/10.6.onnx`: input `rgba`, uint8 `[height, width, 4]` with free height and width; outputs `label`, int64
+# `[1]`, and `probability`, float32 `[1, 10]`. These are the steps:
 #
-# 1. What is transparent shows what is behind it: colour × alpha + behind × (1 - alpha), with alpha from 0 to 1, and black is 0,
-#    white is 255.
-# 2. Grey is a weighted sum of red, green, blue: 0.299, 0.587, 0.114 in Rec. 601, and 0.2126, 0.7152, 0.0722 in Rec. 709.
+# 1. What is transparent shows what is behind it: colour × alpha + behind × (1 - alpha), with alpha from 0 to 1, and
+#    black is 0, white is 255.
+# 2. Grey is a weighted sum of red, green, blue: 0.299, 0.587, 0.114 in Rec. 601, and 0.2126, 0.7152, 0.0722 in Rec.
+#    709.
 # 3. `Resize` to 28 × 28 with the mode `linear`, all other attributes as they are by default.
 # 4. `Round`, then `Cast` to uint8: these are the pixels for your scroll, the one in float from `work/10.3.onnx`.
 # 5. A softmax over the scores gives `probability`, the position of the largest is `label`.
 #
-# > **Hint** `Resize` wants four dimensions and gets the new size as its fourth input: `Resize<mode = "linear">(x, , , sizes)`.
-# > `compose.merge_models` wants one IR version and one opset for both models.
+# > **Hint** `Resize` wants four dimensions and gets the new size as its fourth input:
+# > `Resize<mode = "linear">(x, , , sizes)`. `compose.merge_models` wants one IR version and one opset for both models.
 
 # %%
 # Task 10.6: write what comes before and after, join all, and save the model
@@ -589,9 +593,10 @@ cu.check("10.6", "work/10.6.onnx")
 # resize must agree with `Resize`.
 
 # %% [markdown]
-# Now see it live: this writes your page to `work/quest_page`. With the course's browser files (`make book` brings them) it is
-# opened in a real browser, and the network is cut off before it predicts. To use it yourself, run
-# `python -m http.server --directory work/quest_page --bind 127.0.0.1` beside this notebook, and open the address it prints.
+# Now see it live: this writes your page to `work/quest_page`. With the course's browser files (`make book` brings them)
+# it is opened in a real browser, and the network is cut off before it predicts. To use it yourself, run
+# `python -m http.server --directory work/quest_page --bind 127.0.0.1` beside this notebook, and open the address it
+# prints.
 
 # %%
 if Path("work/10.6.onnx").exists():
@@ -601,8 +606,8 @@ if Path("work/10.6.onnx").exists():
 # %% [markdown]
 # ## Hand in
 #
-# This packs your answers into one file, and writes your report card: a page to keep, print, or show. Every answer is checked
-# anew for it.
+# This packs your answers into one file, and writes your report card: a page to keep, print, or show. Every answer is
+# checked anew for it.
 
 # %%
 if Path("work/answers").exists():

@@ -4,7 +4,7 @@
 # A report recommends tracing for vision models and scripting for production. A colleague has heard that the default
 # exporter is still in beta. Which mechanism is right on which model, and would you notice where it is not?
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

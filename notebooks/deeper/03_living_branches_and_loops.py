@@ -4,7 +4,7 @@
 # You open a file and find an `If`, a `Scan` or a `Loop`. Its inputs do not explain what it computes: the work is done
 # by graphs inside the node. Or you have to add such a node to a file whose PyTorch source is lost.
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # A project that you maintain exports with `dynamo=False`, or compiles its model with `torch.jit.script` first. Can you
 # trust its files, and what do you gain if you change to the default exporter?
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # You copy an export from a report or a tutorial. It was written for the older exporter, and it still runs. The files
 # that it writes today are not those of the text: there are two of them, and the opset is another one.
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

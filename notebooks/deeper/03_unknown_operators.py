@@ -5,7 +5,7 @@
 # function of a NumPy library, or one of PyTorch's rare ones. You write a translation, and now you want a proof that it
 # is right.
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

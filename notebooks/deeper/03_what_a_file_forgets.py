@@ -4,7 +4,7 @@
 # A file gives PyTorch's numbers on the example and on similar inputs. With a longer sequence, one more tensor in a
 # list, or a second run, it gives other numbers. The program is correct, and something of it is not in the file.
 #
-# You need lesson 03.
+# You need the [core of lesson 03](../03_tracing_vs_scripting.ipynb).
 #
 # After this page you will be able to
 #

@@ -90,7 +90,6 @@ class Count(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-# %%
 with Count() as counter:
     runs["PyTorch"](one)
 {"started by PyTorch": counter.started, "nodes in the file": len(graph.node)}
@@ -134,26 +133,36 @@ cu.claim(
 #
 # Where does the time inside the session go?
 # [`enable_profiling`](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) writes each node of
-# each run into a JSON file, the [profile](../glossary.md#profile).
+# each run into a JSON file, the [profile](../glossary.md#profile). The session writes it when profiling ends. The events
+# that end in `_kernel_time` are the nodes.
+
 
 # %%
 import pandas as pd
 
 options.enable_profiling = True
 options.profile_file_prefix = "work/06_profile"
-watched = ort.InferenceSession(file, options, providers=cpu)
-for _ in range(7):
-    watched.run(None, {"image": many})
-events = pd.read_json(watched.end_profiling())
-events = events[events["name"].str.endswith("_kernel_time")]
-events[["name", "cat", "ts", "dur"]].head(3)
 
-# %% [markdown]
-# `ts` is when a node began and `dur` how long it took, in microseconds. The column `args`, not shown, holds the operator,
-# the shapes, and the provider. One run may be disturbed, so we take the median of the runs for each node:
+
+def profiled(level):
+    options.graph_optimization_level = level
+    watched = ort.InferenceSession(file, options, providers=cpu)
+    for _ in range(7):
+        watched.run(None, {"image": many})
+    events = pd.read_json(watched.end_profiling())
+    events = events[events["name"].str.endswith("_kernel_time")]
+    return events.assign(operator=events["args"].str["op_name"])
+
 
 # %%
-events["operator"] = events["args"].str["op_name"]
+events = profiled(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+events[["name", "operator", "ts", "dur"]].head(3)
+
+# %% [markdown]
+# `ts` is when a node began and `dur` how long it took, in microseconds. The operator comes from the column `args`, which
+# also holds the shapes and the provider. One run may be disturbed, so we take the median of the runs for each node:
+
+# %%
 per_node = events.groupby(["operator", "name"])["dur"].median() / 1000
 by_operator = per_node.groupby("operator").sum().sort_values(ascending=False)
 by_operator.round(2).to_frame("ms")
@@ -202,19 +211,15 @@ print(trace[-1].split("/")[-1])
 # The same by operator, with the default level:
 
 # %%
-options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-watched = ort.InferenceSession(file, options, providers=cpu)
-for _ in range(7):
-    watched.run(None, {"image": many})
-events = pd.read_json(watched.end_profiling())
-events = events[events["name"].str.endswith("_kernel_time")]
-events["operator"] = events["args"].str["op_name"]
+events = profiled(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
 per_run = events.groupby("operator")["dur"].sum() / 7000
 per_run.sort_values(ascending=False).round(2).to_frame("ms")
 
 # %% [markdown]
 # `Relu` and `Add` are gone: they are inside `Conv`. At this level the operator is called `Conv` again, but it is the one
 # for nchwc blocks, where your processor has it.
+#
+# What to do with a line that is slow is another subject: see [where the time went](09_where_the_time_went.ipynb).
 
 # %% [markdown]
 # ## Recap

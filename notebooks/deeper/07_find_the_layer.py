@@ -4,7 +4,7 @@
 # Your int8 network has lost most of its accuracy. The types are right, and so are the calibration data. One layer loses
 # too much by the rounding, but which one? This page builds such a network, finds the layer, and mends the model.
 #
-# You need lesson 07.
+# You need the [core of lesson 07](../07_quantization.ipynb).
 #
 # After this page you will be able to
 #

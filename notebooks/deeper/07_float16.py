@@ -4,7 +4,7 @@
 # You want half of the bytes and no calibration. Somebody says: convert the model to 16-bit floats. The file is half as
 # large, but the model needs as much time and memory as before. This page shows why, and where float16 helps.
 #
-# You need lesson 07.
+# You need the [core of lesson 07](../07_quantization.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # Your search uses a sentence encoder. Its file has 90 MB, too many for a small server or a download, and the results must
 # stay the same. Somebody proposes 8 bits, somebody else 4. This page makes all these files and judges them.
 #
-# You need lesson 07. The model comes with the extra `nlp` of the course.
+# You need the [core of lesson 07](../07_quantization.ipynb). The model comes with the extra `nlp` of the course.
 #
 # After this page you will be able to
 #

@@ -5,7 +5,7 @@
 # is not enough: one integer more or less is another model. This page compares our formula with the runtime, bit for bit,
 # and with what a quantized file stores.
 #
-# You need lesson 07.
+# You need the [core of lesson 07](../07_quantization.ipynb).
 #
 # After this page you will be able to
 #

@@ -5,7 +5,7 @@
 # ranges of activations depend strongly on the text, so language models need dynamic quantization. Is that so? This page
 # tries it.
 #
-# You need lesson 07. The model comes with the extra `nlp` of the course.
+# You need the [core of lesson 07](../07_quantization.ipynb). The model comes with the extra `nlp` of the course.
 #
 # After this page you will be able to
 #

@@ -4,8 +4,8 @@
 # Your model must run in int8 on a server, on a phone and on a GPU. You make one file, and on the second machine half of it
 # runs in float without a message. Each target wants its own types. This page makes one file for each.
 #
-# You need lesson 07. What needs an ARM processor, a GPU or an NPU was **not run here**: the files were made, and run on this
-# CPU.
+# You need the [core of lesson 07](../07_quantization.ipynb). What needs an ARM processor, a GPU or an NPU was **not run
+# here**: the files were made, and run on this CPU.
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # You have made an int8 file, as somebody else did for his model. His is three times as fast as float, yours is slower. Both
 # files are full of integers. This page counts which part of the work a session really does in integers.
 #
-# You need lesson 07.
+# You need the [core of lesson 07](../07_quantization.ipynb).
 #
 # After this page you will be able to
 #

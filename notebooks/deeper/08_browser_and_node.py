@@ -4,7 +4,7 @@
 # The page of lesson 08 predicts without a server. Before you promise that to your users you want to know: how much slower is
 # it than native code, and is a browser the only place where JavaScript can run the file?
 #
-# You need lesson [08](../08_deployment.ipynb).
+# You need the [core of lesson 08](../08_deployment.ipynb).
 #
 # After this page you will be able to
 #

@@ -5,7 +5,7 @@
 # gave it, or how to get the old one back. A server in production needs a name for each file, a box that is the same on
 # every machine, and a way back.
 #
-# You need lesson [08](../08_deployment.ipynb).
+# You need the [core of lesson 08](../08_deployment.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # The app's store shows how many megabytes an app has, and people decide by that. You bring a model and a runtime, and both
 # can be made smaller. There is a file format for it, with a choice that is easy to get wrong.
 #
-# You need lesson [08](../08_deployment.ipynb). Nothing on this page was run on a phone.
+# You need the [core of lesson 08](../08_deployment.ipynb). Nothing on this page was run on a phone.
 #
 # After this page you will be able to
 #

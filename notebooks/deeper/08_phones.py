@@ -4,7 +4,7 @@
 # An app shall classify what its camera sees. The report promises the speed of the phone's NPU for one line of code. Most
 # that decides about it can be seen without a phone: which shapes and which operators the file has.
 #
-# You need lesson [08](../08_deployment.ipynb). Nothing on this page was run on a phone.
+# You need the [core of lesson 08](../08_deployment.ipynb). Nothing on this page was run on a phone.
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # You want to put a model of your own behind HTTP, and wonder what such a server must do besides calling `session.run`. This
 # page goes through the course's server. Its files are yours: change one, start the server again, and see.
 #
-# You need lesson [08](../08_deployment.ipynb); its drawing shows the way of a request.
+# You need the [core of lesson 08](../08_deployment.ipynb); its drawing shows the way of a request.
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # One process on one machine is no longer enough: there are forty models, or a million pictures to score tonight, and one
 # dead process must not stop the service. Two programs do this with the same ONNX file.
 #
-# You need lesson [08](../08_deployment.ipynb).
+# You need the [core of lesson 08](../08_deployment.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # Your server answers in a few milliseconds when you ask it alone. How many requests a second does it bear, and what do the
 # slowest of them meet? Before you promise a number to anybody, measure it the way users arrive.
 #
-# You need lesson [08](../08_deployment.ipynb).
+# You need the [core of lesson 08](../08_deployment.ipynb).
 #
 # After this page you will be able to
 #

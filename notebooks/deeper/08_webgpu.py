@@ -5,7 +5,7 @@
 # list of providers, the page answers, and all labels are right. A week later you learn that it never used the card. Nothing
 # in your program told you.
 #
-# You need lesson [08](../08_deployment.ipynb), and [07](../07_quantization.ipynb) for the last part.
+# You need the [core of lesson 08](../08_deployment.ipynb), and [07](../07_quantization.ipynb) for the last part.
 #
 # After this page you will be able to
 #

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # 09 · Where the time went
 #
-# A network is slower than it should be. The calls are few, and there is no loop. Which line of the PyTorch code costs
-# the time?
+# A network is slower than it should be. Its slowest node is an operator that nobody wrote. Whose is it, what can stand
+# in its place, and does the network compute the same then?
 #
-# You need the [core of lesson 09](../09_troubleshooting.ipynb), and from [lesson 06](../06_fusion.ipynb) the levels of
-# optimisation.
+# You need the [core of lesson 09](../09_troubleshooting.ipynb), and the page
+# [Reading a profile](06_reading_a_profile.ipynb).
 #
 # After this page you will be able to
 #
-# - write a profile whose rows can be found in the file,
-# - go from a node to the module, and to the line of code,
-# - show that a cure gives the same numbers.
+# - add up a profile by the modules of a network,
+# - explain an operator that the source does not name,
+# - show that a cure gives the same numbers, and what it gains.
 
 # %%
 import course_utils as cu
@@ -50,8 +50,7 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# We export it. The [exporter](../glossary.md#exporter) writes notes on each [node](../glossary.md#node), its
-# [metadata](../glossary.md#metadata). We shall need them.
+# We export it. Its nodes carry the notes of the [exporter](../glossary.md#exporter).
 
 # %%
 network, photo = Network().eval(), torch.randn(2, 3, 64, 64)
@@ -59,36 +58,29 @@ file, how = "work/09_network.onnx", {"input_names": ["image"], "verbose": False}
 program = torch.onnx.export(network, (photo,), file, **how)
 
 # %% [markdown]
-# ## From the profile to the node
+# ## The slowest node
 #
-# We write a [profile](https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html) of seven runs. At
-# the level *basic* the nodes that stay keep their names, so each row of the profile can be found in the file.
+# The [profile](../glossary.md#profile) of seven runs, with the optimisations off, so that its rows have the names of the
+# file's nodes:
 
 # %%
 import onnxruntime as ort
 
 options, cpu = ort.SessionOptions(), ["CPUExecutionProvider"]
-options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 options.enable_profiling = True
 options.profile_file_prefix = "work/09_profile"
-
-# %% [markdown]
-# The session writes its file when profiling ends:
-
-# %%
 session = ort.InferenceSession(file, options, providers=cpu)
 for _ in range(7):
     session.run(None, {"image": photo.numpy()})
-record = session.end_profiling()
 
 # %% [markdown]
-# The file of the profile is JSON. The events that end in `_kernel_time` are the nodes; `dur` is in microseconds. We take
-# the median of the runs for each node, in milliseconds.
+# The median of the runs for each node, in milliseconds:
 
 # %%
 import pandas as pd
 
-events = pd.read_json(record)
+events = pd.read_json(session.end_profiling())
 events = events[events["name"].str.endswith("_kernel_time")]
 node = events["name"].str.removesuffix("_kernel_time")
 ms = events["dur"].groupby(node).median() / 1000
@@ -100,15 +92,9 @@ cu.quiz("09_where_the_time_went", 1)
 ms.sort_values(ascending=False).round(3).to_frame("ms per run")
 
 # %% [markdown]
-# One node takes most of the time.
-#
-# ## From the node to the module
-#
-# We look for that node in the file. Which operator is it?
+# One node takes most of the time. Which operator is it?
 
 # %%
-import ast
-
 import onnx
 
 nodes = {n.name: n for n in onnx.load(file).graph.node}
@@ -116,37 +102,31 @@ slow = nodes[ms.idxmax()]
 slow.op_type
 
 # %% [markdown]
-# Nobody wrote `TopK` in the network. The note `name_scopes` says from which modules a node comes:
-
-# %%
-notes = {note.key: note.value for note in slow.metadata_props}
-scopes = ast.literal_eval(notes["pkg.torch.onnx.name_scopes"])
-scopes
-
-# %% [markdown]
-# The whole model stands first, without a name, then the module `strongest`, then the call in it. We do the same for all
-# nodes, and add up the time of each module:
+# ## The time of each module
+#
+# Nobody wrote `TopK` in the network. The note `name_scopes` names the modules around a node: the whole model first,
+# without a name, then a module of it. We add up the times of all nodes by that module:
 
 
 # %%
-def module_of(name):
-    notes = {note.key: note.value for note in nodes[name].metadata_props}
-    return ast.literal_eval(notes["pkg.torch.onnx.name_scopes"])[1]
+import ast
 
 
-per_module = ms.groupby(ms.index.map(module_of)).sum().sort_values()
+def note(node, name):
+    notes = {note.key: note.value for note in node.metadata_props}
+    return notes[f"pkg.torch.onnx.{name}"]
+
+
+module = {n: ast.literal_eval(note(nodes[n], "name_scopes"))[1] for n in ms.index}
+per_module = ms.groupby(module).sum().sort_values()
 per_module.round(3).to_frame("ms per run")
 
 # %% [markdown]
-# Nearly all the time is spent in `strongest`.
-#
-# ## From the node to the line
-#
-# Another note, the *stack trace*, leads to the line. It also names files of your machine; we print its lines of code
-# only.
+# Nearly all the time is spent in `strongest`. So the other modules need no attention, however their code looks. The
+# stack trace names files of your machine, too; we print its lines of code only.
 
 # %%
-trace = notes["pkg.torch.onnx.stack_trace"].splitlines()
+trace = note(slow, "stack_trace").splitlines()
 code = [line.strip() for line in trace if line.startswith("    ")]
 assert slow.op_type == "TopK" and "sort" in code[-1]
 print(*code, sep="\n")
@@ -192,8 +172,9 @@ cu.compare(running, rounds=8, seconds=3)
 # %% [markdown]
 # ## Recap
 #
-# - Profile at the level *basic*: the rows have the names of the file's nodes. Decide by the time at the usual level.
-# - `name_scopes` leads from a node to the module, the stack trace to the line.
+# - Add up the profile by module: it says where a change can pay, and where none can.
+# - An operator that nobody wrote comes from a line that asks for more than it uses, such as a sort for the largest number.
+# - Decide by the time at the usual level of optimisation.
 # - Keep the exporter's notes in the files that you examine; [take them out](01_metadata.ipynb) of those that you publish.
 # - Change the line in PyTorch, export again, and compare with the old network.
 #

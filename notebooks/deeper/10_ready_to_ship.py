@@ -4,7 +4,8 @@
 # You have a file that gives the right numbers. It still holds notes about your machine, it does not say what it is, and it
 # is larger than the archive pays for. Now it gets ready to leave.
 #
-# You need lessons 06 and 07, and the [core of lesson 10](../10_capstone.ipynb).
+# You need lessons [06](../06_fusion.ipynb) and [07](../07_quantization.ipynb), and the
+# [core of lesson 10](../10_capstone.ipynb).
 #
 # After this page you will be able to
 #

@@ -4,7 +4,7 @@
 # The archive has its file, and nobody can call it yet. One department wants to ask over HTTP, another one wants a page that
 # takes any picture. Both get the model of lesson 10.
 #
-# You need lesson 08, and the [core of lesson 10](../10_capstone.ipynb).
+# You need [lesson 08](../08_deployment.ipynb), and the [core of lesson 10](../10_capstone.ipynb).
 #
 # After this page you will be able to
 #

@@ -21,10 +21,10 @@ def _healthy(p: Params) -> onnx.ModelProto:
     values = np.random.default_rng(p["seed"])
     weights = {f"{kind}_{i}": values.normal(0, 0.5, shape).astype(np.float32) for i, kind, shape in _LAYERS}
     nodes = [
-        helper.make_node("MatMul", ["x", "kernel_1"], ["product_1"], name="multiply_1"),
+        helper.make_node("MatMul", ["x", "weight_1"], ["product_1"], name="multiply_1"),
         helper.make_node("Add", ["product_1", "bias_1"], ["sum_1"], name="add_1"),
         helper.make_node("Relu", ["sum_1"], ["hidden"], name="activate_1"),
-        helper.make_node("MatMul", ["hidden", "kernel_2"], ["product_2"], name="multiply_2"),
+        helper.make_node("MatMul", ["hidden", "weight_2"], ["product_2"], name="multiply_2"),
         helper.make_node("Add", ["product_2", "bias_2"], ["sum_2"], name="add_2"),
         helper.make_node("Add", ["sum_2", "x"], ["skip"], name="add_skip"),
         helper.make_node("Tanh", ["skip"], ["y"], name="activate_2"),
@@ -32,7 +32,7 @@ def _healthy(p: Params) -> onnx.ModelProto:
     return x_to_y("repair", nodes, weights, ["batch", 4], ["batch", 4], {"": 18}, ir_version=10)
 
 
-_LAYERS = [(1, "kernel", (4, 8)), (1, "bias", (8,)), (2, "kernel", (8, 4)), (2, "bias", (4,))]
+_LAYERS = [(1, "weight", (4, 8)), (1, "bias", (8,)), (2, "weight", (8, 4)), (2, "bias", (4,))]
 
 
 def disordered(p: Params) -> onnx.ModelProto:

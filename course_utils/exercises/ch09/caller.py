@@ -34,13 +34,13 @@ def _draw_caller(rng: Random) -> Params:
 def _strict(p: Params) -> onnx.ModelProto:
     draw, (_, height, width, _) = np.random.default_rng(p["seed"]), p["shape"]
     nodes = [
-        node("Conv", ["x", "kernel"], ["c"], "conv", kernel_shape=[3, 2]),
+        node("Conv", ["x", "filters"], ["c"], "conv", kernel_shape=[3, 2]),
         node("Relu", ["c"], ["r"], "relu"),
         node("GlobalAveragePool", ["r"], ["g"], "pool"),
         node("Flatten", ["g"], ["f"], "flatten"),
         node("MatMul", ["f", "weight"], ["y"], "product"),
     ]
-    weights = {"kernel": draw.normal(0, 1, (4, 3, 3, 2)), "weight": draw.normal(0, 1, (4, 3))}
+    weights = {"filters": draw.normal(0, 1, (4, 3, 3, 2)), "weight": draw.normal(0, 1, (4, 3))}
     return patient("strict", nodes, weights, ["batch", 3, height, width], ["batch", 3])
 
 

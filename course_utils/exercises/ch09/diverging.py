@@ -36,17 +36,17 @@ def as_it_was(p: Params) -> onnx.ModelProto:
     draw = np.random.default_rng(p["seed"])
     conv: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     weights = {
-        "conv1.kernel": draw.normal(0, 0.3, (_LONG, 4, 3, 3)),
-        "conv2.kernel": draw.normal(0, 0.2, (_LONG, _LONG, 3, 3)),
+        "conv1.weight": draw.normal(0, 0.3, (_LONG, 4, 3, 3)),
+        "conv2.weight": draw.normal(0, 0.2, (_LONG, _LONG, 3, 3)),
         **{f"conv{i}.bias": draw.normal(0, 0.5, _LONG) for i in (1, 2)},
         "classify.matrix": draw.normal(0, 0.5, (_LONG, 6)),
         "classify.bias": draw.normal(0, 0.5, 6),
         "places": np.array([0, _LONG, 16]),
     }
     nodes = [
-        node("Conv", ["x", "conv1.kernel", "conv1.bias"], ["c1"], "conv1", **conv),
+        node("Conv", ["x", "conv1.weight", "conv1.bias"], ["c1"], "conv1", **conv),
         node("LeakyRelu", ["c1"], ["a1"], "activation1", alpha=0.1),
-        node("Conv", ["a1", "conv2.kernel", "conv2.bias"], ["c2"], "conv2", **conv),
+        node("Conv", ["a1", "conv2.weight", "conv2.bias"], ["c2"], "conv2", **conv),
         node("LeakyRelu", ["c2"], ["a2"], "activation2", alpha=0.1),
         node("Add", ["a1", "a2"], ["s0"], "shortcut"),
         node("AveragePool", ["s0"], ["pooled"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
@@ -103,8 +103,8 @@ _PADS = ([0, 0, 2, 2], [2, 2, 0, 0], [0, 2, 2, 0], [2, 0, 0, 2], [0, 1, 2, 1], [
 # None in the first node: there, who takes rounding for a fault would be right.
 FAULTS = (
     Fault("conv2", "pads", lambda old, draw: list(_PADS[draw.integers(len(_PADS))])),
-    Fault("conv2", "conv2.kernel", lambda old, draw: old[:, :, ::-1, ::-1]),
-    Fault("conv2", "conv2.kernel", lambda old, draw: old.astype(np.float16)),
+    Fault("conv2", "conv2.weight", lambda old, draw: old[:, :, ::-1, ::-1]),
+    Fault("conv2", "conv2.weight", lambda old, draw: old.astype(np.float16)),
     Fault("conv2", "conv2.bias", _one_number),
     *(Fault(f"activation{i}", "alpha", lambda old, draw: float(draw.choice([0.01, 0.2, 0.3]))) for i in (1, 2)),
     *(Fault(f"norm{i}", "epsilon", lambda old, draw: float(draw.choice([1e-1, 1e-2, 3e-2]))) for i in (1, 2)),

@@ -32,12 +32,12 @@ def _convolutions(p: Params, stretch: tuple[int, int, float] | None = None) -> o
     """stretch: (layer, channel, factor): this output channel is so much larger, and the next layer makes up for it."""
     draw, sizes, weights, nodes = np.random.default_rng(p["seed"]), (3, 8, 8, 6), {}, []
     for i in (1, 2, 3):
-        weights[f"kernel{i}"] = draw.normal(0, (2 / (9 * sizes[i - 1])) ** 0.5, (sizes[i], sizes[i - 1], 3, 3))
+        weights[f"weight{i}"] = draw.normal(0, (2 / (9 * sizes[i - 1])) ** 0.5, (sizes[i], sizes[i - 1], 3, 3))
         weights[f"bias{i}"] = draw.normal(0, 0.3, sizes[i])
         source = "x" if i == 1 else f"relu{i - 1}"
         nodes += [
             node(
-                "Conv", [source, f"kernel{i}", f"bias{i}"], [f"conv{i}"], f"conv{i}", kernel_shape=[3, 3], pads=[1] * 4
+                "Conv", [source, f"weight{i}", f"bias{i}"], [f"conv{i}"], f"conv{i}", kernel_shape=[3, 3], pads=[1] * 4
             ),
             node("Relu", [f"conv{i}"], [f"relu{i}"], f"relu{i}"),
         ]
@@ -49,9 +49,9 @@ def _convolutions(p: Params, stretch: tuple[int, int, float] | None = None) -> o
     weights["weight"] = draw.normal(0, 1, (6, 4))
     if stretch:
         layer, channel, factor = stretch
-        weights[f"kernel{layer}"][channel] *= factor
+        weights[f"weight{layer}"][channel] *= factor
         weights[f"bias{layer}"][channel] *= factor
-        weights[f"kernel{layer + 1}"][:, channel] /= factor
+        weights[f"weight{layer + 1}"][:, channel] /= factor
     return patient("network", nodes, weights, ["batch", 3, 10, 10], ["batch", 4])
 
 
@@ -78,7 +78,7 @@ def _runs_in_int8(model: onnx.ModelProto, criteria: Criteria) -> onnx.ModelProto
     # ONNX Runtime quantizes a layer between two quantized tensors by itself; another runtime need not.
     large = [t.name for t in model.graph.initializer if len(t.dims) == 4 and t.data_type not in _EIGHT]
     if not criteria.require(
-        "all kernels are stored in 8 bits",
+        "all weights of convolutions are stored in 8 bits",
         not large,
         f"{', '.join(large)[:100]} is stored in float: is that layer in nodes_to_exclude?",
     ):
@@ -285,11 +285,11 @@ COLLAPSE = Task(
     _draw_collapse,
     lambda p: {"9.9.onnx": _wide(p)},
     (
-        "All numbers of a tensor share one scale. Look at the largest number of each channel of each kernel.",
+        "All numbers of a tensor share one scale. Look at the largest number of each channel of the weights.",
         "One channel is a thousand times larger than the others, and the next layer divides by it again. Relu stands between, "
         "and lets a positive factor through unchanged.",
-        "Let f be how much too large the channel is. Divide kernel[channel] and bias[channel] of this layer by f, and "
-        "multiply kernel[:, channel] of the next one by f: the float model computes the same. Then quantize_static with "
+        "Let f be how much too large the channel is. Divide weight[channel] and bias[channel] of this layer by f, and "
+        "multiply weight[:, channel] of the next one by f: the float model computes the same. Then quantize_static with "
         "activations QUInt8.",
     ),
     points=1,

@@ -88,7 +88,7 @@ def _unknown(p: Params) -> onnx.ModelProto:
     draw, c, size = np.random.default_rng(p["seed"]), p["channels"], p["size"]
     features = c * size * size // p["parts"]
     nodes = [
-        node("Conv", ["x", "kernel"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("Conv", ["x", "filters"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         node("Gelu", ["c"], ["g"], "gelu", domain="com.microsoft"),
         node("Shape", ["g"], ["shape"], "shape"),
         node("Gather", ["shape", "zero"], ["rows"], "rows", axis=0),
@@ -98,7 +98,7 @@ def _unknown(p: Params) -> onnx.ModelProto:
         node("ReduceMean", ["m"], ["y"], "mean", axes=[1], keepdims=0),
     ]
     weights = {
-        "kernel": draw.normal(0, 0.5, (c, 3, 3, 3)),
+        "filters": draw.normal(0, 0.5, (c, 3, 3, 3)),
         "weight": draw.normal(0, 0.2, (features, 5)),
         "zero": np.array([0]),
         "rest": np.array([p["parts"], features]),
