@@ -6,6 +6,7 @@ line of JSON.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
