@@ -72,12 +72,12 @@ class Machines:
         from distributed import Client
 
         with Client(self.address, set_as_default=False) as client:
-            before = len(client.scheduler_info(n_workers=-1)["workers"])
+            before = len(client.nthreads())
             process = self.start(
                 "distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", str(threads), "--no-nanny",
                 "--memory-limit", "0", "--local-directory", str(self.folder), first=first,
             )  # fmt: skip
-            self.until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) > before)
+            self.until(lambda: len(client.nthreads()) > before)
         return process
 
     def end(self) -> None:

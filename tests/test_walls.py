@@ -182,7 +182,12 @@ def test_processor_time_of_all_threads(broken_out, one_second):
     threading.Thread(target=burn, daemon=True).start()
     burn()
     """
-    assert broken_out(code, seconds=300) == "signal SIGXCPU"
+    broken_out("out = 'there is one'")
+    verdict = guarded.examine_with(broken_out.worker, task("2.4"), textwrap.dedent(code).encode(), "a.onnx", "ada")
+    assert verdict.ended == "signal SIGXCPU"
+    assert verdict.problem.startswith(
+        "'a.onnx' could not be checked, it used more than 120 s of the processor: a Loop without"
+    )
     assert broken_out.worker.child.poll() is not None
 
 
@@ -210,7 +215,12 @@ out = "done"
 
 def test_many_processes_are_ended_all_of_them(broken_out):
     before = {p.pid for p in psutil.process_iter()}
-    assert broken_out(FORKS.format(count=guarded.PROCESSES + 4, seconds=60), seconds=60) == "processes"
+    broken_out("out = 'there is one'")
+    forks = FORKS.format(count=guarded.PROCESSES + 4, seconds=60).encode()
+    verdict = guarded.examine_with(broken_out.worker, task("2.4"), forks, "a.onnx", "ada")
+    assert verdict.problem == (
+        "'a.onnx' could not be checked, it started more than 8 processes, and no model has a reason to: hand in another one."
+    )
     assert not [p for p in left_over(before) if "guarded_child" in " ".join(p.cmdline())]
 
 
@@ -260,8 +270,8 @@ def test_it_sees_no_file_of_the_user(broken_out, tmp_path):
     """Neither the home, nor the submissions, nor the report, nor the secret word."""
     (tmp_path / "secret.txt").write_text("a long word")
     assert "FileNotFoundError" in broken_out(f"out = open({str(tmp_path / 'secret.txt')!r}).read()")
-    said = broken_out("import os; out = [os.path.exists('/etc/passwd'), os.listdir('/tmp')]")
-    assert said == f"did it: [False, [{Path(broken_out.worker.folder).name!r}]]"
+    places = ["/etc/passwd", str(tmp_path), broken_out.worker.folder]
+    assert broken_out(f"import os; out = [os.path.exists(p) for p in {places}]") == "did it: [False, False, True]"
     home = broken_out("import os; out = os.listdir(os.path.expanduser('~'))")
     inside = {
         Path(place).relative_to(Path.home()).parts[0] for place in seen() if Path(place).is_relative_to(Path.home())

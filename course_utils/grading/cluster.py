@@ -111,7 +111,7 @@ class Cluster:
                 if self._stopped:
                     raise StoppedError from None
                 self._must_be_there()
-                if self._client.scheduler_info(n_workers=-1)["workers"]:
+                if self._client.nthreads():
                     alone_since = None
                     continue
                 alone_since = alone_since or time.monotonic()

@@ -63,9 +63,7 @@ def _walls(walls: set[tuple[str, ...]]) -> list[str]:
         return []
     stand = [wall for wall in ALL if all(wall in one for one in walls)]
     missing = [wall for wall in ALL if wall not in stand]
-    return [
-        f"Walls around each answer: {', '.join(stand)}." + f" Not on this system: {', '.join(missing)}." * bool(missing)
-    ]
+    return [f"Walls around each answer: {', '.join(stand)}." + f" Missing: {', '.join(missing)}." * bool(missing)]
 
 
 def _apart(submissions: Path, report: Path) -> None:

@@ -82,7 +82,8 @@ def put_up(memory: int, file: int, way: str) -> list[str]:
     if way == BUBBLEWRAP:
         stand |= {"no network", "bubblewrap"}
     if sys.platform == "linux":
-        call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
+        with contextlib.suppress(OSError):  # a system that only looks like Linux
+            call("prctl", _NO_NEW_PRIVS, 1, 0, 0, 0)
         stand.add("processor time")
         if way == NAMESPACES and _cut_off():
             stand.add("no network")
