@@ -57,6 +57,8 @@ class Student:
 
     def start_server(self) -> None:
         self.web.post(f"{self.hub}/hub/api/users/{self.name}/server").raise_for_status()
+
+    def wait_for_server(self) -> None:
         wait_until(lambda: self.web.get(f"{self.hub}/hub/api/users/{self.name}").json()["servers"][""]["ready"])
 
     def nbgrader(self, action: str) -> Any:
@@ -212,8 +214,10 @@ def graded(place: Path, hub: str) -> Graded:
     source = nbformat.read(course / "source" / notebook, as_version=4)
 
     students = {name: Student(hub, name, "for this test") for name in ("ada", "grace")}
-    for name, student in students.items():
+    for student in students.values():
         student.start_server()
+    for name, student in students.items():
+        student.wait_for_server()
         student.nbgrader("fetch")
         book = nbformat.from_dict(student.read(notebook))
         if name == "ada":
