@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 import requests
 import submissions
@@ -33,7 +34,7 @@ import course_utils as cu
 
 COURSE, CHAPTER = "onnx-scroll", "02_opsets"
 HUB = ROOT / "data" / "hub"
-PATIENCE = 180  # seconds for a server to start, on a machine that does much else
+PATIENCE = 300  # seconds for a server to start, on a machine that does much else
 NOISE = 'get_ipython().events.register("post_run_cell", lambda *_: print("noise", file=sys.stderr))'
 MARK = "# a mark of the student's own"
 
@@ -57,6 +58,8 @@ class Student:
 
     def start_server(self) -> None:
         self.web.post(f"{self.hub}/hub/api/users/{self.name}/server").raise_for_status()
+
+    def wait_for_server(self) -> None:
         wait_until(lambda: self.web.get(f"{self.hub}/hub/api/users/{self.name}").json()["servers"][""]["ready"])
 
     def nbgrader(self, action: str) -> Any:
@@ -122,14 +125,19 @@ def hub(place: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyterhub", "--config", str(HUB / "jupyterhub_config.py")]
     with open(place / "hub.log", "wb") as log:
         process = subprocess.Popen(command, cwd=place, env={**environment(place), **more}, stdout=log, stderr=log)
+        it = psutil.Process(process.pid)
         try:
             address = f"http://127.0.0.1:{port}"
             wait_until(lambda: process.poll() is not None or requests.get(f"{address}/hub/api").ok)
             assert process.poll() is None, (place / "hub.log").read_text()
             yield address
         finally:
+            started = it.children(recursive=True) if it.is_running() else []
             process.terminate()  # it ends the proxy and the servers
-            process.wait(timeout=60)
+            _, left = psutil.wait_procs([it, *started], timeout=60)
+            for each in left:
+                each.kill()
+            process.wait()
 
 
 def environment(place: Path) -> dict[str, str]:
@@ -212,8 +220,10 @@ def graded(place: Path, hub: str) -> Graded:
     source = nbformat.read(course / "source" / notebook, as_version=4)
 
     students = {name: Student(hub, name, "for this test") for name in ("ada", "grace")}
-    for name, student in students.items():
+    for student in students.values():
         student.start_server()
+    for name, student in students.items():
+        student.wait_for_server()
         student.nbgrader("fetch")
         book = nbformat.from_dict(student.read(notebook))
         if name == "ada":

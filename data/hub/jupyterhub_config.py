@@ -43,6 +43,7 @@ c.SimpleLocalProcessSpawner.home_dir_template = str(folder / "home" / "{username
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
 c.Spawner.default_url = "/lab"
 c.Spawner.args = ["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []  # as in a container
+c.Spawner.start_timeout = c.Spawner.http_timeout = 300  # seconds, for a machine that does much else
 c.Spawner.environment = {
     "ORT_DISABLE_TELEMETRY": "1",
     "COURSE_EXCHANGE": str(exchange),
