@@ -195,7 +195,8 @@ def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto
 
 
 def _order(p: Params, fault: str) -> list[int]:
-    return {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
+    order: list[int] = p["order"]
+    return {"order": np.argsort(order).tolist(), "no order": list(range(10))}.get(fault, order)
 
 
 def _prepared(p: Params, fault: str, *, quick: bool) -> _Graph:
