@@ -42,6 +42,7 @@ def measure_grading() -> dict[str, Any]:
         print(f"  {chapter:32} nbgrader {theirs:6.1f} s   grader {ours:7.3f} s   {theirs / ours:6.0f} ×", flush=True)
     found = {
         "tasks": len(every),
+        "students": len(STUDENTS) - 1,
         "core_seconds": round(alone["core_seconds"], 3),
         "a_second": {"1": round(1 / alone["seconds"], 2), "2": round(1 / both["seconds"], 2)},
         "peak_mib": round(max(alone["peak_mib"], both["peak_mib"])),

@@ -80,7 +80,7 @@ def _grading(found: dict[str, Any]) -> list[str]:
     )
     return [
         "## The grader",
-        f"Right answers to all {found['tasks']} tasks, of several students, marked by processes that have marked one submission "
+        f"Right answers to all {found['tasks']} tasks, of {found['students']} students, marked by processes that have marked one submission "
         "before, as most of a class are.",
         _where(found),
         _promises(found["promises"]),

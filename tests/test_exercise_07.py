@@ -21,10 +21,9 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import course_utils as cu
 from course_utils.exercises import tasks_of
-from course_utils.exercises.ch07 import budgets, sentences
+from course_utils.exercises.ch07 import budgets, sentences, variants
 from course_utils.exercises.ch07 import by_hand as int8_by_hand
 from course_utils.exercises.ch07 import network as int8_network
-from course_utils.exercises.ch07 import variants
 from course_utils.exercises.ch07.variants import FORMS, form
 from course_utils.exercises.fashion_reference import recorded
 from course_utils.exercises.trained_network import float_logits
