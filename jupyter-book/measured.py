@@ -80,11 +80,12 @@ def _grading(found: dict[str, Any]) -> list[str]:
     )
     return [
         "## The grader",
-        f"Right answers to all {found['tasks']} tasks, of several students, marked by processes that have marked one submission "
+        f"Right answers to all {found['tasks']} tasks, of {found['students']} students, marked by processes that have marked one submission "
         "before, as most of a class are.",
         _where(found),
         _promises(found["promises"]),
         f"**Submissions:** {a_second}. **Memory:** a worker held at most {found['peak_mib']} MiB.",
+        *([f"**On this machine right answers lost points** in {', '.join(found['lost'])}."] if found["lost"] else []),
         "nbgrader runs the notebook that a student hands in, and the grader looks at the files that it made. So much time each "
         "takes for one student's chapter, all tasks solved:",
         table(["chapter", "nbgrader", "grader", "ratio"], rows),

@@ -13,6 +13,7 @@ from course_utils.paths import data_path
 ROOT = data_path().parent
 sys.path[:0] = [str(ROOT / "data"), str(ROOT / "jupyter-book")]
 
+import bench_grading  # noqa: E402
 import bench_notebooks  # noqa: E402
 import bench_page  # noqa: E402
 import measured  # noqa: E402
@@ -51,9 +52,29 @@ def test_the_page_shows_every_figure_and_says_what_was_missed():
     missed = {"what": "a promise", "reach": "≥ 2 ×", "measured": "1 ×", "kept": False}
     page = measured.page(RECORD | {"promises": [*RECORD["promises"], missed]})
     assert "| a promise | ≥ 2 × | ✗ 1 × |" in page
-    assert page.count("| ✗ ") == 1 + sum(not row["kept"] for row in RECORD["promises"])
+    promises = RECORD["promises"] + RECORD["grading"]["promises"]
+    assert page.count("| ✗ ") == 1 + sum(not row["kept"] for row in promises)
     assert page.count('class="ratio"') == len(RECORD["ratios"])
     assert all(f"| {row['notebook']} | {row['seconds']:.0f} s |" in page for row in RECORD["notebooks"])
+
+
+def test_the_page_shows_the_grader():
+    found = RECORD["grading"] | {"lost": ["9.11"]}
+    page = measured.page(RECORD | {"grading": found})
+    assert f"a worker held at most {found['peak_mib']} MiB" in page
+    assert all(f"| {row['chapter']} | {row['nbgrader']:.1f} s |" in page for row in found["nbgrader"])
+    assert "right answers lost points** in 9.11" in page
+    assert "right answers lost points" not in measured.page(RECORD | {"grading": found | {"lost": []}})
+    assert "## The grader" not in measured.page({name: part for name, part in RECORD.items() if name != "grading"})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_grader_is_measured(workers):
+    found = bench_grading._graded(["1.2", "2.4"], workers)
+    assert found["lost"] == []
+    assert found["seconds"] > 0
+    assert found["core_seconds"] >= 0
+    assert found["peak_mib"] > 10
 
 
 def test_a_new_kind_of_ratio_needs_a_title():

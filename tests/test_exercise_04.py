@@ -126,7 +126,7 @@ def any_size(who: str = "ada", pool: str = "", dims: tuple[Dims, Dims] | None = 
         ("logits", dims[1] if dims else [p["batch"], 10]),
         weights,
     )
-    stored = fashion_reference._weights()
+    stored = fashion_reference.stored_weights()
     for name, key in (("W", "classifier.weight"), ("B", "classifier.bias")):
         model.graph.initializer.append(numpy_helper.from_array(stored[key], name))
     return model

@@ -22,10 +22,13 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import course_utils as cu
 from course_utils.exercises import tasks_of
-from course_utils.exercises.ch07 import budgets, sentences
+from course_utils.exercises.ch07 import budgets, sentences, variants
 from course_utils.exercises.ch07 import by_hand as int8_by_hand
 from course_utils.exercises.ch07 import network as int8_network
+from course_utils.exercises.ch07.variants import FORMS, form
+from course_utils.exercises.fashion_reference import recorded
 from course_utils.exercises.trained_network import float_logits
+from course_utils.running import run, session_for
 
 IMAGES = cu.fashion_mnist("calibration")[0]
 GOOD: dict[str, Any] = {
@@ -786,6 +789,27 @@ def test_one_file_fits_each_use_of_any_student() -> None:
         assert fitting == {use: [letter] for use, letter in budgets.right_uses(p).items()}
         kinds.add(drawn["uses"])
     assert len(kinds) >= 3
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_recorded_of_a_form_is_what_it_answers(name: str) -> None:
+    """Neither the order of the classes nor the opset changes it."""
+    order, block = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7], 77
+    some = slice(block * variants.BLOCK, (block + 1) * variants.BLOCK)
+    x = cu.normalize(cu.fashion_mnist("test")[0][some])
+    logits, exact = (run(session_for(form(f, order, 13)), {"image": x})["logits"] for f in (name, "float32"))
+    record, row = recorded(), FORMS.index(name)
+    same = np.array(order)[logits.argmax(1)] == record["classes"][row, some]
+    assert same.sum() >= variants.BLOCK - 3, "another processor may round a few to another class"
+    off = np.abs(logits - exact)
+    for key, value in {"squares": (off**2).mean(), "sizes": off.mean(), "largest": off.max()}.items():
+        assert np.isclose(record[key][row, block], value, rtol=0.25, atol=1e-5), key
+    for opset in (13, 19):
+        model = form(name, order, opset)
+        runs = cu.op_histogram(cu.optimized(model, "extended"))
+        assert budgets._of_form(name)["bytes"] == len(model.SerializeToString())
+        assert budgets._of_form(name)["int8"] == int(runs.filter(regex="QLinearConv$").sum())
+        assert budgets._of_form(name)["foreign"] == [n for n in cu.op_histogram(model).index if "::" in n]
 
 
 @pytest.mark.parametrize("name", budgets.FACTS)

@@ -30,6 +30,7 @@ from course_utils.exercises.ch10 import scroll as quest
 from course_utils.exercises.ch10 import server as quest_server
 from course_utils.exercises.ch10 import tasks as ch10
 from course_utils.exercises.ch10.camera import photographs
+from course_utils.exercises.ch10.module_source import source
 from course_utils.running import run, session_for
 
 # One student for each operator without a translation.
@@ -53,7 +54,7 @@ def test_all_tasks_are_about_one_scroll():
 @functools.cache
 def scroll(who: str) -> torch.nn.Module:
     module = types.ModuleType("scroll")
-    exec(quest.source(params("10.1", who)).decode(), module.__dict__)
+    exec(source(params("10.1", who)).decode(), module.__dict__)
     return module.Scroll().eval()
 
 
@@ -255,6 +256,28 @@ def test_diagnosis(fault):
     assert re.fullmatch(NODES[fault], right["node"])
     assert right["different"] > 0
     accepted("10.2", right, SICK[fault])
+
+
+@pytest.mark.parametrize("fault", quest_export._FAULTY)
+def test_diagnosis_is_what_a_run_shows(fault):
+    """The check finds the node by comparing graphs, and runs the network only for photographs that it sees changed."""
+    who = SICK[fault]
+    p, photos = params("10.2", who), practice(who)[: quest_export._COUNTED]
+
+    def tensors(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in model.graph.node)
+        found = run(session_for(model), {"pixels": photos})
+        return {node.name: found[node.output[0]] for node in model.graph.node}
+
+    right, wrong = tensors(quest.built(p)), tensors(given("10.2", who))
+    first = next(
+        name
+        for name, value in wrong.items()
+        if value.shape != right[name].shape or not np.allclose(value, right[name], atol=2e-3, rtol=1e-3)
+    )
+    different = int((right["logits"].argmax(1) != wrong["logits"].argmax(1)).sum())
+    assert diagnosis(who) == {"node": first, "different": different}
 
 
 def test_wrong_diagnosis():

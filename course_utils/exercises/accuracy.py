@@ -1,7 +1,7 @@
 """How much accuracy an answer loses beside a reference, from few test images, and no run whose outcome cannot matter.
 
-Nearly all that int8 changes are images between two classes. So hard images are drawn more often than easy ones, and count for
-fewer: the estimate is that of an even draw, and varies no more than with two to five times as many images.
+Most of what int8 changes are images between two classes. So hard images are drawn more often than easy ones, and each counts
+for less: the estimate is right on average, as with an even draw, and varies as little as with more images.
 """
 
 from __future__ import annotations

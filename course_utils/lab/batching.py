@@ -32,7 +32,8 @@ def simulate(
     """
     when = np.cumsum(np.random.default_rng(seed).exponential(1000 / per_second, requests))
     arrivals: list[float] = when.tolist()  # one by one, Python's own numbers are several times as fast
-    took_for: list[float] = np.interp(range(largest + 1), *zip(*sorted(spans.items()), strict=True)).tolist()
+    sizes = sorted(spans)
+    took_for: list[float] = np.interp(np.arange(largest + 1), sizes, [spans[n] for n in sizes]).tolist()
     latencies, batches, free, first, busy = np.empty(requests), [], 0.0, 0, 0.0
     while first < requests:
         ready = max(free, arrivals[first])

@@ -9,7 +9,8 @@ import numpy as np
 
 from .. import Params
 from ..fashion_reference import pictures
-from .scroll import SIDE, edges
+from .module_source import SIDE
+from .scroll import edges
 
 
 def photographs(

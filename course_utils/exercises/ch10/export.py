@@ -22,6 +22,7 @@ from .. import Criteria, Criterion, Params
 from ..examine import has_io, is_sound, numpy_source, wants_keys, whole
 from . import scroll as quest
 from .camera import photographs
+from .module_source import source
 
 _PIXELS, _LOGITS = {"pixels": "uint8"}, {"logits": "float"}
 _CLOSE: dict[str, Any] = {"atol": 2e-3, "rtol": 1e-3}
@@ -127,7 +128,7 @@ def _practice(p: Params, draw: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 def practice(p: Params) -> Mapping[str, onnx.ModelProto | bytes]:
     draw = np.random.default_rng(p["seed"])
-    files: dict[str, onnx.ModelProto | bytes] = {"scroll.py": quest.source(p)}
+    files: dict[str, onnx.ModelProto | bytes] = {"scroll.py": source(p)}
     parts = {"practice.npz": _practice(p, draw), "calibration.npz": photographs(p, "calibration", 300, draw)}
     for name, (photos, labels) in parts.items():
         stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The model of the capstone: a student's own PyTorch source, and the ONNX graph that the checks compare with.
+"""The model of the capstone: a student's own parameters, and the ONNX graph that the checks compare with.
 
 The graph is built node by node from the stored weights, so no exporter takes part. `fault` puts one mistake into it: for the
 file of task 10.2, and to find out which mistake an answer has.
@@ -21,18 +21,17 @@ from ...lab.data import FASHION_MEAN, FASHION_STD
 from ...running import run, session_for
 from .. import Params
 from ..trained_network import float_logits, network
+from .module_source import EDGES, SIDE, SOURCES
 
 OPSET, IR = 17, 8
-SIDE = 28
 _AT_ONCE = 100
-_EDGES = {"columns": ("photo[:, [0, 27]]", 2), "rows": ("photo[[0, 27]]", 1)}  # in PyTorch; the axis in ONNX
 
 
 def draw(rng: Random) -> Params:
     """A student's own scroll: the awkward operator, the decision, the order of the classes."""
     order = list(range(10))
     rng.shuffle(order)
-    operator = rng.choice(sorted(_SOURCES))
+    operator = rng.choice(sorted(SOURCES))
     return {
         "operator": operator,
         "strength": {
@@ -41,80 +40,12 @@ def draw(rng: Random) -> Params:
             "searchsorted": rng.choice([24, 32, 40, 48]),  # levels of the tone curve
         }[operator],
         "gamma": rng.choice([0.5, 0.6, 1.7, 2.2]),
-        "edge": rng.choice(sorted(_EDGES)),
+        "edge": rng.choice(sorted(EDGES)),
         "threshold": round(rng.uniform(0.42, 0.58), 2),
         "mirrored": rng.random() < 0.5,
         "order": order,
         "seed": rng.randrange(10**6),
     }
-
-
-# The source that is handed out
-
-_SOURCES = {
-    "kthvalue": """
-        # Fog: nothing is black, nothing is white. Stretch the light between the {k}-th and the {high}-th of 784 pixels.
-        flat = light.flatten(1)
-        low = flat.kthvalue({k}, dim=1).values[:, None, None]
-        high = flat.kthvalue({high}, dim=1).values[:, None, None]
-        return ((light - low) / (high - low + 0.01)).clamp(0, 1)
-""",
-    "median": """
-        # Dead pixels are quite black or quite white. They become the median of the nine pixels around them.
-        wide = nn.functional.pad(light[:, None], (1, 1, 1, 1), mode="reflect")
-        median = nn.functional.unfold(wide, 3).median(dim=1).values.reshape(light.shape)
-        return torch.where((light == 0) | (light == 1), median, light)
-""",
-    "searchsorted": """
-        # The camera bends the light. Find each pixel on its curve.
-        return torch.searchsorted(self.curve, light).float() / {k}
-""",
-}
-_TEMPLATE = '''"""The scroll of the archive: what is on a photograph? Its author has left. It is right; do not change it."""
-
-import torch
-from torch import nn
-
-import course_utils as cu
-
-
-class Scroll(nn.Module):
-    """Photographs, uint8 [batch, 28, 28] → scores of ten classes, float32 [batch, 10]."""
-
-    def __init__(self):
-        super().__init__()
-        self.network = cu.fashion_resnet()
-        self.order = {order}{curve}
-
-    def forward(self, pixels):
-        light = self.repaired(pixels.float() / 255)
-        photos = []
-        for photo in light:
-            # Garments on white paper are dark. The network knows light ones on black.
-            if {edge}.mean() > {threshold}:
-                photo = {negative}
-            photos.append(photo)
-        x = (torch.stack(photos) - {mean}) / {std}
-        return self.network(x[:, None])[:, self.order]
-
-    def repaired(self, light):{repair}'''
-
-
-def source(p: Params) -> bytes:
-    """`scroll.py`: the model, as its author wrote it."""
-    k = p["strength"]
-    curve = f"\n        self.curve = ((torch.arange({k}) + 0.5) / {k}) ** {p['gamma']}"
-    text = _TEMPLATE.format(
-        order=p["order"],
-        curve=curve if p["operator"] == "searchsorted" else "",
-        edge=_EDGES[p["edge"]][0],
-        threshold=p["threshold"],
-        negative="(1 - photo).flip(1)  # and mirrored" if p["mirrored"] else "1 - photo",
-        mean=FASHION_MEAN,
-        std=FASHION_STD,
-        repair=_SOURCES[p["operator"]].format(k=k, high=SIDE**2 + 1 - k),
-    )
-    return text.encode()
 
 
 # The graph
@@ -195,7 +126,8 @@ def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto
 
 
 def _order(p: Params, fault: str) -> list[int]:
-    return {"order": np.argsort(p["order"]).tolist(), "no order": list(range(10))}.get(fault, p["order"])
+    order: list[int] = p["order"]
+    return {"order": np.argsort(order).tolist(), "no order": list(range(10))}.get(fault, order)
 
 
 def _prepared(p: Params, fault: str, *, quick: bool) -> _Graph:
@@ -205,7 +137,7 @@ def _prepared(p: Params, fault: str, *, quick: bool) -> _Graph:
     light = graph.add("Div", [number, 255.0], "light")
     if fault != "not repaired":
         light = (_QUICK if quick else _REPAIRS)[p["operator"]](graph, light, p, fault)
-    axis = _EDGES[p["edge"]][1]
+    axis = EDGES[p["edge"]][1]
     lines = {"first line": [0], "last line": [27]}.get(fault, [0, 27])
     edge = graph.add("Gather", [light, lines], "edge", axis=3 - axis if fault == "other edge" else axis)
     axes = [0, 1, 2] if fault == "one for all" else [1, 2]
