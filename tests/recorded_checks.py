@@ -22,6 +22,7 @@ from recorded_tasks import TASKS, _number, compact
 from test_every_exercise import ONNX, roads
 
 from course_utils.exercises import slips
+from course_utils.exercises.activations import AWKWARD
 from course_utils.exercises.slips import Calculation, Outcome
 
 RECORD = Path(__file__).with_suffix(".json")
@@ -90,8 +91,18 @@ def asked(id: str) -> dict[str, Any]:
     return {"inputs": inputs, "tolerances": sorted(exact), "slips": slips_of(id) if id in ONNX else []}
 
 
+def activations() -> dict[str, list[Any]]:
+    """Operator → what it may be said with, and a number for what it computes, and for each of its slips."""
+    x, found = np.linspace(-3.1, 3.3, 41), {}
+    with np.errstate(all="ignore"):
+        for operator, (meaning, enough, wrong) in AWKWARD.items():
+            found[operator] = [*enough, *(_number(says(x)) for says in (meaning, *wrong.values()))]
+    return found
+
+
 def write() -> None:
-    RECORD.write_text(compact({id: asked(id) for id in CHECKED}), encoding="utf-8")
+    checks = {id: asked(id) for id in CHECKED}
+    RECORD.write_text(compact({"activations": activations(), "checks": checks}), encoding="utf-8")
 
 
 if __name__ == "__main__":
