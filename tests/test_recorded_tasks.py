@@ -49,10 +49,11 @@ def test_what_a_check_asks(id):
         assert found == pytest.approx(recorded, rel=2e-3), f"a slip is computed otherwise, {recorded_checks.ON_PURPOSE}"
 
 
-def test_what_activations_and_their_slips_compute():
-    assert recorded_checks.activations() == {
+@pytest.mark.parametrize("of", [recorded_checks.activations, recorded_checks.scrolls])
+def test_what_operators_and_their_slips_compute(of):
+    assert of() == {
         operator: [pytest.approx(x, rel=2e-3) if isinstance(x, float) else x for x in recorded]
-        for operator, recorded in CHECKS["activations"].items()
+        for operator, recorded in CHECKS[of.__name__].items()
     }
 
 
