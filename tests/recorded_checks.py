@@ -16,12 +16,15 @@ from unittest.mock import patch
 
 import numpy as np
 import onnxruntime as ort
-from answers import criteria, nearly
+from answers import criteria, nearly, params
 from onnx.reference import ReferenceEvaluator
-from recorded_tasks import TASKS, _number, compact
+from recorded_tasks import TASKS, _number, _of_model, compact
 from test_every_exercise import ONNX, roads
 
 from course_utils.exercises import slips
+from course_utils.exercises.activations import AWKWARD
+from course_utils.exercises.ch10 import canvas, scroll
+from course_utils.exercises.ch10.camera import photographs
 from course_utils.exercises.slips import Calculation, Outcome
 
 RECORD = Path(__file__).with_suffix(".json")
@@ -90,8 +93,43 @@ def asked(id: str) -> dict[str, Any]:
     return {"inputs": inputs, "tolerances": sorted(exact), "slips": slips_of(id) if id in ONNX else []}
 
 
+def activations() -> dict[str, list[Any]]:
+    """Operator → what it may be said with, and a number for what it computes, and for each of its slips."""
+    x, found = np.linspace(-3.1, 3.3, 41), {}
+    with np.errstate(all="ignore"):
+        for operator, (meaning, enough, wrong) in AWKWARD.items():
+            found[operator] = [*enough, *(_number(says(x)) for says in (meaning, *wrong.values()))]
+    return found
+
+
+def scrolls() -> dict[str, list[Any]]:
+    """Operator of the repair → a number for its photographs, its canvas with each fault, its models with each fault."""
+    found: dict[str, list[Any]] = {}
+    for who in map(str, range(40)):
+        p = params("10.6", who)
+        if p["operator"] in found:
+            continue
+        draw = np.random.default_rng(1)
+        photos, labels = photographs(p, "test", 60, draw)
+        rgba = canvas._canvas(p, photos[0], 90, 160, draw)
+        pages = [_number(canvas._pixels(rgba, p, fault)) for fault in ("", *canvas._PAGE_FAULTS)]
+        models = [scroll.built(p, fault) for fault in ("", *scroll.FAULTS)]
+        models += [scroll.built(p, fault, quick=True) for fault in ("", "rank", "far rank", "zeros", "everywhere")]
+        graphs = [_of_model(model.SerializeToString()) for model in models]
+        kinds = [kind for kind, *_ in graphs]
+        found[p["operator"]] = [
+            *kinds,
+            _number(photos),
+            _number(labels),
+            *pages,
+            *(float(f"{np.mean(n):.4g}") for _, *n in graphs),
+        ]
+    return found
+
+
 def write() -> None:
-    RECORD.write_text(compact({id: asked(id) for id in CHECKED}), encoding="utf-8")
+    checks = {id: asked(id) for id in CHECKED}
+    RECORD.write_text(compact({"activations": activations(), "scrolls": scrolls(), "checks": checks}), encoding="utf-8")
 
 
 if __name__ == "__main__":

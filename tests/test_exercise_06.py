@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from answers import criteria, failed, given_files, params
+from answers import accepted, criteria, failed, given_files, params
 from checkout import ROOT
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
@@ -892,3 +892,32 @@ def test_names_of_another_kind(value: object) -> None:
     assert "the name of no node" in failed("6.6", profile_misread(node=value)("ada"))
     assert "name_scopes" in failed("6.6", profile_misread(module=value)("ada"))
     assert "line" in failed("6.6", profile_misread(line=value)("ada"))
+
+
+@pytest.mark.parametrize("off", [0.0049, -0.0049, 0.0053, -0.0053])
+def test_two_decimals_of_a_share_are_enough(off: float) -> None:
+    took = medians()
+    found = criteria("6.6", profile_misread(share=float(took.max() / took.sum()) + off)("ada"))
+    assert all(c.passed for c in found) == (abs(off) < 0.005)
+    assert len([c for c in found if not c.condition]) == (3 if abs(off) < 0.005 else 1), (
+        "nothing else is looked at then"
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(0.84, "the share is not: divide"), (0.86, "such as model_run"), (0.97, "such as model_run"), (1.03, "the share is not: divide"),
+     (98.5, "in per cent"), (101.5, "in per cent"), (98.0, "the share is not: divide"), (102.0, "the share is not: divide")],
+)  # fmt: skip
+def test_how_near_a_share_must_lie_to_a_slip(factor: float, cause: str) -> None:
+    took = medians()
+    assert cause in failed("6.6", profile_misread(share=factor * float(took.max() / took.sum()))("ada"))
+
+
+def test_an_endless_share_is_no_number() -> None:
+    assert "number between 0 and 1" in failed("6.6", profile_misread(share=1e9)("ada"))
+    assert "number between 0 and 1" not in failed("6.6", profile_misread(share=0.99e9)("ada"))
+
+
+def test_a_node_may_have_the_ending_of_its_event() -> None:
+    accepted("6.6", profile_misread(node=lambda who: f"{profile_read(who)['node']}_kernel_time")("ada"))

@@ -895,3 +895,74 @@ WRONG = {
 
 def test_tasks_are_complete() -> None:
     assert list(tasks_of(8)) == list(RIGHT) == list(WRONG)
+
+
+# Borders of 8.4 and 8.5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fits"),
+    [("largest_batch", 0, False), ("largest_batch", 1, True), ("largest_batch", 32, True), ("largest_batch", 33, False),
+     ("wait_ms", -0.01, False), ("wait_ms", 0, True), ("wait_ms", 1000, True), ("wait_ms", 1000.1, False), ("p99_ms", True, False),
+     ("p99_ms", 0, True), ("p99_ms", 1e9, True), ("p99_ms", 1.1e9, False), ("busy", "0.5", False), ("busy", 0, True)],
+)  # fmt: skip
+def test_settings_that_can_be_examined(key: str, value: Any, fits: bool) -> None:
+    found = criteria("8.4", {"largest_batch": 8, "wait_ms": 1, "p99_ms": 1, "busy": 1, key: value})
+    (seen,) = (c for c in found if c.what.startswith(key) and " a " in c.what)
+    assert seen.passed == fits
+    assert len(found) == 6 if fits else len(found) == 5, "what outcome() gives is looked at for sound settings alone"
+
+
+@pytest.mark.parametrize(
+    ("key", "factor", "more", "told"),
+    [("p99_ms", 1.0098, 0, True), ("p99_ms", 1.0103, 0, False), ("p99_ms", 0.9902, 0, True), ("p99_ms", 0.9897, 0, False),
+     ("busy", 1, 0.0059, True), ("busy", 1, 0.0061, False), ("busy", 1, -0.0059, True), ("busy", 1, -0.0061, False)],
+)  # fmt: skip
+def test_how_exact_an_outcome_is(key: str, factor: float, more: float, told: bool) -> None:
+    p, right = params("8.4"), settings_for("ada")
+    own = server_limits.served(p, right["largest_batch"], right["wait_ms"], p["seed"])
+    exact = right | {"p99_ms": float(np.percentile(own.latencies, 99)), "busy": float(own.busy)}
+    found = criteria("8.4", exact | {key: exact[key] * factor + more})
+    (seen,) = (c for c in found if "outcome()" in c.what)
+    assert seen.passed == told
+    assert len([c for c in found if not c.condition]) == (2 if told else 0)
+
+
+@pytest.mark.parametrize(("wrong", "goals"), [(0, [True, True]), (3, [True, False]), (4, [False, False])])
+def test_how_many_statuses_are_enough(wrong: int, goals: list[bool]) -> None:
+    answer = statuses("ada")
+    for letter in "LKJIHGFEDCBA"[:wrong]:
+        answer[letter] = 413 if answer[letter] != 413 else 200
+    found = criteria("8.5", answer)
+    assert [c.passed for c in found if not c.condition] == goals
+    assert not wrong or f"{12 - wrong} of 12 are right" in found[-1 if wrong < 4 else -2].hint
+
+
+def test_each_rule_of_the_server_at_its_border() -> None:
+    limits = {"most_bytes": 6000, "most_images": 3, "queue": 10}
+    npy, js = server_limits.NPY, server_limits.JSON
+
+    def of(kind: str, body: bytes, waiting: int = 0) -> int:
+        return server_limits.status(kind, waiting, body, limits)
+
+    def array(*shape: int, dtype: type = np.uint8) -> bytes:
+        return server_limits._npy(np.zeros(shape, dtype))
+
+    def pixels(first: float) -> bytes:
+        return server_limits._json([[first] + [0] * 27] + [[0] * 28] * 27)
+
+    assert of("image/png", bytes(6000)) == 415
+    assert of("image/png", bytes(6001)) == 413
+    assert of(npy, array(28, 28)) == of(f"{npy}; x=y", array(1, 28, 28)) == of(npy, array(3, 28, 28)) == 200
+    assert of(npy, array(28, 28), 9) == 200
+    assert of(npy, array(28, 28), 10) == of(npy, array(28, 28), 11) == 503
+    assert (
+        of(npy, array(4, 28, 28))
+        == of(npy, array(0, 28, 28))
+        == of(npy, array(28, 27))
+        == of(npy, array(27, 28))
+        == 422
+    )
+    assert of(npy, array(28, 28, dtype=np.int8)) == of(npy, array(28, 28, dtype=np.float32), 10) == 422
+    assert of(npy, array(28, 28)[:-1]) == of(js, pixels(0)[:-1]) == 400
+    assert [of(js, pixels(v)) for v in (-1, 0, 255, 256, 0.5)] == [422, 200, 200, 422, 422]
