@@ -105,3 +105,11 @@ def test_a_loop_without_an_end_is_stopped():
     x = np.ones(3, np.float32)
     with pytest.raises(cu.CourseError, match=r"stopped after 0\.5 s\. A Loop of this model goes on without an end"):
         run(session, {"x": x}, seconds=0.5)
+
+
+def test_integer_products_do_not_depend_on_the_processor():
+    """x86 without VNNI adds two products of uint8 and int8 in 16 bits: 2 * 255 * 127 does not fit."""
+    product = parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+        g (uint8[1, 4] x) => (int32[1, 1] y) <int8[4, 1] w = {127, 127, 127, 127}> { y = MatMulInteger(x, w) }""")
+    got = run(session_for(product), {"x": np.full((1, 4), 255, np.uint8)})
+    assert got["y"].tolist() == [[4 * 255 * 127]]
