@@ -10,10 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..ep_experiment.machine import cores
 from ..errors import CourseError
 from ..paths import read_limited
+
+if TYPE_CHECKING:
+    from .class_file import ClassFile
 
 NOT_DONE, STOPPED = 2, 130
 _LONGEST_SECRET = 4096  # bytes
@@ -32,13 +36,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="answers examined at a time (all processors)",
     )
-    g.add_argument("--rule", choices=("last", "best"), default="last", help="which of a student's zips counts (last)")
+    g.add_argument("--rule", choices=("last", "best"), help="which of a student's zips counts (last)")
+    g.add_argument(
+        "--class",
+        type=Path,
+        metavar="YAML",
+        dest="class_file",
+        help="the class file: tasks, points, dates, late rule, rule and key",
+    )
     g.add_argument(
         "--secret-file", type=Path, metavar="F", help="text file with a word that hidden inputs are drawn from"
     )
     g.add_argument(
         "--class-key",
-        default="",
         metavar="WORD",
         help="the key of the class, which students' parameters are drawn from",
     )
@@ -65,6 +75,20 @@ def _secret(path: Path | None) -> str:
     return word
 
 
+def _class(given: argparse.Namespace) -> ClassFile | None:
+    """The class of the command line. Raises CourseError where something is said twice."""
+    if given.class_file is None:
+        return None
+    twice = [name for name, value in (("--rule", given.rule), ("--class-key", given.class_key)) if value is not None]
+    if twice:
+        raise CourseError(
+            f"{' and '.join(twice)} and --class are given, and the class file says that, too: leave {' and '.join(twice)} out."
+        )
+    from .class_file import read
+
+    return read(given.class_file)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = parser().parse_args(arguments)
@@ -76,11 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .runs import grade
 
     try:
+        a_class = _class(given)
+        key = a_class.key if a_class else given.class_key or ""
         said = grade(
-            given.submissions, given.out, workers=given.workers, rule=given.rule,
-            secret=_secret(given.secret_file), key=given.class_key,
+            given.submissions, given.out, workers=given.workers, rule=given.rule or "last",
+            secret=_secret(given.secret_file), key=key, a_class=a_class,
         )  # fmt: skip
-        more = publish(given.out, given.submissions, given.class_key)
+        more = publish(given.out, given.submissions, key)
     except CourseError as error:
         print(f"grading: {error}", file=sys.stderr)
         return NOT_DONE
