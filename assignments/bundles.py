@@ -18,6 +18,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import nbformat
@@ -35,7 +36,7 @@ from course_utils.classroom import FILE  # noqa: E402
 from course_utils.errors import CourseError  # noqa: E402
 from course_utils.exercises import task  # noqa: E402
 from course_utils.grading.class_file import ClassFile, read  # noqa: E402
-from course_utils.grading.scoring import Scheme, head, shown_date, shown_points  # noqa: E402
+from course_utils.grading.scoring import Scheme, counted_points, head, shown_date, shown_points  # noqa: E402
 from course_utils.handin.html_parts import document  # noqa: E402
 
 OUT = Path("build/assignments")
@@ -67,9 +68,11 @@ def build(class_file: Path, out: Path) -> str:
                 out.rename(Path(folder) / "old")
             new.rename(out)
     except OSError as error:
-        raise CourseError(f"{str(out)!r} cannot be written ({error.strerror}): make room, or give another --out.") from None
+        raise CourseError(
+            f"{str(out)!r} cannot be written ({error.strerror}): make room, or give another --out."
+        ) from None
     lines = [
-        f"{a_class.title}: {len(a_class.tasks)} tasks, {shown_points(scheme.total)} points.",
+        f"{a_class.title}: {len(a_class.tasks)} tasks, {counted_points(scheme.total)}.",
         f"For students:     {out / STUDENTS}.zip",
         f"For you alone:    {out / INSTRUCTOR}.zip",
         *(f"Look at task {id}: {why}" for id, why in missing.items()),
@@ -84,7 +87,9 @@ def _refuse_others(out: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise CourseError(f"{str(out)!r} cannot be the folder of bundles ({error.strerror}): give another --out.") from None
+        raise CourseError(
+            f"{str(out)!r} cannot be the folder of bundles ({error.strerror}): give another --out."
+        ) from None
     if not names:
         return
     try:
@@ -92,7 +97,9 @@ def _refuse_others(out: Path) -> None:
     except (OSError, ValueError):
         made = None
     if not isinstance(made, dict):
-        raise CourseError(f"{str(out)!r} was not made by this command ({sorted(names)[0]!r} is in it): give another --out.")
+        raise CourseError(
+            f"{str(out)!r} was not made by this command ({sorted(names)[0]!r} is in it): give another --out."
+        )
     there = _sums(out)
     del there[LIST]
     if changed := sorted(name for name in there if there[name] != made.get(name)):
@@ -135,7 +142,9 @@ def _students(folder: Path, a_class: ClassFile, scheme: Scheme) -> None:
         for path in _files(ROOT / name):
             below = path.relative_to(ROOT)
             # data/exercises holds the solutions, data/*.py the maintainers' scripts.
-            if below.parts[:2] != ("data", "exercises") and not (below.parent == Path("data") and below.suffix == ".py"):
+            if below.parts[:2] != ("data", "exercises") and not (
+                below.parent == Path("data") and below.suffix == ".py"
+            ):
                 (folder / below).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / below)
     for source in generate.sources():
@@ -168,8 +177,8 @@ def _exercises(a_class: ClassFile, scheme: Scheme, *, solutions: bool) -> dict[s
 
 def _sentence(a_class: ClassFile, scheme: Scheme, ids: list[str]) -> str:
     every = [id for id in head(None)["tasks"] if id.partition(".")[0] == ids[0].partition(".")[0]]
-    points = sum(scheme.worth[id] for id in ids)
-    said = f"*{instructor.plain(a_class.title)} · {shown_points(points)} points*"
+    points = sum((scheme.worth[id] for id in ids), Fraction(0))
+    said = f"*{instructor.plain(a_class.title)} · {counted_points(points)}*"
     dates: dict[str, list[str]] = {}
     for id in ids:
         if id in scheme.due:
@@ -189,7 +198,9 @@ def _readme(a_class: ClassFile, scheme: Scheme) -> str:
     rows = []
     for id in a_class.tasks:
         date = [shown_date(scheme.due[id]) if id in scheme.due else "–"] if dates else []
-        rows.append(" | ".join(["", id, instructor.plain(task(id).title), shown_points(scheme.worth[id]), *date, ""]).strip())
+        rows.append(
+            " | ".join(["", id, instructor.plain(task(id).title), shown_points(scheme.worth[id]), *date, ""]).strip()
+        )
     columns = ["task", "what", "points", *(["due"] if dates else [])]
     text = (Path(__file__).with_name("students.md")).read_text(encoding="utf-8")
     known = {

@@ -18,7 +18,7 @@ from course_utils import exercises
 from course_utils.classroom import PLACE
 from course_utils.exercises import Criterion
 from course_utils.grading.class_file import ClassFile
-from course_utils.grading.scoring import Scheme, shown_date, shown_points
+from course_utils.grading.scoring import Scheme, counted_points, shown_date, shown_points
 from course_utils.handin import guarded, solutions
 from course_utils.handin.html_parts import titles
 from course_utils.handin.points import task_points
@@ -50,9 +50,9 @@ def run(books: Mapping[str, NotebookNode], a_class: ClassFile, class_json: Path)
     for name, book in tqdm(books.items(), desc="running the solutions", unit="chapter"):
         with tempfile.TemporaryDirectory() as folder:
             where = {"metadata": {"path": folder}}
-            NotebookClient(
-                book, timeout=_SECONDS, allow_errors=True, kernel_name="python3", resources=where
-            ).execute(env=environment)
+            NotebookClient(book, timeout=_SECONDS, allow_errors=True, kernel_name="python3", resources=where).execute(
+                env=environment
+            )
             for id in (id for id in a_class.tasks if int(id.partition(".")[0]) == int(name[:2])):
                 found[id] = _found(id, Path(folder), a_class.key, book)
     return found
@@ -69,7 +69,9 @@ def _found(id: str, folder: Path, key: str, book: NotebookNode) -> Found:
         return Found(verdict.criteria, verdict.problem)
     reached, of = task_points(it, verdict.criteria)
     missed = [c.hint for c in verdict.criteria if not c.passed]
-    return Found(verdict.criteria, "" if reached == of else f"The solution has {reached} of {of} goals: {' '.join(missed)}")
+    return Found(
+        verdict.criteria, "" if reached == of else f"The solution has {reached} of {of} goals: {' '.join(missed)}"
+    )
 
 
 def _error(id: str, book: NotebookNode) -> str:
@@ -86,7 +88,7 @@ def rubric(a_class: ClassFile, scheme: Scheme, found: Mapping[str, Found]) -> st
     goals = sum(bool(one.criteria) for one in found.values())
     parts = [
         f"# {plain(a_class.title)}: rubric",
-        f"{len(a_class.tasks)} tasks, {shown_points(scheme.total)} points. Of a student's zips the {a_class.rule} one counts. "
+        f"{len(a_class.tasks)} tasks, {counted_points(scheme.total)}. Of a student's zips the {a_class.rule} one counts. "
         + (f"Late answers: {plain(scheme.rule())}." if scheme.due else "There are no due dates."),
         "A **condition** must be met, or the task has no points; it earns none by itself. Each **goal** that is met earns the same "
         "part of the task's points.",
@@ -105,7 +107,7 @@ def _task(id: str, scheme: Scheme, found: Found) -> Iterable[str]:
     worth = scheme.worth[id]
     due = f" · due {shown_date(scheme.due[id])}" if id in scheme.due else ""
     yield f"### {id} {plain(it.title)}"
-    yield f"**{shown_points(worth)} points** · answer `{it.file}`{due}"
+    yield f"**{counted_points(worth)}** · answer `{it.file}`{due}"
     if found.problem:
         yield f"> **Note** {plain(found.problem)}"
     if found.criteria:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from course_utils.errors import CourseError
+
 _HEADING = re.compile(r"^(#{2,6}) (?:(\d+\.\d+)\b)?", re.MULTILINE)
 _OF_A_TASK = re.compile(r'^# Task \d|^cu\.(check|hint|solution)\("', re.MULTILINE)
+_ANSWER_FILE = re.compile(r"work/(\d+\.\d+)\.(?:onnx|json)\b")
 _MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 
 
@@ -27,19 +30,29 @@ class _Section:
 def cut(book: NotebookNode, tasks: Collection[str]) -> NotebookNode:
     """Take out, in place, the sections of all other tasks, and those that lead to none of the tasks any more.
 
-    Code of another task's section stays when it defines what a kept cell uses; its answer never does.
+    Code of another task's section stays when it defines what a kept cell uses; its answer never does. Raises CourseError where
+    a task, or its solution, builds on the answer to a task that is not selected.
     """
     sections = list(_sections(book))
     kept = [_is_kept(sections, place, tasks) for place in range(len(sections))]
     needed: set[str] = set()
+    lost: dict[str, str] = {}  # name → the task whose answer defines it
     cells: list[NotebookNode] = []
     for section, stays in zip(reversed(sections), reversed(kept), strict=True):
         for cell in reversed(section.cells):
             code = cell.cell_type == "code"
             defines, uses = _names(cell.source) if code else (set(), set())
             if stays or (code and defines & needed and not _OF_A_TASK.search(cell.source)):
-                needed = (needed - defines) | uses
+                needed = (needed - defines) | (uses - defines)
                 cells.append(cell)
+            elif code and section.task:
+                lost |= dict.fromkeys(defines, section.task)
+    missing = sorted({lost[name] for name in needed & lost.keys()})
+    files = (id for cell in cells if cell.cell_type == "code" for id in _ANSWER_FILE.findall(cell.source))
+    if missing := missing or [id for id in files if id not in tasks]:
+        raise CourseError(
+            f"One of the tasks {', '.join(tasks)} builds on the answer to {missing[0]}, which is not selected: select it, too."
+        )
     book.cells = cells[::-1]
     return book
 
@@ -81,7 +94,7 @@ def _is_kept(sections: list[_Section], place: int, tasks: Collection[str]) -> bo
 
 
 def _names(source: str) -> tuple[set[str], set[str]]:
-    """Names that a cell defines, and names that it takes from other cells."""
+    """Names that a cell defines, and names that it uses."""
     defines: set[str] = set()
     uses: set[str] = set()
     tables = [symtable.symtable(_MAGIC.sub("pass", source), "cell", "exec")]

@@ -166,7 +166,7 @@ class _Class:
             self._reader.fault(
                 node,
                 f"'time_zone' is {shown(word or '')!r}, and this machine knows no such zone: write one such as Europe/Berlin, or "
-                f"an offset in each date. (Where it knows none at all: pip install tzdata.)",
+                f"an offset in each date. Where it knows none at all, run  pip install tzdata.",
             )
 
     # Tasks, and what is said of them.

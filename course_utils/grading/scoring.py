@@ -101,5 +101,9 @@ def shown_points(value: Fraction) -> str:
     return f"{float(value):.2f}".rstrip("0").rstrip(".")
 
 
+def counted_points(value: Fraction) -> str:
+    return f"{shown_points(value)} point{'s' * (value != 1)}"
+
+
 def shown_date(date: datetime.datetime) -> str:
     return f"{date:%Y-%m-%d %H:%M} (UTC{date:%z})" if date.utcoffset() else f"{date:%Y-%m-%d %H:%M} (UTC)"
