@@ -26,7 +26,7 @@ from markdown_it import MarkdownIt
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "assignments"), str(ROOT)]
 
 import generate  # noqa: E402 - notebooks/generate.py
 import instructor  # noqa: E402 - beside this file

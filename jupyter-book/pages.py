@@ -97,8 +97,8 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "Reference",
                 "chapters": [
-                    {"file": name}
-                    for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor", "for_instructors")
+                    *({"file": name} for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor")),
+                    {"file": "for_instructors", "sections": [{"file": "assigning"}, {"file": "grading"}]},
                 ],
             },
         ],
