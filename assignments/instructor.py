@@ -43,7 +43,7 @@ def run(books: Mapping[str, NotebookNode], a_class: ClassFile, class_json: Path)
     """
     found: dict[str, Found] = {}
     environment = {
-        **os.environ, "COURSE_STUDENT": SAMPLE, PLACE: str(class_json), "COURSE_STRICT": "", "PYTHONPATH": str(ROOT),
+        **os.environ, "COURSE_STUDENT": SAMPLE, PLACE: str(class_json.resolve()), "COURSE_STRICT": "", "PYTHONPATH": str(ROOT),
         "MPLBACKEND": "agg",
     }  # fmt: skip
     environment.pop("JUPYTERHUB_USER", None)

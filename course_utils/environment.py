@@ -64,8 +64,8 @@ def setup(student: str | None = None, threads: int | None = None, seed: int = 0)
     plt.style.use(PACKAGE / "course.mplstyle")
     pd.set_option("display.max_colwidth", None)  # pandas cuts text after 50 characters, also in HTML
     if student is not None:
+        classroom.remember()  # first: where it cannot be read, nobody gets the numbers of no class
         _student.remember(student)
-        classroom.remember()
     numbers = " · ".join(f"{name} {number}" for name, number in versions().items() if name in _HEADLINE)
     print(f"{numbers} · {torch.get_num_threads()} threads" + _student.greeting() + classroom.greeting())
 

@@ -17,6 +17,7 @@ import pytest
 from checkout import ROOT
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from test_class_file import class_of
 from test_exercises import ANSWER, CHECK
 from test_grading import results
@@ -232,16 +233,17 @@ def work(bundle: Path, book: NotebookNode) -> str:
 @pytest.fixture(scope="module")
 def handed_in(bundle: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zip of a student with right answers to chapter 1, in a folder of its own."""
+    place = tmp_path_factory.mktemp("at-work") / "course"
+    shutil.copytree(bundle, place)
     book = answered(bundle, built, "01_graph_structure.ipynb")
-    book.cells[
-        -1
-    ].source += '\nprint(cu.__file__)\ntry:\n    cu.solution("1.1")\nexcept cu.CourseError as error:\n    print(error)'
-    shown = work(bundle, book)
+    asked = 'print(cu.__file__)\ntry:\n    cu.solution("1.1")\nexcept cu.CourseError as error:\n    print(error)'
+    book.cells.append(new_code_cell(asked))
+    shown = work(place, book)
     assert "exercises for 'ada' · class 'Autumn $x$'" in shown
     assert shown.count(": passed, ") >= 2
-    assert str(bundle / "course_utils") in shown
+    assert str(place / "course_utils") in shown
     assert "This class works without shown solutions" in shown
-    (made,) = (bundle / "notebooks" / "exercises" / "work").glob("submission_ada_*.zip")
+    (made,) = (place / "notebooks" / "exercises" / "work").glob("submission_ada_*.zip")
     folder = tmp_path_factory.mktemp("handed-in")
     shutil.copyfile(made, folder / made.name)
     return folder
@@ -272,7 +274,7 @@ def test_under_another_key_the_same_zip_has_none_where_parameters_are_personal(h
 def test_a_forged_class_file_brings_nothing(bundle, built, tmp_path):
     """Somebody writes another key into class.json, for which there are answers; and then the right fingerprint into the zip."""
     place = tmp_path / "forger"
-    shutil.copytree(bundle, place, ignore=shutil.ignore_patterns("work"))
+    shutil.copytree(bundle, place)
     about = json.loads((place / "class.json").read_text(encoding="utf-8"))
     (place / "class.json").write_text(json.dumps(about | {"key": "last-year", "solutions": True}))
     shown = work(place, answered(bundle, built, "01_graph_structure.ipynb"))

@@ -103,6 +103,8 @@ def test_a_damaged_file_is_one_sentence(notebook, text, why):
     with pytest.raises(cu.CourseError, match=why) as caught:
         cu.setup(student="ada")
     assert re.fullmatch(r"[^\n]+: [^\n]+\.", str(caught.value))
+    with pytest.raises(cu.CourseError, match="not known yet who you are"):
+        cu.params(ID)
 
 
 def test_a_folder_of_that_name_is_said(notebook):

@@ -21,7 +21,7 @@ from ..version import __version__
 from .intake import shown
 
 NAME = "journal.jsonl"
-FORMAT = 1
+FORMAT = 2
 _RESUME = "then run the same command again, and it goes on where it stopped"
 
 
