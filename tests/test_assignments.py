@@ -30,7 +30,7 @@ from course_utils.handin import solutions
 from course_utils.processes import environment
 
 sys.path.append(str(ROOT / "notebooks"))
-sys.path.append(str(ROOT / "assignments"))
+sys.path.append(str(ROOT / "notebooks" / "assignments"))
 import generate
 import selection
 
@@ -48,7 +48,14 @@ SOURCES = {int(p.name[:2]): p.read_text(encoding="utf-8") for p in sorted(genera
 
 def build(folder: Path, text: str = CLASS, *, ok: bool = True) -> subprocess.CompletedProcess[str]:
     (folder / "my class.yaml").write_text(text, encoding="utf-8")
-    command = [sys.executable, str(ROOT / "assignments" / "bundles.py"), "--class", "my class.yaml", "--out", "built"]
+    command = [
+        sys.executable,
+        str(ROOT / "notebooks" / "assignments" / "bundles.py"),
+        "--class",
+        "my class.yaml",
+        "--out",
+        "built",
+    ]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=500
     )

@@ -31,7 +31,7 @@ def scheme_of(a_class: ClassFile | None) -> Scheme:
 
 
 def test_the_example_is_the_whole_course():
-    a_class = read(ROOT / "class.yaml")
+    a_class = read(ROOT / "notebooks" / "assignments" / "class.yaml")
     assert a_class.tasks == tuple(every_task())
     assert a_class.worth == {id: it.points for id, it in every_task().items()}
     assert (a_class.due, a_class.late, a_class.rule, a_class.key, a_class.solutions) == ({}, None, "last", "", True)
@@ -39,7 +39,7 @@ def test_the_example_is_the_whole_course():
 
 def test_what_the_example_shows_can_be_switched_on(tmp_path):
     """Its comments are right, too: each line that shows a field is one."""
-    text = (ROOT / "class.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "notebooks" / "assignments" / "class.yaml").read_text(encoding="utf-8")
     on = re.sub(r"^# ((?: {2})?[\w.]+:.*|  - .*)$", r"\1", text, flags=re.MULTILINE)
     a_class = class_of(tmp_path, on)
     assert a_class.worth["1.1"] == 5

@@ -1,6 +1,6 @@
 """The class file, a small YAML that an instructor edits: which tasks, for how many points, until when, and by which rules.
 
-`class.yaml` in the course's main folder is an example with all fields. A file with faults is refused as a whole, with one
+`notebooks/assignments/class.yaml` is an example with all fields. A file with faults is refused as a whole, with one
 sentence for each of them. Every value is read as the text that stands there: 4.10 is no number and 2026-10-30 no date before
 it is known what it should be.
 """

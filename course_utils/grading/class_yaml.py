@@ -56,7 +56,7 @@ class Reader:
             self.faults.append((0, f"This is not YAML ({shown(str(getattr(error, 'reason', error)))})."))
             raise FileFaultsError from None
         if node is None:
-            self.faults.append((0, "It is empty: start with a copy of the course's class.yaml."))
+            self.faults.append((0, "It is empty: start with a copy of the course's notebooks/assignments/class.yaml."))
             raise FileFaultsError
         return self.mapping(node, "The file has one field a line, such as  title: My class")
 
@@ -70,7 +70,7 @@ class Reader:
         except OSError as error:
             why = error.strerror or "it is no file"
         raise CourseError(
-            f"The class file {shown(str(self.path))!r} cannot be read ({why}): give a copy of the course's class.yaml."
+            f"The class file {shown(str(self.path))!r} cannot be read ({why}): give a copy of the course's notebooks/assignments/class.yaml."
         )
 
     def _refuse(self, text: str) -> None:

@@ -42,13 +42,20 @@ def cut(book: NotebookNode, tasks: Collection[str]) -> NotebookNode:
         for cell in reversed(section.cells):
             code = cell.cell_type == "code"
             defines, uses = _names(cell.source) if code else (set(), set())
-            if stays or (code and defines & needed and not _OF_A_TASK.search(cell.source)):
+            if stays or (
+                code and defines & needed and not _OF_A_TASK.search(cell.source)
+            ):
                 needed = (needed - defines) | (uses - defines)
                 cells.append(cell)
             elif code and section.task:
                 lost |= dict.fromkeys(defines, section.task)
     missing = sorted({lost[name] for name in needed & lost.keys()})
-    files = (id for cell in cells if cell.cell_type == "code" for id in _ANSWER_FILE.findall(cell.source))
+    files = (
+        id
+        for cell in cells
+        if cell.cell_type == "code"
+        for id in _ANSWER_FILE.findall(cell.source)
+    )
     if missing := missing or [id for id in files if id not in tasks]:
         raise CourseError(
             f"One of the tasks {', '.join(tasks)} builds on the answer to {missing[0]}, which is not selected: select it, too."
@@ -61,7 +68,11 @@ def _sections(book: NotebookNode) -> Iterator[_Section]:
     current = _Section()
     for cell in book.cells:
         for part in _parts(cell):
-            found = _HEADING.match(part.source) if part.cell_type == "markdown" else None
+            found = (
+                _HEADING.match(part.source)
+                if part.cell_type == "markdown"
+                else None
+            )
             level = len(found[1]) if found else 0
             # A heading without a number, deeper than that of its task, is a part of the task.
             if found and (found[2] or not (current.task and level > current.level)):
@@ -73,7 +84,11 @@ def _sections(book: NotebookNode) -> Iterator[_Section]:
 
 def _parts(cell: NotebookNode) -> Iterator[NotebookNode]:
     """A cell of prose with several headings, each with what stands below it."""
-    starts = [match.start() for match in _HEADING.finditer(cell.source)] if cell.cell_type == "markdown" else []
+    starts = (
+        [match.start() for match in _HEADING.finditer(cell.source)]
+        if cell.cell_type == "markdown"
+        else []
+    )
     if not starts or starts == [0]:
         yield cell
         return
