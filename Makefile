@@ -10,6 +10,8 @@ PY := $(BIN)/python
 JOBS ?= 2
 # Tests run in random order. Here it is always the same one; the nightly workflow and plain pytest draw another each time.
 SEED ?= 1
+# The class file of `make assignments`: copy it, and give your own.
+CLASS ?= notebooks/assignments/class.yaml
 # QNN=1 adds Qualcomm's provider. Whoever downloads it accepts its licence, so nothing here does that unasked.
 ifdef QNN
 WITH_QNN := $(VENV)/.qnn
@@ -41,8 +43,8 @@ serve: book ## build the site and serve it on this machine
 notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
 	$(PY) notebooks/generate.py
 
-assignments: $(VENV)/.all ## write the exercises with solutions into build/solutions (for instructors)
-	$(PY) notebooks/generate.py --solutions build/solutions
+assignments: $(VENV)/.all ## build the bundles of a class, for students and instructors; CLASS=my_class.yaml says which tasks and when
+	$(PY) notebooks/assignments/bundles.py --class "$(CLASS)"
 
 bench: $(VENV)/.all ## measure speed, size and memory on this machine, into data/bench.json (about 10 minutes)
 	$(PY) data/bench.py

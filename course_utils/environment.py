@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from . import classroom
 from . import student as _student
 from .errors import CourseError, require
 from .paths import PACKAGE, WORK
@@ -39,10 +40,11 @@ _ANY_OF = {"AVX512-VNNI", "NEON"}  # one of the names is enough: systems spell t
 def setup(student: str | None = None, threads: int | None = None, seed: int = 0) -> None:
     """Prepare a notebook: folder `work/`, seeds, threads, style of plots and tables, and one line that says what it runs on.
 
-    student: the id that personal exercises are drawn from (exercise notebooks only).
+    student: the id that personal exercises are drawn from (exercise notebooks only). A `class.json` beside the notebook, or in
+    one of three folders above it, says which class the student is in; its key is drawn from, too.
     threads: torch's threads; by default one per physical core that this process may use.
     seed: for Python's, NumPy's and torch's generators.
-    Raises CourseError when the folder cannot be written to or `threads` is not a positive number.
+    Raises CourseError when the folder cannot be written to, `threads` is not a positive number, or the class's file is damaged.
     """
     import numpy as np
     import pandas as pd
@@ -62,9 +64,10 @@ def setup(student: str | None = None, threads: int | None = None, seed: int = 0)
     plt.style.use(PACKAGE / "course.mplstyle")
     pd.set_option("display.max_colwidth", None)  # pandas cuts text after 50 characters, also in HTML
     if student is not None:
+        classroom.remember()  # first: where it cannot be read, nobody gets the numbers of no class
         _student.remember(student)
     numbers = " · ".join(f"{name} {number}" for name, number in versions().items() if name in _HEADLINE)
-    print(f"{numbers} · {torch.get_num_threads()} threads" + _student.greeting())
+    print(f"{numbers} · {torch.get_num_threads()} threads" + _student.greeting() + classroom.greeting())
 
 
 def _quiet() -> None:

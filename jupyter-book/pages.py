@@ -103,7 +103,8 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "For instructors",
                 "chapters": [
-                    {"file": name} for name in ("for_instructors", "course_plans", "hub", "add_an_exercise", "privacy")
+                    {"file": "for_instructors", "sections": [{"file": "assigning"}, {"file": "grading"}]},
+                    *({"file": name} for name in ("hub", "course_plans", "add_an_exercise", "privacy")),
                 ],
             },
         ],

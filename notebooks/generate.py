@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import jupytext
@@ -67,9 +68,19 @@ def read(source: Path) -> NotebookNode:
     return jupytext.read(folder / source, fmt="py:percent")
 
 
-def notebook(source: Path, *, solutions: bool = False) -> NotebookNode:
-    """The notebook of one of the `sources()`. solutions: keep them and their explanations, for an exercise."""
+def notebook(
+    source: Path,
+    *,
+    solutions: bool = False,
+    change: Callable[[NotebookNode], None] | None = None,
+) -> NotebookNode:
+    """The notebook of one of the `sources()`. solutions: keep them and their explanations, for an exercise.
+
+    change: what is done to the source, with its solutions, before anything else.
+    """
     book = read(source)
+    if change:
+        change(book)
     is_exercise = source.parent.name == "exercises"
     if is_exercise:
         _mark_for_nbgrader(book)

@@ -17,6 +17,7 @@ FIRST = "00_start_here.ipynb"
 # The maintainers' files beside the notebooks; they would only confuse.
 HIDDEN = [
     "[0-9][0-9]_*.py",
+    "assignments",
     "generate.py",
     "sittings.py",
     "open_lab.py",

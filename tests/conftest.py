@@ -92,10 +92,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """No student yet, as in a fresh kernel."""
-    from course_utils import student
+    from course_utils import classroom, student
 
     monkeypatch.setattr(student, "_current", [])
-    for name in ("COURSE_STUDENT", "JUPYTERHUB_USER", "COURSE_STRICT"):
+    monkeypatch.setattr(classroom, "_current", [])
+    for name in ("COURSE_CLASS", "COURSE_STUDENT", "JUPYTERHUB_USER", "COURSE_STRICT"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -430,12 +430,21 @@ def forged(folder: Path, entries: list[dict[str, Any]]) -> None:
         "sha256": "", "modified": 0, "owner": "", "course": "1", "counted": True, "problem": "", "notes": [],
         "compared": [], "points": 0, "of": 9, "share": 0.0, "chapters": {}, "tasks": {},
     }  # fmt: skip
-    marks = {"claimed": None, "criteria": [], "problem": "", "notes": []}
-    tasks = {id: {"title": HIJACK, "kind": "onnx", "points": 1} for id in ("1.1", "3.2", "4.1")}
+    marks = {
+        "claimed": None,
+        "criteria": [],
+        "problem": "",
+        "notes": [],
+        "late_days": 0,
+        "lost": 0,
+        "earned": 0,
+        "worth": 1,
+    }
+    tasks = {id: {"title": HIJACK, "kind": "onnx", "points": 1, "worth": 1} for id in ("1.1", "3.2", "4.1")}
     lines = [base | {"zip": f"{n}.zip"} | one for n, one in enumerate(entries)]
     for one in lines:
         one["tasks"] = {id: marks | mine for id, mine in one["tasks"].items()}
-    head = json.dumps({"course": "1", "rule": "last", "tasks": tasks})[:-1] + ', "submissions": ['
+    head = json.dumps({"course": "1", "rule": "last", "class": None, "tasks": tasks})[:-1] + ', "submissions": ['
     text = head + "".join(("," if n else "") + "\n" + json.dumps(one) for n, one in enumerate(lines))
     (folder / "results.json").write_text(text + '\n], "ignored": []}\n')
 

@@ -10,10 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..ep_experiment.machine import cores
 from ..errors import CourseError
 from .secret import read_secret
+
+if TYPE_CHECKING:
+    from .class_file import ClassFile
 
 FOUND, NOT_DONE, STOPPED = 1, 2, 130
 
@@ -37,13 +41,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="tcp://HOST:PORT",
         help="of a Dask cluster, whose workers examine the answers",
     )
-    g.add_argument("--rule", choices=("last", "best"), default="last", help="which of a student's zips counts (last)")
+    g.add_argument("--rule", choices=("last", "best"), help="which of a student's zips counts (last)")
+    g.add_argument(
+        "--class",
+        type=Path,
+        metavar="YAML",
+        dest="class_file",
+        help="the class file: tasks, points, dates, late rule, rule and key",
+    )
     g.add_argument(
         "--secret-file", type=Path, metavar="F", help="text file with a word that hidden inputs are drawn from"
     )
     g.add_argument(
         "--class-key",
-        default="",
         metavar="WORD",
         help="the key of the class, which students' parameters are drawn from",
     )
@@ -74,6 +84,20 @@ def _number(text: str) -> int:
     return number
 
 
+def _class(given: argparse.Namespace) -> ClassFile | None:
+    """The class of the command line. Raises CourseError where something is said twice."""
+    if given.class_file is None:
+        return None
+    twice = [name for name, value in (("--rule", given.rule), ("--class-key", given.class_key)) if value is not None]
+    if twice:
+        raise CourseError(
+            f"{' and '.join(twice)} and --class are given, and the class file says that, too: leave {' and '.join(twice)} out."
+        )
+    from .class_file import read
+
+    return read(given.class_file)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     given = parser().parse_args(arguments)
@@ -92,11 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .runs import grade
 
     try:
+        a_class = _class(given)
+        key = a_class.key if a_class else given.class_key or ""
         said = grade(
-            given.submissions, given.out, workers=given.workers or cores(), rule=given.rule,
-            secret=read_secret(given.secret_file), key=given.class_key, scheduler=given.scheduler,
+            given.submissions, given.out, workers=given.workers or cores(), rule=given.rule or "last",
+            secret=read_secret(given.secret_file), key=key, scheduler=given.scheduler, a_class=a_class,
         )  # fmt: skip
-        more = publish(given.out, given.submissions, given.class_key)
+        more = publish(given.out, given.submissions, key)
     except CourseError as error:
         print(f"grading: {error}", file=sys.stderr)
         return NOT_DONE

@@ -14,6 +14,7 @@ from .figures import BINS, Figures
 from .intake import shown
 from .journal import whole
 from .reading import Entry, Report
+from .scoring import shown_date, shown_points
 from .similar import SIMILAR, Group
 
 CLASS = "class.html"
@@ -37,11 +38,16 @@ def page(report: Report, all_: Figures, groups: list[Group]) -> str:
         "graded with": f"course {report.course}", "submissions": str(all_.zips), "grades": str(n),
         "not graded": str(len(lists.problems)), "of several zips": f"the {'last' if report.rule == 'last' else 'best'} counts",
     }  # fmt: skip
+    if report.scheme.title:
+        about = {"class": report.scheme.title, **about}
+    if rule := report.scheme.rule():
+        dates = sorted({*report.scheme.due.values()})
+        about |= {"due": " · ".join(map(shown_date, dates)), "late": rule}
     body = (
         f"<header>\n<div>\n<h1>The ONNX Scroll: the class</h1>\n"
         f'<p class="who">{n} grade{"s" * (n != 1)}</p>\n'
         + (
-            f'<p class="score">{percent(all_.median)}</p>\n{bar(all_.median)}\n<p class="soft">of the course, the median</p>\n'
+            f'<p class="score">{percent(all_.median)}</p>\n{bar(all_.median)}\n<p class="soft">of the {report.scheme.whole}, the median</p>\n'
             if n
             else ""
         )
@@ -106,7 +112,7 @@ def _distribution(all_: Figures) -> str:
     names = [f"{n * width}" for n in range(BINS)]
     ends = f"The lowest is {percent(all_.shares[0])}, the highest {percent(all_.shares[-1])}."
     return (
-        f"<h2>Distribution</h2>\n<p>How many grades lie in each tenth of the course, named by the percent where it begins. {ends}</p>\n"
+        f"<h2>Distribution</h2>\n<p>How many grades lie in each tenth, named by the percent where it begins. {ends}</p>\n"
         f"{_chart(counts, names, says)}"
     )
 
@@ -191,6 +197,7 @@ class _Lists:
         self.compared: list[tuple[str, list[str]]] = []
         self.unchecked: list[tuple[str, str]] = []
         self._rows: list[tuple[str, list[str]]] = []
+        self._late = ["Days late"] if report.scheme.due else []
         for entry in report:
             name = shown(entry["zip"])
             if entry["problem"]:
@@ -205,7 +212,15 @@ class _Lists:
     @staticmethod
     def _row(report: Report, entry: Entry) -> list[str]:
         link = f'<a href="{FOLDER}/{text(file_name(entry))}"><bdi>{text(entry["student"])}</bdi></a>'
-        return [link, str(len(entry["tasks"])), str(entry["points"]), percent(report.shares(entry)[0])]
+        late = max((marks["late_days"] for marks in entry["tasks"].values()), default=0)
+        points = shown_points(Fraction(str(entry["points"])))
+        return [
+            link,
+            str(len(entry["tasks"])),
+            *([str(late)] if report.scheme.due else []),
+            points,
+            percent(report.shares(entry)[0]),
+        ]
 
     def to_look_at(self, all_: Figures) -> str:
         parts = [
@@ -227,8 +242,8 @@ class _Lists:
         if not self._rows:
             return ""
         return "<h2>Students</h2>\n" + _table(
-            "Each name leads to the page of feedback.",
-            ["Student", "Tasks", "Points", "Share"], [row for _, row in sorted(self._rows)], 3,
+            "Each name leads to the page of feedback." + " Days late are those of the latest task." * bool(self._late),
+            ["Student", "Tasks", *self._late, "Points", "Share"], [row for _, row in sorted(self._rows)], 3 + len(self._late),
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from .graph_picture import read_graph, svg
 from .intake import Found, Submission, find, reopened
 from .journal import writing
 from .reading import Entry, Report
+from .scoring import shown_date, shown_points
 
 FOLDER = "feedback"
 _LONGEST = 40  # characters of an id in a file's name
@@ -60,6 +61,10 @@ def page(report: Report, entry: Entry, found: Found | None = None) -> str:
     share, chapters = report.shares(entry)
     who = entry["student"] or "unknown"
     about = {"graded with": f"course {report.course}", "file": PurePosixPath(entry["zip"]).name}
+    if report.scheme.title:
+        about = {"class": report.scheme.title, **about}
+    if rule := report.scheme.rule():
+        about["late"] = rule
     if entry["course"]:
         about["made with"] = f"course {entry['course']}"
     made = f'<dl class="made">\n{pairs(about)}\n</dl>'
@@ -67,16 +72,16 @@ def page(report: Report, entry: Entry, found: Found | None = None) -> str:
         worth = '<p class="bad">Not graded</p>'
         sections = [f"<h2>Why there are no points</h2>\n<p>{text(entry['problem'])}</p>"]
     else:
-        points = f"{entry['points']} of {entry['of']} points"
+        points = f"{_shown(entry['points'])} of {_shown(entry['of'])} points"
         worth = (
-            f'<p class="score">{percent(share)}</p>\n{bar(share)}\n<p class="soft">of the course, {points}, '
+            f'<p class="score">{percent(share)}</p>\n{bar(share)}\n<p class="soft">of the {report.scheme.whole}, {points}, '
             f"{len(entry['tasks'])} of {len(report.tasks)} tasks handed in</p>"
         )
         drawings = _drawings(report, entry, found)
         sections = [
             _lessons(report, entry, chapters),
             *(_lesson(report, entry, chapter, ids, drawings) for chapter, ids in report.chapters.items()),
-            _FOOTER,
+            _footer(report),
         ]
     own = [note for note in entry["notes"] if note not in entry["compared"]]
     notes = f"<h2>Notes</h2>\n{_list(own)}" if own else ""
@@ -88,6 +93,10 @@ def page(report: Report, entry: Entry, found: Found | None = None) -> str:
     return document(f"feedback for {who}", body)
 
 
+def _shown(value: float) -> str:
+    return shown_points(Fraction(str(value)))
+
+
 def _list(sentences: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{text(one)}</li>" for one in sentences) + "</ul>" if sentences else ""
 
@@ -96,9 +105,9 @@ def _lessons(report: Report, entry: Entry, shares: dict[int, Fraction]) -> str:
     rows = []
     for chapter, ids in report.chapters.items():
         mine = [entry["tasks"][id] for id in ids if id in entry["tasks"]]
-        reached = sum(marks["points"] for marks in mine)
-        of = sum(report.tasks[id]["points"] for id in ids)
-        cells = [f"{len(mine)} of {len(ids)}", f"{reached} of {of}", percent(shares[chapter])]
+        reached = sum(marks["earned"] for marks in mine)
+        of = sum(report.tasks[id]["worth"] for id in ids)
+        cells = [f"{len(mine)} of {len(ids)}", f"{_shown(reached)} of {_shown(of)}", percent(shares[chapter])]
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         rows.append(f'<tr><th scope="row">{title(chapter)}{bar(shares[chapter])}</th>{numbers}</tr>')
     return (
@@ -131,7 +140,7 @@ def _lesson(report: Report, entry: Entry, chapter: int, ids: list[str], drawings
         return ""
     missing = [id for id in ids if id not in mine]
     left = f'<p class="soft">Not handed in: {", ".join(map(text, missing))}</p>' if missing else ""
-    tasks = "\n".join(_task(id, report.tasks[id]["title"], entry["tasks"][id], drawings.get(id, "")) for id in mine)
+    tasks = "\n".join(_task(report, id, entry["tasks"][id], drawings.get(id, "")) for id in mine)
     return f"<h2>{title(chapter)}</h2>\n{tasks}\n{left}"
 
 
@@ -139,15 +148,21 @@ def _passed(marks: Entry) -> bool:
     return marks["points"] == marks["of"] and not marks["problem"] and all(one["passed"] for one in marks["criteria"])
 
 
-def _task(id: str, name: str, marks: Entry, drawing: str) -> str:
+def _task(report: Report, id: str, marks: Entry, drawing: str) -> str:
     reached, of = marks["points"], marks["of"]
     colour, word = ("good", "✓ passed") if _passed(marks) else ("bad", "✗ not there yet")
-    points = f"{reached} of {of} point{'s' * (of != 1)}"
+    what = "goal" if report.scheme.title else "point"
+    points = f"{reached} of {of} {what}{'s' * (of != 1)}"
     if any(one["condition"] and not one["passed"] for one in marks["criteria"]):
         points += ", because a condition is not met"
+    if report.scheme.title:
+        points += f"; {_shown(marks['earned'])} of {_shown(marks['worth'])} points"
+    if id in report.scheme.due:
+        late = f", {marks['late_days']} day{'s' * (marks['late_days'] != 1)} late: −{_shown(marks['lost'])} %"
+        points += f"; due {shown_date(report.scheme.due[id])}{late if marks['late_days'] else ''}"
     items = "\n".join(criterion(Criterion(**one)) for one in marks["criteria"])
     parts = [
-        f"<h3>{text(id)} {text(name)}</h3>",
+        f"<h3>{text(id)} {text(report.tasks[id]['title'])}</h3>",
         f'<p><span class="{colour}">{word}</span> <small>{points}</small></p>',
         f'<p class="bad">{text(marks["problem"])}</p>' if marks["problem"] else "",
         f'<ul class="criteria">\n{items}\n</ul>' if items else "",
@@ -157,10 +172,19 @@ def _task(id: str, name: str, marks: Entry, drawing: str) -> str:
     return '<section class="task">\n' + "\n".join(filter(None, parts)) + "\n</section>"
 
 
-_FOOTER = """<footer>
-<h2>How the points are counted</h2>
-<p>Every task ends in a file, and the grader looked at that file alone. Conditions must all be met and earn nothing. Goals earn one
+_BY_MEANS = """Goals earn one
 point each. A task counts its points ÷ all of its points, a lesson is the mean over its tasks, the course the mean over its lessons,
-in whole percent, rounded down.</p>
+in whole percent, rounded down."""
+_BY_POINTS = """Each goal that is
+met earns the same part of the task’s points in this class. What was late loses what its task says. Lessons and the class count their
+points ÷ all of their points, in whole percent, rounded down. The time of an answer is the date on the first of your files that holds
+it, as your instructor received it."""
+
+
+def _footer(report: Report) -> str:
+    return f"""<footer>
+<h2>How the points are counted</h2>
+<p>Every task ends in a file, and the grader looked at that file alone. Conditions must all be met and earn nothing.
+{_BY_POINTS if report.scheme.title else _BY_MEANS}</p>
 <p>The points were counted anew from your files. Where your notebook counted otherwise, a note says so.</p>
 </footer>"""

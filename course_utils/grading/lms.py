@@ -28,34 +28,34 @@ from .journal import whole
 from .reading import Report
 from .results import cell
 
-Grades = dict[str, dict[str, int]]  # student → column → percent
+Grades = dict[str, dict[str, int]]  # student → name of a column → percent
 Rows = Iterable[list[str]]
 _MOST = "100"  # percent
 
 
-def _item(column: str) -> str:
-    """What the column of a chapter, or of the course, is called in the LMS."""
+def _item(column: str, title: str) -> str:
+    """What the column of a chapter, or of the whole, is called in the LMS. title: of the class, "" without one."""
     if column == "course":
-        return "ONNX Scroll, whole course (percent)"
+        return f"ONNX Scroll, {title or 'whole course'} (percent)"
     return f"ONNX Scroll {int(column):02} {titles().get(int(column), f'Lesson {column}')} (percent)"
 
 
 def canvas(found: Grades, columns: list[str]) -> Rows:
-    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *map(_item, columns)]
+    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *columns]
     yield ["    Points Possible", "", "", "", "", *[_MOST] * len(columns)]
     for who, row in found.items():
         yield [who, "", "", who, "", *(str(row[column]) for column in columns)]
 
 
 def moodle(found: Grades, columns: list[str]) -> Rows:
-    yield ["username", *map(_item, columns)]
+    yield ["username", *columns]
     for who, row in found.items():
         yield [who, *(str(row[column]) for column in columns)]
 
 
 def gradescope(found: Grades, columns: list[str]) -> Rows:
     more = ("", " - Max Points", " - Submission Time", " - Lateness (H:M:S)")
-    yield ["First Name", "Last Name", "SID", "Email", "Sections", *(_item(c) + end for c in columns for end in more)]
+    yield ["First Name", "Last Name", "SID", "Email", "Sections", *(column + end for column in columns for end in more)]
     for who, row in found.items():
         email = who if "@" in who else ""
         cells = (value for column in columns for value in (str(row[column]), _MOST, "", ""))
@@ -71,8 +71,8 @@ FORMS: dict[str, Callable[[Grades, list[str]], Rows]] = {
 
 def write(report: Report) -> None:
     """Write all forms beside the report's other files. Raises CourseError when the disk is full."""
-    found = grades(report)
-    columns = [*map(str, report.chapters), "course"]
+    names = {column: _item(column, report.scheme.title) for column in (*map(str, report.chapters), "course")}
+    found = {who: {names[column]: value for column, value in row.items()} for who, row in grades(report).items()}
     for name, rows in FORMS.items():
         with whole(report.folder / name) as stream:
-            csv.writer(stream).writerows([cell(value) for value in row] for row in rows(found, columns))
+            csv.writer(stream).writerows([cell(value) for value in row] for row in rows(found, [*names.values()]))

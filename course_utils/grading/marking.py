@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from .. import exercises, student
+from ..classroom import fingerprint
 from ..errors import CourseError
 from ..exercises import VERSION, Task
 from ..handin import guarded
@@ -68,6 +69,8 @@ class Marker:
             notes.append(f"It was made with version {_word(course)} of the course, and graded with {__version__}.")
         if listed.get("format") not in range(1, FORMAT + 1):
             notes.append(f"Its {MANIFEST} has format {_word(listed.get('format'))}, this grader knows {FORMAT}.")
+        if note := _other_class(listed.get("class", ""), fingerprint(self._key)):
+            notes.append(note)
         if who == student.GUEST:
             notes.append("It is under the name 'guest', which anybody has who gave no id.")
         claims: Mapping[str, Any] = listed["tasks"]
@@ -209,6 +212,15 @@ def _claimed(claim: Any) -> tuple[list[int] | None, list[str]]:
             f"The notebook counted with version {_word(claim.get('checks'))} of the checks, this is {VERSION}."
         ]
     return counts, []
+
+
+def _other_class(made: Any, graded: str) -> str:
+    """Where a zip was made with another class key than it is graded with: what to say of that. Both are fingerprints."""
+    if made == graded:
+        return ""
+    first = f"with the key of the class {_word(made)}" if made else "without the key of a class"
+    second = f"with that of {graded}" if graded else "without one"
+    return f"It was made {first}, and graded {second}: its personal parameters were others. Was its class.json this class's own?"
 
 
 def _word(value: Any) -> str:

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..handin.points import course_points
 from .results import RESULTS
+from .scoring import Scheme
 
 Entry = dict[str, Any]  # one submission; `results` says what is in it
 
@@ -17,7 +17,7 @@ Entry = dict[str, Any]  # one submission; `results` says what is in it
 class Report:
     """What a folder of the grader holds. Iterating gives the submissions, by the zip's name, anew each time.
 
-    tasks: id → title, kind and points, of the whole course. chapters: chapter → its tasks. ignored: files that are no zips.
+    tasks: id → title, kind, points and worth, of all that count. scheme: how. chapters: chapter → its tasks. ignored: files that are no zips.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,9 +32,8 @@ class Report:
         self.rule: str = head["rule"]
         self.tasks: dict[str, dict[str, Any]] = head["tasks"]
         self.ignored: list[str] = json.loads("{" + last.removeprefix("], "))["ignored"]
-        self.chapters: dict[int, list[str]] = {}
-        for id in self.tasks:
-            self.chapters.setdefault(int(id.partition(".")[0]), []).append(id)
+        self.scheme = Scheme(self.tasks, head["class"])
+        self.chapters = self.scheme.chapters
 
     def __iter__(self) -> Iterator[Entry]:
         with open(self.folder / RESULTS, encoding="utf-8") as stream:
@@ -46,6 +45,7 @@ class Report:
                 yield entry
 
     def shares(self, entry: Entry) -> tuple[Fraction, dict[int, Fraction]]:
-        """What a submission is worth, of the course and of each chapter: exact, 0 to 1."""
+        """What a submission is worth, of the whole and of each chapter: exact, 0 to 1."""
         points = {id: (marks["points"], marks["of"]) for id, marks in entry["tasks"].items()}
-        return course_points(points, self.chapters)
+        lost = {id: Fraction(str(marks["lost"])) for id, marks in entry["tasks"].items()}
+        return self.scheme.shares(points, lost)

@@ -5,7 +5,10 @@
     {"format": 1, "course": version of the course, "checks": version of the checks,
      "secret", "class_key": fingerprints of these words, "" without,
      "rule": "last" or "best",
-     "tasks": {id: {"title", "kind", "points"}} of the whole course,
+     "tasks": {id: {"title", "kind", "points": its goals, "worth": its points in the class}}: those that count, which is the
+              whole course without a class file; "worth" equals "points" then,
+     "class": null, or what the class file says: {"title", "due": {id: date in ISO form},
+              "late": null or {"percent_per_day", "days": the last one that is accepted, null for any}},
      "submissions": [one for each zip, by name,
        {"zip": path in the folder, with "/",    "sha256": of its bytes, "" when it was not read,
         "modified": seconds since 1970,         "owner": folder or name that an LMS gave its sender, "" when unknown,
@@ -13,11 +16,13 @@
         "counted": whether this one is the student's grade: the rule chose it,
         "problem": why there are no marks, one sentence, "" when there are,
         "notes": [sentences],                   "compared": those of them that come from comparing it with others,
-        "points", "of": sums over all tasks of the course,
-        "share": of the course, 0 to 1, the mean over its chapters,  "chapters": {"1": share, …},
+        "points", "of": sums of "earned" and "worth" over all tasks that count,
+        "share": 0 to 1, of the course as the mean over its chapters, of a class "points" ÷ "of",  "chapters": {"1": share, …},
         "tasks": {id: one for each task handed in,
           {"file", "sha256": of the artefact, "" when it is missing or was not read,
-           "points", "of",
+           "points", "of": goals that are met, and all of the task,
+           "earned": points in the class, after the late rule,  "worth": its points there,
+           "late_days": days begun after the due date,  "lost": percent of the points that these cost,
            "claimed": [points, of] as the notebook counted, null when it says nothing,
            "criteria": [{"what", "passed", "hint": "" when it passed, "condition"}],
            "problem": why it could not be checked, or not to the end; "" when it was,
@@ -31,6 +36,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import datetime
 import itertools
 import json
 import re
@@ -40,13 +46,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .. import exercises, student
-from ..handin.points import course_points, percent
+from .. import student
+from ..handin.points import percent
+from .class_file import number
 from .intake import Found, shown
 from .journal import whole
-from .marking import Result, every_task
+from .marking import Result
+from .scoring import Scheme, shown_date, shown_points
 
-FORMAT = 1
+FORMAT = 2
 RESULTS, GRADES = "results.json", "grades.csv"
 _MOST_OTHERS = 3  # other submissions that a note names
 
@@ -65,27 +73,34 @@ class Row:
     problem: str
     points: dict[str, tuple[int, int]]
     notes: list[str]
+    files: dict[str, str] = field(default_factory=dict)  # task → SHA-256 of its file
     owner: str = ""
     counted: bool = False
+    late: dict[str, tuple[int, Fraction]] = field(default_factory=dict)  # task → days, and percent that are lost
+    share: Fraction = Fraction(0)
+    chapters: dict[int, Fraction] = field(default_factory=dict)
     more: list[str] = field(default_factory=list)  # notes from comparing it with the others
 
-    @property
-    def share(self) -> Fraction:
-        return course_points(self.points, _chapters())[0]
+
+def row(found: Found, digest: str, result: Result, scheme: Scheme) -> Row:
+    """A submission, as far as it counts: tasks that are no part of the class are named, and left out."""
+    mine = {id: marks for id, marks in result["tasks"].items() if id in scheme.worth}
+    points = {id: (marks["points"], marks["of"]) for id, marks in mine.items()}
+    files = {id: marks["sha256"] for id, marks in mine.items() if marks["sha256"]}
+    notes = list(result["notes"])
+    if others := [id for id in result["tasks"] if id not in mine]:
+        notes.append(f"No part of this class, and not counted: {_tasks(others)}.")
+    return Row(found, digest, result["student"], result["problem"], points, notes, files)
 
 
-def _chapters() -> dict[int, list[str]]:
-    return {chapter: list(exercises.tasks_of(chapter)) for chapter in exercises.chapters()}
+def _tasks(ids: list[str]) -> str:
+    return f"task{'s' * (len(ids) != 1)} {', '.join(ids)}"
 
 
-def row(found: Found, digest: str, result: Result) -> Row:
-    points = {id: (marks["points"], marks["of"]) for id, marks in result["tasks"].items()}
-    return Row(found, digest, result["student"], result["problem"], points, result["notes"])
-
-
-def compare(rows: list[Row], rule: str) -> None:
-    """Say of each submission who sent it, what it has in common with others, and whether it counts."""
+def compare(rows: list[Row], rule: str, scheme: Scheme) -> None:
+    """Say of each submission who sent it, how late it is, what it has in common with others, and whether it counts."""
     _owners(rows)
+    _lateness(rows, scheme)
     for group in _grouped((r for r in rows if r.digest), lambda r: r.digest):
         for one in group:
             others = (f"{shown(o.found.name)!r} has the same bytes." for o in group if o is not one)
@@ -122,6 +137,40 @@ def _order(one: Row, rule: str) -> tuple[Fraction, int, str]:
     return (one.share if rule == "best" else Fraction(0), one.found.modified, one.found.name)
 
 
+def _lateness(rows: list[Row], scheme: Scheme) -> None:
+    """When each answer came in, and what it is worth then.
+
+    A zip holds all answers that a student has so far. So an answer is as old as the first zip of its sender that holds the
+    same file, and handing in a later chapter makes no earlier one late.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    for one in rows:
+        for id, digest in one.files.items():
+            name = _whose(one, id, digest)
+            dates = (first.get(name, 0), one.found.modified)
+            first[name] = min(filter(None, dates), default=0)
+    for one in rows:
+        by_date: dict[tuple[datetime.datetime, int, Fraction], list[str]] = {}
+        for id in one.points:
+            modified = first[_whose(one, id, one.files[id])] if id in one.files else one.found.modified
+            one.late[id] = days, lost = scheme.late(id, modified)
+            if days:
+                by_date.setdefault((scheme.due[id], days, lost), []).append(id)
+        for (due, days, lost), ids in by_date.items():
+            cost = f"{shown_points(lost)} % of the points are lost" if lost else "no points are lost"
+            late = f"{days} day{'s' * (days != 1)} late, counted from {shown_date(due)}"
+            one.notes.append(f"{_tasks(ids).capitalize()}: {late}, so {cost}.")
+        if scheme.due and one.digest and not one.found.modified:
+            one.notes.append("The file has no date, so it counts as in time.")
+        one.share, one.chapters = scheme.shares(one.points, {id: lost for id, (_, lost) in one.late.items()})
+
+
+def _whose(one: Row, id: str, digest: str) -> tuple[str, ...]:
+    """The same for zips in which one student hands in the same file."""
+    alone = one.found.name if one.student == student.GUEST else ""
+    return one.student, one.owner, alone, id, digest
+
+
 def _owners(rows: list[Row]) -> None:
     """Who sent it, as far as the LMS says so: a folder for each sender, or the beginning of the name.
 
@@ -147,33 +196,35 @@ def write(
     results: Callable[[Row], Result],
     about: Mapping[str, Any],
     rule: str,
+    scheme: Scheme,
     ignored: list[str],
 ) -> None:
-    """Write both files. results: the marks of a row. Raises CourseError when the disk is full."""
-    tasks = every_task()
+    """Write both files. results: the marks of a row; about: the head. Raises CourseError when the disk is full."""
     head = {
         "format": FORMAT,
         **{name: value for name, value in about.items() if name != "grading"},
         "rule": rule,
-        "tasks": {id: {"title": it.title, "kind": it.kind, "points": it.points} for id, it in tasks.items()},
     }
     with whole(folder / RESULTS) as stream:
         stream.write(json.dumps(head)[:-1] + ', "submissions": [')
         for number, one in enumerate(rows):
-            stream.write(("," if number else "") + "\n" + json.dumps(_entry(one, results(one))))
+            stream.write(("," if number else "") + "\n" + json.dumps(_entry(one, results(one), scheme)))
         stream.write('\n], "ignored": ' + json.dumps(ignored) + "}\n")
     with whole(folder / GRADES) as stream:
         table = csv.writer(stream)
-        table.writerow(
-            ["student", "percent", "points", "of", *(f"chapter {n:02}" for n in _chapters()), *tasks, "zip", "notes"]
-        )
+        chapters = [f"chapter {n:02}" for n in scheme.chapters]
+        table.writerow(["student", "percent", "points", "of", *chapters, *scheme.worth, "zip", "notes"])
         for one in rows:
             if one.counted or one.problem:
-                table.writerow([cell(value) for value in _cells(one, list(tasks))])
+                table.writerow([cell(value) for value in _cells(one, scheme)])
 
 
-def _entry(one: Row, result: Result) -> Result:
-    course, chapters = course_points(one.points, _chapters())
+def _entry(one: Row, result: Result, scheme: Scheme) -> Result:
+    tasks = {}
+    for id in one.points:
+        days, lost = one.late[id]
+        worth = {"earned": number(_earned(one, id, scheme)), "worth": number(scheme.worth[id])}
+        tasks[id] = {**result["tasks"][id], **worth, "late_days": days, "lost": number(lost)}
     return {
         "zip": one.found.name,
         "sha256": one.digest,
@@ -185,28 +236,31 @@ def _entry(one: Row, result: Result) -> Result:
         "problem": one.problem,
         "notes": one.notes + one.more,
         "compared": one.more,
-        "points": _sum(one),
-        "of": sum(it.points for it in every_task().values()),
-        "share": float(course),
-        "chapters": {str(chapter): float(share) for chapter, share in chapters.items()},
-        "tasks": result["tasks"],
+        "points": number(_sum(one, scheme)),
+        "of": number(scheme.total),
+        "share": float(one.share),
+        "chapters": {str(chapter): float(share) for chapter, share in one.chapters.items()},
+        "tasks": tasks,
     }
 
 
-def _sum(one: Row) -> int:
-    return sum(reached for reached, _ in one.points.values())
+def _earned(one: Row, id: str, scheme: Scheme) -> Fraction:
+    return scheme.earned(id, one.points[id], one.late[id][1])
 
 
-def _cells(one: Row, tasks: list[str]) -> list[str]:
-    course, chapters = course_points(one.points, _chapters())
+def _sum(one: Row, scheme: Scheme) -> Fraction:
+    return sum((_earned(one, id, scheme) for id in one.points), Fraction(0))
+
+
+def _cells(one: Row, scheme: Scheme) -> list[str]:
     words = " ".join(filter(None, [one.problem, *one.notes, *one.more]))
     if one.problem:
-        return [one.student, *[""] * (3 + len(chapters) + len(tasks)), shown(one.found.name), words]
+        return [one.student, *[""] * (3 + len(scheme.chapters) + len(scheme.worth)), shown(one.found.name), words]
     return [
         one.student,
-        *(percent(course).removesuffix(" %"), str(_sum(one)), str(sum(it.points for it in every_task().values()))),
-        *(percent(share).removesuffix(" %") for share in chapters.values()),
-        *(str(one.points[id][0]) if id in one.points else "" for id in tasks),
+        *(percent(one.share).removesuffix(" %"), shown_points(_sum(one, scheme)), shown_points(scheme.total)),
+        *(percent(share).removesuffix(" %") for share in one.chapters.values()),
+        *(shown_points(_earned(one, id, scheme)) if id in one.points else "" for id in scheme.worth),
         shown(one.found.name),
         words,
     ]
@@ -217,14 +271,14 @@ def cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def summary(rows: list[Row], ignored: list[str]) -> str:
+def summary(rows: list[Row], ignored: list[str], whole: str = "course") -> str:
     """A few lines for whoever waits at the terminal."""
     counted = [one for one in rows if one.counted]
     bad = [one for one in rows if one.problem]
     lines = [f"{_count(len(rows), 'submission')}, {_count(len(counted), 'grade')}."]
     if counted:
         shares = sorted(one.share for one in counted)
-        lines[0] += f" The median is {percent(shares[len(shares) // 2])} of the course."
+        lines[0] += f" The median is {percent(shares[len(shares) // 2])} of the {whole}."
     lines += [f"  {shown(one.found.name)}: {one.problem}" for one in bad[:10]]
     if len(bad) > 10:
         lines.append(f"  And {len(bad) - 10} more that could not be graded: all are in {GRADES}.")

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from ..errors import CourseError
 from ..handin.walls import ALL
+from .class_file import ClassFile
 from .cluster import Cluster
 from .intake import Found, content, find, shown
 from .journal import NAME, Journal, settings, writing
 from .marking import Marker, Result, StoppedError
 from .results import Row, compare, row, summary, write
+from .scoring import Scheme, head
 
 _LOCK = ".lock"
 
@@ -33,12 +35,14 @@ def grade(
     secret: str = "",
     key: str = "",
     scheduler: str = "",
+    a_class: ClassFile | None = None,
 ) -> str:
     """Grade all zips in a folder; returns a summary in a few lines. What a run that was killed has graded stays graded.
 
     report: a folder of its own for everything that is written. workers: answers that are examined at a time. rule: which of
     a student's zips counts, "last" or "best". secret: for the hidden inputs. key: the class's, for the parameters.
-    scheduler: the address of a Dask scheduler, whose workers examine the answers in place of this machine.
+    scheduler: the address of a Dask scheduler, whose workers examine the answers in place of this machine. a_class: its rule
+    and its key go before those two, and it says which tasks count, how much, and until when.
     Raises CourseError, in one sentence: the next run with the same arguments goes on.
     """
     _apart(submissions, report)
@@ -47,14 +51,27 @@ def grade(
         raise CourseError(
             f"There is no zip in {shown(str(submissions))!r}, nor in a folder in it: is it the right folder?"
         )
+    if a_class:
+        rule, key = a_class.rule, a_class.key
     about = settings(secret, key)
+    counted = head(a_class)
+    scheme = Scheme(counted["tasks"], counted["class"])
     with _alone(report), contextlib.closing(Journal(report, about)) as journal:
         marker = Cluster(scheduler, secret, key) if scheduler else Marker(secret, key)
-        rows, others = _graded(found, journal, marker, marker.under_way if isinstance(marker, Cluster) else workers)
+        under_way = marker.under_way if isinstance(marker, Cluster) else workers
+        rows, others = _graded(found, journal, marker, scheme, under_way)
         rows.sort(key=lambda r: os.fsencode(r.found.name))
-        compare(rows, rule)
-        write(report, rows, lambda r: others.get(r.found.name) or journal[r.digest], about, rule, ignored)
-    return "\n".join([summary(rows, ignored), *_walls(marker.walls)])
+        compare(rows, rule, scheme)
+        write(
+            report,
+            rows,
+            lambda r: others.get(r.found.name) or journal[r.digest],
+            about | counted,
+            rule,
+            scheme,
+            ignored,
+        )
+    return "\n".join([summary(rows, ignored, scheme.whole), *_walls(marker.walls)])
 
 
 def _walls(walls: set[tuple[str, ...]]) -> list[str]:
@@ -107,7 +124,7 @@ def _alone(report: Path) -> Iterator[None]:
 
 
 def _graded(
-    found: list[Found], journal: Journal, marker: Marker | Cluster, workers: int
+    found: list[Found], journal: Journal, marker: Marker | Cluster, scheme: Scheme, workers: int
 ) -> tuple[list[Row], dict[str, Result]]:
     """A row for each submission; and by name the results of those that could not be read, which no journal keeps."""
     for digest in journal:
@@ -151,7 +168,7 @@ def _graded(
                     others[it.name] = result
                 elif result is not None and digest not in journal:
                     journal.add(digest, result)
-                rows.append(row(it, digest, others.get(it.name) or journal[digest]))
+                rows.append(row(it, digest, others.get(it.name) or journal[digest], scheme))
                 if digest in before:
                     bar.total -= 1  # it took no time, and says nothing about the time that is left
                     bar.refresh()

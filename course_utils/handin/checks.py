@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import student
+from .. import classroom, student
 from ..errors import CourseError
 from ..exercises import Criterion, Params, Task, personal_params, task
 from ..paths import WORK, NoOrdinaryFileError, TooLargeError, read_limited, write_whole
@@ -27,7 +27,8 @@ def params(task_id: str) -> Params:
     Raises CourseError before `cu.setup(student=…)` has run, or when there is no such task.
     """
     it = task(task_id)
-    return {name: value for name, value in personal_params(it, student.current()).items() if name not in it.hidden}
+    drawn = personal_params(it, student.current(), classroom.current().key)
+    return {name: value for name, value in drawn.items() if name not in it.hidden}
 
 
 def given(task_id: str) -> Path | list[Path]:
@@ -39,8 +40,11 @@ def given(task_id: str) -> Path | list[Path]:
     if it.given is None:
         raise CourseError(f"Task {task_id} hands out no model.")
     paths = []
-    for name, model in it.given(personal_params(it, student.current())).items():
-        path = WORK / "given" / student.current() / name
+    key = classroom.current().key
+    # A class has files of its own, so that those of another one are never taken for changed ones.
+    folder = WORK / "given" / student.current() / classroom.fingerprint(key)
+    for name, model in it.given(personal_params(it, student.current(), key)).items():
+        path = folder / name
         data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
         try:
             if read_limited(path, len(data)) != data:
@@ -143,7 +147,7 @@ def check(task_id: str, artefact: str | os.PathLike[str]) -> CheckResult:
         data = read_artefact(it, path)
     except CourseError as error:
         return _strictly(CheckResult(it, (), problem=str(error)))
-    verdict = guarded.examine(it, data, str(path), who)
+    verdict = guarded.examine(it, data, str(path), who, key=classroom.current().key)
     if verdict.problem:
         return _strictly(CheckResult(it, (), problem=verdict.problem))
     result = CheckResult(it, verdict.criteria)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from .. import classroom
 from ..errors import CourseError
 from ..exercises import VERSION, Task
 from ..paths import WORK, cannot_write, read_limited, write_whole
@@ -46,10 +47,22 @@ def keep(it: Task, data: bytes, who: str, score: tuple[int, int]) -> str:
             "points": score[0],
             "of": score[1],
             "checks": VERSION,
+            **_class(),
         }
         with write_whole(folder / MANIFEST, "w") as stream:
             json.dump(manifest, stream, indent=2)
     return "Kept for cu.submit()."
+
+
+def _class() -> dict[str, str]:
+    """What an answer says of the class it was checked for: nothing where parameters are drawn without a key."""
+    found = classroom.fingerprint(classroom.current().key)
+    return {"class": found} if found else {}
+
+
+def is_of_class(entry: Mapping[str, Any]) -> bool:
+    """Whether a kept answer was checked for the class that is in use."""
+    return entry.get("class", "") == classroom.fingerprint(classroom.current().key)
 
 
 @contextmanager
@@ -72,9 +85,10 @@ def _points_of_kept(it: Task, folder: Path, entry: dict[str, Any] | None, who: s
     data = None if entry is None else content(folder, entry)
     if entry is None or data is None:
         return None
-    if entry.get("checks") == VERSION:
+    if entry.get("checks") == VERSION and is_of_class(entry):
         return entry["points"], entry["of"]
-    verdict = guarded.examine(it, data, entry["file"], who)  # counted by other checks than today's
+    # Counted by other checks than today's, or for the parameters of another class.
+    verdict = guarded.examine(it, data, entry["file"], who, key=classroom.current().key)
     return None if verdict.problem else task_points(it, verdict.criteria)
 
 

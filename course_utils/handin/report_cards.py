@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .. import exercises, student
+from .. import classroom, exercises, student
 from ..environment import machine, versions
 from ..exercises import Criterion, Task
 from ..paths import BOOK_MODELS, WORK, write_whole
@@ -81,7 +81,9 @@ def _outcomes(
 
 
 def _outcome(it: Task, who: str, entry: Mapping[str, Any], data: bytes) -> Outcome:
-    verdict = guarded.examine(it, data, str(ANSWERS / who / entry["file"]), who, facts=True)
+    verdict = guarded.examine(
+        it, data, str(ANSWERS / who / entry["file"]), who, key=classroom.current().key, facts=True
+    )
     criteria = verdict.criteria
     if verdict.problem:
         criteria = (Criterion("the answer can be checked", False, verdict.problem, condition=True),)

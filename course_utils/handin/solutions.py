@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import student
+from .. import classroom, student
 from ..errors import CourseError
 from ..exercises import Task, task
 from ..paths import data_path
@@ -43,7 +43,7 @@ def solution(task_id: str) -> Solution:
     """
     it = task(task_id)
     source = _source(it)
-    if os.environ.get(OFF) == "0" or source is None:
+    if os.environ.get(OFF) == "0" or source is None or not classroom.current().solutions:
         raise CourseError(
             f"This class works without shown solutions: use cu.hint({it.id!r}), and ask your instructor for that of task {it.id}."
         )

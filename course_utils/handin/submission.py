@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import student
+from .. import classroom, student
 from ..paths import WORK, write_whole
 from ..version import __version__
-from .keeping import MANIFEST, kept_answers
+from .keeping import MANIFEST, is_of_class, kept_answers
 
 
 def submit() -> Path:
@@ -27,7 +27,10 @@ def submit() -> Path:
     manifest, answers = kept_answers(who)
     tasks = manifest["tasks"]
     contents = {tasks[name]["file"]: data for name, data in answers.items()}
-    contents[MANIFEST] = json.dumps({**manifest, "course": __version__}, indent=2, sort_keys=True).encode()
+    about = {**manifest, "course": __version__}
+    if key := classroom.current().key:
+        about["class"] = classroom.fingerprint(key)
+    contents[MANIFEST] = json.dumps(about, indent=2, sort_keys=True).encode()
     digest = hashlib.sha256(b"".join(hashlib.sha256(contents[n]).digest() for n in sorted(contents))).hexdigest()
     target = WORK / f"submission_{who}_{digest[:8]}.zip"
     with write_whole(target) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -39,7 +42,8 @@ def submit() -> Path:
     for name, entry in tasks.items():
         reached, of = _points(entry)
         shown = "".join(c if c.isprintable() else "?" for c in name)  # the list may have been written by hand
-        print(f"  {shown}  {reached} of {of} point{'s' * (of != 1)}")
+        other = "" if is_of_class(entry) else ", counted for another class: run its check again"
+        print(f"  {shown}  {reached} of {of} point{'s' * (of != 1)}{other}")
     if who == student.GUEST:
         print("It is under the name 'guest': put your own id into cu.setup(student=…) if somebody grades it.")
     return target
