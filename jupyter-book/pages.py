@@ -103,7 +103,10 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "For instructors",
                 "chapters": [
-                    {"file": "for_instructors", "sections": [{"file": "assigning"}, {"file": "grading"}]},
+                    {
+                        "file": "for_instructors",
+                        "sections": [{"file": name} for name in ("assigning", "grading", "safety")],
+                    },
                     *({"file": name} for name in ("hub", "course_plans", "add_an_exercise", "privacy")),
                 ],
             },
