@@ -23,7 +23,7 @@ from ..errors import CourseError
 Params = dict[str, Any]
 Hint = str | Callable[[], str]
 
-VERSION = 2  # of the checks: counts of points from another version are not compared with today's, but taken anew
+VERSION = 3  # of the checks: counts of points from another version are not compared with today's, but taken anew
 _LONGEST_HINT = 600  # characters; a hint may quote an answer, and an answer may be anything
 
 
