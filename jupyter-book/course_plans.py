@@ -83,6 +83,8 @@ def _plan(plan: dict[str, Any]) -> str:
             "| week | read | tasks | after it, a student can |",
             "|---|---|---|---|",
             *rows,
+            "\nIn the [class file](assigning.md):\n",
+            f"```yaml\ntasks: [{', '.join(tasks)}]\n```",
         ]
     )
 

@@ -79,3 +79,15 @@ def test_the_page():
     links = set(re.findall(r"\]\((notebooks/[\w/]+)\.ipynb\)", page))
     assert len(links) > len(LESSONS)
     assert all((ROOT / f"{link}.ipynb").is_file() for link in links)
+
+
+def test_the_tasks_of_a_plan_are_a_class(tmp_path):
+    """What the page says to write into the class file is what the grader reads there."""
+    from course_utils.grading import class_file
+
+    lines = re.findall(r"```yaml\n(tasks: .*)\n```", course_plans.page())
+    assert len(lines) == 3
+    for line, plan in zip(lines, PLANS.values(), strict=True):
+        path = tmp_path / "class.yaml"
+        path.write_text(line, encoding="utf-8")
+        assert list(class_file.read(path).tasks) == [id for week in plan["plan"] for id in week.get("tasks", [])]
