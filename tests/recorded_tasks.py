@@ -78,6 +78,15 @@ def handed_out(id: str) -> dict[str, list[list[Any]]]:
     return {name: [_of_file(name, files[name]) for files in every] for name in every[0]}
 
 
+def others(id: str) -> str:
+    """A digest of the files of twenty more students, without the numbers in them."""
+    if id in ("7.6", "7.7", "8.6", "10.1", "10.2"):
+        return ""  # megabytes for each
+    every = [given_files(id, who) for who in DRAWN[:20]]
+    told = [part for files in every for name in files for part in _of_file(name, files[name]) if isinstance(part, str)]
+    return _digest(" ".join(told).encode())
+
+
 def compact(record: object) -> str:
     """JSON with one line for each list."""
     text = json.dumps(record, indent=1)
@@ -85,7 +94,7 @@ def compact(record: object) -> str:
 
 
 def write() -> None:
-    tasks = {id: {"drawn": drawn(id), "handed_out": handed_out(id)} for id in TASKS}
+    tasks = {id: {"drawn": drawn(id), "others": others(id), "handed_out": handed_out(id)} for id in TASKS}
     RECORD.write_text(compact({"version": exercises.VERSION, "tasks": tasks}), encoding="utf-8")
 
 

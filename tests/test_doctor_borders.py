@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from doctor_models import found, joined_scores, linear, parsed, weights
+from doctor_models import found, joined_scores, linear, parsed, quantized, weights
 from test_doctor_findings import changed, notes, saturated, spare
 
 
@@ -40,12 +40,22 @@ def relu_of(rows: int) -> onnx.ModelProto:
     return parsed(f"g (float[1048576, {rows}] x) => (float[1048576, {rows}] y) {{ y = Relu(x) }}")
 
 
+def one_wide(channels: int, pruned: int = 0) -> onnx.ModelProto:
+    """One scale for all channels, of which one is far wider than the others, and the last ones hold zeros."""
+    w = np.random.default_rng(5).integers(-3, 4, (channels, 64, 3, 3)).astype(np.int8)
+    w[0, 0, 0, :2] = 127, -127
+    w[channels - pruned :] = 0
+    return quantized(w)
+
+
 # What it begins with → a model just below, one just above, and the code of the latter.
 BEGINS = {
     "256 GiB": (lambda: relu_of(2**16), lambda: relu_of(2**16 + 1), "tensor-huge"),
     "a tenth in float64": (lambda: float64_columns(1), lambda: float64_columns(2), "float64"),
     "64 KiB twice": (lambda: stored_twice(128), lambda: stored_twice(130), "weights-stored-twice"),
     "a twentieth twice": (lambda: stored_twice(140, 650), lambda: stored_twice(140, 550), "weights-stored-twice"),
+    "four channels, one of them pruned": (lambda: one_wide(3, 1), lambda: one_wide(4, 1), "weights-collapsed"),
+    "four channels": (lambda: one_wide(3), lambda: one_wide(4), "weights-collapsed"),
     "16 numbers that may be fed": (lambda: added_input(15), lambda: added_input(16), "weights-are-inputs"),
     "a twentieth at the end": (lambda: saturated(0.04), lambda: saturated(0.07), "weights-saturated"),
     "steps of a quarter": (

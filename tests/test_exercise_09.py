@@ -1267,3 +1267,9 @@ def test_differences_of_another_kind(value: object) -> None:
     assert "is no difference" in failed("9.16", diverged() | {"difference": value})
     assert "neither an attribute nor a weight" in failed("9.16", diverged() | {"part": value})
     assert "the name of no node" in failed("9.16", diverged() | {"node": value})
+
+
+def test_other_pads_keep_the_size_of_the_map() -> None:
+    """Begin and end of each axis add up to 2, as [1, 1, 1, 1] has it, and it is never that."""
+    assert all(len(pads) == 4 and pads[0] + pads[2] == pads[1] + pads[3] == 2 for pads in diverging._PADS)
+    assert len({tuple(pads) for pads in diverging._PADS} - {(1, 1, 1, 1)}) == len(diverging._PADS) == 6

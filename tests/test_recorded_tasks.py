@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import recorded_checks
-from recorded_tasks import RECORD, TASKS, drawn, handed_out
+from recorded_tasks import RECORD, TASKS, drawn, handed_out, others
 
 from course_utils import exercises
 from course_utils.exercises.activations import AWKWARD, Meaning, likely_slip
@@ -36,6 +36,11 @@ def test_what_students_are_handed_out(id):
             assert found == [pytest.approx(x, rel=2e-3) if isinstance(x, float) else x for x in recorded], (
                 f"{name} is another file than before, {ON_PURPOSE}"
             )
+
+
+@pytest.mark.parametrize("id", TASKS)
+def test_what_other_students_are_handed_out(id):
+    assert others(id) == KNOWN["tasks"][id]["others"], f"other files than before, {ON_PURPOSE}"
 
 
 @pytest.mark.parametrize("id", recorded_checks.CHECKED)
