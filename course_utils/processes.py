@@ -37,6 +37,15 @@ def ending(status: int) -> str:
         return f"signal {-status}"
 
 
+def alarm(seconds: float) -> None:
+    """End this process then, whatever library it is in; 0: not any more. Windows has no such alarm.
+
+    For a child, in case its parent is gone, and with it who would end it.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, 10**6))
+
+
 def call(name: str, *arguments: Any) -> None:
     """A function of the C library that gives 0 when all is well, for those that Python 3.11 lacks. Raises OSError."""
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):

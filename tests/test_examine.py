@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import Message
 from onnx import helper, numpy_helper
 
 from course_utils.errors import CourseError
@@ -173,3 +176,43 @@ def test_keys_that_an_answer_must_have(answer, hint):
     assert criteria[0].what == "the answer has the keys a, b"
     assert criteria[0].hint.startswith(hint)
     assert criteria[0].condition
+
+
+def _walked(message: Message, kind: type[Message]) -> list[bytes]:
+    """Every part of a kind, whatever it stands in: slow, and nothing is forgotten."""
+    found = []
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                if isinstance(part, kind):
+                    found.append(part.SerializeToString())
+                found += _walked(part, kind)
+    return found
+
+
+def test_no_node_and_no_tensor_is_forgotten():
+    """In every place that the format has for one, in a graph, in a function, in its defaults, and in training."""
+
+    def filled(message: Message, depth: int) -> None:
+        """Each field that may hold graphs, nodes, attributes or tensors gets one part, several levels deep."""
+        for field in message.DESCRIPTOR.fields:
+            kind = field.message_type.name if field.message_type is not None else ""
+            if kind in PARTS and (depth or kind in ("TensorProto", "SparseTensorProto")):
+                value = getattr(message, field.name)
+                part = value.add() if hasattr(value, "add") else value
+                part.SetInParent()
+                filled(part, depth - 1)
+        if isinstance(message, onnx.NodeProto | onnx.TensorProto):
+            message.name = str(next(numbers))
+
+    numbers, model = itertools.count(), onnx.ModelProto()
+    filled(model, 6)
+    for walk, kind in ((every_tensor, onnx.TensorProto), (every_node, onnx.NodeProto)):
+        found = [part.SerializeToString() for part in walk(model)]
+        assert len(found) > 10
+        assert sorted(found) == sorted(_walked(model, kind))
+
+
+PARTS = {
+    "GraphProto", "NodeProto", "AttributeProto", "TensorProto", "SparseTensorProto", "FunctionProto", "TrainingInfoProto",
+}  # fmt: skip

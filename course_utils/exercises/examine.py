@@ -42,8 +42,8 @@ def every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(model):
         yield from graph.initializer
         yield from _dense(graph.sparse_initializer)
-    for node in every_node(model):
-        for a in node.attribute:
+    for attributes in (*(node.attribute for node in every_node(model)), *(f.attribute_proto for f in model.functions)):
+        for a in attributes:
             if a.HasField("t"):
                 yield a.t
             yield from a.tensors
@@ -58,6 +58,8 @@ def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from _nodes(graph.node)
     for function in model.functions:
         yield from _nodes(function.node)
+        for graph in _inner(function.attribute_proto):
+            yield from _nodes(graph.node)
 
 
 def _dense(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
@@ -76,12 +78,12 @@ def _outer(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
-        for graph in _inner(node):
+        for graph in _inner(node.attribute):
             yield from _nodes(graph.node)
 
 
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for a in node.attribute:
+def _inner(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.GraphProto]:
+    for a in attributes:
         if a.HasField("g"):
             yield a.g
         yield from a.graphs
@@ -90,7 +92,9 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     yield from _outer(model)
     for node in every_node(model):
-        yield from _inner(node)
+        yield from _inner(node.attribute)
+    for function in model.functions:  # the defaults of its attributes
+        yield from _inner(function.attribute_proto)
 
 
 def left_notes(part: Message) -> list[str]:

@@ -10,16 +10,10 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import sys
 
+from ..processes import alarm
 from . import walls
-
-
-def alarm(seconds: float) -> None:
-    """End this process then, whatever library it is in; 0: not any more. Windows has no such alarm."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def keep_memory() -> None:

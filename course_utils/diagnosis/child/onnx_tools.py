@@ -117,7 +117,7 @@ class _Bench:
 
     def answers(self, question: dict, parts: list[bytes], seconds: float) -> Iterator[tuple[dict, bytes]]:
         """What the process says, line by line; "died" or "silent" where it stopped before the end."""
-        line = json.dumps(question | {"sizes": [len(part) for part in parts]}).encode() + b"\n"
+        line = json.dumps(question | {"seconds": seconds, "sizes": [len(part) for part in parts]}).encode() + b"\n"
         try:
             for data in (line, *parts):
                 self.asking.write(data)

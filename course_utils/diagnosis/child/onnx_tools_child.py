@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import onnx
 
+from ...processes import alarm
 from ..parts import HOLE
 
 MOST_MEMORY = 12 * 10**9  # bytes
@@ -90,19 +91,24 @@ def main() -> None:
     while line := given.readline():
         question = json.loads(line)
         parts = [given.read(size) for size in question["sizes"]]
+        limit = 2 * question["seconds"]  # for each step; the parent is far earlier
+        alarm(limit)
         say(out, "start")
         if question["whom"] == "runtime":
             say(out, *verdict(parts[0], question["largest"]))
         else:
             with_shapes, empty = parts
             say(out, "checker", objection(onnx.checker.check_model, empty))
+            alarm(limit)
             say(
                 out,
                 "strict",
                 objection(onnx.shape_inference.infer_shapes, with_shapes, check_type=True, strict_mode=True),
             )
+            alarm(limit)
             found, words = inferred(with_shapes)
             say(out, "inferred", words, found)
+        alarm(0)
         say(out, "end")
 
 

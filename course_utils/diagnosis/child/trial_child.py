@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...processes import alarm
 from ..vocabulary import spoken
 from .feeding import Shapes, Sizes, UnmadeError, others, size_of, together
 
@@ -275,6 +276,7 @@ def _subnormal(a: Any) -> float:
 
 def main() -> None:
     request = json.load(sys.stdin)
+    alarm(2 * request["seconds"])  # the parent is far earlier
     try:
         import onnxruntime as ort
     except ImportError as error:
