@@ -499,6 +499,9 @@ def test_in_a_browser(graded, colours):
                 tab.set_viewport_size({"width": 1280, "height": 900})
                 tab.goto(f"{address}/{name}", wait_until="load")
                 driver.fits_phone_and_paper(tab, colours)
+                tab.set_viewport_size({"width": 1280, "height": 900})
+                tab.evaluate("document.querySelector('.made dd').textContent = 'a long rule '.repeat(20)")
+                assert tab.evaluate("document.querySelector('h1').getBoundingClientRect().width") > 300
         with driver.tab(chromium, color_scheme=colours, bypass_csp=True) as tab:
             for name in names:
                 tab.goto(f"{address}/{name}", wait_until="load")

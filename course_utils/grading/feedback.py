@@ -110,9 +110,10 @@ def _lessons(report: Report, entry: Entry, shares: dict[int, Fraction]) -> str:
         cells = [f"{len(mine)} of {len(ids)}", f"{_shown(reached)} of {_shown(of)}", percent(shares[chapter])]
         numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
         rows.append(f'<tr><th scope="row">{title(chapter)}{bar(shares[chapter])}</th>{numbers}</tr>')
+    share = "its points ÷ all of them" if report.scheme.title else "the mean over its tasks"
     return (
         '<h2>Lessons</h2>\n<table class="lessons">\n<caption>A task that was not handed in has no points. A lesson’s share is '
-        'the mean over its tasks.</caption>\n<thead><tr><th scope="col">Lesson</th><th scope="col" class="number">Tasks handed '
+        f'{share}.</caption>\n<thead><tr><th scope="col">Lesson</th><th scope="col" class="number">Tasks handed '
         'in</th><th scope="col" class="number">Points</th><th scope="col" class="number">Share</th></tr></thead>\n'
         f"<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table>"
     )
