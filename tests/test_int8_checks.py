@@ -14,7 +14,7 @@ from onnx import ModelProto, helper, numpy_helper
 from test_exercise_07 import rescued, static
 
 import course_utils as cu
-from course_utils.exercises import Criteria
+from course_utils.exercises import Criteria, accuracy
 from course_utils.exercises.ch07 import network as int8_network
 
 
@@ -158,9 +158,9 @@ def test_what_the_range_of_the_input_tells(low: float, high: float, cause: str) 
     assert int8_network._accuracy_cause(model) == "Was it calibrated with normalised pictures?"
 
 
-def judged(model: ModelProto, points: float, seed: int = 4, count: int = 200) -> tuple[bool, str]:
+def judged(model: ModelProto, points: float) -> tuple[bool, str]:
     found, p = Criteria(), params("7.2") | {"points": points}
-    passed = int8_network._is_accurate(model, p, count, Random(seed), found, lambda: "the cause")
+    passed = int8_network._is_accurate(model, p, Random(4), found, lambda: "the cause")
     return passed, found[-1].hint
 
 
@@ -179,20 +179,21 @@ def exchanged(values: np.ndarray) -> np.ndarray:
 
 
 def test_what_is_lost_is_counted_to_the_picture() -> None:
-    pictures, labels = int8_network._unseen(200, Random(4))
-    names = np.array(params("7.2")["order"])
+    pictures, labels = int8_network._unseen(Random(4))
+    names, weight = np.array(params("7.2")["order"]), accuracy.weights(int8_network._DRAWN)
 
-    def right(model: ModelProto) -> int:
+    def right(model: ModelProto) -> float:
         logits = cu.running.session_for(model).run(None, {"image": pictures})[0]
-        return int((names[logits.argmax(1)] == labels).sum())
+        return float(np.average(names[logits.argmax(1)] == labels, weights=weight))
 
     whole, worse = with_last(lambda v: v), with_last(exchanged)
-    lost = (right(whole) - right(worse)) / 2  # points: two pictures of 200 are one
+    lost = 100 * (right(whole) - right(worse))  # points
     assert lost > 5
-    assert judged(worse, lost)[0]
+    assert judged(worse, lost + 0.01)[0]
     passed, hint = judged(worse, lost - 0.01)
     assert not passed
-    assert hint == f"It is right for {right(worse) / 200:.1%}, the float model for {right(whole) / 200:.1%}. the cause"
+    assert hint.startswith(f"It is right for {right(worse):.1%}, the float model for at least ")
+    assert hint.endswith("%. the cause")
     assert judged(whole, 0)[0]
 
 
@@ -207,4 +208,5 @@ def test_answers_that_are_no_numbers_or_have_another_shape() -> None:
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:9].T.copy(), "last.weight"))
     passed, hint = judged(model, 100)
     assert not passed
-    assert "the logits have shape [200, 9], expected [200, 10]" in hint
+    count = sum(int8_network._DRAWN)
+    assert f"the logits have shape [{count}, 9], expected [{count}, 10]" in hint

@@ -88,7 +88,7 @@ def _accuracy_cause(model: onnx.ModelProto) -> str:
     return reach + "The range of the input is right. Start from the model that was handed out, or take more pictures."
 
 
-_DRAWN = (120, 48, 32)  # test images of each group
+_DRAWN = (300, 120, 80)  # test images of each group
 
 
 def _is_accurate(model: onnx.ModelProto, p: Params, rng: Random, criteria: Criteria, cause: Callable[[], str]) -> bool:

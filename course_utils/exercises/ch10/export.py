@@ -176,14 +176,11 @@ def _first_wrong(p: Params) -> str:
     )
 
 
-_COUNTED = 300  # of the practice photographs
-
-
 @lru_cache(maxsize=16)
 def _spoiled(key: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """The first wrong node; the scores of the photographs that are counted, of Scroll and of the file with the fault."""
+    """The first wrong node; the scores of all practice photographs, of Scroll and of the file with the fault."""
     p = json.loads(key)
-    photos = _practice(p, np.random.default_rng(p["seed"]))[0][:_COUNTED]
+    photos = _practice(p, np.random.default_rng(p["seed"]))[0]
     return _first_wrong(p), *quest.right_and_wrong(p, photos, _fault(p))
 
 
@@ -200,7 +197,7 @@ def check_diagnosis(answer: Any, p: Params, rng: Random) -> list[Criterion]:
     ):
         return criteria
     number, count = answer["different"], int((right.argmax(1) != wrong.argmax(1)).sum())
-    hint = f"Compare argmax of both on the first {len(right)} photographs of practice.npz, in one batch."
+    hint = "Compare argmax of both on all photographs of practice.npz, in one batch."
     if number == int((~np.isclose(right, wrong, **_CLOSE).all(1)).sum()):
         hint = "So many have other scores. Count those whose answer, the largest score, is another."
     counted = criteria.add("the number of answers that differ", whole(number) == count, hint)
