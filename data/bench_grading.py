@@ -99,7 +99,7 @@ def _graded(tasks: Iterable[str], workers: int) -> dict[str, Any]:
 
 
 def _core_seconds() -> float:
-    times = [child.cpu_times() for child in psutil.Process().children()]
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
     return sum(t.user + t.system for t in times)
 
 

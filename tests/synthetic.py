@@ -114,33 +114,33 @@ class Watch:
 
     def __init__(self) -> None:
         self.one = self.all = 0
+        self._took: dict[
+            int, float
+        ] = {}  # by process: within bubblewrap they are children of a child, and nobody waits for them
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
     def __enter__(self) -> Watch:
-        self._before, self._start = _children_seconds(), time.monotonic()
+        self._start = time.monotonic()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        self.seconds, self.core_seconds = time.monotonic() - self._start, _children_seconds() - self._before
+        self.seconds, self.core_seconds = time.monotonic() - self._start, sum(self._took.values())
 
     def _look(self) -> None:
         while not self._done.wait(0.2):
             held = []
-            for child in psutil.Process().children():
+            for child in psutil.Process().children(recursive=True):
                 try:
                     held.append(child.memory_info().rss)
+                    times = child.cpu_times()
+                    self._took[child.pid] = times.user + times.system
                 except psutil.Error:
                     continue
             self.one, self.all = max(self.one, *held, 0), max(self.all, sum(held))
-
-
-def _children_seconds() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
 
 
 def differences(report: Path, made: dict[str, Made]) -> list[str]:

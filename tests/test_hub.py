@@ -30,7 +30,7 @@ from browser import give_up
 from checkout import ROOT
 from nbformat import NotebookNode
 
-import course_utils as cu
+from course_utils.pages.browser_lab import node, npm_package
 
 COURSE, CHAPTER = "onnx-scroll", "02_opsets"
 HUB = ROOT / "data" / "hub"
@@ -112,7 +112,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("jupyterhub", "nbgrader"):
         if not find_spec(package):
             give_up(f"{package} is not installed: it comes with the extras grading and test.")
-    if not cu.node() or not cu.npm_package("configurable-http-proxy"):
+    if not node() or not npm_package("configurable-http-proxy"):
         give_up("Node or configurable-http-proxy is missing: make book installs both.")
     return tmp_path_factory.mktemp("hub")
 
