@@ -16,10 +16,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from build_dataset import write_sums
 from safetensors.numpy import save_file
 
+from course_utils import running
 from course_utils.exercises.ch07.variants import BLOCK, FORMS, form
 from course_utils.exercises.fashion_reference import HARDEST, pictures
 from course_utils.lab.data import normalize
@@ -35,7 +35,7 @@ def main() -> None:
     found, cut = {}, {}
     for name in FORMS:
         model = form(name, usual, opset)
-        plain = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        plain = running.ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         for logits, session in ((found, session_for(model)), (cut, plain)):
             logits[name] = np.stack([run(session, {"image": x})["logits"] for x in blocks])  # [blocks, BLOCK, 10]
     exact = found["float32"]
