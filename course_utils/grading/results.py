@@ -2,7 +2,7 @@
 
 `results.json`, one submission a line, is what feedback, forms of an LMS and statistics are made from:
 
-    {"format": 1, "course": version of the course, "checks": version of the checks,
+    {"format": 2, "course": version of the course, "checks": version of the checks,
      "secret", "class_key": fingerprints of these words, "" without,
      "rule": "last" or "best",
      "tasks": {id: {"title", "kind", "points": its goals, "worth": its points in the class}}: those that count, which is the

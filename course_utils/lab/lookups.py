@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import socket
 import struct
@@ -27,7 +26,7 @@ from typing import Any
 
 from ..errors import CourseError
 from ..paths import data_path
-from ..processes import call, environment, pipes
+from ..processes import call, environment, pipes, unshare
 
 SWITCH = "ORT_DISABLE_TELEMETRY"
 # ONNX Runtime sends nothing where one of these says that it is in a build service.
@@ -117,10 +116,7 @@ def _cut_off(scratch: Path) -> None:
     """Leave the network, for good: this process and its children see loopback alone. Raises OSError where it cannot be done."""
     if sys.platform != "linux":
         raise PermissionError(CUT_OFF)
-    user, group = os.getuid(), os.getgid()
-    call("unshare", _NEWUSER | _NEWNS | _NEWNET)
-    for name, text in {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {group} 1"}.items():
-        Path("/proc/self", name).write_text(text)
+    unshare(_NEWUSER | _NEWNS | _NEWNET, user=0, group=0)
     # What is mounted below is seen by this process and its children only.
     call("mount", b"none", b"/", None, _RECURSIVE | _PRIVATE, None)
     # The second file: names are asked of the name server, and not of a service of this machine behind a socket.
