@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 
 _LONGEST_NAME = 80  # characters
@@ -14,6 +15,12 @@ def plain(text: str | bytes, longest: int | None = _LONGEST_NAME) -> str:
     if longest is not None and len(text) > longest:
         text = f"{text[: longest // 2]}…{text[-longest // 3 :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def for_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|$~{}" else letter for letter in escaped)
 
 
 def listed(items: Iterable[object], most: int = 4) -> str:

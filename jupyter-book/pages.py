@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from nbformat.v4 import new_markdown_cell
 from course_utils import exercises
 from course_utils.handin import solutions
 from course_utils.lab.claims import VERDICTS, Claim, ledger
+from course_utils.words import for_markdown
 
 # The chapters of the report, by the number a claim's section begins with.
 CHAPTERS = {
@@ -173,7 +173,7 @@ def claims() -> str:
         title = CHAPTERS[chapter] if chapter == "A" else f"{chapter} · {CHAPTERS[chapter]}"
         parts += [f"## {title}", "\n".join([*head, *rows])]
     missing = [
-        f'| {_plain(what)}<br><small class="section">section {where}</small> | {_plain(why)} |'
+        f'| {for_markdown(what)}<br><small class="section">section {where}</small> | {for_markdown(why)} |'
         for where, what, why in NOT_COVERED
     ]
     parts += [
@@ -192,8 +192,8 @@ def doctor_codes() -> str:
     parts = []
     for severity, rows in every().groupby("severity", sort=False):
         lines = [
-            f'| {_plain(row.title)}<br><small class="section">{row.code}</small> '
-            f'| {_plain(row.cure)}<br><small class="section">lesson {_plain(row.lesson)}</small> |'
+            f'| {for_markdown(row.title)}<br><small class="section">{row.code}</small> '
+            f'| {for_markdown(row.cure)}<br><small class="section">lesson {for_markdown(row.lesson)}</small> |'
             for row in rows.itertuples()
         ]
         head = ["| finding | what to do |", "|---|---|"]
@@ -203,21 +203,17 @@ def doctor_codes() -> str:
 
 def _row(entry: Claim) -> str:
     number = entry.lesson.rpartition("/")[2][:2]
-    statement = f'{_plain(entry.statement)}<br><small class="section">section {_plain(entry.section)}</small>'
+    statement = (
+        f'{for_markdown(entry.statement)}<br><small class="section">section {for_markdown(entry.section)}</small>'
+    )
     # Plain HTML: the anchor is in the output of a cell, where Sphinx does not look for targets.
     link = (
         f'<a class="evidence" href="notebooks/{entry.lesson}.html#claim-{entry.id}" '
         f'aria-label="lesson {number}: evidence for {entry.id}">lesson {number}</a>'
     )
-    note = f'<br><small class="section record">{_plain(entry.recorded)}</small>' if entry.recorded else ""
-    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {_plain(entry.today)}{note} |"
+    note = f'<br><small class="section record">{for_markdown(entry.recorded)}</small>' if entry.recorded else ""
+    return f"| {statement} | {_verdict(entry.verdict)}<br>{link} | {for_markdown(entry.today)}{note} |"
 
 
 def _verdict(name: str) -> str:
     return f'<span class="verdict {name.replace(" ", "-")}">{VERDICTS[name]} {name}</span>'
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    text = html.escape(text, quote=False)
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|$~{}" else letter for letter in text)

@@ -122,7 +122,7 @@ def test_the_claims_page_names_records_and_what_is_not_tested(monkeypatch):
     assert f"The evidence of {len(recorded)} statements rests in part on a record" in page
     assert page.count("rests in part on a record of 20") == len(recorded)
     missing = page[page.index("## What is not tested") :]
-    assert all(pages._plain(what) in missing for _, what, _ in pages.NOT_COVERED)
+    assert all(pages.for_markdown(what) in missing for _, what, _ in pages.NOT_COVERED)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ from course_utils.grading.scoring import (
     shown_points,
 )
 from course_utils.handin.html_parts import document
+from course_utils.words import for_markdown
 
 OUT = Path("build/assignments")
 LIST = "files.json"  # what this made, with SHA-256 sums
@@ -224,7 +225,7 @@ def _sentence(a_class: ClassFile, scheme: Scheme, ids: list[str]) -> str:
         if id.partition(".")[0] == ids[0].partition(".")[0]
     ]
     points = sum((scheme.worth[id] for id in ids), Fraction(0))
-    said = f"*{instructor.plain(a_class.title)} · {counted_points(points)}*"
+    said = f"*{for_markdown(a_class.title)} · {counted_points(points)}*"
     dates: dict[str, list[str]] = {}
     for id in ids:
         if id in scheme.due:
@@ -253,7 +254,7 @@ def _readme(a_class: ClassFile, scheme: Scheme) -> str:
                 [
                     "",
                     id,
-                    instructor.plain(task(id).title),
+                    for_markdown(task(id).title),
                     shown_points(scheme.worth[id]),
                     *date,
                     "",
@@ -263,7 +264,7 @@ def _readme(a_class: ClassFile, scheme: Scheme) -> str:
     columns = ["task", "what", "points", *(["due"] if dates else [])]
     text = (HERE / "students.md").read_text(encoding="utf-8")
     known = {
-        "title": instructor.plain(a_class.title),
+        "title": for_markdown(a_class.title),
         "tasks": "\n".join(
             [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows]
         ),

@@ -27,6 +27,7 @@ from course_utils.grading.scoring import (
 from course_utils.handin import guarded, solutions
 from course_utils.handin.html_parts import titles
 from course_utils.handin.points import task_points
+from course_utils.words import for_markdown
 
 SAMPLE = "sample"  # the id of the student whose answers the solutions make
 _SECONDS = 600  # for one cell; the longest takes a tenth of it
@@ -111,10 +112,10 @@ def rubric(a_class: ClassFile, scheme: Scheme, found: Mapping[str, Found]) -> st
     """Each task with its points and criteria, in Markdown."""
     goals = sum(bool(one.criteria) for one in found.values())
     parts = [
-        f"# {plain(a_class.title)}: rubric",
+        f"# {for_markdown(a_class.title)}: rubric",
         f"{len(a_class.tasks)} tasks, {counted_points(scheme.total)}. Of a student's zips the {a_class.rule} one counts. "
         + (
-            f"Late answers: {plain(scheme.rule())}."
+            f"Late answers: {for_markdown(scheme.rule())}."
             if scheme.due
             else "There are no due dates."
         ),
@@ -124,7 +125,7 @@ def rubric(a_class: ClassFile, scheme: Scheme, found: Mapping[str, Found]) -> st
         f"{len(found)} tasks. Numbers and names in them differ between students.",
     ]
     for chapter, ids in scheme.chapters.items():
-        parts.append(f"## {chapter:02} · {plain(titles().get(chapter, ''))}")
+        parts.append(f"## {chapter:02} · {for_markdown(titles().get(chapter, ''))}")
         for id in ids:
             parts += _task(id, scheme, found[id])
     return "\n\n".join(parts) + "\n"
@@ -134,14 +135,14 @@ def _task(id: str, scheme: Scheme, found: Found) -> Iterable[str]:
     it = exercises.task(id)
     worth = scheme.worth[id]
     due = f" · due {shown_date(scheme.due[id])}" if id in scheme.due else ""
-    yield f"### {id} {plain(it.title)}"
+    yield f"### {id} {for_markdown(it.title)}"
     yield f"**{counted_points(worth)}** · answer `{it.file}`{due}"
     if found.problem:
-        yield f"> **Note** {plain(found.problem)}"
+        yield f"> **Note** {for_markdown(found.problem)}"
     if found.criteria:
         each = shown_points(worth * Fraction(1, it.points))
         rows = [
-            f"| {plain(one.what)} | {'condition' if one.condition else 'goal'} | {'–' if one.condition else each} |"
+            f"| {for_markdown(one.what)} | {'condition' if one.condition else 'goal'} | {'–' if one.condition else each} |"
             for one in found.criteria
         ]
         yield "\n".join(["| criterion | kind | points |", "|---|---|---|", *rows])
@@ -150,36 +151,23 @@ def _task(id: str, scheme: Scheme, found: Found) -> Iterable[str]:
 def guide(a_class: ClassFile, scheme: Scheme, sources: Mapping[int, str]) -> str:
     """Hints, a solution and its explanation with typical mistakes for each task, in Markdown. sources: of exercises, by chapter."""
     parts = [
-        f"# {plain(a_class.title)}: answer guide",
+        f"# {for_markdown(a_class.title)}: answer guide",
         "For each task: the hints that `cu.hint` shows, one solution, why it is one, and typical mistakes. Students' numbers differ.",
     ]
     for chapter, ids in scheme.chapters.items():
-        parts.append(f"## {chapter:02} · {plain(titles().get(chapter, ''))}")
+        parts.append(f"## {chapter:02} · {for_markdown(titles().get(chapter, ''))}")
         for id in ids:
             it = exercises.task(id)
             shown = solutions.read_solution(it, sources[chapter])
             hints = "\n".join(
-                f"{number}. {plain(hint)}"
+                f"{number}. {for_markdown(hint)}"
                 for number, hint in enumerate(it.hints, 1)
             )
             parts += [
-                *(f"### {id} {plain(it.title)}", f"**Hints**\n\n{hints}"),
+                *(f"### {id} {for_markdown(it.title)}", f"**Hints**\n\n{hints}"),
                 *(
                     f"**A solution**\n\n```python\n{shown.code}\n```",
                     f"**Why, and typical mistakes**\n\n{shown.text}",
                 ),
             ]
     return "\n\n".join(parts) + "\n"
-
-
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    line = (
-        " ".join(text.split())
-        .replace("&", "&amp;")
-        .replace("<", "&lt;")
-        .replace(">", "&gt;")
-    )
-    return "".join(
-        f"\\{letter}" if letter in "\\`*_[]|~$" else letter for letter in line
-    )
