@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from doctor_models import external, found, linear, parsed, weights
@@ -221,3 +222,15 @@ def test_a_way_that_leads_back_into_the_folder(location, folder):
     onnx.save(model, "m/m.onnx")
     assert not cu.doctor("m/m.onnx", run=True).errors
     assert cu.doctor("m/m.onnx").codes in ([], ["checker-objects"])
+
+
+@pytest.mark.parametrize("stored", [31_999, 32_400])
+def test_long_weights_of_another_length(folder, stored):
+    """They are left in the file, and what is wrong with their length is said once: nothing looks at what stands behind them."""
+    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[8000])
+    tensor.raw_data = np.full(8100, np.nan, np.float32).tobytes()[:stored]
+    onnx.save(holding(tensor), "m.onnx")
+    report = cu.doctor("m.onnx")
+    assert WRONG in report.codes
+    assert "weights-not-finite" not in report.codes
+    assert not [words for words in report.not_checked if "stopped" in words]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
-from onnx import compose
+from doctor_models import linear
+from onnx import compose, helper, numpy_helper
 from test_doctor_findings import PAIRS
 
 import course_utils as cu
@@ -31,3 +33,12 @@ def test_two_are_counted(code):
     one, two = (next(f for f in cu.doctor(made).findings if f.code.id == code) for made in (model, twice(model)))
     assert two.count == 2 * one.count
     assert len(set(two.where)) > len(set(one.where))
+
+
+def test_sparse_weights_are_fed_by_nobody():
+    """Also where an older file lists them among its inputs, as it does the others."""
+    model = linear()
+    values, at = numpy_helper.from_array(np.ones(1, np.float32), "s"), numpy_helper.from_array(np.array([2]), "at")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [4]))
+    model.graph.input.append(helper.make_tensor_value_info("s", 1, [4]))
+    assert cu.doctor(model).facts["inputs"] == cu.doctor(linear()).facts["inputs"] == "1"

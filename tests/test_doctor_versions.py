@@ -170,6 +170,7 @@ def test_a_domain_of_somebody_s_own():
     [
         ("y = Sofmax(x)", 21, "Sofmax: ai.onnx never had an operator of this name. Is it Softmax?"), ("y = Qwertz(x)", 21, "Qwertz: ai.onnx never had an operator of this name. ONNX"),
         ("y = Gelu(x)", 19, "Gelu: ai.onnx has it from opset 20 on, and the file has opset 19."),
+        ("y = GroupNormalization<num_groups = 1>(x, x, x)", 17, "GroupNormalization: ai.onnx has it from opset 18 on, and the file has opset 17."),
         ("y = Upsample(x, x)", 10, "Upsample: ai.onnx withdrew it with opset 10, and the file has opset 10."),
         ("y = com.microsoft.Relu(x)", 21, "Relu: com.microsoft never had an operator of this name. The domain ai.onnx has one."),
         ("y = QuickGelu(x)", 21, "QuickGelu: ai.onnx never had an operator of this name. The domain com.microsoft has one."),

@@ -338,3 +338,10 @@ def test_a_wrong_name_and_a_missing_provider() -> None:
         assert all(any(line.startswith(words) for line in said) for words in seen["said"])
         assert len([line for line in said if "EP Error" in line]) == len([w for w in seen["said"] if "EP Error" in w])
         assert providers == seen["get_providers()"]
+
+
+@pytest.mark.parametrize(("key", "cause"), [("islands", "an island ends"), ("on_cpu", "count the nodes")])
+def test_none_is_a_number_too(key: str, cause: str) -> None:
+    said = failed("5.6", listed("ada") | {key: 0})
+    assert cause in said
+    assert "not a whole number" not in said

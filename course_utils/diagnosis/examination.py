@@ -139,7 +139,7 @@ def _facts(patient: Patient) -> dict[str, str]:
         "file": amount(patient.size),
         "weights": f"{amount(patient.weights_bytes)}{f' ({main})' if main else ''}",
         "nodes": f"{sum(len(s.nodes) for s in patient.scopes):,}",
-        "inputs": str(len(input_values(model.graph, model.ir_version))),
+        "inputs": str(len(input_values(model.graph))),
         "outputs": str(len(model.graph.output)),
         "IR version": str(model.ir_version),
         "opset": opsets or "none",

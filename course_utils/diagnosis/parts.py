@@ -188,7 +188,7 @@ def _replace(tensor: TensorProto, data: bytes | None, keep_shape: bool) -> None:
         tensor.raw_data = b""
 
 
-def input_values(graph: GraphProto, ir_version: int) -> list[onnx.ValueInfoProto]:
+def input_values(graph: GraphProto) -> list[onnx.ValueInfoProto]:
     """What a caller feeds: the graph's inputs without its initializers."""
     stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     return [v for v in graph.input if v.name not in stored]

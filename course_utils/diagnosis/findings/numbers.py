@@ -169,11 +169,7 @@ def float64(patient: Patient) -> Iterator[Finding]:
         if double:
             places.append(Place("tensor", read.name, None, read.scope.label))
     if sizes[True] > sizes[False] // 10:
-        fed = [
-            v.name
-            for v in input_values(patient.model.graph, patient.model.ir_version)
-            if v.type.tensor_type.elem_type == TensorProto.DOUBLE
-        ]
+        fed = [v.name for v in input_values(patient.model.graph) if v.type.tensor_type.elem_type == TensorProto.DOUBLE]
         inputs = f" Inputs of float64: {listed(fed)}." if fed else ""
         yield finding(FLOAT64, f"{sizes[True]:,} weights are float64, {sizes[False]:,} are not.{inputs}", places)
 

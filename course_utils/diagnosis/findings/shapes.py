@@ -70,7 +70,7 @@ def fixed_batch(patient: Patient) -> Iterator[Finding]:
         for scope, _, node in patient.each_node()
     )
     axes = _batch_axes(patient)
-    shapes = {v.name: shape_of(v) for v in input_values(graph, patient.model.ir_version)}
+    shapes = {v.name: shape_of(v) for v in input_values(graph)}
     several = {name: dims for name, dims in shapes.items() if dims is not None and len(dims) > 1}
     sizes = {dims[axes.get(name, 0) % len(dims)] for name, dims in several.items()}
     number = sizes.pop() if learnt and len(sizes) == 1 else None
