@@ -227,9 +227,11 @@ def test_a_way_that_leads_back_into_the_folder(location, folder):
 @pytest.mark.parametrize("stored", [31_999, 32_400])
 def test_long_weights_of_another_length(folder, stored):
     """They are left in the file, and what is wrong with their length is said once: nothing looks at what stands behind them."""
-    tensor = TensorProto(data_type=TensorProto.FLOAT, dims=[8000])
-    tensor.raw_data = np.full(8100, np.nan, np.float32).tobytes()[:stored]
-    onnx.save(holding(tensor), "m.onnx")
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[8000])
+    tensor.raw_data = np.concatenate([np.ones(8000, np.float32), np.full(100, np.nan, np.float32)]).tobytes()[:stored]
+    model = parsed("g (float[N, 8000] x) => (float[N, 8000] y) { y = Add(x, t) }")
+    model.graph.initializer.append(tensor)
+    onnx.save(model, "m.onnx")
     report = cu.doctor("m.onnx")
     assert WRONG in report.codes
     assert "weights-not-finite" not in report.codes
