@@ -26,8 +26,8 @@ def write(path: Path, **more: object) -> Path:
 
 @pytest.fixture
 def notebook(tmp_path, nobody_known, monkeypatch):
-    """A notebook's folder, as deep in a bundle as the exercises are; the bundle is the one above."""
-    place = tmp_path / "bundle" / "notebooks" / "exercises"
+    """A notebook's folder, as deep in a bundle as the exercises are; two folders lie above the bundle."""
+    place = tmp_path / "home" / "bundle" / "notebooks" / "exercises"
     place.mkdir(parents=True)
     monkeypatch.chdir(place)
     return place

@@ -127,6 +127,8 @@ def _drawings(report: Report, entry: Entry, found: Found | None) -> dict[str, st
 
 
 def _drawing(opened: Submission, file: str) -> str:
+    if file not in opened:  # a list may name a task whose file is not in the zip
+        return ""
     try:
         graph = read_graph(opened.read(file))
     except CourseError:  # the marks say why it cannot be read
