@@ -55,7 +55,7 @@ export function* sizes(patient) {
 function storedBytes(patient, tensor) {
   if (isExternal(tensor)) {
     const where = locate(tensor);
-    return where.problem ? null : where.length;
+    return where.problem || where.way === "outside" ? null : where.length;
   }
   if (tensor.raw_data) return tensor.raw_data.length;
   const want = patient.expectedBytes(tensor);
@@ -65,7 +65,8 @@ function storedBytes(patient, tensor) {
   return Math.floor((tensor[field].length * want) / elements(tensor.dims) / each);
 }
 
-/** Where an external tensor says that its data is. length: null where it does not say. problem: why it makes no sense. */
+/** Where an external tensor says that its data is. length: null where it does not say. problem: why it makes no sense.
+ * way: whether it leads out of the folder. */
 function locate(tensor) {
   const entries = new Map(tensor.external_data.map((e) => [e.key ?? "", e.value ?? ""]));
   const location = entries.get("location") ?? "";
@@ -74,7 +75,7 @@ function locate(tensor) {
   if (!location) return { location, length, problem: "it names no file" };
   const wrong = offset === null || offset < 0 || (length === null && entries.has("length")) || length < 0;
   if (wrong) return { location, length, problem: "its offset or length is no number" };
-  return { location, length, problem: outside(location) ? "outside" : "" };
+  return { location, length, problem: "", way: wayOf(location) };
 }
 
 /** As Python's int() reads a text. */
@@ -82,30 +83,34 @@ function whole(text) {
   return /^\s*[+-]?\d+(_\d+)*\s*$/.test(text) ? Number(text.replaceAll("_", "")) : null;
 }
 
-/** Whether a name leads out of the model's folder, by the name alone. */
-function outside(name) {
-  if (name.includes("\0") || name.includes("\\") || name[1] === ":" || name.startsWith("/")) return true;
-  let depth = 0;
+/** "outside" where a name surely leads out of the model's folder, "unsure" where that depends on the folder's own name. */
+function wayOf(name) {
+  if (name.includes("\0") || name.includes("\\") || name[1] === ":" || name.startsWith("/")) return "outside";
+  let [up, down] = [0, 0]; // out of the folder, and then into others
   for (const part of name.split("/")) {
-    if (part === "..") depth -= 1;
-    else if (part && part !== ".") depth += 1;
-    if (depth < 0) return true;
+    if (part === "..") [up, down] = down ? [up, down - 1] : [up + 1, 0];
+    else if (part && part !== ".") down += 1;
   }
-  return false;
+  if (!up) return "";
+  return down <= up ? "outside" : "unsure";
 }
 
 /** Weights in other files: which of the entries make no sense, and which lead out of the model's folder. */
 export function* external(patient) {
-  const [escapes, odd, files] = [[], [], new Map()];
+  const [escapes, odd, files, unsure] = [[], [], new Map(), new Set()];
   for (const [where, tensor] of patient.eachTensor()) {
     if (!isExternal(tensor)) continue;
-    const { location, problem } = locate(tensor);
-    if (problem === "outside") escapes.push([where, location]);
-    else if (problem) odd.push([where, problem]);
+    const { location, problem, way } = locate(tensor);
+    if (problem) odd.push([where, problem]);
+    else if (way === "outside") escapes.push([where, location]);
     else files.set(location, (files.get(location) ?? 0) + 1);
+    if (way === "unsure") unsure.add(location);
   }
   for (const [name, tensors] of [...files].slice(0, 4)) {
     patient.notExamined.push(`${count(tensors, "tensor")} in the file '${plain(name)}' beside the model: this page opens one file alone.`);
+  }
+  for (const name of [...unsure].slice(0, 4)) {
+    patient.notExamined.push(`Whether '${plain(name)}' lies outside the model's folder: Python's doctor, which sees the folder, can tell.`);
   }
   if (files.size > 4) patient.notExamined.push(`Tensors in ${files.size - 4} more files beside the model.`);
   if (escapes.length) {
