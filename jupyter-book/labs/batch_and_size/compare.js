@@ -1,5 +1,7 @@
 // What the lab computes by itself: pictures of another size, and what an answer is beside PyTorch's.
 
+import { apart } from "../kit/numbers.js";
+
 export const SIDE = 28; // of the pictures as they are stored
 const CLOSE = 1e-4; // the answers are sums of numbers from 0 to 1, ten at most
 
@@ -21,17 +23,6 @@ export function topRows(pixels, batch, height, width, rows) {
   const made = new Float32Array(batch * rows * width);
   for (let n = 0; n < batch; n++) made.set(pixels.subarray(n * height * width, (n * height + rows) * width), n * rows * width);
   return made;
-}
-
-/** Largest difference of two lists of numbers; Infinity where they are not equally long or hold what is no number. */
-export function apart(one, other) {
-  if (one.length !== other.length) return Infinity;
-  let largest = 0;
-  for (let i = 0; i < one.length; i++) {
-    const difference = Math.abs(one[i] - other[i]);
-    if (!(difference <= largest)) largest = Number.isNaN(difference) ? Infinity : difference;
-  }
-  return largest;
 }
 
 /** `{verdict: "right" | "wrong", difference}` of an answer beside PyTorch's rows. */
