@@ -64,7 +64,7 @@ test("stored tensors: values, shape, name, added and removed", () => {
   const values = first.dims.reduce((a, b) => a * b, 1);
   assert.equal(tensors.changed[0].name, first.name);
   assert.match(tensors.changed[0].change, new RegExp(`^1 of ${values} values differ, by 1000000 at most$`));
-  assert.deepEqual(tensors.changed[1], { name: second.name, kind: `float32[1, ${second.dims}]`, change: `was float32[${second.dims}]` });
+  assert.deepEqual(tensors.changed[1], { name: second.name, kind: `float32[${[1, ...second.dims].join(", ")}]`, change: `was float32[${second.dims.join(", ")}]` });
   assert.deepEqual(tensors.renamed, [{ name: third.name, kind: `float32[${third.dims.join(", ")}]`, change: "now renamed" }]);
   assert.deepEqual(tensors.removed.map(({ name }) => name), [fourth.name]);
   assert.deepEqual(tensors.added, [{ name: "new", kind: "float32[1]" }]);
@@ -81,7 +81,7 @@ test("opset, metadata, inputs", () => {
     { what: "opset ai.onnx", before: String(version), after: "99" },
     { what: "metadata author", before: null, after: "ada" },
   ]);
-  assert.deepEqual(values, [{ what: "input image", before: "float32[batch, 28, 28]", after: "float32[1, 28, 28]" }]);
+  assert.deepEqual(values, [{ what: "input pixels", before: "uint8[batch, 28, 28]", after: "uint8[1, 28, 28]" }]);
 });
 
 test("nodes in a graph within a node", () => {

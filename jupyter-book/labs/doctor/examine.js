@@ -23,8 +23,9 @@ const CHECKS = [
   finite, float64, twice, unfused, scales, uncalibrated, scores, dynamicConv, incomplete, levels, notes,
 ]; // prettier-ignore
 
-/** {facts, findings, notExamined}. catalogue: of `models/doctor.py`. Throws TooMuchHere, with what is too much for a page. */
-export function examine(bytes, catalogue) {
+/** {facts, findings, notExamined}. known: the catalogue of `models/doctor.py`. Throws TooMuchHere, with what is too much for a page. */
+export function examine(bytes, known) {
+  const catalogue = bare(known);
   const { model, finding } = read(bytes, catalogue);
   if (finding) return { facts: {}, findings: described([finding], catalogue), notExamined: [] };
   const patient = new Patient(model, bytes.length, catalogue);
@@ -38,6 +39,13 @@ export function examine(bytes, catalogue) {
     }
   }
   return { facts: facts(patient), findings: described(found, catalogue), notExamined: patient.notExamined };
+}
+
+/** A copy whose tables have no entries but their own: an operator may be called `constructor`. */
+function bare(value) {
+  if (value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map(bare);
+  return Object.assign(Object.create(null), Object.fromEntries(Object.entries(value).map(([name, part]) => [name, bare(part)])));
 }
 
 /** With the texts of the catalogue, the worst first. */

@@ -3,6 +3,7 @@
 
 import { attribute, domain, isOp, key, opType, standard } from "./patient.js";
 import { amount, count, finding, listed, place, plain } from "./words.js";
+import { wayOf } from "./weights.js";
 
 export function* numbers(patient) {
   const { runtime, tables } = patient.catalogue;
@@ -114,9 +115,12 @@ export function* bound(patient) {
 export function* compiled(patient) {
   const { COMPILED } = patient.tables.hardware;
   const found = new Map(); // what it is bound to → places
+  const outside = []; // [place, name of its file]
   for (const [scope, index, node] of patient.eachNode()) {
     if (opType(node) !== COMPILED || node.domain !== "com.microsoft") continue;
     const text = (name) => new TextDecoder().decode(attribute(node, name) ?? new Uint8Array());
+    const beside = attribute(node, "main_context", 1) !== 0 && attribute(node, "embed_mode", 1) === 0;
+    if (beside && wayOf(text("ep_cache_context")) === "outside") outside.push([scope.place(index), text("ep_cache_context")]);
     const sdk = text("ep_sdk_version");
     const maker = `${plain(text("source")) || "a provider that it does not name"}${sdk ? ` (SDK ${plain(sdk)})` : ""}${storedAt(node, text)}`;
     found.set(maker, [...(found.get(maker) ?? []), scope.place(index)]);
@@ -126,6 +130,10 @@ export function* compiled(patient) {
   }
   const more = [...found].slice(patient.tables.hardware.MOST).flatMap(([, places]) => places);
   if (more.length) yield finding("made-for-one-provider", `${count(more.length, "node")} more of compiled code, bound to others.`, more);
+  if (outside.length) {
+    const text = `It names '${plain(outside[0][1])}' as the file of its compiled code.`;
+    yield finding("external-path-outside", text, outside.map(([at]) => at));
+  }
 }
 
 /** Where the code of a node is, in words. */

@@ -84,7 +84,7 @@ function whole(text) {
 }
 
 /** "outside" where a name surely leads out of the model's folder, "unsure" where that depends on the folder's own name. */
-function wayOf(name) {
+export function wayOf(name) {
   if (name.includes("\0") || name.includes("\\") || name[1] === ":" || name.startsWith("/")) return "outside";
   let [up, down] = [0, 0]; // out of the folder, and then into others
   for (const part of name.split("/")) {

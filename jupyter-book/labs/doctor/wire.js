@@ -63,7 +63,7 @@ export function scan(bytes, { INNER, KEPT, MOST_FIELDS, DEEPEST }) {
     const [what, start, end, level] = waiting.pop();
     deepest = Math.max(deepest, level);
     if (deepest > 2 * DEEPEST) return deepest;
-    for (const [number, from, to] of submessages(bytes, what, start, end, end - start > KEPT, total)) {
+    for (const [number, from, to] of submessages(bytes, what, start, end, end - start > KEPT, total, MOST_FIELDS)) {
       const inner = INNER[what][number];
       if (inner) waiting.push([inner, from, to, level + 1]);
       else if (what === "Tensor" ? TYPED.has(number) : what === "Attribute" && (number === 7 || number === 8)) total.listed += to - from;
@@ -76,7 +76,7 @@ export function scan(bytes, { INNER, KEPT, MOST_FIELDS, DEEPEST }) {
 }
 
 /** [number, start of the content, end] of each field that may be a message. counted: whether its fields count for the limit. */
-function submessages(bytes, what, start, end, counted, total) {
+function submessages(bytes, what, start, end, counted, total, most) {
   const found = [];
   let [at, last] = [start, 0];
   while (at < end) {
@@ -96,7 +96,7 @@ function submessages(bytes, what, start, end, counted, total) {
     }
     if (at > end) throw new Malformed(`a part at byte ${begin.toLocaleString("en")} says that it ends at byte ${at.toLocaleString("en")}`);
     total.parts += 1;
-    if (total.parts > MOST_PARTS) return found;
+    if (total.parts > MOST_PARTS || total.fields > most) return found; // the caller says so
     // Lists of numbers and of texts in an attribute count as one.
     if (counted && !(what === "Attribute" && whole === last && LISTS.has(whole))) total.fields += 1;
     last = whole;
