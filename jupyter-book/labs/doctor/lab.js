@@ -2,7 +2,7 @@
 
 import { read, write } from "../kit/state.js";
 import { h, status } from "../kit/ui.js";
-import { ask, LARGEST, SECONDS } from "./client.js";
+import { ask } from "./client.js";
 import { comparison } from "./comparison.js";
 import { leftOut, report } from "./report.js";
 
@@ -33,16 +33,19 @@ export async function mount(root, lab) {
   const saidOfTwo = status();
   const first = chooser("The file", "first", "example", () => examine());
   const second = chooser("The second file", "second", "with", () => compare());
+  const two = h("details", { class: "doctor-two" }, h("summary", {}, "Compare it with a second file"), second.element, saidOfTwo.element, differences);
+  two.open = Object.hasOwn(EXAMPLES, given.with ?? "");
   root.append(
     first.element,
     said.element,
     result,
-    h("details", { class: "doctor-two", open: given.with in EXAMPLES }, h("summary", {}, "Compare it with a second file"), second.element, saidOfTwo.element, differences),
+    two,
     leftOut(catalogue),
   );
-  let turn = 0;
-  await first.example(given.example in EXAMPLES ? given.example : Object.keys(EXAMPLES)[0], false);
-  if (given.with in EXAMPLES) await second.example(given.with, false);
+  const turns = { examine: 0, compare: 0 }; // the last file wins
+  let address = ""; // of the file in memory, for the viewer
+  await first.example(Object.hasOwn(EXAMPLES, given.example ?? "") ? given.example : Object.keys(EXAMPLES)[0], false);
+  if (two.open) await second.example(given.with, false);
 
   /** A list of examples, a button for a file, and a place to drop one. which: key of `chosen`; key: of the state. */
   function chooser(title, which, key, then) {
@@ -96,40 +99,40 @@ export async function mount(root, lab) {
   }
 
   async function examine() {
-    const mine = ++turn; // the last file wins
+    const mine = ++turns.examine;
     const { name, file } = chosen.first;
     said.say(`${name} is examined …`);
     result.replaceChildren();
     differences.replaceChildren();
     saidOfTwo.say("");
+    turns.compare += 1;
     try {
       const found = await ask("examine", [file], catalogue);
-      if (mine !== turn) return;
+      if (mine !== turns.examine) return;
       said.say(headline(name, found.findings));
       result.replaceChildren(...report(found, SITE), ...(found.facts.nodes ? [viewer(file)] : []));
       if (chosen.second) await compare();
     } catch (error) {
-      if (mine === turn) said.say(error.message);
+      if (mine === turns.examine) said.say(error.message);
     }
   }
 
   async function compare() {
-    const mine = turn;
+    const mine = ++turns.compare;
     saidOfTwo.say("The two files are compared …");
     differences.replaceChildren();
     try {
       const { first: a, second: b } = chosen;
       const found = await ask("compare", [a.file, b.file], catalogue);
-      if (mine !== turn) return;
+      if (mine !== turns.compare) return;
       const { words, elements } = comparison(found, a.name, b.name);
       saidOfTwo.say(words);
       differences.replaceChildren(...elements);
     } catch (error) {
-      if (mine === turn) saidOfTwo.say(error.message);
+      if (mine === turns.compare) saidOfTwo.say(error.message);
     }
   }
 
-  let address = ""; // of the file in memory, for the viewer
   function viewer(file) {
     URL.revokeObjectURL(address);
     address = URL.createObjectURL(file);
@@ -155,5 +158,3 @@ async function blob(url) {
   if (!answer.ok) throw new Error(`The file ${url.pathname.split("/").pop()} could not be loaded (${answer.status}): load the page again.`);
   return answer.blob();
 }
-
-export { LARGEST, SECONDS };
