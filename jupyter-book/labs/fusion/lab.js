@@ -11,6 +11,10 @@ import { family, moved, randomInput, tell } from "./origins.js";
 const LEVELS = ["none", "basic", "extended"];
 const SHAPE = [1, 2, 8, 8];
 const MODELS = { untidy: "y only", debug: "y, and c from inside" };
+const HINTS = {
+  untidy: "Choose a node in either graph: the nodes that it became, or that it stands for, light up in the other one.",
+  debug: "c must stay as it was, so no fusion may swallow it: the first Conv, BatchNormalization and Relu stay three nodes.",
+};
 
 export async function mount(root, lab) {
   const answer = await fetch(new URL("fusion.json", lab.base));
@@ -64,7 +68,7 @@ export async function mount(root, lab) {
     h(
       "p",
       { class: "fusion-note" },
-      "Python's ONNX Runtime saved the three files when this book was built. The levels ",
+      "512→512 B: the node reads 512 bytes of other nodes' numbers and writes 512; weights do not count. Python's ONNX Runtime saved the three files when this book was built. The levels ",
       h("em", {}, "layout"),
       " and ",
       h("em", {}, "all"),
@@ -127,7 +131,7 @@ export async function mount(root, lab) {
       updateGraph(drawn[one], { select: known && one === side ? `node ${index}` : null, highlight: lit[one] });
       drawn[one].classList.toggle("lab-graph-dims", Boolean(known));
     }
-    story.textContent = known ? tell(drawn.after, side, index, drawn.ops) : "Choose a node in either graph: its relatives in the other one light up.";
+    story.textContent = known ? tell(drawn.after, side, index, drawn.ops) : HINTS[state.outputs];
   }
 
   async function run() {
