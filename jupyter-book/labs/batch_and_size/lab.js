@@ -38,11 +38,17 @@ export async function mount(root, lab) {
   const sessions = {}; // name → promise of a session
   let turn = 0;
   root.append(
+    h(
+      "p",
+      {},
+      "The network adds up the rows of a picture from top to bottom, with a loop; older rows weigh less. The exporter saw pictures of 28 × 28.",
+    ),
     h("div", { class: "sizes-controls" }, control("batch", "Pictures at once"), control("height", "Height"), control("width", "Width")),
     pictures,
     h("p", {}, h("button", { type: "button", class: "lab-button", onclick: () => run() }, "Run the four files")),
     said.element,
     h("div", { class: "sizes-cards" }, cards.map(({ element }) => element)),
+    h("p", { class: "sizes-note" }, "The curves are the answer to the first picture, one number for each column; the dashed one is PyTorch's. The verdict is on all pictures."),
   );
   show();
   if (Object.keys(given).length) await run();
