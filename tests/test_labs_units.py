@@ -53,15 +53,20 @@ def test_every_lab_is_listed_and_has_its_files() -> None:
 
 def test_a_lab_sits_behind_its_section() -> None:
     for lab in site_labs.labs():
-        book = site_labs.put_into(generate.notebook(Path(f"{lab.page}.py")), lab.page)
+        before = generate.notebook(Path(f"{lab.page}.py"))
+        text = "\n".join(cell.source for cell in before.cells)
+        book = site_labs.put_into(before, lab.page)
         heads = [line for cell in book.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
         heads = [line for line in heads if line.startswith("## ")]
         assert heads[heads.index(f"## {lab.after}") + 1] == f"## Lab: {lab.title}"
+        others = [cell.source for cell in book.cells if not cell.source.startswith("## Lab: ")]
+        assert "\n".join(others).split() == text.split(), "nothing of the lesson is lost"
 
 
 def test_a_section_that_is_gone_is_named() -> None:
     lab = site_labs.labs()[0]
     book = generate.notebook(Path(f"{lab.page}.py"))
-    book.cells = [cell for cell in book.cells if not cell.source.startswith(f"## {lab.after}")]
+    for cell in book.cells:
+        cell.source = cell.source.replace(f"## {lab.after}", "## Another")
     with pytest.raises(ValueError, match=f"sits below '{lab.after}'"):
         site_labs.put_into(book, lab.page)

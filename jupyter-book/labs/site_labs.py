@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,16 +80,33 @@ def put_into(notebook: NotebookNode, page: str) -> NotebookNode:
     Raises ValueError when that section is not there.
     """
     for lab in (lab for lab in labs() if lab.page == page):
-        heads = [(i, _heading(cell)) for i, cell in enumerate(notebook.cells) if _heading(cell)]
-        at = next((n for n, (_, text) in enumerate(heads) if text == lab.after), None)
-        if at is None:
+        heads = list(_heads(notebook))
+        here = next((n for n, (_, _, text) in enumerate(heads) if text == lab.after), None)
+        if here is None:
             raise ValueError(
                 f"labs.yml: the lab {lab.name!r} sits below {lab.after!r}, and {page} has no such heading."
             )
-        where = heads[at + 1][0] if at + 1 < len(heads) else len(notebook.cells)
-        text = CELL.format(title=lab.title, place=lab.place("../_static"))
-        notebook.cells.insert(where, new_markdown_cell(text, id=f"lab-{lab.name.replace('_', '-')}"))
+        id = f"lab-{lab.name.replace('_', '-')}"
+        place = new_markdown_cell(CELL.format(title=lab.title, place=lab.place("../_static")), id=id)
+        if here + 1 == len(heads):
+            notebook.cells.append(place)
+            continue
+        at, line, _ = heads[here + 1]
+        lines = notebook.cells[at].source.splitlines()
+        rest = new_markdown_cell("\n".join(lines[line:]), id=f"{id}-next", metadata=notebook.cells[at].metadata)
+        notebook.cells[at].source = "\n".join(lines[:line]).rstrip()
+        notebook.cells[at + 1 : at + 1] = [place, rest]
+        notebook.cells = [cell for cell in notebook.cells if cell.source or cell.cell_type == "code"]
     return notebook
+
+
+def _heads(notebook: NotebookNode) -> Iterator[tuple[int, int, str]]:
+    """Of each heading of the second level: number of the cell, number of the line in it, text."""
+    for at, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            for line, text in enumerate(cell.source.splitlines()):
+                if text.startswith("## "):
+                    yield at, line, text.removeprefix("## ").strip()
 
 
 def gallery() -> str:
@@ -143,12 +160,6 @@ def _sources() -> list[Path]:
 
 def _of(folder: Path, pattern: str) -> Iterable[Path]:
     return sorted(folder.rglob(pattern))
-
-
-def _heading(cell: NotebookNode) -> str:
-    """The heading of the second level that a cell begins with, or "" where it has none."""
-    first = cell.source.lstrip().partition("\n")[0] if cell.cell_type == "markdown" else ""
-    return first.removeprefix("## ").strip() if first.startswith("## ") else ""
 
 
 def _module(script: Path):
