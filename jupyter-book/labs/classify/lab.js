@@ -8,6 +8,7 @@ import { drawable, packed, SIDE, unpacked } from "./pen.js";
 const FILES = { float: "float32", int8: "int8" };
 const RUNS = 15; // of which the median is shown; the first ones warm up
 const WARM = 3;
+const [BYTES, TIME] = [0, 1]; // rows below the bars
 
 export async function mount(root, lab) {
   const { names, pictures } = JSON.parse(new TextDecoder().decode(await bytes(new URL("classify.json", lab.base).href)));
@@ -22,7 +23,7 @@ export async function mount(root, lab) {
     "aria-label": "The picture. Draw on it: with mouse or finger, or with the arrow keys, Space for a dot, Shift and arrow for a line.",
   });
   const said = status();
-  const cards = Object.fromEntries(Object.entries(FILES).map(([name, title]) => [name, card(title, names)]));
+  const chart = bars(`Probabilities; milliseconds are the median of ${RUNS} runs in this browser.`, names, Object.values(FILES), ["bytes of the file", "one picture"]);
   const samples = pictures.map((picture, i) => sample(picture, `Picture ${i + 1} of ${pictures.length}`, () => choose(`${i}`)));
   root.append(
     h(
@@ -35,7 +36,7 @@ export async function mount(root, lab) {
         h("p", { class: "classify-buttons" }, button("Ask both files", () => ask()), button("Draw your own", clear)),
         h("div", { class: "classify-samples", role: "group", "aria-label": "Pictures of the test set" }, samples),
       ),
-      h("div", { class: "classify-right" }, said.element, h("div", { class: "classify-cards" }, Object.values(cards).map(({ element }) => element))),
+      h("div", { class: "classify-right" }, said.element, chart.element),
     ),
   );
   drawable(canvas, pixels, show, drawn);
@@ -70,7 +71,10 @@ export async function mount(root, lab) {
     write(lab.name, state);
     put(new Uint8Array(SIDE * SIDE));
     turn++;
-    for (const { empty } of Object.values(cards)) empty();
+    Object.keys(FILES).forEach((_, at) => {
+      chart.show(at);
+      chart.tell(at, TIME, "–");
+    });
     said.say("Draw a garment on the black square: bright on dark, as large as the square.");
     canvas.focus();
   }
@@ -90,7 +94,7 @@ export async function mount(root, lab) {
     const input = Uint8Array.from(pixels);
     const found = {};
     try {
-      for (const name in FILES) {
+      for (const [at, name] of Object.keys(FILES).entries()) {
         if (!sessions[name]) said.say(`${FILES[name]}: the file is loading …`);
         sessions[name] ??= open(new URL(`${name}.onnx`, lab.base).href);
         const session = await sessions[name];
@@ -98,13 +102,14 @@ export async function mount(root, lab) {
         const { probability } = await session.run(feeds);
         if (mine !== turn) return;
         found[name] = { session, feeds, probability: Array.from(probability.data) };
-        cards[name].show(found[name].probability, session);
+        chart.show(at, found[name].probability);
+        chart.tell(at, BYTES, grouped(session.size));
       }
       said.say(sentence(found));
-      for (const name in FILES) {
+      for (const [at, name] of Object.keys(FILES).entries()) {
         const took = await milliseconds(found[name]);
         if (mine !== turn) return;
-        cards[name].took(took);
+        chart.tell(at, TIME, `${took.toFixed(1)} ms`);
       }
     } catch (error) {
       for (const name in FILES) delete sessions[name]; // the next click tries again
@@ -133,32 +138,6 @@ async function milliseconds({ session, feeds }) {
     if (run >= WARM) times.push(performance.now() - began);
   }
   return times.sort((a, b) => a - b)[RUNS >> 1];
-}
-
-function card(title, names) {
-  const { element: chart, show } = bars(title, names);
-  const size = h("dd", {}, "–");
-  const time = h("dd", {}, "–");
-  const element = h(
-    "section",
-    { class: "classify-card", "aria-label": title },
-    chart,
-    h("dl", {}, h("dt", {}, "File"), size, h("dt", { title: `Median of ${RUNS} runs in this browser` }, "One picture"), time),
-  );
-  const empty = () => {
-    show(names.map(() => 0));
-    time.textContent = "–";
-  };
-  empty();
-  return {
-    element,
-    empty,
-    show: (probability, session) => {
-      show(probability);
-      size.textContent = `${grouped(session.size)} bytes`;
-    },
-    took: (ms) => (time.textContent = `${ms.toFixed(1)} ms (median of ${RUNS} runs here)`),
-  };
 }
 
 function sample(picture, label, onclick) {

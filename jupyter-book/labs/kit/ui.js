@@ -32,24 +32,37 @@ export function choice(label, options, chosen, then) {
   return h("fieldset", { class: "lab-choice" }, h("legend", {}, label), h("div", { class: "lab-options" }, options.map(one)));
 }
 
-/** A bar for each name, from 0 to 1. Returns the element and `show(values)`. */
-export function bars(label, names) {
-  const rows = names.map((name) => {
-    const value = h("td", { class: "lab-bar-value" });
-    const fill = h("span", { class: "lab-bar-fill" });
-    const element = h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "lab-bar" }, fill), value);
-    return { element, value, fill };
-  });
-  const element = h("table", { class: "lab-bars" }, h("caption", {}, label), h("tbody", {}, rows.map((row) => row.element)));
-  const show = (values) => {
-    const first = values.indexOf(Math.max(...values));
-    rows.forEach(({ element: row, value, fill }, i) => {
-      fill.style.width = `${100 * values[i]}%`;
-      value.textContent = percent(values[i]);
-      row.classList.toggle("lab-bar-first", i === first);
+/**
+ * A table with a bar for each name and series, from 0 to 1. series: titles. more: names of rows below, without bars.
+ * Returns the element, `show(series, values)` with values or nothing, and `tell(series, row, text)` for the rows below.
+ */
+export function bars(label, names, series, more = []) {
+  const row = (name) => {
+    const fills = series.map((_, at) => h("span", { class: `lab-bar-fill lab-series-${at}` }));
+    const values = series.map((title) => h("td", { class: "lab-bar-value", "data-series": title }, "–"));
+    return { fills, values, element: h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "lab-bar" }, fills), values) };
+  };
+  const rows = names.map(row);
+  const below = more.map(row);
+  const heads = series.map((title, at) => h("th", { scope: "col", class: "lab-bar-value" }, h("span", { class: `lab-key lab-series-${at}` }), title));
+  const element = h(
+    "table",
+    { class: "lab-bars" },
+    h("caption", {}, label),
+    h("thead", {}, h("tr", {}, h("td", {}), h("td", {}), heads)),
+    h("tbody", {}, rows.map((one) => one.element)),
+    h("tfoot", {}, below.map((one) => one.element)),
+  );
+  const show = (at, values) => {
+    const first = values ? values.indexOf(Math.max(...values)) : -1;
+    rows.forEach(({ fills, values: cells }, i) => {
+      fills[at].style.width = values ? `${100 * values[i]}%` : "0";
+      cells[at].textContent = values ? percent(values[i]) : "–";
+      cells[at].classList.toggle("lab-bar-first", i === first);
     });
   };
-  return { element, show };
+  const tell = (at, which, text) => (below[which].values[at].textContent = text);
+  return { element, show, tell };
 }
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
