@@ -1,0 +1,28 @@
+// Examines or compares files beside the page, which stays usable meanwhile and ends this when it takes too long.
+
+import { readModel } from "../kit/onnx.js";
+import { diff } from "./diff.js";
+import { examine } from "./examine.js";
+import { read } from "./reading.js";
+import { TooMuchHere } from "./wire.js";
+
+const TASKS = {
+  examine: ([bytes], catalogue) => examine(bytes, catalogue),
+  compare: (files, catalogue) => diff(...files.map((bytes) => whole(bytes, catalogue))),
+};
+
+/** The model in these bytes. Throws an Error with the first thing that is wrong with them. */
+function whole(bytes, catalogue) {
+  const { model, finding } = read(bytes, catalogue);
+  if (finding) throw new Error(`${catalogue.codes[finding.code].title}. ${finding.cause}`);
+  return model ?? readModel(bytes);
+}
+
+addEventListener("message", async ({ data: { task, files, catalogue } }) => {
+  try {
+    const bytes = await Promise.all(files.map(async (file) => new Uint8Array(await file.arrayBuffer())));
+    postMessage({ result: TASKS[task](bytes, catalogue) });
+  } catch (error) {
+    postMessage({ refused: error.message, tooMuch: error instanceof TooMuchHere });
+  }
+});

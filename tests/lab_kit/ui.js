@@ -1,0 +1,16 @@
+// The least that a lab needs of `kit/ui.js`, for tests of a lab without the kit.
+
+export function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== ""));
+  return element;
+}
+
+export function status() {
+  const element = h("p", { role: "status", class: "lab-status" });
+  return { element, say: (text) => (element.textContent = text) };
+}

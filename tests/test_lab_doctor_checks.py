@@ -1,0 +1,225 @@
+"""The lab "doctor": its checks find in a file what Python's doctor finds, for the codes that the page looks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from answers import given_files
+from doctor_models import external, linear, parsed, quantized
+from onnx import helper
+from recorded_reports import GIVING, MODELS
+from test_doctor_files import NO_MODELS, WHOLE
+from test_doctor_findings import added, changed, row
+
+import course_utils as cu
+from course_utils.diagnosis.file import skeleton
+from course_utils.diagnosis.vocabulary import all_codes
+from course_utils.pages.browser_lab import node, npm_package
+
+ROOT = Path(__file__).resolve().parents[1]
+LABS = ROOT / "jupyter-book" / "labs"
+BACKEND = Path(onnx.__file__).parent / "backend" / "test" / "data"
+CODES = json.loads((LABS / "doctor" / "codes.json").read_text(encoding="utf-8"))
+LOOKED_FOR = {code for family in CODES["examined"].values() for code in family}
+
+needs_node = pytest.mark.skipif(
+    node() is None or npm_package("protobufjs") is None, reason="needs Node and the packages that make book installs"
+)
+
+
+def maker() -> ModuleType:
+    """The module that makes the lab's files; it is no part of a package."""
+    spec = importlib.util.spec_from_file_location("doctor_lab_files", LABS / "models" / "doctor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nested(levels: int) -> bytes:
+    """A graph in an attribute of a node of a graph, so many times."""
+    graph = onnx.GraphProto(name="g").SerializeToString()
+    node = helper.make_node("If", ["c"], ["y"]).SerializeToString()
+    for _ in range(levels):
+        branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
+        branch += skeleton._head(6, len(graph)) + graph
+        within = node + skeleton._head(5, len(branch)) + branch
+        graph = skeleton._head(1, len(within)) + within
+    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
+    return head + skeleton._head(7, len(graph)) + graph
+
+
+def empty_parts(count: int) -> bytes:
+    """Two bytes in the file, a hundred in memory."""
+    parts = b"\x0a\x00" * count
+    return b"\x08\x0a" + skeleton._head(7, len(parts)) + parts
+
+
+def outside(location: str) -> Callable[[], onnx.ModelProto]:
+    return changed(lambda: linear(64), lambda model: external(model, location))
+
+
+def compiled(**attributes: object) -> onnx.ModelProto:
+    model = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.EPContext(x) }", more=', "com.microsoft": 1')
+    model.graph.node[0].attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+    return model
+
+
+def called(name: str) -> Callable[[], onnx.ModelProto]:
+    """A name that every object of JavaScript knows, for all that can have one."""
+
+    def make() -> onnx.ModelProto:
+        model = parsed(
+            f'g (float[N] {name}) => (float[N] y) {{ y = "{name}".{name}({name}) }}'.replace('"', ""),
+            more=f', "{name}": 1',
+        )
+        return model
+
+    return make
+
+
+def noise(model: onnx.ModelProto, share: float) -> None:
+    weights = model.graph.initializer[0]
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values.flat[: int(share * values.size)] = np.float32(1e-40)
+    weights.raw_data = values.tobytes()
+
+
+MORE: dict[str, Callable[[], onnx.ModelProto | bytes]] = {
+    "bytes behind": lambda: WHOLE + b"\n",
+    "bytes before": lambda: b"\xef\xbb\xbf" + WHOLE,
+    "graphs in graphs, 25": lambda: nested(25),
+    "graphs in graphs, 60": lambda: nested(60),
+    "graphs in graphs, 400": lambda: nested(400),
+    "graphs in graphs, 10 000": lambda: nested(10_000),
+    "empty parts, 10 000": lambda: empty_parts(10_000),
+    "empty parts, two million": lambda: empty_parts(2_000_000),
+    "outside, absolute": outside("/etc/hostname"),
+    "outside, above": outside("../../secret.bin"),
+    "outside, in a turn": outside("a/../../secret.bin"),
+    "outside, of Windows": outside("..\\secret.bin"),
+    "outside, a drive": outside("C:\\secret.bin"),
+    "no location": outside(""),
+    "offset of no sense": changed(
+        outside("w.bin"), lambda m: setattr(m.graph.initializer[0].external_data[1], "value", "many")
+    ),
+    "blocked": lambda: parsed(
+        "g (float[N, 8, 4, 4] x) => (float[N, 8, 4, 4] y) { y = com.microsoft.nchwc.ReorderOutput<channels = 8>(x) }",
+        more=', "com.microsoft.nchwc": 1',
+    ),
+    "copied to a device": lambda: parsed("g (float[N] x) => (float[N] y) { y = MemcpyFromHost(x) }"),
+    "compiled": lambda: compiled(embed_mode=1, ep_cache_context=b"\1" * 100, source="QNNExecutionProvider"),
+    "compiled, outside": lambda: compiled(embed_mode=0, ep_cache_context="../../code.bin"),
+    "int8 of zeros, scale 0": lambda: quantized(np.zeros((16, 4, 3, 3), np.int8), scale=0.0),
+    "names of JavaScript": called("constructor"),
+    "more names of JavaScript": called("__proto__"),
+    "few subnormal numbers": changed(lambda: linear(16), lambda m: noise(m, 0.2)),
+    "many subnormal numbers": changed(lambda: linear(16), lambda m: noise(m, 0.3)),
+    "idle in a row": lambda: row(["Identity"] * 12),
+    "another dtype": lambda: added(np.float64),
+}  # fmt: skip
+# Where the answer depends on the folder of the file, Python's doctor is given a file, and the rest as bytes.
+IN_A_FILE = {name for name in MORE if name.startswith(("outside", "compiled"))}
+
+
+def every_file() -> dict[str, bytes]:
+    """Name → bytes: the sick models of the doctor's tests and their twins, what the course hands out, its own models, what
+    is no model at all, and models of the onnx package."""
+    made: dict[str, onnx.ModelProto | bytes] = {name: make() for name, make in (MODELS | MORE).items()}
+    made |= {f"no model: {name}": data for name, (data, *_) in NO_MODELS.items()}
+    made |= {f"task {id}, {name}": d for id in GIVING for name, d in given_files(id).items() if name.endswith(".onnx")}
+    made |= {f"example {name}": data for name, data in maker().examples().items()}
+    files = [*(ROOT / "data").glob("**/*.onnx"), *sorted(BACKEND.glob("**/*.onnx"))]
+    made |= {f"file {path.parent.name}/{path.name}": path.read_bytes() for path in files}
+    return {name: data if isinstance(data, bytes) else data.SerializeToString() for name, data in made.items()}
+
+
+def of_python(name: str, data: bytes, folder: Path) -> cu.diagnosis.report.Report:  # type: ignore[name-defined]
+    if name not in IN_A_FILE:
+        return cu.doctor(data)
+    path = folder / "inside" / "m.onnx"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return cu.doctor(path)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Any]]:
+    """Name → what the page's checks say of a file, and the report of Python's doctor. One process of Node for all."""
+    folder = tmp_path_factory.mktemp("doctor")
+    maker().make(folder)
+    subprocess.run([sys.executable, str(LABS / "vendor.py")], check=True, timeout=60)
+    files = every_file()
+    (folder / "files").mkdir()
+    for number, data in enumerate(files.values()):
+        (folder / "files" / f"{number:04}").write_bytes(data)
+    command = [
+        str(node()),
+        str(LABS / "doctor" / "in_node.mjs"),
+        str(folder / "doctor.json"),
+        str(folder / "files"),
+    ]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=300).stdout)
+    return {
+        name: (told[f"{number:04}"], of_python(name, data, folder)) for number, (name, data) in enumerate(files.items())
+    }
+
+
+@needs_node
+def test_the_same_codes_for_each_file(found: dict[str, tuple[dict[str, Any], Any]]) -> None:
+    assert len(found) > 300
+    stopped = {name: page["stopped"] for name, (page, _) in found.items() if page["stopped"]}
+    assert stopped == {}
+    of_page = {name: sorted(set(page["codes"])) for name, (page, _) in found.items()}
+    of_doctor = {name: sorted({*report.codes} & LOOKED_FOR) for name, (_, report) in found.items()}
+    assert of_page == of_doctor
+
+
+@needs_node
+def test_each_code_is_seen_at_least_once_and_healthy_files_too(found: dict[str, tuple[dict[str, Any], Any]]) -> None:
+    seen = {code for page, _ in found.values() for code in page["codes"]}
+    assert seen == LOOKED_FOR
+    assert sum(not page["codes"] for page, _ in found.values()) > 60
+
+
+@needs_node
+def test_the_same_facts(found: dict[str, tuple[dict[str, Any], Any]]) -> None:
+    """Sizes in words are left out: JavaScript and Python round a half to different sides."""
+    for name, (page, report) in found.items():
+        for fact in ("nodes", "inputs", "outputs", "IR version", "opset", "written by"):
+            assert page["facts"].get(fact) == report.facts.get(fact), (name, fact)
+
+
+def test_each_code_is_looked_for_or_left_out_for_a_reason() -> None:
+    left_out = [code for group in CODES["left_out"].values() for code in group]
+    assert sorted([*LOOKED_FOR, *left_out]) == sorted(code.id for code in all_codes())
+    assert len(LOOKED_FOR) >= 40
+
+
+def test_texts_come_from_the_catalogue_of_the_doctor() -> None:
+    told = maker().catalogue()
+    for code in (c for c in all_codes() if c.id in LOOKED_FOR):
+        shown = told["codes"][code.id]
+        assert (shown["severity"], shown["title"], shown["cure"]) == (code.severity, code.title, code.cure)
+        assert shown["lesson"]["name"] == code.lesson_name
+        assert (ROOT / shown["lesson"]["page"]).with_suffix(".py").is_file()
+
+
+def test_unit_tests_of_the_lab() -> None:
+    if node() is None or npm_package("protobufjs") is None:
+        pytest.skip("needs Node and the packages that make book installs")
+    subprocess.run([sys.executable, str(LABS / "vendor.py")], check=True, timeout=60)
+    files = sorted(map(str, (LABS / "doctor").glob("*.test.mjs")))
+    done = subprocess.run([str(node()), "--test", *files], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
