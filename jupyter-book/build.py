@@ -1,6 +1,6 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
-1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
+1. Stage: pages, settings, notebooks made from their `.py` sources, labs, and the files the browser needs go to `_build/stage/`.
 2. The lessons, and the pages that lie deeper, run or are taken from the cache.
 3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
    stays as it is.
@@ -22,7 +22,7 @@ BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 BUILD = BOOK / "_build"
 STAGE = BUILD / "stage"
-sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "notebooks"), str(BOOK / "labs"), str(ROOT)]
 
 import course_plans  # noqa: E402 - beside this file
 import execution  # noqa: E402 - beside this file
@@ -30,6 +30,7 @@ import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
 import providers  # noqa: E402
+import site_labs  # noqa: E402 - labs/site_labs.py
 
 from course_utils.lab.sessions import ep_records  # noqa: E402
 from course_utils.pages.netron_static import build as build_netron  # noqa: E402
@@ -101,11 +102,14 @@ def stage(packages: Path) -> None:
         for source in packages.glob(pattern):
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, target / source.name)
+    site_labs.write(STAGE / "assets", BUILD / "labs")
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
         if source.parent.name == "exercises":
             notebook = pages.with_solutions(notebook, (ROOT / "data" / source).read_text(encoding="utf-8"))
+        elif source.parent.name != "deeper":
+            notebook = site_labs.put_into(notebook, source.stem)
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
@@ -118,6 +122,7 @@ def stage(packages: Path) -> None:
     texts |= {
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
+        "labs.md": site_labs.gallery(),
         "claims.md": pages.claims(),
         "providers.md": providers.page(ep_records()),
         "course_plans.md": course_plans.page(),

@@ -5,6 +5,7 @@ import { h, status } from "../kit/ui.js";
 import { ask } from "./client.js";
 import { comparison } from "./comparison.js";
 import { leftOut, report } from "./report.js";
+import { plain } from "./words.js";
 
 const SITE = new URL("../../../", import.meta.url); // this module lies in `_static/labs/doctor/`
 // Files that `models/doctor.py` made → what they are.
@@ -33,6 +34,8 @@ export async function mount(root, lab) {
   const saidOfTwo = status();
   const first = chooser("The file", "first", "example", () => examine());
   const second = chooser("The second file", "second", "with", () => compare());
+  said.element.classList.add("doctor-said");
+  saidOfTwo.element.classList.add("doctor-said");
   const two = h("details", { class: "doctor-two" }, h("summary", {}, "Compare it with a second file"), second.element, saidOfTwo.element, differences);
   two.open = Object.hasOwn(EXAMPLES, given.with ?? "");
   root.append(
@@ -76,7 +79,7 @@ export async function mount(root, lab) {
       list.value = "";
       delete state[key];
       write(lab.name, state);
-      return open({ name: file.name, file });
+      return open({ name: plain(file.name), file });
     };
     const open = (it) => {
       chosen[which] = it;

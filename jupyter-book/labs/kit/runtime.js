@@ -1,0 +1,97 @@
+// ONNX Runtime Web: one copy for the whole site, loaded when a lab first runs a model.
+
+const FILES = new URL("../../ort/", import.meta.url); // this module lies in `_static/labs/kit/`
+const BUILDS = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
+const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
+const MOST_THREADS = 4; // the course's models are small: more threads only wait for each other
+// The smallest module that has an instruction on 128 bits.
+const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
+
+const loaded = {}; // build → promise of its module
+let turn = Promise.resolve(); // one run at a time: two at once freeze the page on WebGPU
+
+/** Threads that WebAssembly gets here: one, unless the site is isolated from other origins. */
+export function threads() {
+  return globalThis.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1)) : 1;
+}
+
+/** Why this page cannot run models, in a sentence; nothing where it can. */
+export function obstacle() {
+  if (typeof WebAssembly !== "object") return "This browser has no WebAssembly, so no model can run in the page: read on, or use another browser.";
+  if (!WebAssembly.validate(SIMD)) return "This browser's WebAssembly has no SIMD, so no model can run in the page: a newer browser can.";
+  return "";
+}
+
+/** Why WebGPU cannot be used here; nothing where it can. */
+export async function noWebGPU() {
+  if (!globalThis.isSecureContext) return "WebGPU needs a page from https";
+  if (!navigator.gpu) return "this browser has no WebGPU";
+  return (await navigator.gpu.requestAdapter()) ? "" : "this browser gave no adapter";
+}
+
+async function load(build) {
+  const why = obstacle();
+  if (why) throw new Error(why);
+  loaded[build] ??= import(new URL(BUILDS[build], FILES)).then((ort) => {
+    ort.env.wasm.wasmPaths = FILES.href;
+    ort.env.wasm.numThreads = threads();
+    ort.env.logLevel = "error";
+    return ort;
+  });
+  try {
+    return await loaded[build];
+  } catch (error) {
+    delete loaded[build]; // perhaps the network is back at the next click
+    throw new Error("ONNX Runtime could not be loaded: look at your connection, then try again.", { cause: error });
+  }
+}
+
+/** A tensor, in the build of the runtime that runs on the processor; the other one takes it as well. */
+export async function tensor(type, data, dims) {
+  const ort = await load("wasm");
+  return new ort.Tensor(type, data, dims);
+}
+
+/**
+ * A model, ready to run. model: address or bytes. provider: "wasm" or "webgpu".
+ *
+ * Throws an Error with ONNX Runtime's words when it does not load. On WebGPU every node runs there, or it throws.
+ */
+export async function open(model, { provider = "wasm", sessionOptions = {} } = {}) {
+  const ort = await load(provider);
+  const source = typeof model === "string" ? await bytes(model) : model;
+  const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], logSeverityLevel: 3, ...sessionOptions }));
+  return {
+    run: (feeds) => inTurn(() => session.run(feeds)),
+    inputs: session.inputNames,
+    outputs: session.outputNames,
+    provider: NAMES[provider],
+    threads: provider === "wasm" ? threads() : 1,
+    size: source.byteLength,
+    release: () => inTurn(() => session.release()),
+  };
+}
+
+/** Where models run, in words: "WebAssembly, one thread". */
+export function place({ provider, threads: n }) {
+  return provider === "WebAssembly" ? `${provider}, ${n === 1 ? "one thread" : `${n} threads`}` : provider;
+}
+
+/** The bytes behind an address. Throws an Error with one sentence. */
+export async function bytes(address) {
+  const name = new URL(address, location.href).pathname.split("/").pop();
+  let answer;
+  try {
+    answer = await fetch(address);
+  } catch (error) {
+    throw new Error(`${name} could not be loaded: look at your connection, then try again.`, { cause: error });
+  }
+  if (!answer.ok) throw new Error(`${name} could not be loaded (${answer.status}): load the page again.`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+function inTurn(work) {
+  const mine = turn.then(work);
+  turn = mine.catch(() => {});
+  return mine;
+}
