@@ -1,7 +1,7 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
-1. Stage: pages, settings, notebooks made from their `.py` sources, labs, and the files the browser needs go to `_build/stage/`.
-2. The lessons, and the pages that lie deeper, run or are taken from the cache.
+1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser and the labs need go to `_build/stage/`.
+2. The lessons, and the pages that lie deeper, run or are taken from the cache. Then the labs are put into them.
 3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
    stays as it is.
 4. The viewer, and the models and live pages that lessons open, are put beside the lessons.
@@ -65,6 +65,7 @@ def main() -> None:
     lessons = [source.with_suffix("").as_posix() for source in generate.sources() if source.parent.name != "exercises"]
     print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
     execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
+    site_labs.embed(STAGE / "notebooks")
     site = run_jupyter_book()
     build_netron(site / "netron")
     finish(site, models)
@@ -108,8 +109,6 @@ def stage(packages: Path) -> None:
         notebook = generate.notebook(source)
         if source.parent.name == "exercises":
             notebook = pages.with_solutions(notebook, (ROOT / "data" / source).read_text(encoding="utf-8"))
-        elif source.parent.name != "deeper":
-            notebook = site_labs.put_into(notebook, source.stem)
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
     config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))

@@ -6,31 +6,29 @@ import hashlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+import nbformat
 import yaml
 from filelock import FileLock
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from course_utils.pages.browser_lab import WEB_FILES, WEBGPU_FILES
+
 LABS = Path(__file__).resolve().parent
 PACKAGES = LABS.parent / "node_modules"
-# Of onnxruntime-web: on the processor, and on a graphics card, which is loaded only when a reader asks for it.
-RUNTIME = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
-)
 NOT_SERVED = shutil.ignore_patterns("*.test.mjs", "in_node.mjs", "vendor")
 
 CELL = """## Lab: {title}
 
 {place}"""
 # The first paragraph and the words are Markdown inside HTML: the empty lines around them matter.
-PLACE = """<div class="lab" id="{name}" data-lab="{name}">
+PLACE = """<div class="lab" data-lab="{name}">
 <div class="lab-look">
 
 {look_for}
@@ -74,45 +72,46 @@ def labs() -> tuple[Lab, ...]:
     return tuple(Lab(**entry) for entry in yaml.safe_load((LABS / "labs.yml").read_text(encoding="utf-8")))
 
 
+def embed(notebooks: Path) -> None:
+    """Put the labs into the notebooks in this folder. Call it after they have run: what is run is what is in `notebooks/`."""
+    for page in {lab.page for lab in labs()}:
+        path = notebooks / f"{page}.ipynb"
+        path.write_text(nbformat.writes(put_into(nbformat.read(path, as_version=4), page)), encoding="utf-8")
+
+
 def put_into(notebook: NotebookNode, page: str) -> NotebookNode:
     """Add the labs of a lesson, each behind the section that it belongs to. page: such as "00_start_here".
 
-    Raises ValueError when that section is not there.
+    A section may begin or end inside of a cell: that cell is then parted. Raises ValueError when the section is not there.
     """
     for lab in (lab for lab in labs() if lab.page == page):
-        heads = list(_heads(notebook))
-        here = next((n for n, (_, _, text) in enumerate(heads) if text == lab.after), None)
-        if here is None:
+        heads = [(i, line, text) for i, cell in enumerate(notebook.cells) for line, text in _headings(cell)]
+        at = next((n for n, (*_, text) in enumerate(heads) if text == lab.after), None)
+        if at is None:
             raise ValueError(
                 f"labs.yml: the lab {lab.name!r} sits below {lab.after!r}, and {page} has no such heading."
             )
         id = f"lab-{lab.name.replace('_', '-')}"
-        place = new_markdown_cell(CELL.format(title=lab.title, place=lab.place("../_static")), id=id)
-        if here + 1 == len(heads):
-            notebook.cells.append(place)
+        lab_cell = new_markdown_cell(CELL.format(title=lab.title, place=lab.place("../_static")), id=id)
+        if at + 1 == len(heads):
+            notebook.cells.append(lab_cell)
             continue
-        at, line, _ = heads[here + 1]
-        lines = notebook.cells[at].source.splitlines()
-        rest = new_markdown_cell("\n".join(lines[line:]), id=f"{id}-next", metadata=notebook.cells[at].metadata)
-        notebook.cells[at].source = "\n".join(lines[:line]).rstrip()
-        notebook.cells[at + 1 : at + 1] = [place, rest]
-        notebook.cells = [cell for cell in notebook.cells if cell.source or cell.cell_type == "code"]
+        where, line, _ = heads[at + 1]
+        if line == 0:
+            notebook.cells.insert(where, lab_cell)
+            continue
+        cell = notebook.cells[where]
+        lines = cell.source.splitlines()
+        cell.source = "\n".join(lines[:line]).rstrip()
+        rest = new_markdown_cell("\n".join(lines[line:]), id=f"{id}-rest", metadata=cell.metadata)
+        notebook.cells[where + 1 : where + 1] = [lab_cell, rest]
     return notebook
-
-
-def _heads(notebook: NotebookNode) -> Iterator[tuple[int, int, str]]:
-    """Of each heading of the second level: number of the cell, number of the line in it, text."""
-    for at, cell in enumerate(notebook.cells):
-        if cell.cell_type == "markdown":
-            for line, text in enumerate(cell.source.splitlines()):
-                if text.startswith("## "):
-                    yield at, line, text.removeprefix("## ").strip()
 
 
 def gallery() -> str:
     """The page with all labs."""
     parts = [
-        f"## {lab.title}\n\nFrom [lesson {lab.page[:2]}](notebooks/{lab.page}.ipynb).\n\n{lab.place('_static')}"
+        f"## Lab: {lab.title}\n\nFrom [lesson {lab.page[:2]}](notebooks/{lab.page}.ipynb).\n\n{lab.place('_static')}"
         for lab in labs()
     ]
     return "\n\n".join([GALLERY, *parts]) + "\n"
@@ -127,7 +126,7 @@ def write(static: Path, kept: Path) -> None:
     for lab in labs():
         shutil.copytree(files(lab.name, kept), target / "files" / lab.name, dirs_exist_ok=True)
     (static / "ort").mkdir(parents=True, exist_ok=True)
-    for name in RUNTIME:
+    for name in (*WEB_FILES, *WEBGPU_FILES):  # a page loads the second ones only when a reader asks for them
         shutil.copy(PACKAGES / "onnxruntime-web" / "dist" / name, static / "ort" / name)
 
 
@@ -135,7 +134,7 @@ def files(name: str, kept: Path) -> Path:
     """The folder with the files of a lab; they are made when its script, or what the script uses, has changed."""
     script = LABS / "models" / f"{name}.py"
     digest = hashlib.sha256(script.read_bytes())
-    for source in _sources():
+    for source in (*sorted((LABS / name).glob("*.json")), *_sources()):
         digest.update(source.read_bytes())
     folder = kept / f"{name}-{digest.hexdigest()[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
@@ -162,7 +161,17 @@ def _of(folder: Path, pattern: str) -> Iterable[Path]:
     return sorted(folder.rglob(pattern))
 
 
-def _module(script: Path):
+def _headings(cell: NotebookNode) -> list[tuple[int, str]]:
+    """Line and text of each heading of the second level in a cell; a line of a listing is none."""
+    found, listing = [], False
+    for number, line in enumerate(cell.source.splitlines() if cell.cell_type == "markdown" else []):
+        listing ^= line.startswith("```")
+        if not listing and line.startswith("## "):
+            found.append((number, line.removeprefix("## ").strip()))
+    return found
+
+
+def _module(script: Path) -> ModuleType:
     name = f"labs_{script.stem}"
     spec = importlib.util.spec_from_file_location(name, script)
     assert spec is not None and spec.loader is not None  # noqa: PT018

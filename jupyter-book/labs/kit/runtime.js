@@ -7,12 +7,14 @@ const MOST_THREADS = 4; // the course's models are small: more threads only wait
 // The smallest module that has an instruction on 128 bits.
 const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
+const QUIET = { logSeverityLevel: 4 }; // an error comes as an exception, and is told in the page
+
 const loaded = {}; // build → promise of its module
 let turn = Promise.resolve(); // one run at a time: two at once freeze the page on WebGPU
 
-/** Threads that WebAssembly gets here: one, unless the site is isolated from other origins. */
-export function threads() {
-  return globalThis.crossOriginIsolated ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1)) : 1;
+/** Threads that WebAssembly gets here: one, unless the site is isolated from other origins. most: how many are wanted. */
+export function possibleThreads(most = MOST_THREADS) {
+  return globalThis.crossOriginIsolated ? Math.max(1, Math.min(most, navigator.hardwareConcurrency ?? 1)) : 1;
 }
 
 /** Why this page cannot run models, in a sentence; nothing where it can. */
@@ -34,7 +36,6 @@ async function load(build) {
   if (why) throw new Error(why);
   loaded[build] ??= import(new URL(BUILDS[build], FILES)).then((ort) => {
     ort.env.wasm.wasmPaths = FILES.href;
-    ort.env.wasm.numThreads = threads();
     ort.env.logLevel = "error";
     return ort;
   });
@@ -53,20 +54,22 @@ export async function tensor(type, data, dims) {
 }
 
 /**
- * A model, ready to run. model: address or bytes. provider: "wasm" or "webgpu".
+ * A model, ready to run. model: address or bytes. provider: "wasm" or "webgpu". threads: at most so many; the first model
+ * of a page decides, for all share them. `size` of the answer: bytes of the file.
  *
  * Throws an Error with ONNX Runtime's words when it does not load. On WebGPU every node runs there, or it throws.
  */
-export async function open(model, { provider = "wasm", sessionOptions = {} } = {}) {
+export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
   const ort = await load(provider);
+  ort.env.wasm.numThreads ||= possibleThreads(threads);
   const source = typeof model === "string" ? await bytes(model) : model;
-  const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], logSeverityLevel: 3, ...sessionOptions }));
+  const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], ...QUIET, ...sessionOptions }));
   return {
-    run: (feeds) => inTurn(() => session.run(feeds)),
+    run: (feeds) => inTurn(() => session.run(feeds, QUIET)),
     inputs: session.inputNames,
     outputs: session.outputNames,
     provider: NAMES[provider],
-    threads: provider === "wasm" ? threads() : 1,
+    threads: provider === "wasm" ? ort.env.wasm.numThreads : 1,
     size: source.byteLength,
     release: () => inTurn(() => session.release()),
   };

@@ -1,5 +1,6 @@
 // Brings the labs of a page to life when they come near the window: `<div class="lab" data-lab="classify">`.
 
+import { parts } from "./state.js";
 import { h } from "./ui.js";
 
 const LABS = new URL("../", import.meta.url); // `_static/labs/`
@@ -43,8 +44,16 @@ const near = new IntersectionObserver(
   },
   { rootMargin: NEAR },
 );
-for (const root of document.querySelectorAll("div.lab[data-lab]")) near.observe(root);
+const all = [...document.querySelectorAll("div.lab[data-lab]")];
+for (const root of all) near.observe(root);
 
-// An address with a lab's state leads to the lab, as one with its name alone does without help.
-const named = location.hash.slice(1).split("?")[0];
-if (named && location.hash.includes("?")) document.getElementById(named)?.scrollIntoView();
+// An address with a lab's state leads to the lab. One that is changed in the same page is taken anew.
+const named = parts()[0]?.[0];
+all.find((root) => root.dataset.lab === named)?.scrollIntoView();
+addEventListener("hashchange", () => parts().length && location.reload());
+
+// On paper a lab is told in words.
+const closed = () => all.map((root) => root.querySelector(".lab-words")).filter((words) => !words.open);
+let opened = [];
+addEventListener("beforeprint", () => (opened = closed()).forEach((words) => (words.open = true)));
+addEventListener("afterprint", () => opened.forEach((words) => (words.open = false)));
