@@ -174,9 +174,12 @@ def test_by_keyboard(lab: Lab) -> None:
     lab.page.keyboard.press("ArrowDown")
     expect(lab.said).to_have_text("healthy.onnx: nothing found.")
     lab.page.keyboard.press("Tab")
-    with lab.page.expect_file_chooser() as chooser:
-        lab.page.keyboard.press("Enter")
-    assert chooser.value.element.get_attribute("type") == "file"
+    expect(lab.page.get_by_label("The file: from this device")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    expect(lab.page.get_by_role("link", name="Open it in the viewer")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    lab.page.keyboard.press("Enter")
+    expect(lab.page.get_by_label("The second file: an example")).to_be_visible()
 
 
 BAD = {
@@ -231,7 +234,9 @@ def test_names_cannot_become_a_part_of_the_page(lab: Lab, tmp_path: Path) -> Non
         "<img src=x onerror=alert(1)>\x1b[2J\u202e"
     )
     lab.choose(written(tmp_path, model.SerializeToString()))
-    expect(lab.page.locator("[data-code=operator-unknown]")).to_contain_text("<img src=x onerror=alert(1)>\\x1b[2J\\u202e")
+    expect(lab.page.locator("[data-code=operator-unknown]")).to_contain_text(
+        "<img src=x onerror=alert(1)>\\x1b[2J\\u202e"
+    )
     expect(lab.page.locator(".lab img")).to_have_count(0)
 
 
