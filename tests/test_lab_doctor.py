@@ -143,6 +143,8 @@ def test_the_example_stands_in_the_address_and_a_file_of_ones_own_does_not(lab: 
     assert "example=not_a_number" in lab.page.url
     lab.open(f"#{lab.page.url.partition('#')[2]}")
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
+    lab.page.evaluate("location.hash = '#doctor?example=fixed_batch&with=nonsense'")  # a teacher's link in the page
+    expect(lab.said).to_have_text("fixed_batch.onnx: 1 note.")
     before = len(lab.requests)
     lab.choose(written(tmp_path, linear(batch="1").SerializeToString(), "private.onnx"))
     expect(lab.said).to_have_text("private.onnx: 1 note.")
