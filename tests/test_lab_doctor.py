@@ -231,7 +231,9 @@ def test_names_cannot_become_a_part_of_the_page(lab: Lab, tmp_path: Path) -> Non
         "<img src=x onerror=alert(1)>\x1b[2J\u202e"
     )
     lab.choose(written(tmp_path, model.SerializeToString()))
-    expect(lab.page.locator("[data-code=operator-unknown]")).to_contain_text("<img src=x onerror=alert(1)>\\x1b[2J\\u202e")
+    expect(lab.page.locator("[data-code=operator-unknown]")).to_contain_text(
+        "<img src=x onerror=alert(1)>\\x1b[2J\\u202e"
+    )
     expect(lab.page.locator(".lab img")).to_have_count(0)
 
 
