@@ -143,6 +143,8 @@ def test_the_example_stands_in_the_address_and_a_file_of_ones_own_does_not(lab: 
     assert "example=not_a_number" in lab.page.url
     lab.open(f"#{lab.page.url.partition('#')[2]}")
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
+    lab.page.evaluate("location.hash = '#doctor?example=fixed_batch&with=nonsense'")  # a teacher's link in the page
+    expect(lab.said).to_have_text("fixed_batch.onnx: 1 note.")
     before = len(lab.requests)
     lab.choose(written(tmp_path, linear(batch="1").SerializeToString(), "private.onnx"))
     expect(lab.said).to_have_text("private.onnx: 1 note.")
@@ -174,9 +176,12 @@ def test_by_keyboard(lab: Lab) -> None:
     lab.page.keyboard.press("ArrowDown")
     expect(lab.said).to_have_text("healthy.onnx: nothing found.")
     lab.page.keyboard.press("Tab")
-    with lab.page.expect_file_chooser() as chooser:
-        lab.page.keyboard.press("Enter")
-    assert chooser.value.element.get_attribute("type") == "file"
+    expect(lab.page.get_by_label("The file: from this device")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    expect(lab.page.get_by_role("link", name="Open it in the viewer")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    lab.page.keyboard.press("Enter")
+    expect(lab.page.get_by_label("The second file: an example")).to_be_visible()
 
 
 BAD = {

@@ -10,9 +10,10 @@ export function h(tag, attributes, ...children) {
   return element;
 }
 
-export function status() {
+export function statusLine() {
   const element = h("p", { role: "status", class: "lab-status" });
-  return { element, say: (text) => (element.textContent = text) };
+  const say = (text) => (element.textContent = text);
+  return { element, say, fail: (error) => say(error.message) };
 }
 
 let groups = 0;

@@ -6,8 +6,10 @@
 import { dtypeName, shapeOf, tensorData } from "../kit/onnx.js";
 import { innerGraphs, opType } from "./patient.js";
 import { plain } from "./words.js";
-import { sameBytes } from "./weights.js";
+import { checksum, sameBytes } from "./weights.js";
 
+const MOST_CHANGES = 12; // of a node that are told
+const MOST_SIZES = 8; // of a shape
 const MOST_IN_ORDER = 4_000_000; // pairs that are compared when the order decides
 
 /** {header, values, nodes, tensors}, each with what was added, removed and changed. Models as `readModel` gives them. */
@@ -42,14 +44,16 @@ function headerOf(model) {
 function valuesOf(graph) {
   const found = new Map();
   const stored = new Set(graph.initializer.map((t) => t.name));
-  for (const [kind, values] of [["input", graph.input.filter((v) => !stored.has(v.name))], ["output", graph.output]]) {
-    for (const value of values) {
-      const tensor = value.type?.tensor_type;
-      const shape = shapeOf(value);
-      found.set(`${kind} ${plain(value.name ?? "")}`, tensor ? `${dtypeName(tensor.elem_type ?? 0)}${shape ? `[${shape.map(String).map((d) => plain(d)).join(", ")}]` : ""}` : "no tensor");
-    }
-  }
+  for (const value of graph.input) if (!stored.has(value.name)) found.set(`input ${plain(value.name ?? "")}`, typeText(value));
+  for (const value of graph.output) found.set(`output ${plain(value.name ?? "")}`, typeText(value));
   return found;
+}
+
+function typeText(value) {
+  const tensor = value.type?.tensor_type;
+  if (!tensor) return "no tensor";
+  const shape = shapeOf(value);
+  return `${dtypeName(tensor.elem_type ?? 0)}${shape ? `[${sizes(shape.map((size) => plain(size)))}]` : ""}`;
 }
 
 /** [{what, before, after}] of what differs between two maps of texts; null where one lacks it. */
@@ -141,30 +145,28 @@ function nodeChanges(a, b) {
     const [p, q] = [x, y].map((all) => (all.has(name) ? attributeText(all.get(name)) : "none"));
     found.push(`attribute ${plain(name)}: ${p === q ? "other values" : `${p} → ${q}`}`);
   }
-  return found;
+  const more = found.length - MOST_CHANGES;
+  return more > 0 ? [...found.slice(0, MOST_CHANGES), `and ${more} more`] : found;
 }
 
 /** Whether two parts of models hold the same. Graphs in attributes count as the same: their nodes are compared by themselves. */
 function same(a, b) {
-  return content(a) === content(b);
-}
-
-function content(message) {
-  return JSON.stringify(message, (name, value) => {
-    if (name === "g" || name === "graphs") return undefined;
-    if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) return String(value);
-    return value instanceof Uint8Array ? Array.from(value).join(" ") : value;
-  });
+  if (Object.is(a, b)) return true;
+  if (a instanceof Uint8Array && b instanceof Uint8Array) return sameBytes(a, b);
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  const fields = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...fields].every((name) => name === "g" || name === "graphs" || same(a[name], b[name]));
 }
 
 function attributeText(a) {
   if (a.ref_attr_name) return `the function's ${plain(a.ref_attr_name)}`;
-  if (a.t) return `${dtypeName(a.t.data_type ?? 0)}[${a.t.dims.join(", ")}]`;
+  if (a.t) return kindOf(a.t);
   if (a.s) return plain(new TextDecoder().decode(a.s));
   if (a.g || a.graphs.length) return "a graph";
+  const round = (x) => (typeof x === "number" ? Number(x.toPrecision(7)) : x);
   const list = [a.ints, a.floats].find((values) => values.length);
-  if (list) return `[${list.slice(0, 8).map((x) => (typeof x === "number" ? Number(x.toPrecision(7)) : x)).join(", ")}${list.length > 8 ? ", …" : ""}]`;
-  return a.strings.length ? `${a.strings.length} texts` : String(a.f === undefined ? (a.i ?? "") : Number(a.f.toPrecision(7)));
+  if (list) return `[${sizes(list.map(round))}]`;
+  return a.strings.length ? `${a.strings.length} texts` : String(round(a.f ?? a.i ?? ""));
 }
 
 /** Name → tensor, of the initializers of the main graph and of graphs in nodes. */
@@ -178,7 +180,10 @@ function tensorsOf(model) {
   return found;
 }
 
-const kindOf = (t) => `${dtypeName(t.data_type ?? 0)}[${t.dims.join(", ")}]`;
+const sizes = (dims) => dims.slice(0, MOST_SIZES).join(", ") + (dims.length > MOST_SIZES ? ", …" : "");
+const kindOf = (t) => `${dtypeName(t.data_type ?? 0)}[${sizes(t.dims)}]`;
+/** The same for tensors of one kind with the same raw data; empty where there is none. */
+const contentKey = (t) => (t.raw_data ? `${kindOf(t)} ${checksum(t.raw_data)}` : "");
 
 function diffTensors(before, after) {
   const [added, removed, changed, renamed] = [[], [], [], []];
@@ -189,15 +194,17 @@ function diffTensors(before, after) {
     else if (change) changed.push({ name: plain(name), kind: kindOf(b), change });
   }
   for (const [name, a] of before) if (!after.has(name)) removed.push({ name, tensor: a });
-  for (const one of [...removed]) {
-    const other = added.find(({ tensor }) => kindOf(tensor) === kindOf(one.tensor) && !tensorChange(one.tensor, tensor));
-    if (!other) continue;
+  const news = new Map(added.map((one) => [contentKey(one.tensor), one]));
+  const moved = new Set();
+  for (const one of removed) {
+    const other = contentKey(one.tensor) && news.get(contentKey(one.tensor));
+    if (!other || moved.has(other) || !sameBytes(one.tensor.raw_data, other.tensor.raw_data)) continue;
     renamed.push({ name: plain(one.name), kind: kindOf(one.tensor), change: `now ${plain(other.name)}` });
-    added.splice(added.indexOf(other), 1);
-    removed.splice(removed.indexOf(one), 1);
+    moved.add(one).add(other);
   }
   const short = ({ name, tensor }) => ({ name: plain(name), kind: kindOf(tensor) });
-  return { added: added.map(short), removed: removed.map(short), renamed, changed };
+  const rest = (items) => items.filter((item) => !moved.has(item)).map(short);
+  return { added: rest(added), removed: rest(removed), renamed, changed };
 }
 
 /** How one tensor differs from the other, in words; empty where they hold the same. */

@@ -21,9 +21,9 @@ export function* unrolled(patient) {
       const steps = Math.floor((stop - start) / period) + 1; // the last step has no partner behind it
       const end = start + steps * period;
       if (steps * period < LEAST_NODES || taken.subarray(start, end).some(Boolean)) continue; // two steps are a period, too
-      if (!isLoop(patient, scope, index.slice(start, end), period, doesOf)) continue;
       const [first, second] = [0, 1].map((step) => index.slice(start + step * period, start + (step + 1) * period).map((i) => scope.nodes[i]));
       if (!first.some((node) => computes(patient, node)) || otherModules(patient, first, second)) continue;
+      if (!isLoop(patient, scope, index.slice(start, end), period, doesOf)) continue;
       taken.fill(1, start, end);
       const ops = first.map(opType);
       const shown = ops.slice(0, 6).join(", ") + (period > 6 ? " …" : "");

@@ -38,7 +38,7 @@ function item(found, site) {
 export function leftOut({ left_out: groups, codes, runtime }) {
   const count = Object.values(groups).reduce((sum, group) => sum + Object.keys(group).length, 0);
   const list = ([why, group]) => [
-    h("dt", {}, `${why[0].toUpperCase()}${why.slice(1)}`),
+    h("dt", {}, why),
     h("dd", {}, Object.values(group).map((title) => h("span", {}, title))),
   ];
   return h(
@@ -50,7 +50,7 @@ export function leftOut({ left_out: groups, codes, runtime }) {
       {},
       `This page looks for ${Object.keys(codes).length} findings that the bytes of one file show. ${count} more need Python's doctor, `,
       h("code", {}, "python -m course_utils.doctor model.onnx"),
-      `. Operators and opsets are compared with ONNX Runtime ${runtime.version}. Python's doctor also:`,
+      `. Operators and opsets are compared with what ONNX Runtime ${runtime.version} takes.`,
     ),
     h("dl", {}, Object.entries(groups).flatMap(list)),
   );

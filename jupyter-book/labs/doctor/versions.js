@@ -34,6 +34,7 @@ export function* operators(patient) {
   const missing = new Map(); // domain → places
   const unknown = new Map(); // domain → [place, operator]
   const operator = new Map(); // words → places
+  const reasons = new Map(); // operator and opset → why there is none
   const add = (found, name, item) => found.set(name, [...(found.get(name) ?? []), item]);
   for (const [scope, index, node] of patient.eachNode()) {
     const where = domain(node);
@@ -43,7 +44,9 @@ export function* operators(patient) {
     if (version === undefined) add(missing, where || "ai.onnx", scope.place(index));
     else if (!Object.hasOwn(runtime.newest, where)) add(unknown, where, [scope.place(index), opType(node)]);
     else {
-      const reason = whyNone(runtime.operators, where, opType(node), version);
+      const what = `${key(where, opType(node))} ${version}`;
+      if (!reasons.has(what)) reasons.set(what, whyNone(runtime.operators, where, opType(node), version));
+      const reason = reasons.get(what);
       if (reason) add(operator, `${plain(opType(node))}: ${reason}`, scope.place(index));
     }
   }

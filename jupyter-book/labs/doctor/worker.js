@@ -1,6 +1,5 @@
 // Examines or compares files beside the page, which stays usable meanwhile and ends this when it takes too long.
 
-import { readModel } from "../kit/onnx.js";
 import { diff } from "./diff.js";
 import { examine } from "./examine.js";
 import { read } from "./reading.js";
@@ -15,7 +14,7 @@ const TASKS = {
 function whole(bytes, catalogue) {
   const { model, finding } = read(bytes, catalogue);
   if (finding) throw new Error(`${catalogue.codes[finding.code].title}. ${finding.cause}`);
-  return model ?? readModel(bytes);
+  return model;
 }
 
 addEventListener("message", async ({ data: { task, files, catalogue } }) => {
