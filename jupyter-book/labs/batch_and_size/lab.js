@@ -3,6 +3,7 @@
 import { apart } from "../kit/numbers.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
+import { addStyle } from "../kit/style.js";
 import { choice, h, status } from "../kit/ui.js";
 import { judge, resized, SIDE, topRows, words } from "./compare.js";
 import { curves, picture } from "./drawings.js";
@@ -18,7 +19,7 @@ const START = { batch: 1, height: 28, width: 28 };
 const VERDICTS = { right: "✓ right", wrong: "✗ wrong numbers, no error", refused: "– refused" };
 
 export async function mount(root, lab) {
-  const answer = await fetch(new URL("batch_and_size.json", lab.base));
+  const [answer] = await Promise.all([fetch(new URL("batch_and_size.json", lab.base)), addStyle("lab.css", import.meta.url)]);
   const facts = await answer.json();
   const sizes = { batch: facts.batches, height: facts.heights, width: facts.widths };
   const given = read(lab.name);
@@ -38,11 +39,17 @@ export async function mount(root, lab) {
   const sessions = {}; // name → promise of a session
   let turn = 0;
   root.append(
+    h(
+      "p",
+      {},
+      "The network adds up the rows of a picture from top to bottom, with a loop; older rows weigh less. The exporter saw pictures of 28 × 28.",
+    ),
     h("div", { class: "sizes-controls" }, control("batch", "Pictures at once"), control("height", "Height"), control("width", "Width")),
     pictures,
     h("p", {}, h("button", { type: "button", class: "lab-button", onclick: () => run() }, "Run the four files")),
     said.element,
     h("div", { class: "sizes-cards" }, cards.map(({ element }) => element)),
+    h("p", { class: "sizes-note" }, "The curves are the answer to the first picture, one number for each column; the dashed one is PyTorch's. The verdict is on all pictures."),
   );
   show();
   if (Object.keys(given).length) await run();

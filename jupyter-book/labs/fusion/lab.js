@@ -5,15 +5,20 @@ import { apart } from "../kit/numbers.js";
 import { readModel } from "../kit/onnx.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
+import { addStyle } from "../kit/style.js";
 import { choice, h, status } from "../kit/ui.js";
 import { family, moved, randomInput, tell } from "./origins.js";
 
 const LEVELS = ["none", "basic", "extended"];
 const SHAPE = [1, 2, 8, 8];
 const MODELS = { untidy: "y only", debug: "y, and c from inside" };
+const HINTS = {
+  untidy: "Choose a node in either graph: the nodes that it became, or that it stands for, light up in the other one.",
+  debug: "c must stay as it was, so no fusion may swallow it: the first Conv, BatchNormalization and Relu stay three nodes.",
+};
 
 export async function mount(root, lab) {
-  const answer = await fetch(new URL("fusion.json", lab.base));
+  const [answer] = await Promise.all([fetch(new URL("fusion.json", lab.base)), addStyle("lab.css", import.meta.url)]);
   const facts = await answer.json();
   const given = read(lab.name);
   const state = {
@@ -26,8 +31,9 @@ export async function mount(root, lab) {
   const graphs = {}; // file name → its graph
   const sessions = {}; // file name → promise of a session
   const sides = { left: h("div", { class: "fusion-side" }), right: h("div", { class: "fusion-side" }) };
+  const both = h("div", { class: "fusion-sides" }, sides.left, sides.right);
   const story = h("p", { class: "fusion-story", "aria-live": "polite" });
-  const results = h("div", { class: "fusion-results" });
+  const results = h("div", {});
   const said = status();
   let drawn = {};
 
@@ -51,7 +57,8 @@ export async function mount(root, lab) {
       pick("outputs", "Outputs of the model", Object.entries(MODELS)),
     ),
     story,
-    h("div", { class: "fusion-sides" }, sides.left, sides.right),
+    both,
+    h("p", { class: "fusion-note" }, "512→512 B: the node reads 512 bytes that other nodes wrote, and writes 512. Weights do not count."),
     h(
       "p",
       { class: "fusion-run" },
@@ -97,6 +104,8 @@ export async function mount(root, lab) {
       h("p", { class: "fusion-head" }, h("strong", {}, title), h("span", {}, `${nodes.length} nodes, ${bytes(moved(facts))} between them`));
     sides.left.replaceChildren(head("As written", before, before), drawn.left, inWords(left));
     sides.right.replaceChildren(head(`At ${level}`, after, after), drawn.right, inWords(right));
+    // Both in the same scale, also where the page is too narrow for them.
+    both.style.gridTemplateColumns = ["left", "right"].map((side) => `minmax(0, ${drawn[side].getAttribute("width")}fr)`).join(" ");
     select(state.node);
   }
 
@@ -104,7 +113,7 @@ export async function mount(root, lab) {
     const at = (id) => (id.startsWith("node ") ? Number(id.slice(5)) : -1);
     return drawGraph(graph, {
       label: side === "left" ? "The graph as written" : `The graph at the level ${state.level}`,
-      detail: (id) => (at(id) < 0 ? "" : [mark(at(id)).replace("kept", ""), traffic(nodes[at(id)])].filter(Boolean).join(" · ")),
+      detail: (id) => (at(id) < 0 ? [] : [mark(at(id)).replace("kept", ""), traffic(nodes[at(id)])]),
       marks: (id) => (at(id) < 0 ? "" : mark(at(id))),
       onSelect: (id) => {
         const node = `${side} ${at(id)}`;
@@ -124,7 +133,7 @@ export async function mount(root, lab) {
       updateGraph(drawn[one], { select: known && one === side ? `node ${index}` : null, highlight: lit[one] });
       drawn[one].classList.toggle("lab-graph-dims", Boolean(known));
     }
-    story.textContent = known ? tell(drawn.after, side, index, drawn.ops) : "Choose a node in either graph: its relatives in the other one light up.";
+    story.textContent = known ? tell(drawn.after, side, index, drawn.ops) : HINTS[state.outputs];
   }
 
   async function run() {
@@ -144,7 +153,7 @@ export async function mount(root, lab) {
       results.replaceChildren(resultTable(rows, facts.models[outputs]));
       const largest = Math.max(...rows.map(({ y }) => apart(y, rows[0].y)));
       const same = largest <= 1e-3 ? "the same numbers, up to rounding" : "different numbers";
-      said.say(`Input ${input}: the three files give ${same}; the largest difference is ${largest.toExponential(1)}.`);
+      said.say(`Input ${input}: the three files give ${same}; the largest difference is ${size(largest)}.`);
     } catch (error) {
       for (const file in sessions) delete sessions[file];
       said.say(`The files could not be run: ${error.message}`);
@@ -152,7 +161,8 @@ export async function mount(root, lab) {
   }
 }
 
-const traffic = ({ reads, writes }) => `${reads} → ${writes} B`;
+const traffic = ({ reads, writes }) => `${reads}→${writes} B`;
+const size = (difference) => (difference ? difference.toExponential(1) : "0");
 const bytes = (count) => `${String(count).replace(/\B(?=(\d{3})+$)/g, "\u202f")} bytes`;
 
 const inWords = (graph) =>
@@ -161,7 +171,9 @@ const inWords = (graph) =>
 function resultTable(rows, model) {
   const cell = (value) => h("td", {}, value);
   const row = ({ level, y }) =>
-    h("tr", {}, h("th", { scope: "row" }, level), cell(`${model[level].nodes.length}`), cell(bytes(moved(model[level]))), cell(Array.from(y, (v) => v.toFixed(4)).join(", ")), cell(apart(y, rows[0].y).toExponential(1)));
-  const head = ["level", "nodes", "between nodes", "y", "off from none"].map((name) => h("th", { scope: "col" }, name));
-  return h("table", { class: "table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row)));
+    h("tr", {}, h("th", { scope: "row" }, level), cell(`${model[level].nodes.length}`), cell(bytes(moved(model[level])).replace("bytes", "B")), cell(Array.from(y, (v) => v.toFixed(4)).join(", ")), cell(size(apart(y, rows[0].y))));
+  const head = ["level", "nodes", "traffic", "y", "off by"].map((name) => h("th", { scope: "col" }, name));
+  const table = h("table", { class: "table fusion-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row)));
+  const scrolls = { class: "fusion-results", role: "region", "aria-label": "Results of the three files", tabindex: "0" };
+  return h("div", scrolls, table);
 }

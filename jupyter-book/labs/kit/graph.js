@@ -1,11 +1,13 @@
 // A graph as a drawing in layers from top to bottom: what the layout is (`layoutGraph`, without a page), the drawing
 // (`drawGraph`), and the same in words (`describeGraph`). `graph` is the `graph` of what `readModel` gives.
 
+import { addStyle } from "./style.js";
 import { Graph, layout } from "./vendor/dagre.js";
 
 export const MOST = 300; // points: more is no picture that one reads, and the layout takes seconds
-const LETTER = 7.6; // pixels, of the larger text
-const SMALL = 6.4; // of the smaller text
+const LETTER = 7.4; // pixels, of the larger text
+const SMALL = 6.2; // of the smaller text
+const LINE = 15; // from one line to the next
 const LONGEST = 26; // letters of a name
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,7 +22,8 @@ export function pointsOf(graph) {
   const maker = new Map(points.map(({ id, title }) => [title, id]));
   graph.node.forEach((node, index) => {
     const writes = node.output.filter(Boolean);
-    points.push(point("node", index, node.op_type ?? "?", [...new Set(readsOf(node))], writes));
+    const reads = [...new Set(readsOf(node))].filter((name) => !held.has(name));
+    points.push(point("node", index, node.op_type ?? "?", reads, writes));
     for (const name of writes) maker.set(name, `node ${index}`);
   });
   for (const { name } of graph.output) points.push(point("output", name, name, [name], []));
@@ -40,19 +43,19 @@ function readsOf(node) {
 
 /**
  * Where everything lies: `{width, height, points, arrows}`, each point with x, y (its middle), width and height, each
- * arrow with its `points`. detail(id) gives a second line of text for a point, or nothing. Throws an Error with one
+ * arrow with its `points`. detail(id) gives lines of smaller text for a point, or nothing. Throws an Error with one
  * sentence for a graph that is too large to draw.
  */
-export function layoutGraph(graph, { detail = () => "" } = {}) {
+export function layoutGraph(graph, { detail = () => [] } = {}) {
   const { points, arrows } = pointsOf(graph);
   if (points.length > MOST) throw new Error(`A graph of ${points.length} points is not drawn here; ${MOST} is the most.`);
   const plan = new Graph({ multigraph: true });
-  plan.setGraph({ rankdir: "TB", nodesep: 18, ranksep: 26, marginx: 6, marginy: 6 });
+  plan.setGraph({ rankdir: "TB", nodesep: 12, ranksep: 24, marginx: 6, marginy: 6 });
   for (const one of points) {
-    one.detail = detail(one.id) || "";
+    one.detail = detail(one.id).filter(Boolean);
     one.label = short(one.title);
-    one.width = Math.max(44, Math.ceil(Math.max(one.label.length * LETTER, one.detail.length * SMALL)) + 22);
-    one.height = one.detail ? 44 : 30;
+    one.width = Math.max(44, Math.ceil(Math.max(one.label.length * LETTER, ...one.detail.map((line) => line.length * SMALL))) + 16);
+    one.height = 28 + LINE * one.detail.length;
     plan.setNode(one.id, { width: one.width, height: one.height });
   }
   arrows.forEach(({ from, to }, index) => plan.setEdge(from, to, {}, String(index)));
@@ -73,12 +76,12 @@ export function describeGraph(graph) {
 }
 
 /**
- * The drawing, an SVG element. Options: `label` of the whole; `detail(id)`, a second line in a point; `marks(id)`, a word
+ * The drawing, an SVG element. Options: `label` of the whole; `detail(id)`, lines of smaller text in a point; `marks(id)`, a word
  * such as "fused", which gives its colour (graph.css) and stands in what a screen reader says; `select`, `highlight` as in
  * `updateGraph`; `onSelect(id)`, called when a node is clicked or Enter is pressed on it. Arrow keys go from node to node.
  */
 export function drawGraph(graph, { label = "Graph", detail, marks = () => "", select, highlight, onSelect } = {}) {
-  style();
+  addStyle("graph.css", import.meta.url);
   const drawn = layoutGraph(graph, { detail });
   const size = { width: drawn.width, height: drawn.height, viewBox: `0 0 ${drawn.width} ${drawn.height}` };
   const svg = element("svg", { class: "lab-graph", role: "group", "aria-label": label, ...size });
@@ -110,14 +113,16 @@ function box({ id, kind, label, title, detail, reads, writes, x, y, width, heigh
   const g = element("g", { class: `lab-graph-${kind}`, "data-id": id, transform: `translate(${x} ${y})` });
   if (mark) g.dataset.mark = mark;
   if (kind === "node" && live) {
-    const says = [title, detail, mark, `reads ${reads.join(", ") || "nothing"}`, `writes ${writes.join(", ")}`];
-    for (const [name, value] of Object.entries({ role: "button", "aria-label": says.filter(Boolean).join("; ") })) {
-      g.setAttribute(name, value);
-    }
+    // It begins with what is seen, for those who speak to the page.
+    const seen = [title, ...detail].join(" ");
+    const says = [seen, detail.includes(mark) ? "" : mark, `reads ${reads.join(", ") || "nothing"}`, `writes ${writes.join(", ")}`];
+    g.setAttribute("role", "button");
+    g.setAttribute("aria-label", says.filter(Boolean).join("; "));
   }
   g.append(element("rect", { x: -width / 2, y: -height / 2, width, height, rx: kind === "node" ? 6 : height / 2 }));
-  g.append(element("text", { y: detail ? -5 : 1 }, label));
-  if (detail) g.append(element("text", { y: 12, class: "lab-graph-detail" }, detail));
+  const top = 1 - (detail.length * LINE) / 2;
+  g.append(element("text", { y: top }, label));
+  detail.forEach((line, at) => g.append(" ", element("text", { y: top + LINE * (at + 1), class: "lab-graph-detail" }, line)));
   return g;
 }
 
@@ -166,11 +171,4 @@ function element(tag, attributes, text) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text !== undefined) made.textContent = text;
   return made;
-}
-
-function style() {
-  const href = new URL("graph.css", import.meta.url).href;
-  if ([...document.styleSheets].some((sheet) => sheet.href === href) || document.querySelector(`link[href="${href}"]`)) return;
-  const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
-  document.head.append(link);
 }

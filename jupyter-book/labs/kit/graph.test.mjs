@@ -34,7 +34,7 @@ test("what a branch reads from outside is an arrow, too", () => {
 test("arrows go down, and no two points overlap", () => {
   const model = readModel(readFileSync(new URL("../../../data/deploy/model/model.onnx", import.meta.url)));
   for (const graph of [fork, model.graph]) {
-    const { points, arrows, width, height } = layoutGraph(graph, { detail: (id) => (id === "node 1" ? "a second line" : "") });
+    const { points, arrows, width, height } = layoutGraph(graph, { detail: (id) => (id === "node 1" ? ["a second line", "", "a third"] : []) });
     const found = new Map(points.map((point) => [point.id, point]));
     for (const { from, to } of arrows) assert.ok(found.get(from).y + found.get(from).height / 2 < found.get(to).y);
     for (const [index, a] of points.entries()) {
@@ -58,7 +58,7 @@ test("odd graphs are drawn, too large ones are told", () => {
 
 test("the same in words", () => {
   assert.deepEqual(describeGraph(fork), [
-    "1. Conv reads x and W and writes c.",
+    "1. Conv reads x and writes c.",
     "2. Relu reads c and writes r.",
     "3. Add reads r and c and writes y.",
   ]);
