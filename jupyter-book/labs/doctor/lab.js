@@ -1,6 +1,7 @@
 // Any file is examined in the page: what is wrong with it, where, and what to do. Nothing is uploaded.
 
 import { onChange, read, write } from "../kit/state.js";
+import { addStyle } from "../kit/style.js";
 import { h, statusLine } from "../kit/ui.js";
 import { ask } from "./client.js";
 import { comparison } from "./comparison.js";
@@ -27,7 +28,7 @@ export async function mount(root, lab) {
   const given = read(lab.name);
   const state = {}; // example, with: only examples stand in the address, never a file of the reader's
   const chosen = { first: null, second: null }; // {name, file}
-  const catalogue = await json(new URL("doctor.json", lab.base));
+  const [catalogue] = await Promise.all([json(new URL("doctor.json", lab.base)), addStyle("lab.css", import.meta.url)]);
   const said = statusLine();
   const result = h("div", { class: "doctor-result" });
   const differences = h("div", { class: "doctor-differences" });
