@@ -28,7 +28,7 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css">
 <style>body {{ margin: 0; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
 main {{ margin: auto; padding: 1rem; max-width: 56rem; }}</style>
-</head><body style="display: block"><main><h1>{name}</h1><div class="lab" data-lab="{name}"></div></main>
+</head><body style="display: block"><main><h1>A lab</h1><div class="lab" data-lab="{name}"></div></main>
 <script type="module">
 import {{ mount }} from "../_static/labs/{name}/lab.js";
 const base = new URL("../_static/labs/files/{name}/", import.meta.url).href;
@@ -40,7 +40,8 @@ document.documentElement.dataset.ready = "yes";
 def maker(name: str) -> ModuleType:
     """The script that makes a lab's files."""
     spec = importlib.util.spec_from_file_location(f"lab_files_{name}", LABS / "models" / f"{name}.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -96,6 +97,7 @@ class Lab:
         self.page.goto("about:blank")
         self.page.goto(f"{self.site.address}/notebooks/lab.html" + (f"#{self.site.name}?{query}" if state else ""))
         expect(self.page.locator("html[data-ready=yes]")).to_be_attached()
+        self.page.wait_for_load_state("networkidle")  # what is still on its way would fail with the next page
 
     @property
     def state(self) -> dict[str, str]:

@@ -31,17 +31,12 @@ LIMIT = 10_000  # milliseconds: the page itself gives up then
 PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Doctor</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css">
-<link rel="stylesheet" href="../_static/labs/doctor/lab.css">
-<style>body {{ margin: 0; padding: 1.5rem; max-width: 52rem; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
-.lab-button {{ display: inline-block; padding: .6rem .9rem; border: 1px solid var(--pst-color-primary); border-radius: 6px; }}</style>
-</head><body><main><h1>Doctor</h1><div class="lab" data-lab="doctor"></div></main>
-<script type="module">
-import {{ mount }} from "../_static/labs/doctor/lab.js";
-const base = new URL("../_static/labs/files/doctor/", import.meta.url).href;
-await mount(document.querySelector(".lab"), {{ name: "doctor", base }});
-document.documentElement.dataset.ready = "yes";
-</script></body></html>"""
+<link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css"><link rel="stylesheet" href="../_static/labs/kit/lab.css">
+<style>body {{ margin: 0; padding: 1rem; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
+main {{ max-width: 56rem; margin: auto; }}</style>
+</head><body style="display: block"><main><h1>A page</h1><div class="lab" data-lab="doctor"><p class="lab-look">Look.</p>
+<details class="lab-alternative" open><summary>In words</summary>The lab in words.</details></div></main>
+<script type="module" src="../_static/labs/kit/start.js"></script></body></html>"""
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +51,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     labs = book / "_static" / "labs"
     for name in ("doctor", "kit"):
         shutil.copytree(LABS / name, labs / name, ignore=shutil.ignore_patterns("*.test.mjs"))
-    for stand_in in (Path(__file__).parent / "lab_kit").glob("*.js"):
-        if not (labs / "kit" / stand_in.name).exists():
-            shutil.copy(stand_in, labs / "kit")
     subprocess.run([sys.executable, str(LABS / "vendor.py"), str(labs / "kit" / "vendor")], check=True, timeout=60)
-    (labs / "files" / "doctor").mkdir(parents=True)
-    maker().make(labs / "files" / "doctor")
+    maker().make(labs / "doctor")
     static = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static" / "styles"
     shutil.copytree(static, book / "_static" / "styles")
     build(book / "netron")
@@ -90,7 +81,7 @@ class Lab:
     def open(self, state: str = "", theme: str = "light") -> None:
         self.page.goto("about:blank")
         self.page.goto(f"{self.site}/notebooks/{theme}.html{state}")
-        expect(self.page.locator("html[data-ready=yes]")).to_be_attached()
+        expect(self.page.locator(".lab[data-mounted]")).to_be_attached()
 
     def choose(self, path: Path, which: int = 0) -> None:
         self.page.locator("input[type=file]").nth(which).set_input_files(path)
@@ -143,6 +134,8 @@ def test_the_example_stands_in_the_address_and_a_file_of_ones_own_does_not(lab: 
     assert "example=not_a_number" in lab.page.url
     lab.open(f"#{lab.page.url.partition('#')[2]}")
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
+    lab.page.evaluate("location.hash = '#doctor?example=fixed_batch&with=nonsense'")  # a teacher's link in the page
+    expect(lab.said).to_have_text("fixed_batch.onnx: 1 note.")
     before = len(lab.requests)
     lab.choose(written(tmp_path, linear(batch="1").SerializeToString(), "private.onnx"))
     expect(lab.said).to_have_text("private.onnx: 1 note.")
@@ -174,9 +167,12 @@ def test_by_keyboard(lab: Lab) -> None:
     lab.page.keyboard.press("ArrowDown")
     expect(lab.said).to_have_text("healthy.onnx: nothing found.")
     lab.page.keyboard.press("Tab")
-    with lab.page.expect_file_chooser() as chooser:
-        lab.page.keyboard.press("Enter")
-    assert chooser.value.element.get_attribute("type") == "file"
+    expect(lab.page.get_by_label("The file: from this device")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    expect(lab.page.get_by_role("link", name="Open it in the viewer")).to_be_focused()
+    lab.page.keyboard.press("Tab")
+    lab.page.keyboard.press("Enter")
+    expect(lab.page.get_by_label("The second file: an example")).to_be_visible()
 
 
 BAD = {

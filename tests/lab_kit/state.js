@@ -8,3 +8,7 @@ export function read(name) {
 export function write(name, state) {
   history.replaceState(null, "", `#${name}?${new URLSearchParams(state)}`);
 }
+
+export function onChange(name, changed) {
+  addEventListener("hashchange", () => changed(read(name)));
+}

@@ -10,7 +10,20 @@ export function h(tag, attributes, ...children) {
   return element;
 }
 
-export function status() {
+export function statusLine() {
   const element = h("p", { role: "status", class: "lab-status" });
-  return { element, say: (text) => (element.textContent = text) };
+  const say = (text) => (element.textContent = text);
+  return { element, say, fail: (error) => say(error.message) };
+}
+
+let groups = 0;
+
+export function choice(legend, options, value, onChange) {
+  const name = `choice-${groups++}`;
+  const one = ([option, label]) => {
+    const input = h("input", { type: "radio", name, value: option, onchange: () => onChange(option) });
+    input.checked = option === value;
+    return h("label", {}, input, h("span", {}, label));
+  };
+  return h("fieldset", { class: "lab-choice" }, h("legend", {}, legend), options.map(one));
 }

@@ -1,6 +1,6 @@
 // What differs between two files, as elements of the page.
 
-import { h } from "../kit/ui.js";
+import { h, table } from "../kit/ui.js";
 import { differences } from "./diff.js";
 import { count } from "./words.js";
 
@@ -12,8 +12,8 @@ export function comparison(found, before, after) {
   const words = number ? `From ${before} to ${after}: ${count(number, "difference")}.` : `${before} and ${after} hold the same model.`;
   const { nodes, tensors } = found;
   const elements = [
-    table("What the file says of itself", found.header),
-    table("Inputs and outputs", found.values),
+    changes("What the file says of itself", found.header),
+    changes("Inputs and outputs", found.values),
     list("Nodes added", nodes.added, node),
     list("Nodes removed", nodes.removed, node),
     list("Nodes changed", nodes.changed, (one) => [...node(one), ": ", one.changes.join("; ")]),
@@ -28,17 +28,10 @@ export function comparison(found, before, after) {
 const node = ({ op, name, graph }) => [h("b", {}, op), " ", h("code", {}, name), graph ? ` in ${graph}` : ""];
 const tensor = ({ name, kind }) => [h("code", {}, name), ` ${kind}`];
 
-function table(title, rows) {
+function changes(title, rows) {
   if (!rows.length) return null;
-  const head = h("tr", {}, ["", "before", "after"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))));
-  const line = ({ what, before, after }) => h("tr", {}, h("th", { scope: "row" }, what), h("td", {}, before ?? "—"), h("td", {}, after ?? "—"));
-  return h(
-    "section",
-    { "aria-label": title },
-    h("p", { class: "doctor-part" }, title),
-    h("table", { class: "table" }, h("thead", {}, head), h("tbody", {}, rows.slice(0, MOST).map(line))),
-    rest(rows),
-  );
+  const lines = rows.slice(0, MOST).map(({ what, before, after }) => [what, before ?? "—", after ?? "—"]);
+  return h("section", {}, h("p", { class: "doctor-part" }, title), table(["", "before", "after"], lines), rest(rows));
 }
 
 function list(title, items, show) {

@@ -1,7 +1,8 @@
 // Any file is examined in the page: what is wrong with it, where, and what to do. Nothing is uploaded.
 
-import { read, write } from "../kit/state.js";
-import { h, status } from "../kit/ui.js";
+import { onChange, read, write } from "../kit/state.js";
+import { addStyle } from "../kit/style.js";
+import { h, statusLine } from "../kit/ui.js";
 import { ask } from "./client.js";
 import { comparison } from "./comparison.js";
 import { leftOut, report } from "./report.js";
@@ -27,31 +28,32 @@ export async function mount(root, lab) {
   const given = read(lab.name);
   const state = {}; // example, with: only examples stand in the address, never a file of the reader's
   const chosen = { first: null, second: null }; // {name, file}
-  const catalogue = await json(new URL("doctor.json", lab.base));
-  const said = status();
+  const [catalogue] = await Promise.all([json(new URL("doctor.json", lab.base)), addStyle("lab.css", import.meta.url)]);
+  const said = statusLine();
   const result = h("div", { class: "doctor-result" });
   const differences = h("div", { class: "doctor-differences" });
-  const saidOfTwo = status();
-  const first = chooser("The file", "first", "example", () => examine());
-  const second = chooser("The second file", "second", "with", () => compare());
-  said.element.classList.add("doctor-said");
-  saidOfTwo.element.classList.add("doctor-said");
-  const two = h("details", { class: "doctor-two" }, h("summary", {}, "Compare it with a second file"), second.element, saidOfTwo.element, differences);
-  two.open = Object.hasOwn(EXAMPLES, given.with ?? "");
-  root.append(
-    first.element,
-    said.element,
-    result,
-    two,
-    leftOut(catalogue),
-  );
+  const saidOfTwo = statusLine();
+  const first = chooser("The file", "first", "example", said, examine);
+  const second = chooser("The second file", "second", "with", saidOfTwo, compare);
+  for (const line of [said, saidOfTwo]) line.element.classList.add("doctor-said");
+  const summary = h("summary", {}, "Compare it with a second file");
+  const two = h("details", { class: "doctor-two" }, summary, second.element, saidOfTwo.element, differences);
   const turns = { examine: 0, compare: 0 }; // the last file wins
   let address = ""; // of the file in memory, for the viewer
-  await first.example(Object.hasOwn(EXAMPLES, given.example ?? "") ? given.example : Object.keys(EXAMPLES)[0], false);
-  if (two.open) await second.example(given.with, false);
+  root.append(first.element, said.element, result, two, leftOut(catalogue));
+  await show({ example: Object.keys(EXAMPLES)[0], ...known(given) });
+  onChange(lab.name, (now) => show(known(now)));
 
-  /** A list of examples, a button for a file, and a place to drop one. which: key of `chosen`; key: of the state. */
-  function chooser(title, which, key, then) {
+  /** Open the examples that an address names. */
+  async function show({ example, with: other }) {
+    if (example && example !== state.example) await first.example(example, false);
+    two.open ||= Boolean(other);
+    if (other && other !== state.with) await second.example(other, false);
+  }
+
+  /** A list of examples, a button for a file, and a place to drop one. which: key of `chosen`; key: of the state;
+   * line: for what goes wrong; then: what happens with a file. */
+  function chooser(title, which, key, line, then) {
     const list = h("select", { "aria-label": `${title}: an example` });
     const none = h("option", { value: "" }, "Choose an example");
     list.append(none, ...Object.entries(EXAMPLES).map(([value, text]) => h("option", { value }, text)));
@@ -71,7 +73,7 @@ export async function mount(root, lab) {
       try {
         await open({ name: `${name}.onnx`, file: await blob(new URL(`${name}.onnx`, lab.base)) });
       } catch (error) {
-        said.say(error.message);
+        line.fail(error);
       }
     };
     const own = (file) => {
@@ -116,7 +118,7 @@ export async function mount(root, lab) {
       result.replaceChildren(...report(found, SITE), ...(found.facts.nodes ? [viewer(file)] : []));
       if (chosen.second) await compare();
     } catch (error) {
-      if (mine === turns.examine) said.say(error.message);
+      if (mine === turns.examine) said.fail(error);
     }
   }
 
@@ -132,7 +134,7 @@ export async function mount(root, lab) {
       saidOfTwo.say(words);
       differences.replaceChildren(...elements);
     } catch (error) {
-      if (mine === turns.compare) saidOfTwo.say(error.message);
+      if (mine === turns.compare) saidOfTwo.fail(error);
     }
   }
 
@@ -144,6 +146,11 @@ export async function mount(root, lab) {
     page.search = new URLSearchParams({ url: `${address}#`, identifier: "model.onnx" });
     return h("p", {}, h("a", { class: "lab-button", href: page.href, target: "_blank" }, "Open it in the viewer (a new tab)"));
   }
+}
+
+/** Of a state in the address, what names an example. */
+function known(state) {
+  return Object.fromEntries(Object.entries(state).filter(([, name]) => Object.hasOwn(EXAMPLES, name)));
 }
 
 function headline(name, findings) {

@@ -5,6 +5,7 @@ import { apart } from "../kit/numbers.js";
 import { readModel } from "../kit/onnx.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
+import { addStyle } from "../kit/style.js";
 import { choice, h, status } from "../kit/ui.js";
 import { family, moved, randomInput, tell } from "./origins.js";
 
@@ -17,7 +18,7 @@ const HINTS = {
 };
 
 export async function mount(root, lab) {
-  const answer = await fetch(new URL("fusion.json", lab.base));
+  const [answer] = await Promise.all([fetch(new URL("fusion.json", lab.base)), addStyle("lab.css", import.meta.url)]);
   const facts = await answer.json();
   const given = read(lab.name);
   const state = {
@@ -32,7 +33,7 @@ export async function mount(root, lab) {
   const sides = { left: h("div", { class: "fusion-side" }), right: h("div", { class: "fusion-side" }) };
   const both = h("div", { class: "fusion-sides" }, sides.left, sides.right);
   const story = h("p", { class: "fusion-story", "aria-live": "polite" });
-  const results = h("div", { class: "fusion-results" });
+  const results = h("div", {});
   const said = status();
   let drawn = {};
 
@@ -57,6 +58,7 @@ export async function mount(root, lab) {
     ),
     story,
     both,
+    h("p", { class: "fusion-note" }, "512→512 B: the node reads 512 bytes that other nodes wrote, and writes 512. Weights do not count."),
     h(
       "p",
       { class: "fusion-run" },
@@ -68,7 +70,7 @@ export async function mount(root, lab) {
     h(
       "p",
       { class: "fusion-note" },
-      "512→512 B: the node reads 512 bytes of other nodes' numbers and writes 512; weights do not count. Python's ONNX Runtime saved the three files when this book was built. The levels ",
+      "Python's ONNX Runtime saved the three files when this book was built. The levels ",
       h("em", {}, "layout"),
       " and ",
       h("em", {}, "all"),
@@ -169,7 +171,9 @@ const inWords = (graph) =>
 function resultTable(rows, model) {
   const cell = (value) => h("td", {}, value);
   const row = ({ level, y }) =>
-    h("tr", {}, h("th", { scope: "row" }, level), cell(`${model[level].nodes.length}`), cell(bytes(moved(model[level]))), cell(Array.from(y, (v) => v.toFixed(4)).join(", ")), cell(size(apart(y, rows[0].y))));
-  const head = ["level", "nodes", "between nodes", "y", "off from none"].map((name) => h("th", { scope: "col" }, name));
-  return h("table", { class: "table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row)));
+    h("tr", {}, h("th", { scope: "row" }, level), cell(`${model[level].nodes.length}`), cell(bytes(moved(model[level])).replace("bytes", "B")), cell(Array.from(y, (v) => v.toFixed(4)).join(", ")), cell(size(apart(y, rows[0].y))));
+  const head = ["level", "nodes", "traffic", "y", "off by"].map((name) => h("th", { scope: "col" }, name));
+  const table = h("table", { class: "table fusion-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row)));
+  const scrolls = { class: "fusion-results", role: "region", "aria-label": "Results of the three files", tabindex: "0" };
+  return h("div", scrolls, table);
 }

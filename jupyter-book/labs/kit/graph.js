@@ -1,6 +1,7 @@
 // A graph as a drawing in layers from top to bottom: what the layout is (`layoutGraph`, without a page), the drawing
 // (`drawGraph`), and the same in words (`describeGraph`). `graph` is the `graph` of what `readModel` gives.
 
+import { addStyle } from "./style.js";
 import { Graph, layout } from "./vendor/dagre.js";
 
 export const MOST = 300; // points: more is no picture that one reads, and the layout takes seconds
@@ -21,7 +22,8 @@ export function pointsOf(graph) {
   const maker = new Map(points.map(({ id, title }) => [title, id]));
   graph.node.forEach((node, index) => {
     const writes = node.output.filter(Boolean);
-    points.push(point("node", index, node.op_type ?? "?", [...new Set(readsOf(node))], writes));
+    const reads = [...new Set(readsOf(node))].filter((name) => !held.has(name));
+    points.push(point("node", index, node.op_type ?? "?", reads, writes));
     for (const name of writes) maker.set(name, `node ${index}`);
   });
   for (const { name } of graph.output) points.push(point("output", name, name, [name], []));
@@ -79,7 +81,7 @@ export function describeGraph(graph) {
  * `updateGraph`; `onSelect(id)`, called when a node is clicked or Enter is pressed on it. Arrow keys go from node to node.
  */
 export function drawGraph(graph, { label = "Graph", detail, marks = () => "", select, highlight, onSelect } = {}) {
-  style();
+  addStyle("graph.css", import.meta.url);
   const drawn = layoutGraph(graph, { detail });
   const size = { width: drawn.width, height: drawn.height, viewBox: `0 0 ${drawn.width} ${drawn.height}` };
   const svg = element("svg", { class: "lab-graph", role: "group", "aria-label": label, ...size });
@@ -111,15 +113,16 @@ function box({ id, kind, label, title, detail, reads, writes, x, y, width, heigh
   const g = element("g", { class: `lab-graph-${kind}`, "data-id": id, transform: `translate(${x} ${y})` });
   if (mark) g.dataset.mark = mark;
   if (kind === "node" && live) {
-    const says = [title, mark, ...detail.filter((line) => line !== mark), `reads ${reads.join(", ") || "nothing"}`, `writes ${writes.join(", ")}`];
-    for (const [name, value] of Object.entries({ role: "button", "aria-label": says.filter(Boolean).join("; ") })) {
-      g.setAttribute(name, value);
-    }
+    // It begins with what is seen, for those who speak to the page.
+    const seen = [title, ...detail].join(" ");
+    const says = [seen, detail.includes(mark) ? "" : mark, `reads ${reads.join(", ") || "nothing"}`, `writes ${writes.join(", ")}`];
+    g.setAttribute("role", "button");
+    g.setAttribute("aria-label", says.filter(Boolean).join("; "));
   }
   g.append(element("rect", { x: -width / 2, y: -height / 2, width, height, rx: kind === "node" ? 6 : height / 2 }));
   const top = 1 - (detail.length * LINE) / 2;
   g.append(element("text", { y: top }, label));
-  detail.forEach((line, at) => g.append(element("text", { y: top + LINE * (at + 1), class: "lab-graph-detail" }, line)));
+  detail.forEach((line, at) => g.append(" ", element("text", { y: top + LINE * (at + 1), class: "lab-graph-detail" }, line)));
   return g;
 }
 
@@ -168,11 +171,4 @@ function element(tag, attributes, text) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text !== undefined) made.textContent = text;
   return made;
-}
-
-function style() {
-  const href = new URL("graph.css", import.meta.url).href;
-  if ([...document.styleSheets].some((sheet) => sheet.href === href) || document.querySelector(`link[href="${href}"]`)) return;
-  const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
-  document.head.append(link);
 }

@@ -58,7 +58,7 @@ test("odd graphs are drawn, too large ones are told", () => {
 
 test("the same in words", () => {
   assert.deepEqual(describeGraph(fork), [
-    "1. Conv reads x and W and writes c.",
+    "1. Conv reads x and writes c.",
     "2. Relu reads c and writes r.",
     "3. Add reads r and c and writes y.",
   ]);

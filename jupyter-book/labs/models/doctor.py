@@ -177,7 +177,7 @@ def _not_a_number() -> onnx.ModelProto:
 
 def _talkative() -> onnx.ModelProto:
     model = network()
-    trace = 'File "/home/ada/secret_project/net.py", line 3, in forward'
+    trace = 'File "/home/user/secret_project/net.py", line 3, in forward'
     model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
     spare = numpy_helper.from_array(_weights(64, 64), "left_over")
     model.graph.initializer.append(spare)
