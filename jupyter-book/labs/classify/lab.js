@@ -113,7 +113,7 @@ export async function mount(root, lab) {
       }
     } catch (error) {
       for (const name in FILES) delete sessions[name]; // the next click tries again
-      if (mine === turn) said.say(error.message);
+      if (mine === turn) said.fail(error);
     }
   }
 

@@ -1,28 +1,18 @@
 // Brings the labs of a page to life when they come near the window: `<div class="lab" data-lab="classify">`.
 
 import { parts } from "./state.js";
+import { addStyle } from "./style.js";
 import { h } from "./ui.js";
 
 const LABS = new URL("../", import.meta.url); // `_static/labs/`
 const NEAR = "400px";
-
-const styles = {}; // address → promise
-
-function style(path) {
-  const href = new URL(path, LABS).href;
-  styles[href] ??= new Promise((done) => {
-    const link = h("link", { rel: "stylesheet", href, onload: done, onerror: done });
-    document.head.append(link);
-  });
-  return styles[href];
-}
 
 async function start(root) {
   const name = root.dataset.lab;
   const place = h("div", { class: "lab-body" }, h("p", { class: "lab-status" }, "The lab is loading …"));
   root.querySelector(".lab-words").before(place);
   try {
-    const [{ mount }] = await Promise.all([import(new URL(`${name}/lab.js`, LABS)), style("kit/graph.css"), style(`${name}/lab.css`)]);
+    const [{ mount }] = await Promise.all([import(new URL(`${name}/lab.js`, LABS)), addStyle(`${name}/lab.css`, LABS)]);
     place.replaceChildren();
     await mount(place, { name, base: new URL(`files/${name}/`, LABS).href });
     root.querySelector(".lab-words").open = false;

@@ -6,16 +6,20 @@ export function h(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value !== undefined) element.setAttribute(name, value);
+    else if (value !== false && value !== undefined && value !== null) element.setAttribute(name, value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== "" && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== "" && child !== undefined && child !== null));
   return element;
 }
 
-/** A line that is read aloud when it changes. */
+/** A line that is read aloud when it changes: `say(text)` what is going on, `fail(error)` what went wrong. */
 export function status() {
   const element = h("p", { role: "status", class: "lab-status" });
-  return { element, say: (text) => (element.textContent = text) };
+  const set = (text, state) => {
+    element.textContent = text;
+    element.dataset.state = state;
+  };
+  return { element, say: (text) => set(text, "calm"), fail: (error) => set(error.message ?? `${error}`, "error") };
 }
 
 export function button(label, onclick, attributes = {}) {
@@ -63,6 +67,14 @@ export function bars(label, names, series, more = []) {
   };
   const tell = (at, which, text) => (below[which].values[at].textContent = text);
   return { element, show, tell };
+}
+
+/** A table. head: texts of the first row. rows: arrays; the first cell of each is its heading. */
+export function table(head, rows) {
+  const row = ([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell)));
+  const heads = head.map((text) => (text ? h("th", { scope: "col" }, text) : h("td")));
+  const inside = h("table", { class: "table" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map(row)));
+  return h("div", { class: "lab-scroll", tabindex: "0", role: "region", "aria-label": head.filter(Boolean).join(", ") }, inside);
 }
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
