@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import browser as driver
-import pytest
 from checkout import ROOT
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -36,7 +38,7 @@ main {{ max-width: 60rem; margin: 0 auto; padding: 1rem; }}</style>
 
 
 def build(root: Path, *names: str) -> Path:
-    """Write a site with a page for each of these labs and each theme, such as `pages/classify-dark.html`; return its folder."""
+    """Write a site with a page for each of these labs and each theme, such as `notebooks/classify-dark.html`; return its folder."""
     import pydata_sphinx_theme
 
     if npm_package("protobufjs") is None:
@@ -45,75 +47,93 @@ def build(root: Path, *names: str) -> Path:
     site_labs.write(site / "_static", BOOK / "_build" / "labs")
     styles = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static" / "styles"
     shutil.copytree(styles, site / "_static" / "styles")
-    (site / "pages").mkdir()
+    (site / "notebooks").mkdir()
     for lab in site_labs.labs():
         if lab.name in names:
             place = MarkdownIt("commonmark", {"html": True}).render(lab.place("../_static"))
             for theme in ("light", "dark"):
                 page = PAGE.format(theme=theme, title=lab.title, place=place)
-                (site / "pages" / f"{lab.name}-{theme}.html").write_text(page, encoding="utf-8")
+                (site / "notebooks" / f"{lab.name}-{theme}.html").write_text(page, encoding="utf-8")
     return site
 
 
 @dataclass
-class Lab:
-    """A page with a lab, and what was seen of it."""
+class Site:
+    """A folder with one lab, its files and the runtime in it, and its address."""
 
     name: str
-    page: Page
+    folder: Path
     address: str
+
+    @property
+    def files(self) -> Path:
+        """What the lab's script has made."""
+        return self.folder / "_static" / "labs" / "files" / self.name
+
+
+@contextmanager
+def site_of(name: str, root: Path) -> Iterator[Site]:
+    """Make a site with one lab in `root` and serve it."""
+    site = build(root, name)
+    with served(root) as address:
+        yield Site(name, site, f"{address}/{BELOW}")
+
+
+def maker(name: str) -> ModuleType:
+    """The script that makes a lab's files."""
+    return site_labs.module(site_labs.LABS / "models" / f"{name}.py")
+
+
+@dataclass
+class Lab:
+    """The page with the lab in a browser, and what was seen of it."""
+
+    page: Page
+    site: Site
     seen: driver.Seen = field(default_factory=driver.Seen)
     requests: list[str] = field(default_factory=list)
 
-    def open(self, state: str = "", theme: str = "light") -> Locator:
-        """Load the page anew and wait until the lab is there. state: such as "picture=3"."""
+    def open(self, *, theme: str = "light", **state: object) -> None:
+        """Load the page anew, with a state in its address, and wait until the lab is there."""
+        query = "&".join(f"{key}={value}" for key, value in state.items())
         self.page.goto("about:blank")
-        self.page.goto(f"{self.address}/pages/{self.name}-{theme}.html" + (f"#{self.name}?{state}" if state else ""))
-        root = self.page.locator(f".lab[data-lab={self.name}]")
-        expect(root).to_have_attribute("data-ready", "yes", timeout=driver.PATIENCE)
-        return root
+        address = f"{self.site.address}/notebooks/{self.site.name}-{theme}.html"
+        self.page.goto(address + (f"#{self.site.name}?{query}" if state else ""))
+        expect(self.page.locator(".lab")).to_have_attribute("data-ready", "yes", timeout=driver.PATIENCE)
+        self.page.wait_for_load_state("networkidle")  # what is still on its way would fail with the next page
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What stands in the address."""
+        name, _, query = urlsplit(self.page.url).fragment.partition("?")
+        assert name in {"", self.site.name}
+        return {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
 
     @property
     def said(self) -> Locator:
         return self.page.get_by_role("status").first
 
-    @property
-    def state(self) -> str:
-        """What stands behind `#` in the address."""
-        return self.page.url.partition("#")[2]
 
-    def violations(self, theme: str) -> list[str]:
-        """Serious and critical findings of axe in the page as it is."""
-        self.page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        self.page.add_script_tag(path=AXE)
-        return driver.findings(self.page)
-
-    def too_wide(self) -> list[str]:
-        """What is wider than a phone."""
-        self.page.set_viewport_size({"width": 390, "height": 844})
-        found: list[str] = self.page.evaluate(driver.TOO_WIDE)
-        return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
+AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
 @contextmanager
-def opened(browser: Browser, address: str, name: str) -> Iterator[Lab]:
-    """A tab for a lab. At the end nothing may have failed, and no other host may have been asked."""
+def lab_page(browser: Browser, site: Site, kind: type[AnyLab] = Lab) -> Iterator[AnyLab]:
+    """The lab in a tab of its own; at the end, nothing may have failed and no other host been asked."""
     with driver.tab(browser) as page:
-        lab = Lab(name, page, address)
+        lab = kind(page, site)
         lab.seen.watch(page)
         page.on("request", lambda request: lab.requests.append(request.url))
+        lab.open()
         yield lab
         assert (lab.seen.errors, lab.seen.failed, lab.seen.foreign) == ([], [], [])
 
 
-def site_of(folder: Path, *names: str) -> Iterator[str]:
-    """Serve a site with these labs; gives its address."""
-    build(folder, *names)
-    with served(folder) as address:
-        yield f"{address}/{BELOW}"
+def looks_right(lab: Lab) -> None:
+    """No serious finding of axe in light and in dark; nothing is wider than a phone; it prints."""
+    lab.page.add_script_tag(path=AXE)
+    for theme in ("light", "dark"):
+        lab.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        assert driver.findings(lab.page) == [], theme
+    lab.page.evaluate("document.documentElement.dataset.theme = 'light'")
+    driver.fits_phone_and_paper(lab.page, "light")

@@ -13,7 +13,7 @@ from course_utils.pages.browser_lab import npm_package
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from lab_pages import Lab, Site, lab_page, looks_right, maker, site_of
+from labs import Lab, Site, lab_page, looks_right, maker, site_of
 from playwright.sync_api import Browser, expect
 
 if npm_package("onnxruntime-web") is None:

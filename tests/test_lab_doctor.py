@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from doctor_models import external, linear, parsed
-from test_lab_doctor_checks import LABS, empty_parts, maker, nested
+from test_lab_doctor_checks import empty_parts, maker, nested
 
 import course_utils as cu
 from course_utils.pages.browser_lab import npm_package
-from course_utils.pages.loopback import served
+from course_utils.pages.netron_static import build
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from playwright.sync_api import Browser, Locator, Page, expect
+import labs
+from playwright.sync_api import Browser, expect
 
 if npm_package("protobufjs") is None:
     pytest.skip("needs the packages that make book installs", allow_module_level=True)
 
-BOOK = LABS.parent
-AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
 LIMIT = 10_000  # milliseconds: the page itself gives up then
-PAGE = """<!DOCTYPE html>
-<html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Doctor</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css"><link rel="stylesheet" href="../_static/labs/kit/lab.css">
-<style>body {{ margin: 0; padding: 1rem; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
-main {{ max-width: 56rem; margin: auto; }}</style>
-</head><body style="display: block"><main><h1>A page</h1><div class="lab" data-lab="doctor"><p class="lab-look">Look.</p>
-<details class="lab-alternative" open><summary>In words</summary>The lab in words.</details></div></main>
-<script type="module" src="../_static/labs/kit/start.js"></script></body></html>"""
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A folder below the root of a host, with the lab, its files and the viewer in it."""
-    import pydata_sphinx_theme
-
-    from course_utils.pages.netron_static import build
-
-    root = tmp_path_factory.mktemp("site")
-    book = root / "below" / "the" / "root"
-    labs = book / "_static" / "labs"
-    for name in ("doctor", "kit"):
-        shutil.copytree(LABS / name, labs / name, ignore=shutil.ignore_patterns("*.test.mjs"))
-    subprocess.run([sys.executable, str(LABS / "vendor.py"), str(labs / "kit" / "vendor")], check=True, timeout=60)
-    maker().make(labs / "doctor")
-    static = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static" / "styles"
-    shutil.copytree(static, book / "_static" / "styles")
-    build(book / "netron")
-    (book / "notebooks").mkdir()
-    for theme in ("light", "dark"):
-        (book / "notebooks" / f"{theme}.html").write_text(PAGE.format(theme=theme), encoding="utf-8")
-    with served(root) as address:
-        yield f"{address}/below/the/root"
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Site]:
+    """With the viewer, which the lab opens."""
+    with labs.site_of("doctor", tmp_path_factory.mktemp("site")) as it:
+        build(it.folder / "netron")
+        yield it
 
 
 @pytest.fixture(scope="module")
@@ -69,41 +39,20 @@ def browser() -> Iterator[Browser]:
         yield it
 
 
-@dataclass
-class Lab:
-    """The page with the lab, and what was seen of it."""
-
-    page: Page
-    site: str
-    seen: driver.Seen
-    requests: list[str]
-
-    def open(self, state: str = "", theme: str = "light") -> None:
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.site}/notebooks/{theme}.html{state}")
-        expect(self.page.locator(".lab[data-mounted]")).to_be_attached()
+class Lab(labs.Lab):
+    """What is special in this one."""
 
     def choose(self, path: Path, which: int = 0) -> None:
         self.page.locator("input[type=file]").nth(which).set_input_files(path)
-
-    @property
-    def said(self) -> Locator:
-        return self.page.get_by_role("status").first
 
     def codes(self) -> list[str | None]:
         return [item.get_attribute("data-code") for item in self.page.locator(".doctor-finding").all()]
 
 
 @pytest.fixture
-def lab(browser: Browser, site: str) -> Iterator[Lab]:
-    with driver.tab(browser) as page:
-        seen, requests = driver.Seen(), []
-        seen.watch(page)
-        page.on("request", lambda request: requests.append(request.url))
-        lab = Lab(page, site, seen, requests)
-        lab.open()
-        yield lab
-        assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
+def lab(browser: Browser, site: labs.Site) -> Iterator[labs.Lab]:
+    with labs.lab_page(browser, site, Lab) as it:
+        yield it
 
 
 def written(folder: Path, data: bytes, name: str = "mine.onnx") -> Path:
@@ -119,20 +68,20 @@ def test_each_example_is_told_as_python_tells_it(lab: Lab) -> None:
 
 
 def test_a_finding_has_its_texts_and_a_lesson_that_is_there(lab: Lab) -> None:
-    lab.open("#doctor?example=misspelt")
+    lab.open(example="misspelt")
     (report,) = [f for f in cu.doctor(maker().examples()["misspelt.onnx"]).findings if f.code.id == "tensor-undefined"]
     item = lab.page.locator("[data-code=tensor-undefined]")
     for text in (report.code.title, report.code.cure, report.places, "'H'", "ONNX Runtime was not asked"):
         expect(item).to_contain_text(text)
     target = item.get_by_role("link").get_attribute("href")
-    assert target == f"{lab.site}/notebooks/01_graph_structure.html"
+    assert target == f"{lab.site.address}/notebooks/01_graph_structure.html"
 
 
 def test_the_example_stands_in_the_address_and_a_file_of_ones_own_does_not(lab: Lab, tmp_path: Path) -> None:
     lab.page.get_by_label("The file: an example").select_option("not_a_number")
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
     assert "example=not_a_number" in lab.page.url
-    lab.open(f"#{lab.page.url.partition('#')[2]}")
+    lab.open(**lab.state)
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
     lab.page.evaluate("location.hash = '#doctor?example=fixed_batch&with=nonsense'")  # a teacher's link in the page
     expect(lab.said).to_have_text("fixed_batch.onnx: 1 note.")
@@ -254,7 +203,7 @@ def test_lists_longer_than_a_page_holds_are_refused(lab: Lab, tmp_path: Path) ->
 
 
 def test_two_models_are_compared(lab: Lab, tmp_path: Path) -> None:
-    lab.open("#doctor?example=healthy&with=in_training")
+    lab.open(example="healthy", **{"with": "in_training"})
     said = lab.page.get_by_role("status").nth(1)
     expect(said).to_contain_text("From healthy.onnx to in_training.onnx: ")
     changes = lab.page.locator(".doctor-differences")
@@ -292,12 +241,12 @@ def test_what_is_left_to_python_is_told(lab: Lab) -> None:
 @pytest.mark.parametrize("width", [390, 1440])
 def test_accessible_and_not_wider_than_the_screen(theme: str, width: int, lab: Lab) -> None:
     lab.page.set_viewport_size({"width": width, "height": 900})
-    lab.open("#doctor?example=int8_gone_wrong&with=int8", theme)
+    lab.open(theme=theme, example="int8_gone_wrong", **{"with": "int8"})
     expect(lab.page.get_by_role("status").nth(1)).to_contain_text("differences")
     lab.page.get_by_text("What this page does not look at").click()
     wide = lab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
-    lab.page.add_script_tag(path=AXE)
+    lab.page.add_script_tag(path=labs.AXE)
     found = lab.page.evaluate("axe.run('.lab')")["violations"]
     severe = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert severe == [], json.dumps(severe)

@@ -16,7 +16,7 @@ from course_utils.running import run_all
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from lab_pages import Lab, Site, lab_page, looks_right, maker, site_of
+from labs import Lab, Site, lab_page, looks_right, maker, site_of
 from playwright.sync_api import Browser, Locator, expect
 
 if npm_package("onnxruntime-web") is None:
@@ -90,7 +90,7 @@ def test_both_graphs_and_their_bytes(lab: Lab) -> None:
     expect(nodes(lab, "right")).to_have_count(8)
     expect(lab.page.locator(".fusion-head").last).to_contain_text("8 nodes, 6\u202f188 bytes")
     assert lab.state["level"] == "extended"
-    lab.page.get_by_text("In words").last.click()
+    lab.page.locator(".fusion-side").last.get_by_text("In words").click()
     expect(lab.page.get_by_text("FusedConv reads x and writes r.")).to_be_visible()
 
 

@@ -122,7 +122,7 @@ def write(static: Path, kept: Path) -> None:
     target = static / "labs"
     for folder in ("kit", *(lab.name for lab in labs())):
         shutil.copytree(LABS / folder, target / folder, ignore=NOT_SERVED, dirs_exist_ok=True)
-    _module(LABS / "vendor.py").write(target / "kit" / "vendor", PACKAGES)
+    module(LABS / "vendor.py").write(target / "kit" / "vendor", PACKAGES)
     for lab in labs():
         shutil.copytree(files(lab.name, kept), target / "files" / lab.name, dirs_exist_ok=True)
     (static / "ort").mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def files(name: str, kept: Path) -> Path:
             print(f"  files of the lab {name}", flush=True)
             half = kept / f"{name}-half"
             half.mkdir()
-            _module(script).make(half)
+            module(script).make(half)
             half.rename(folder)
     return folder
 
@@ -171,7 +171,7 @@ def _headings(cell: NotebookNode) -> list[tuple[int, str]]:
     return found
 
 
-def _module(script: Path) -> ModuleType:
+def module(script: Path) -> ModuleType:
     name = f"labs_{script.stem}"
     spec = importlib.util.spec_from_file_location(name, script)
     assert spec is not None and spec.loader is not None  # noqa: PT018
