@@ -18,6 +18,7 @@ from checkout import ROOT
 from doctor_models import chain, external, linear, parsed
 
 import course_utils as cu
+from course_utils.diagnosis.report import Report
 from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, all_codes, lesson_name
 
 SICK = linear(dtype="double", batch="1", opset=99)  # an error, a warning, a note
@@ -124,6 +125,10 @@ def test_json(command, models):
         assert found["count"] >= len(found["where"])
     several = json.loads(command("sick.onnx", "well.onnx", "--json")[1])
     assert [r["file"] for r in several] == ["sick.onnx", "well.onnx"]
+
+
+def test_json_has_the_seconds_in_milliseconds():
+    assert Report("m.onnx", {}, (), seconds=1.23456).as_dict()["seconds"] == 1.235
 
 
 def test_many_places_are_counted(models):

@@ -34,6 +34,25 @@ def test_tools_that_die(monkeypatch):
     assert found(linear()) == []
 
 
+@pytest.mark.parametrize(("most", "asked"), [(4, True), (3, False)])
+def test_nobody_is_asked_about_too_many_nodes(most, asked, monkeypatch):
+    """The nodes inside of nodes count, too: here are one If, and three in its branches."""
+    from course_utils.diagnosis import patient
+
+    monkeypatch.setattr(patient, "MOST_NODES", most)
+    model = parsed("""g (bool c, float[N] x) => (float[N] y) {
+        y = If (c) <then_branch = a () => (float[N] t) { u = Relu(x)  t = Tanh(u) }, else_branch = b () => (float[N] e) { e = Tanh(x) }>
+    }""")
+    assert cu.doctor(model).not_checked == (
+        ()
+        if asked
+        else (
+            "onnx.checker and onnx.shape_inference were not asked, because 4 nodes are too many.",
+            "ONNX Runtime was not asked whether it loads the model, because it has too many nodes.",
+        )
+    )
+
+
 @pytest.mark.parametrize("code", ["cycle", "recursive-function", "tensor-undefined"])
 def test_tools_are_not_asked_about_a_broken_graph(code):
     """Their words would tell nothing new, and some errors end their process."""

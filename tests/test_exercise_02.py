@@ -329,6 +329,9 @@ WRONG = {
         "one too many": (lambda who: history("versions", lambda v: sorted([*v, 3])), r"In opset 3 .* not changed"),
         "newest first": (lambda who: history("versions", lambda v: v[::-1]), r"oldest first"),
         "one twice": (lambda who: history("versions", lambda v: [v[0], *v]), r"each version once"),
+        "opset 0": (lambda who: history("versions", lambda v: [0, *v]), r"In opset 0 .* not changed"),
+        "brought by opset 0": (lambda who: of_one_newcomer(0), r"2 of 3 are right.*nothing happened to its operator"),
+        "moved in opset 0": (lambda who: history("moved", lambda v: 0), r"In opset 0 nothing happened"),
         "before it moved": (lambda who: another_version(-1), r"still an attribute"),
         "after it moved": (lambda who: another_version(1), r"for a while"),
         "long before": (lambda who: history("moved", lambda v: -3), r"In opset -3 nothing happened"),
@@ -344,6 +347,10 @@ WRONG = {
         ),
         "one wrong": (
             lambda who: lowest(versions={**right_lowest("ada")["versions"], params("2.2")["operators"][0]: 2}),
+            r"4 are right. Ask onnx\.defs\.get_schema",
+        ),
+        "one is 0": (
+            lambda who: lowest(versions={**right_lowest("ada")["versions"], params("2.2")["operators"][0]: 0}),
             r"4 are right. Ask onnx\.defs\.get_schema",
         ),
         "no lower": (lambda who: lowest(opset=params("2.2")["stated"]), r"It can go lower"),

@@ -449,6 +449,16 @@ def forged(folder: Path, entries: list[dict[str, Any]]) -> None:
     (folder / "results.json").write_text(text + '\n], "ignored": []}\n')
 
 
+def test_a_chapter_without_a_lesson_has_its_number(tmp_path):
+    """The results of a class may name a chapter that this version of the course does not have."""
+    forged(tmp_path, [{"student": "ada"}])
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"4.1"', '"77.1"'), encoding="utf-8")
+    publish(tmp_path, tmp_path)
+    assert "77 · Lesson 77" in (tmp_path / "class.html").read_text(encoding="utf-8")
+    assert "ONNX Scroll 77 Lesson 77 (percent)" in cells(tmp_path / "canvas.csv")[0]
+
+
 def test_read_again_it_is_the_same(graded):
     whole = json.loads((graded / "results.json").read_text(encoding="utf-8"))
     report = Report(graded)

@@ -509,6 +509,20 @@ def test_code_that_is_missing_or_outside(name, code, words, tmp_path):
     assert words in error.cause
 
 
+@pytest.mark.parametrize(
+    ("name", "code"), [("code.bin", "compiled-code-missing"), ("../code.bin", "external-path-outside")]
+)
+def test_every_node_of_one_file_is_counted(name, code, tmp_path):
+    model = context(**BESIDE | {"ep_cache_context": name})
+    second = model.graph.node.add()
+    second.CopyFrom(model.graph.node[0])
+    second.name, second.input[0], second.output[0] = "second", "y", "z"
+    onnx.save(model, tmp_path / "m.onnx")
+    (error,) = [f for f in cu.doctor(tmp_path / "m.onnx").findings if f.code.id == code]
+    assert [place.index for place in error.where] == [0, 1]
+    assert code == "external-path-outside" or "It would hold the code of 2 nodes." in error.cause
+
+
 def test_thousands_of_files_are_a_few_findings(tmp_path):
     model = context(**BESIDE)
     (node,) = model.graph.node

@@ -146,6 +146,13 @@ def test_every_lesson_has_its_title():
     assert lessons | set(exercises.chapters()) <= html_parts.titles().keys()
 
 
+def test_a_lesson_without_a_title_has_its_number(monkeypatch):
+    """As where somebody adds exercises before their lesson."""
+    monkeypatch.setattr(html_parts, "titles", lambda: {3: "Control & data"})
+    assert html_parts.title(3) == "03 · Control &amp; data"
+    assert html_parts.title(11) == "11 · Lesson 11"
+
+
 def test_what_the_list_of_answers_claims_counts_for_nothing(small_course):
     answered(t1_1=1)
     path, listed = manifest()

@@ -88,6 +88,17 @@ def test_a_node_that_took_less_than_a_microsecond() -> None:
     assert lost("5.2", found) == []
 
 
+@pytest.mark.parametrize("change", [{}, {"args": None}, {"args": []}, {"args": "CPUExecutionProvider"}])
+def test_a_node_without_its_facts_did_not_run(change: dict[str, Any]) -> None:
+    found = events()
+    runs, nodes = of_kind(found)
+    event = next(e for e in nodes if e["name"].endswith("_kernel_time"))
+    del event["args"]
+    event.update(change)
+    name = event["name"].removesuffix("_kernel_time")
+    assert f"{name} ran {len(runs) - 1} times in {len(runs)} events model_run" in failed("5.2", found)
+
+
 def test_nodes_of_another_provider() -> None:
     found = events()
     for event in of_kind(found)[1]:
