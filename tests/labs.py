@@ -32,7 +32,7 @@ PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css">
 <style>body {{ margin: 0; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
 main {{ max-width: 60rem; margin: 0 auto; padding: 1rem; }}</style>
-</head><body><main><h1>{title}</h1>
+</head><body style="display: block"><main><h1>{title}</h1>
 {place}
 </main></body></html>"""
 
