@@ -65,9 +65,6 @@ def site_of(name: str, root: Path) -> Iterator[Site]:
     labs = book / "_static" / "labs"
     for folder in (name, "kit"):
         shutil.copytree(LABS / folder, labs / folder, ignore=shutil.ignore_patterns("*.test.mjs", "vendor"))
-    for stand_in in (Path(__file__).parent / "lab_kit").glob("*.js"):
-        if not (labs / "kit" / stand_in.name).exists():
-            shutil.copy(stand_in, labs / "kit")
     subprocess.run([sys.executable, str(LABS / "vendor.py"), str(labs / "kit" / "vendor")], check=True, timeout=60)
     (labs / "ort").mkdir()
     for file in WEB_FILES:
