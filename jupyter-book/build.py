@@ -1,7 +1,7 @@
 """Build the book: `python jupyter-book/build.py` makes `jupyter-book/_build/html/`, a site that asks no other host.
 
-1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser needs go to `_build/stage/`.
-2. The lessons, and the pages that lie deeper, run or are taken from the cache.
+1. Stage: pages, settings, notebooks made from their `.py` sources, and the files the browser and the labs need go to `_build/stage/`.
+2. The lessons, and the pages that lie deeper, run or are taken from the cache. Then the labs are put into them.
 3. Jupyter Book writes the pages. Any warning or failed cell ends the build with exit status 1, and the site built before
    stays as it is.
 4. The viewer, and the models and live pages that lessons open, are put beside the lessons.
@@ -22,7 +22,7 @@ BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 BUILD = BOOK / "_build"
 STAGE = BUILD / "stage"
-sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "notebooks"), str(BOOK / "labs"), str(ROOT)]
 
 import course_plans  # noqa: E402 - beside this file
 import execution  # noqa: E402 - beside this file
@@ -30,6 +30,7 @@ import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
 import providers  # noqa: E402
+import site_labs  # noqa: E402 - labs/site_labs.py
 
 from course_utils.lab.sessions import ep_records  # noqa: E402
 from course_utils.pages.netron_static import build as build_netron  # noqa: E402
@@ -64,6 +65,7 @@ def main() -> None:
     lessons = [source.with_suffix("").as_posix() for source in generate.sources() if source.parent.name != "exercises"]
     print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
     execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
+    site_labs.embed(STAGE / "notebooks")
     site = run_jupyter_book()
     build_netron(site / "netron")
     finish(site, models)
@@ -101,6 +103,7 @@ def stage(packages: Path) -> None:
         for source in packages.glob(pattern):
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, target / source.name)
+    site_labs.write(STAGE / "assets", BUILD / "labs")
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
@@ -118,6 +121,7 @@ def stage(packages: Path) -> None:
     texts |= {
         "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
+        "labs.md": site_labs.gallery(),
         "claims.md": pages.claims(),
         "providers.md": providers.page(ep_records()),
         "course_plans.md": course_plans.page(),

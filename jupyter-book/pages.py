@@ -92,7 +92,7 @@ def contents(written: list[str]) -> dict[str, Any]:
         "format": "jb-book",
         "root": "index",
         "parts": [
-            {"caption": "Begin", "chapters": [{"file": "how_to_study"}]},
+            {"caption": "Begin", "chapters": [{"file": "how_to_study"}, {"file": "labs"}]},
             {"caption": "Lessons", "chapters": chapters},
             {
                 "caption": "Reference",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -80,7 +81,8 @@ class Seen:
 
 @dataclass
 class Visit:
-    """What one page is like: `Seen`, plus its outline, its width on a phone, and what axe finds in light and in dark."""
+    """What one page is like: `Seen`, plus its outline, its width on a phone, what axe finds in light and in dark, and what
+    a look of the caller's found wrong, by the look's name."""
 
     seen: Seen
     headings: list[str]
@@ -88,6 +90,7 @@ class Visit:
     too_wide: list[str]
     wrapped: list[str]
     violations: list[str]
+    wrong: dict[str, Exception]
 
 
 # What is wider than a phone's screen and does not scroll inside something.
@@ -115,25 +118,50 @@ WRAPPED = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p
 })"""
 
 
-def visit(browser: Browser, address: str, axe: Path, screenshots: Path, name: str) -> Visit:
-    """Open a page as a reader would: wide, then dark, then on a phone; write a screenshot of each."""
-    seen = Seen()
+def visit(
+    browser: Browser, address: str, axe: Path, looks: dict[str, Callable[[Page], None]], screenshots: Path | None = None
+) -> Visit:
+    """Open a page once, as a reader would: wide, then dark, then on a phone.
+
+    looks: are called with the page while it is wide. screenshots: where to write three, as NAME-desktop.jpg and so on.
+    """
+    seen, wrong = Seen(), {}
     with tab(browser) as page:
         seen.watch(page)
         page.goto(address, wait_until="load")
-        _screenshot(page, screenshots / f"{name}-desktop.jpg")
+        page.evaluate(FOLLOW)
         wrapped = page.evaluate(WRAPPED)
         page.add_script_tag(path=axe)
         violations = [f"light: {v}" for v in findings(page)]
+        for name, look in looks.items():
+            try:
+                look(page)
+            except (AssertionError, PlaywrightError) as error:
+                wrong[name] = error
+        _screenshot(page, screenshots, "desktop")
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         violations += [f"dark: {v}" for v in findings(page, only="color-contrast")]
-        _screenshot(page, screenshots / f"{name}-dark.jpg")
+        _screenshot(page, screenshots, "dark")
         page.evaluate("document.documentElement.dataset.theme = 'light'")
         page.set_viewport_size({"width": 390, "height": 844})
-        _screenshot(page, screenshots / f"{name}-phone.jpg")
+        _screenshot(page, screenshots, "phone")
         too_wide = page.evaluate(TOO_WIDE)
         headings = page.locator("h1:visible").all_inner_texts()
-        return Visit(seen, headings, page.inner_text("main"), too_wide, wrapped, violations)
+        return Visit(seen, headings, page.inner_text("main"), too_wide, wrapped, violations, wrong)
+
+
+# How long what the address names has been near the top of the window: `inViewSince`.
+FOLLOW = """() => {
+  const it = document.getElementById(location.hash.slice(1));
+  if (!it) return;
+  const look = () => {
+    const top = it.getBoundingClientRect().top;
+    window.inViewSince = top >= 0 && top < 300 ? window.inViewSince ?? performance.now() : undefined;
+  };
+  look();
+  setInterval(look, 100);
+}"""
+STAYS_IN_VIEW = "() => performance.now() - window.inViewSince > 1500"
 
 
 def fits_phone_and_paper(page: Page, colours: str) -> None:
@@ -147,9 +175,10 @@ def fits_phone_and_paper(page: Page, colours: str) -> None:
     page.emulate_media(media="screen", color_scheme=colours)
 
 
-def _screenshot(page: Page, path: Path) -> None:
-    # Of a long lesson, PNG takes seconds. The sidebar slides when the width changes.
-    page.screenshot(path=path, full_page=True, type="jpeg", quality=70, animations="disabled")
+def _screenshot(page: Page, path: Path | None, what: str) -> None:
+    if path:  # of a long lesson, PNG takes seconds. The sidebar slides when the width changes.
+        file = path.with_name(f"{path.name}-{what}.jpg")
+        page.screenshot(path=file, full_page=True, type="jpeg", quality=70, animations="disabled")
 
 
 def findings(page: Page, only: str | None = None) -> list[str]:

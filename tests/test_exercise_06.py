@@ -315,6 +315,13 @@ def slowest_node(student: str) -> onnx.NodeProto:
     return next(n for n in model.graph.node if n.name == profile_read(student)["node"])
 
 
+def share_of_operator(student: str) -> float:
+    """Of the slowest node's operator, all its nodes together."""
+    took, operator = medians(student), slowest_node(student).op_type
+    alike = [f"{n.name}_kernel_time" for n in slowest_node_graph(student) if n.op_type == operator]
+    return float(took[took.index.intersection(alike)].sum() / took.sum())
+
+
 RIGHT = {
     "6.1": (folded, folded_anew),
     "6.2": (tidy, tidy_by_hand),
@@ -401,9 +408,7 @@ WRONG = {
             "divide a median by the mean of the runs",
         ),
         "of all such operators": (
-            profile_misread(share=lambda who: float(
-                (took := medians(who))[[f"{n.name}_kernel_time" for n in slowest_node_graph(who)
-                    if n.op_type == slowest_node(who).op_type and f"{n.name}_kernel_time" in took]].sum() / took.sum())),
+            profile_misread(share=share_of_operator),
             "share of all nodes with that operator",
         ),
         "the longest run": (

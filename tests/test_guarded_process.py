@@ -339,7 +339,7 @@ def test_the_stop_button_in_a_real_kernel(folder):
         # Bubblewrap, where there is one, stands around it, and has its name in its own command.
         child = [c for c in kernel.children(recursive=True) if "guarded_child" in " ".join(c.cmdline())][-1]
         before = child.cpu_times().user
-        client.execute("cu.check('3.2', 'endless.onnx')")
+        client.execute("cu.check('3.2', 'endless.onnx')", stop_on_error=False)  # what comes next is not dropped
         while child.cpu_times().user == before:
             time.sleep(0.1)
         manager.interrupt_kernel()

@@ -6,6 +6,7 @@ is collected, and beside it lie the folders of four more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -133,10 +134,11 @@ def hub(place: Path) -> Iterator[str]:
             yield address
         finally:
             started = it.children(recursive=True) if it.is_running() else []
-            process.terminate()  # it ends the proxy and the servers
-            _, left = psutil.wait_procs([it, *started], timeout=60)
-            for each in left:
-                each.kill()
+            process.terminate()  # it ends the servers; the proxy would wait for each connection of the students to be closed
+            psutil.wait_procs([it], timeout=60)
+            for each in [it, *started]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             process.wait()
 
 

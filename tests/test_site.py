@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 import tempfile
@@ -20,13 +21,13 @@ from course_utils.pages.loopback import served
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "jupyter-book"
 SITE = BOOK / "_build" / "html"
 AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
-SCREENSHOTS = BOOK / "_build" / "screenshots"
+SCREENSHOTS = BOOK / "_build" / "screenshots"  # of every page, where COURSE_SCREENSHOTS asks for them
 # `netron/` is another program's page, `_static/` holds templates of the theme, `pages/` what lessons built: see below.
 PAGES = sorted(
     page.relative_to(SITE).as_posix()
@@ -37,13 +38,61 @@ LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
 all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_here.html"])
 
-# True once the element has been near the top of the window for one and a half seconds.
-STAYS_IN_VIEW = """id => {
-  const top = document.getElementById(id).getBoundingClientRect().top;
-  if (top < 0 || top >= 300) window.inViewSince = undefined;
-  else window.inViewSince ??= performance.now();
-  return performance.now() - window.inViewSince > 1500;
-}"""
+CLAIM = "div.claim"
+
+
+def claim_stays_in_view(tab: Page) -> None:
+    """What grows late moves the claim away and the page brings it back, so it must stay for a while."""
+    tab.wait_for_function(driver.STAYS_IN_VIEW, polling=100)
+
+
+def formulas_are_set(tab: Page) -> None:
+    formulas = tab.locator("article .math")
+    tab.locator("article mjx-container").nth(formulas.count() - 1).wait_for(state="attached")
+    assert tab.locator("mjx-merror").count() == 0
+
+
+def quiz_answers(tab: Page) -> None:
+    quiz = tab.locator(".quiz").first
+    quiz.locator("[type=radio]").first.check()
+    expect(quiz.locator(".why").first).to_be_hidden()
+    quiz.locator(".ask").click()
+    expect(quiz.locator(".why").first).to_be_visible()
+    expect(quiz.locator(".why").nth(1)).to_be_hidden()
+
+
+def widgets_live_without_a_kernel(tab: Page) -> None:
+    box = tab.locator(".widget-vbox:has(.widget-html-content)").first
+    shown = box.locator(".widget-html-content:visible")
+    shown.first.wait_for()
+    content = "all => all.map(one => one.innerHTML)"  # a picture has no text
+    before = shown.evaluate_all(content)
+
+    def move() -> None:
+        if (handle := box.locator(".noUi-handle")).count():
+            handle.first.press("ArrowRight")
+        else:
+            chooser = box.locator("select").first
+            chooser.select_option(index=0 if chooser.evaluate("one => one.selectedIndex") else 1)
+
+    # The handle is drawn before it is linked, so one key may come too early.
+    deadline = time.monotonic() + 30
+    while (after := shown.evaluate_all(content)) == before and time.monotonic() < deadline:
+        move()
+        tab.wait_for_timeout(200)
+    assert after != before
+
+
+# What lives on a page: where it is, what is done with it. The first comes first: the others scroll.
+LOOKS = {
+    "link to evidence": (CLAIM, claim_stays_in_view),
+    "formulas": ("article .math", formulas_are_set),
+    "widgets": (
+        'script[type="application/vnd.jupyter.widget-state+json"]:-soup-contains("StackModel")',
+        widgets_live_without_a_kernel,
+    ),
+    "quiz": (".quiz", quiz_answers),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,15 +115,25 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="module")
 def visited(browser, site) -> Callable[[str], driver.Visit]:
-    """Opens each page once; the tests below look at what was seen."""
-    SCREENSHOTS.mkdir(exist_ok=True)
+    """Opens each page once, at its last claim; the tests below look at what was seen."""
+    wanted = os.environ.get("COURSE_SCREENSHOTS") == "1"
+    if wanted:
+        SCREENSHOTS.mkdir(exist_ok=True)
 
     @functools.cache
     def open_once(page: str) -> driver.Visit:
+        there = {name: look for name, (mark, look) in LOOKS.items() if soup(page).select(mark)}
+        anchors = [claim["id"] for claim in soup(page).select(CLAIM)]
+        address = f"{site}/{page}" + (f"#{anchors[-1]}" if anchors else "")
         name = page.removesuffix(".html").replace("/", "-")
-        return driver.visit(browser, f"{site}/{page}", AXE, SCREENSHOTS, name)
+        return driver.visit(browser, address, AXE, there, SCREENSHOTS / name if wanted else None)
 
     return open_once
+
+
+def lessons_with(look: str) -> list[str]:
+    """The lessons that have what this look is for: its name stands in their source."""
+    return [page for page in LESSONS if soup(page).select(LOOKS[look][0])] or ["(none)"]
 
 
 @pytest.fixture
@@ -204,63 +263,10 @@ def test_a_live_page_fits_a_phone_and_is_accessible(page, visited):
         assert file.is_dir() or paths_of_this_machine(file.read_bytes()) == []
 
 
-@all_lessons
-def test_formulas_are_set(lesson, tab, site):
-    formulas = soup(lesson).select("article .math")
-    if not formulas:
-        pytest.skip("no formula on this page")
-    tab.goto(f"{site}/{lesson}")
-    tab.locator("article mjx-container").nth(len(formulas) - 1).wait_for(state="attached")
-    assert tab.locator("mjx-merror").count() == 0
-
-
-@all_lessons
-def test_quiz_answers(lesson, tab, site):
-    if not soup(lesson).select(".quiz"):
-        pytest.skip("no quiz on this page")
-    tab.goto(f"{site}/{lesson}")
-    quiz = tab.locator(".quiz").first
-    quiz.locator("[type=radio]").first.check()
-    expect(quiz.locator(".why").first).to_be_hidden()
-    quiz.locator(".ask").click()
-    expect(quiz.locator(".why").first).to_be_visible()
-    expect(quiz.locator(".why").nth(1)).to_be_hidden()
-
-
-@all_lessons
-def test_linked_widgets_live_without_a_kernel(lesson, tab, site):
-    tab.goto(f"{site}/{lesson}")
-    if "StackModel" not in str(soup(lesson)):
-        pytest.skip("no linked widget on this page")
-    box = tab.locator(".widget-vbox:has(.widget-html-content)").first
-    shown = box.locator(".widget-html-content:visible")
-    shown.first.wait_for()
-    content = "all => all.map(one => one.innerHTML)"  # a picture has no text
-    before = shown.evaluate_all(content)
-
-    def move() -> None:
-        if (handle := box.locator(".noUi-handle")).count():
-            handle.first.press("ArrowRight")
-        else:
-            chooser = box.locator("select").first
-            chooser.select_option(index=0 if chooser.evaluate("one => one.selectedIndex") else 1)
-
-    # The handle is drawn before it is linked, so one key may come too early.
-    deadline = time.monotonic() + 30
-    while (after := shown.evaluate_all(content)) == before and time.monotonic() < deadline:
-        move()
-        tab.wait_for_timeout(200)
-    assert after != before
-
-
-@all_lessons
-def test_link_to_evidence_leads_there(lesson, tab, site):
-    claims = soup(lesson).select("div.claim")
-    if not claims:
-        pytest.skip("no claim on this page")
-    tab.goto(f"{site}/{lesson}#{claims[-1]['id']}")
-    # What grows late moves the claim away and the page brings it back, so it must stay for a while.
-    tab.wait_for_function(STAYS_IN_VIEW, arg=claims[-1]["id"], polling=100)
+@pytest.mark.parametrize(("look", "lesson"), [(look, page) for look in LOOKS for page in lessons_with(look)])
+def test_it_lives(look, lesson, visited):
+    if error := visited(lesson).wrong.get(look):
+        raise error
 
 
 def test_doctor_page_lists_all_it_can_find():

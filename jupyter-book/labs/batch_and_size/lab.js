@@ -3,7 +3,6 @@
 import { apart } from "../kit/numbers.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { addStyle } from "../kit/style.js";
 import { choice, h, status } from "../kit/ui.js";
 import { judge, resized, SIDE, topRows, words } from "./compare.js";
 import { curves, picture } from "./drawings.js";
@@ -19,7 +18,7 @@ const START = { batch: 1, height: 28, width: 28 };
 const VERDICTS = { right: "✓ right", wrong: "✗ wrong numbers, no error", refused: "– refused" };
 
 export async function mount(root, lab) {
-  const [answer] = await Promise.all([fetch(new URL("batch_and_size.json", lab.base)), addStyle("lab.css", import.meta.url)]);
+  const answer = await fetch(new URL("batch_and_size.json", lab.base));
   const facts = await answer.json();
   const sizes = { batch: facts.batches, height: facts.heights, width: facts.widths };
   const given = read(lab.name);

@@ -1,8 +1,7 @@
 // Any file is examined in the page: what is wrong with it, where, and what to do. Nothing is uploaded.
 
-import { onChange, read, write } from "../kit/state.js";
-import { addStyle } from "../kit/style.js";
-import { h, statusLine } from "../kit/ui.js";
+import { read, write } from "../kit/state.js";
+import { h, status } from "../kit/ui.js";
 import { ask } from "./client.js";
 import { comparison } from "./comparison.js";
 import { leftOut, report } from "./report.js";
@@ -28,11 +27,11 @@ export async function mount(root, lab) {
   const given = read(lab.name);
   const state = {}; // example, with: only examples stand in the address, never a file of the reader's
   const chosen = { first: null, second: null }; // {name, file}
-  const [catalogue] = await Promise.all([json(new URL("doctor.json", lab.base)), addStyle("lab.css", import.meta.url)]);
-  const said = statusLine();
+  const catalogue = await json(new URL("doctor.json", lab.base));
+  const said = status();
   const result = h("div", { class: "doctor-result" });
   const differences = h("div", { class: "doctor-differences" });
-  const saidOfTwo = statusLine();
+  const saidOfTwo = status();
   const first = chooser("The file", "first", "example", said, examine);
   const second = chooser("The second file", "second", "with", saidOfTwo, compare);
   for (const line of [said, saidOfTwo]) line.element.classList.add("doctor-said");
@@ -42,7 +41,6 @@ export async function mount(root, lab) {
   let address = ""; // of the file in memory, for the viewer
   root.append(first.element, said.element, result, two, leftOut(catalogue));
   await show({ example: Object.keys(EXAMPLES)[0], ...known(given) });
-  onChange(lab.name, (now) => show(known(now)));
 
   /** Open the examples that an address names. */
   async function show({ example, with: other }) {

@@ -5,7 +5,6 @@ import { apart } from "../kit/numbers.js";
 import { readModel } from "../kit/onnx.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { addStyle } from "../kit/style.js";
 import { choice, h, status } from "../kit/ui.js";
 import { family, moved, randomInput, tell } from "./origins.js";
 
@@ -18,7 +17,7 @@ const HINTS = {
 };
 
 export async function mount(root, lab) {
-  const [answer] = await Promise.all([fetch(new URL("fusion.json", lab.base)), addStyle("lab.css", import.meta.url)]);
+  const answer = await fetch(new URL("fusion.json", lab.base));
   const facts = await answer.json();
   const given = read(lab.name);
   const state = {

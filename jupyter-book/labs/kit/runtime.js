@@ -1,116 +1,100 @@
-// ONNX Runtime Web for all labs: served once with the site, loaded when the first model is opened. It uses no document, so
-// that a worker can import it, too.
+// ONNX Runtime Web: one copy for the whole site, loaded when a lab first runs a model.
 
+const FILES = new URL("../../ort/", import.meta.url); // this module lies in `_static/labs/kit/`
 const BUILDS = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
-const FOLDER = new URL("../../ort/", import.meta.url);
-const loaded = new Map();
+const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
+const MOST_THREADS = 4; // the course's models are small: more threads only wait for each other
+// The smallest module that has an instruction on 128 bits.
+const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
-// Open a model.
-//   model: the address of a file, or its bytes (Uint8Array).
-//   provider: "wasm" (the default), or "webgpu": where the browser has none, the model runs on wasm, and `reason` says why.
-//   threads: how many wasm may use. More than one needs a page that is isolated from others; `threads` says what it got.
-//   sessionOptions: of ONNX Runtime Web, such as { graphOptimizationLevel: "disabled" }.
-// Gives { run, inputs, outputs, provider, threads, reason, bytes, release }.
-//   run({ name: tensor(…) }) → { name: { type, dims, data } }; runs of one page wait for each other.
-//   inputs, outputs: [{ name, type, shape }]. bytes: the size of the file.
-export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
-  if (!(provider in BUILDS)) {
-    throw new Error(`The provider ${JSON.stringify(provider)} is unknown: give "wasm" or "webgpu".`);
+const QUIET = { logSeverityLevel: 4 }; // an error comes as an exception, and is told in the page
+
+const loaded = {}; // build → promise of its module
+let turn = Promise.resolve(); // one run at a time: two at once freeze the page on WebGPU
+
+/** Threads that WebAssembly gets here: one, unless the site is isolated from other origins. most: how many are wanted. */
+export function possibleThreads(most = MOST_THREADS) {
+  return globalThis.crossOriginIsolated ? Math.max(1, Math.min(most, navigator.hardwareConcurrency ?? 1)) : 1;
+}
+
+/** Why this page cannot run models, in a sentence; nothing where it can. */
+export function obstacle() {
+  if (typeof WebAssembly !== "object") return "This browser has no WebAssembly, so no model can run in the page: read on, or use another browser.";
+  if (!WebAssembly.validate(SIMD)) return "This browser's WebAssembly has no SIMD, so no model can run in the page: a newer browser can.";
+  return "";
+}
+
+/** Why WebGPU cannot be used here; nothing where it can. */
+export async function noWebGPU() {
+  if (!globalThis.isSecureContext) return "WebGPU needs a page from https";
+  if (!navigator.gpu) return "this browser has no WebGPU";
+  return (await navigator.gpu.requestAdapter()) ? "" : "this browser gave no adapter";
+}
+
+async function load(build) {
+  const why = obstacle();
+  if (why) throw new Error(why);
+  loaded[build] ??= import(new URL(BUILDS[build], FILES)).then((ort) => {
+    ort.env.wasm.wasmPaths = FILES.href;
+    ort.env.logLevel = "error";
+    return ort;
+  });
+  try {
+    return await loaded[build];
+  } catch (error) {
+    delete loaded[build]; // perhaps the network is back at the next click
+    throw new Error("ONNX Runtime could not be loaded: look at your connection, then try again.", { cause: error });
   }
-  const reason = provider === "webgpu" ? await obstacle() : undefined;
-  const used = reason ? "wasm" : provider;
-  const [ort, bytes] = await Promise.all([load(used, threads), model instanceof Uint8Array ? model : fetched(model)]);
-  const session = await next(() =>
-    // One provider alone: with two, nobody could say which of them ran.
-    ort.InferenceSession.create(bytes, { ...sessionOptions, executionProviders: [used] }),
-  );
+}
+
+/** A tensor, in the build of the runtime that runs on the processor; the other one takes it as well. */
+export async function tensor(type, data, dims) {
+  const ort = await load("wasm");
+  return new ort.Tensor(type, data, dims);
+}
+
+/**
+ * A model, ready to run. model: address or bytes. provider: "wasm" or "webgpu". threads: at most so many; the first model
+ * of a page decides, for all share them. `size` of the answer: bytes of the file.
+ *
+ * Throws an Error with ONNX Runtime's words when it does not load. On WebGPU every node runs there, or it throws.
+ */
+export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
+  const ort = await load(provider);
+  ort.env.wasm.numThreads ||= possibleThreads(threads);
+  const source = typeof model === "string" ? await bytes(model) : model;
+  const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], ...QUIET, ...sessionOptions }));
   return {
-    run: (feeds) => next(() => session.run(tensors(ort, feeds))),
-    inputs: described(session.inputMetadata),
-    outputs: described(session.outputMetadata),
-    provider: used,
-    threads: ort.env.wasm.numThreads,
-    reason,
-    bytes: bytes.length,
-    release: () => next(() => session.release()),
+    run: (feeds) => inTurn(() => session.run(feeds, QUIET)),
+    inputs: session.inputNames,
+    outputs: session.outputNames,
+    provider: NAMES[provider],
+    threads: provider === "wasm" ? ort.env.wasm.numThreads : 1,
+    size: source.byteLength,
+    release: () => inTurn(() => session.release()),
   };
 }
 
-// What `run` takes. type: of ONNX Runtime Web, such as "float32", "uint8", "int64" (data: BigInt64Array).
-export const tensor = (type, data, dims) => ({ type, data, dims });
+/** Where models run, in words: "WebAssembly, one thread". */
+export function place({ provider, threads: n }) {
+  return provider === "WebAssembly" ? `${provider}, ${n === 1 ? "one thread" : `${n} threads`}` : provider;
+}
 
-// ONNX Runtime Web itself, loaded once. The first caller's `threads` holds for the page.
-export function load(provider = "wasm", threads = undefined) {
-  if (!loaded.has(provider)) {
-    const address = new URL(BUILDS[provider], FOLDER);
-    const coming = import(address).then((ort) => {
-      ort.env.wasm.wasmPaths = FOLDER.href; // from this site
-      ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? (threads ?? spareThreads()) : 1;
-      ort.env.logLevel = "error"; // its warnings are for those who build a page
-      return ort;
-    });
-    const told = coming.catch((error) => {
-      loaded.delete(provider); // so that the next click tries again
-      throw new Error("ONNX Runtime could not be loaded: look whether you are on line, and try again.", { cause: error });
-    });
-    loaded.set(provider, told);
+/** The bytes behind an address. Throws an Error with one sentence. */
+export async function bytes(address) {
+  const name = new URL(address, location.href).pathname.split("/").pop();
+  let answer;
+  try {
+    answer = await fetch(address);
+  } catch (error) {
+    throw new Error(`${name} could not be loaded: look at your connection, then try again.`, { cause: error });
   }
-  return loaded.get(provider);
+  if (!answer.ok) throw new Error(`${name} could not be loaded (${answer.status}): load the page again.`);
+  return new Uint8Array(await answer.arrayBuffer());
 }
 
-// Why this browser cannot run a model on the graphics card; undefined where it can.
-export async function obstacle() {
-  if (!globalThis.isSecureContext) return "WebGPU needs a page from https";
-  if (!navigator.gpu) return "this browser has no WebGPU";
-  if (!(await navigator.gpu.requestAdapter())) return "this browser gave no adapter";
-  return undefined;
-}
-
-// Milliseconds of one call: the median of `rounds`, after some calls that do not count. The clock of a browser is coarse,
-// so a call that is shorter than `least` milliseconds is repeated within a round.
-export async function stopwatch(call, { rounds = 15, warmUp = 3, least = 2 } = {}) {
-  let once = Infinity;
-  for (let i = 0; i < warmUp; i++) once = Math.min(once, await time(call, 1));
-  const repeats = Math.min(100, Math.max(1, Math.ceil(least / Math.max(once, 0.05))));
-  const times = [];
-  for (let i = 0; i < rounds; i++) times.push(await time(call, repeats));
-  return { median: median(times), rounds, repeats };
-}
-
-export function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
-
-async function time(call, repeats) {
-  const began = performance.now();
-  for (let i = 0; i < repeats; i++) await call();
-  return (performance.now() - began) / repeats;
-}
-
-async function fetched(address) {
-  const response = await fetch(address).catch((error) => {
-    throw new Error("The model could not be loaded: look whether you are on line, and try again.", { cause: error });
-  });
-  if (!response.ok) throw new Error(`The model could not be loaded: the server answered ${response.status}.`);
-  return new Uint8Array(await response.arrayBuffer());
-}
-
-// Two runs at once are an error of ONNX Runtime Web on some providers: so each waits for the one before.
-let turn = Promise.resolve();
-function next(work) {
+function inTurn(work) {
   const mine = turn.then(work);
   turn = mine.catch(() => {});
   return mine;
 }
-
-function tensors(ort, feeds) {
-  const made = ([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)];
-  return Object.fromEntries(Object.entries(feeds).map(made));
-}
-
-const described = (metadata) => metadata.map(({ name, type, shape }) => ({ name, type, shape }));
-
-// Half of what the machine has, four at most: a page is not alone on it.
-const spareThreads = () => Math.max(1, Math.min(4, (navigator.hardwareConcurrency ?? 2) >> 1));

@@ -1,69 +1,49 @@
-// Starts the labs of a page: `<div class="lab" data-lab="classify">…</div>`. A lab is loaded when it comes near the screen,
-// or when the address speaks of it; nobody who only reads loads more than this file.
+// Brings the labs of a page to life when they come near the window: `<div class="lab" data-lab="classify">`.
 
-import { isNamed, onChange, read, write } from "./state.js";
-import { h, sentence } from "./ui.js";
+import { parts } from "./state.js";
+import { addStyle } from "./style.js";
+import { h } from "./ui.js";
 
-const NEAR = "600px"; // before a lab comes into view
+const LABS = new URL("../", import.meta.url); // `_static/labs/`
+const NEAR = "400px";
 
-function start() {
-  const labs = [...document.querySelectorAll("div.lab[data-lab]")];
-  const watcher = new IntersectionObserver(
-    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => mountOnce(entry.target)),
-    { rootMargin: NEAR },
-  );
-  for (const element of labs) {
-    watcher.observe(element);
-    if (isNamed(element.dataset.lab)) goTo(element);
-  }
-  addEventListener("hashchange", () => labs.filter((one) => isNamed(one.dataset.lab)).slice(0, 1).forEach(goTo));
-  forPrint(labs);
-}
-
-const mounted = new WeakSet();
-
-// The lab draws into a box of its own, above the text alternative, which is closed now: it says the same in words.
-async function mountOnce(element) {
-  if (mounted.has(element)) return;
-  mounted.add(element);
-  const name = element.dataset.lab;
-  const alternative = element.querySelector("details.lab-alternative");
-  const root = h("div", { class: "lab-body" });
-  element.insertBefore(root, alternative);
+async function start(root) {
+  const name = root.dataset.lab;
+  const place = h("div", { class: "lab-body" }, h("p", { class: "lab-status" }, "The lab is loading …"));
+  root.querySelector(".lab-words").before(place);
   try {
-    const base = new URL(`../${name}/`, import.meta.url);
-    const { mount } = await import(new URL("lab.js", base));
-    const lab = { name, base, state: read(name), save: (state) => write(name, state), onState: (f) => onChange(name, f) };
-    await mount(root, lab);
-    if (alternative) alternative.open = false;
-    element.dataset.mounted = "";
+    const [{ mount }] = await Promise.all([import(new URL(`${name}/lab.js`, LABS)), addStyle(`${name}/lab.css`, LABS)]);
+    place.replaceChildren();
+    await mount(place, { name, base: new URL(`files/${name}/`, LABS).href });
+    root.querySelector(".lab-words").open = false;
+    root.dataset.ready = "yes";
   } catch (error) {
-    console.error(error);
-    root.replaceChildren(
-      h("p", { class: "lab-status", "data-state": "error", role: "status" }, `The lab did not start: ${sentence(error)}`),
-    );
+    console.warn(error);
+    place.replaceChildren(h("p", { class: "lab-status" }, `This lab did not start: ${error.message} What it shows stands below, in words.`));
+    root.querySelector(".lab-words").open = true;
   }
 }
 
-async function goTo(element) {
-  await mountOnce(element);
-  element.scrollIntoView({ block: "start" });
-}
-
-// On paper, the text alternative is shown.
-function forPrint(labs) {
-  const closed = new Set();
-  const all = () => labs.flatMap((lab) => [...lab.querySelectorAll("details.lab-alternative")]);
-  addEventListener("beforeprint", () => {
-    for (const one of all().filter((alternative) => !alternative.open)) {
-      closed.add(one);
-      one.open = true;
+const near = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      start(target);
     }
-  });
-  addEventListener("afterprint", () => {
-    for (const one of closed) one.open = false;
-    closed.clear();
-  });
-}
+  },
+  { rootMargin: NEAR },
+);
+const all = [...document.querySelectorAll("div.lab[data-lab]")];
+for (const root of all) near.observe(root);
 
-start();
+// An address with a lab's state leads to the lab. One that is changed in the same page is taken anew.
+const named = parts()[0]?.[0];
+all.find((root) => root.dataset.lab === named)?.scrollIntoView();
+addEventListener("hashchange", () => parts().length && location.reload());
+
+// On paper a lab is told in words.
+const closed = () => all.map((root) => root.querySelector(".lab-words")).filter((words) => !words.open);
+let opened = [];
+addEventListener("beforeprint", () => (opened = closed()).forEach((words) => (words.open = true)));
+addEventListener("afterprint", () => opened.forEach((words) => (words.open = false)));

@@ -1,52 +1,29 @@
-// The state of a lab stands in the fragment of the address, so that it can be shared: `#classify?picture=3&model=int8`.
-// Of several labs on a page, each has a part of its own: `#classify?picture=3;fusion?level=all`. The one used last is first.
+// What a lab shows, kept in the page's address: `#classify?picture=3&model=int8`. A teacher can share it. On a page with
+// several labs their states stand one after the other: `#classify?picture=3;fusion?level=basic`.
 
-const NAME = /^[a-z][a-z0-9_]*$/;
-
-// The fragment as a Map: name of a lab → object of strings. Another fragment, such as `#recap`, holds no state.
-export function parse(fragment) {
-  const parts = new Map();
-  for (const part of fragment.replace(/^#/, "").split(";")) {
-    const [name, query] = halves(part);
-    if (query !== undefined && NAME.test(name)) parts.set(name, Object.fromEntries(new URLSearchParams(query)));
-  }
-  return parts;
+/** The labs of which the address tells something: `[name, query]` pairs; none where it is the name of a heading. */
+export function parts(hash = location.hash) {
+  const all = hash.slice(1).split(";").map((part) => part.split("?"));
+  return all.filter((part) => part.length > 1).map(([name, ...query]) => [name, query.join("?")]);
 }
 
-// The fragment of such a Map, with `#`; empty where no lab has a state. Values that are null, undefined or "" are left out.
-export function format(parts) {
-  const texts = [];
-  for (const [name, object] of parts) {
-    const given = Object.entries(object).filter(([, value]) => value !== undefined && value !== null && value !== "");
-    if (given.length) texts.push(`${name}?${new URLSearchParams(given)}`); // it writes ";" as %3B
-  }
-  return texts.length ? `#${texts.join(";")}` : "";
+/** The state of a lab in the address, every value a text; {} where the address is about something else. */
+export function read(name, hash = location.hash) {
+  return Object.fromEntries(new URLSearchParams(new Map(parts(hash)).get(name)));
 }
 
-// The state of one lab in the address: an object of strings, empty where there is none.
-export const read = (name) => parse(location.hash).get(name) ?? {};
-
-// Does the address speak of this lab, with or without a state?
-export const isNamed = (name) => parse(location.hash).has(name) || location.hash === `#${name}`;
-
-// Write the state of one lab; the page is not loaded anew, and gets no new entry in the history.
-export function write(name, object) {
-  const { [name]: _, ...others } = Object.fromEntries(parse(location.hash));
-  const fragment = format(new Map([[name, object], ...Object.entries(others)]));
-  history.replaceState(history.state, "", fragment || location.pathname + location.search);
+/**
+ * Put the state of a lab into the address, and leave that of other labs there. Empty values are left out. No page is loaded
+ * and none is added to the history.
+ */
+export function write(name, state) {
+  history.replaceState(history.state, "", address(name, state, location.hash));
 }
 
-// Call `changed` with the new state when somebody else changes it: a link, or the address line.
-export function onChange(name, changed) {
-  let before = JSON.stringify(read(name));
-  addEventListener("hashchange", () => {
-    const now = JSON.stringify(read(name));
-    if (now !== before && isNamed(name)) changed(read(name));
-    before = now;
-  });
-}
-
-function halves(part) {
-  const at = part.indexOf("?");
-  return at < 0 ? [part, undefined] : [part.slice(0, at), part.slice(at + 1)];
+/** The fragment for a state. hash: the one before. */
+export function address(name, state, hash = "") {
+  const kept = Object.entries(state).filter(([, value]) => value !== undefined && value !== "");
+  const query = new URLSearchParams(kept).toString();
+  const others = parts(hash).filter(([other]) => other !== name).map(([other, its]) => `${other}?${its}`);
+  return `#${[...others, query ? `${name}?${query}` : name].join(";")}`;
 }

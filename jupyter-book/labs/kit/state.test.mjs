@@ -1,46 +1,32 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { address, parts, read } from "./state.js";
 
-import { format, parse, read, write } from "./state.js";
-
-const object = (map) => Object.fromEntries(map);
-
-test("a state is read from the fragment", () => {
-  assert.deepEqual(object(parse("#classify?picture=3&model=int8")), { classify: { picture: "3", model: "int8" } });
+test("what is written is read again", () => {
+  const state = { picture: "3", text: "a & b = c?; d # é" };
+  assert.deepEqual(read("classify", address("classify", state)), state);
 });
 
-test("several labs have a part each", () => {
-  const found = object(parse("#fusion?level=all;classify?picture=3"));
-  assert.deepEqual(found, { fusion: { level: "all" }, classify: { picture: "3" } });
+test("empty values are left out, and without any there is no question mark", () => {
+  assert.equal(address("fusion", { node: "", level: undefined }), "#fusion");
+  assert.equal(address("fusion", { node: "", level: "basic" }), "#fusion?level=basic");
 });
 
-test("the name of a heading is no state", () => {
-  for (const fragment of ["", "#", "#recap", "#claim-runs-without-pytorch", "#A?b=1", "#?a=1"]) {
-    assert.deepEqual(object(parse(fragment)), {}, fragment);
-  }
+test("the address of another lab, or of a heading, says nothing", () => {
+  assert.deepEqual(read("classify", "#fusion?picture=3"), {});
+  assert.deepEqual(read("classify", "#classify-a-garment"), {});
+  assert.deepEqual(read("classify", ""), {});
 });
 
-test("what was formatted is read back, odd characters included", () => {
-  const state = { text: "a;b&c=d?e#f ü/100%", zero: "0" };
-  const fragment = format(new Map([["classify", state], ["fusion", { level: "1" }]]));
-  assert.equal(fragment.split(";").length, 2);
-  assert.deepEqual(object(parse(fragment)), { classify: state, fusion: { level: "1" } });
+test("a lab leaves the state of the others where it is", () => {
+  const both = address("fusion", { level: "basic" }, "#classify?picture=3");
+  assert.equal(both, "#classify?picture=3;fusion?level=basic");
+  assert.deepEqual([read("classify", both), read("fusion", both)], [{ picture: "3" }, { level: "basic" }]);
+  assert.equal(address("classify", { picture: "4" }, both), "#fusion?level=basic;classify?picture=4");
+  assert.equal(address("classify", { picture: "4" }, "#without-pytorch"), "#classify?picture=4");
 });
 
-test("nothing empty stands in the address", () => {
-  assert.equal(format(new Map([["a", { b: "", c: null, d: undefined }]])), "");
-  assert.equal(format(new Map([["a", { b: 0, c: false }]])), "#a?b=0&c=false");
-});
-
-test("a lab writes its own part, first, and leaves those of others", () => {
-  const seen = [];
-  globalThis.location = { hash: "#fusion?level=all;classify?picture=1", pathname: "/labs.html", search: "" };
-  globalThis.history = { state: null, replaceState: (state, title, address) => seen.push(address) };
-  write("classify", { picture: 2 });
-  assert.equal(seen.pop(), "#classify?picture=2;fusion?level=all");
-  location.hash = "#classify?picture=2";
-  assert.deepEqual(read("classify"), { picture: "2" });
-  assert.deepEqual(read("fusion"), {});
-  write("classify", {});
-  assert.equal(seen.pop(), "/labs.html");
+test("the name of a heading is no lab", () => {
+  assert.deepEqual(parts("#without-pytorch"), []);
+  assert.deepEqual(parts("#classify?picture=3"), [["classify", "picture=3"]]);
 });
