@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from doctor_models import external, linear, parsed
-from test_lab_doctor_checks import empty_parts, maker, nested
+from lab_doctor_models import empty_parts, nested
+from test_lab_doctor_checks import maker
 
 import course_utils as cu
 from course_utils.pages.browser_lab import npm_package

@@ -6,23 +6,18 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from answers import given_files
-from doctor_models import external, linear, parsed, quantized
-from onnx import helper
+from lab_doctor_models import MORE
 from recorded_reports import GIVING, MODELS
-from test_doctor_files import NO_MODELS, WHOLE
-from test_doctor_findings import added, changed, row
+from test_doctor_files import NO_MODELS
 
 import course_utils as cu
-from course_utils.diagnosis.file import skeleton
 from course_utils.diagnosis.vocabulary import all_codes
 from course_utils.pages.browser_lab import node, npm_package
 
@@ -47,88 +42,6 @@ def maker() -> ModuleType:
     return module
 
 
-def nested(levels: int) -> bytes:
-    """A graph in an attribute of a node of a graph, so many times."""
-    graph = onnx.GraphProto(name="g").SerializeToString()
-    node = helper.make_node("If", ["c"], ["y"]).SerializeToString()
-    for _ in range(levels):
-        branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
-        branch += skeleton._head(6, len(graph)) + graph
-        within = node + skeleton._head(5, len(branch)) + branch
-        graph = skeleton._head(1, len(within)) + within
-    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
-    return head + skeleton._head(7, len(graph)) + graph
-
-
-def empty_parts(count: int) -> bytes:
-    """Two bytes in the file, a hundred in memory."""
-    parts = b"\x0a\x00" * count
-    return b"\x08\x0a" + skeleton._head(7, len(parts)) + parts
-
-
-def outside(location: str) -> Callable[[], onnx.ModelProto]:
-    return changed(lambda: linear(64), lambda model: external(model, location))
-
-
-def compiled(**attributes: object) -> onnx.ModelProto:
-    model = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.EPContext(x) }", more=', "com.microsoft": 1')
-    model.graph.node[0].attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
-    return model
-
-
-def called(name: str) -> Callable[[], onnx.ModelProto]:
-    """A name that every object of JavaScript knows, for all that can have one."""
-
-    def make() -> onnx.ModelProto:
-        model = parsed(
-            f'g (float[N] {name}) => (float[N] y) {{ y = "{name}".{name}({name}) }}'.replace('"', ""),
-            more=f', "{name}": 1',
-        )
-        return model
-
-    return make
-
-
-def noise(model: onnx.ModelProto, share: float) -> None:
-    weights = model.graph.initializer[0]
-    values = onnx.numpy_helper.to_array(weights).copy()
-    values.flat[: int(share * values.size)] = np.float32(1e-40)
-    weights.raw_data = values.tobytes()
-
-
-MORE: dict[str, Callable[[], onnx.ModelProto | bytes]] = {
-    "bytes behind": lambda: WHOLE + b"\n",
-    "bytes before": lambda: b"\xef\xbb\xbf" + WHOLE,
-    "graphs in graphs, 25": lambda: nested(25),
-    "graphs in graphs, 60": lambda: nested(60),
-    "graphs in graphs, 400": lambda: nested(400),
-    "graphs in graphs, 10 000": lambda: nested(10_000),
-    "empty parts, 10 000": lambda: empty_parts(10_000),
-    "empty parts, two million": lambda: empty_parts(2_000_000),
-    "outside, absolute": outside("/etc/hostname"),
-    "outside, above": outside("../../secret.bin"),
-    "outside, in a turn": outside("a/../../secret.bin"),
-    "outside, of Windows": outside("..\\secret.bin"),
-    "outside, a drive": outside("C:\\secret.bin"),
-    "no location": outside(""),
-    "offset of no sense": changed(
-        outside("w.bin"), lambda m: setattr(m.graph.initializer[0].external_data[1], "value", "many")
-    ),
-    "blocked": lambda: parsed(
-        "g (float[N, 8, 4, 4] x) => (float[N, 8, 4, 4] y) { y = com.microsoft.nchwc.ReorderOutput<channels = 8>(x) }",
-        more=', "com.microsoft.nchwc": 1',
-    ),
-    "copied to a device": lambda: parsed("g (float[N] x) => (float[N] y) { y = MemcpyFromHost(x) }"),
-    "compiled": lambda: compiled(embed_mode=1, ep_cache_context=b"\1" * 100, source="QNNExecutionProvider"),
-    "compiled, outside": lambda: compiled(embed_mode=0, ep_cache_context="../../code.bin"),
-    "int8 of zeros, scale 0": lambda: quantized(np.zeros((16, 4, 3, 3), np.int8), scale=0.0),
-    "names of JavaScript": called("constructor"),
-    "more names of JavaScript": called("__proto__"),
-    "few subnormal numbers": changed(lambda: linear(16), lambda m: noise(m, 0.2)),
-    "many subnormal numbers": changed(lambda: linear(16), lambda m: noise(m, 0.3)),
-    "idle in a row": lambda: row(["Identity"] * 12),
-    "another dtype": lambda: added(np.float64),
-}  # fmt: skip
 # Where the answer depends on the folder of the file, Python's doctor is given a file, and the rest as bytes.
 IN_A_FILE = {name for name in MORE if name.startswith(("outside", "compiled"))}
 
