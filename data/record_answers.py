@@ -3,9 +3,9 @@
     python data/record_answers.py
 
 `hardest`: uint16 [3000], the images whose two largest logits lie nearest to each other, the nearest first. Of each form of
-the network in task 7.6, in the order of `FORMS`: `classes`, uint8 [forms, 10000]; and of each 50 images beside the float32 form
+the network in task 7.6, in the order of `FORMS`, float32 first: `classes`, uint8 [forms, 10000]; and of each 50 images beside the float32 form
 `squares`, `sizes`, `largest`, float32 [forms, 200]: the mean of the squared and of the absolute differences of the logits,
-and the largest difference.
+and the largest difference. `shares`, float32 [10000]: the probability that the float32 form gives to its class.
 
 `cut classes`, `cut squares`: the same of processors without VNNI, which cut off products of uint8 with int8 at 16 bits. So record on
 such a processor: on others both are alike.
@@ -42,7 +42,9 @@ def main() -> None:
     off = np.stack([np.abs(found[name] - exact) for name in FORMS])
     best = np.sort(exact.reshape(-1, 10), 1)
     nearest = np.argsort(best[:, -1] - best[:, -2], kind="stable")[:HARDEST]
+    powers = np.exp(exact.reshape(-1, 10).astype(np.float64) - best[:, -1:])
     record = {
+        "shares": (1 / powers.sum(1)).astype(np.float32),
         "hardest": nearest.astype(np.uint16),
         "classes": np.stack([found[name].argmax(-1).ravel() for name in FORMS]).astype(np.uint8),
         "squares": (off**2).mean((2, 3)),

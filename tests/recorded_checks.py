@@ -114,7 +114,6 @@ def scrolls() -> dict[str, list[Any]]:
         rgba = canvas._canvas(p, photos[0], 90, 160, draw)
         pages = [_number(canvas._pixels(rgba, p, fault)) for fault in ("", *canvas._PAGE_FAULTS)]
         models = [scroll.built(p, fault) for fault in ("", *scroll.FAULTS)]
-        models += [scroll.built(p, fault, quick=True) for fault in ("", "rank", "far rank", "zeros", "everywhere")]
         graphs = [_of_model(model.SerializeToString()) for model in models]
         kinds = [kind for kind, *_ in graphs]
         found[p["operator"]] = [

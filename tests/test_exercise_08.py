@@ -24,6 +24,8 @@ from onnxruntime.tools.make_dynamic_shape_fixed import make_dim_param_fixed
 import course_utils as cu
 from course_utils.exercises import task, tasks_of
 from course_utils.exercises.ch08 import server_limits, triton_text
+from course_utils.exercises.fashion_reference import said_of
+from course_utils.exercises.trained_network import float_logits
 from course_utils.handin.assessing import assessed
 
 HEADER = '<ir_version: 9, opset_import: ["": 20]>'
@@ -540,6 +542,15 @@ def test_answers_of_another_shape() -> None:
 
 
 # 8.6
+
+
+def test_what_is_recorded_of_the_network_is_what_it_answers():
+    numbers = np.arange(0, 10_000, 97)
+    logits = float_logits(cu.normalize(cu.fashion_mnist("test")[0][numbers])).astype(np.float64)
+    classes, shares = said_of(numbers)
+    assert np.array_equal(classes, logits.argmax(1))
+    assert np.allclose(shares, 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1), atol=1e-5)
+
 
 SHAPES = {"flat": [784], "square": [28, 28], "last": [28, 28, 1]}
 

@@ -62,7 +62,9 @@ class Criteria(list[Criterion]):
 def _one_line(text: str) -> str:
     # JSON may hold halves of characters, a name in a model commands to a terminal; and it may be very long.
     start = text[: 10 * _LONGEST_HINT].encode(errors="replace").decode()
-    line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
+    if not start.isprintable():
+        start = "".join(c if c.isprintable() else " " for c in start)
+    line = " ".join(start.split())
     return line if len(line) <= _LONGEST_HINT else f"{line[:_LONGEST_HINT]} …"
 
 

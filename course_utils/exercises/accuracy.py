@@ -6,6 +6,7 @@ for less: the estimate is right on average, as with an even draw, and varies as 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ SIZES = (1000, 2000, 7000)  # test images by how near their two largest logits l
 _BLOCK = 50  # images that a reference is asked at a time
 
 
-def groups() -> list[np.ndarray]:
+@functools.cache
+def groups() -> tuple[np.ndarray, ...]:
     """The numbers of the test images, in groups of these sizes."""
     hard = recorded()["hardest"].astype(np.int64)
     easy = np.setdiff1d(np.arange(len(pictures("test")[0])), hard)
-    return [hard[: SIZES[0]], hard[SIZES[0] :], easy]
+    return hard[: SIZES[0]], hard[SIZES[0] :], easy
 
 
 def weights(counts: Sequence[int]) -> np.ndarray:

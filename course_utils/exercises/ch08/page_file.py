@@ -14,7 +14,7 @@ from ...lab.data import normalize
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params
 from ..examine import every_node, every_tensor, has_io, is_sound, left_notes, numpy_source
-from ..fashion_reference import pictures
+from ..fashion_reference import pictures, said_of
 from ..trained_network import float_logits, network
 
 _PICTURES = 100
@@ -77,7 +77,9 @@ def check_page_file(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     outputs = {p["label"]: "int32", p["share"]: "float"}
     if not is_sound(model, criteria) or not has_io(model, {p["input"]: "uint8"}, outputs, criteria):
         return criteria
-    drawn, images = _drawn(p, rng)
+    numbers = numpy_source(rng).choice(len(pictures("test")[0]), _PICTURES, replace=False)
+    images = pictures("test")[0][numbers]
+    drawn = _sent(p, images)
     what = f"it takes one picture and several, uint8 [n, {', '.join(map(str, drawn.shape[1:]))}], and gives n of each"
     try:
         session = session_for(model)
@@ -89,7 +91,7 @@ def check_page_file(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     hint = f"For 1 and for {len(drawn)} pictures the outputs have the shapes {', '.join(map(str, shapes))}."
     if not criteria.require(what, shapes == [[1], [1], [len(drawn)], [len(drawn)]], hint):
         return criteria
-    labels, shares = _answers(p, normalize(images))
+    labels, shares = said_of(numbers)
     got = several[p["label"]]
     equal = int((got == labels).sum())
 
@@ -108,24 +110,20 @@ def check_page_file(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     return criteria
 
 
-def _drawn(p: Params, rng: Random) -> tuple[np.ndarray, np.ndarray]:
-    """Test images as the page sends them, and as they are."""
-    images = pictures("test")[0]
-    images = images[numpy_source(rng).choice(len(images), _PICTURES, replace=False)]
+def _sent(p: Params, images: np.ndarray) -> np.ndarray:
+    """Test images as the page sends them."""
     sent = 255 - images if p["ink"] == "black on white" else images
-    return sent.reshape(-1, *_SHAPES[p["shape"]]), images
+    return sent.reshape(-1, *_SHAPES[p["shape"]])
 
 
-def _answers(p: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Class and probability of what the handed-out model says of its own input."""
-    logits = float_logits(x).astype(np.float64)[:, p["order"]]
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    return np.array(p["order"])[logits.argmax(1)], (e / e.sum(1, keepdims=True)).max(1)
+def _classes(x: np.ndarray) -> np.ndarray:
+    """What the handed-out model says of its own input."""
+    return float_logits(x).argmax(1)
 
 
 def _cause(p: Params, images: np.ndarray, got: np.ndarray) -> str:
     order, right = np.array(p["order"]), normalize(images)
-    position = np.argsort(order)[_answers(p, right)[0]]
+    position = np.argsort(order)[_classes(right)]
     black = p["ink"] == "black on white"
     scaled = images[:, None].astype(np.float32) / 255
     slips = {
@@ -137,12 +135,12 @@ def _cause(p: Params, images: np.ndarray, got: np.ndarray) -> str:
         ],
         "The pictures are seen as a negative: the page sends black ink on white paper, and training had white on black."
         if black
-        else "The pictures are turned into a negative, and the page sends them as training had them.": _answers(
-            p, normalize(255 - images)
-        )[0],
-        "Mean and deviation are missing: (x / 255 - 0.286) / 0.353.": _answers(p, scaled)[0],
-        "The division by 255 is missing: (x / 255 - 0.286) / 0.353.": _answers(p, (scaled * 255 - 0.286) / 0.353)[0],
-        "Rows and columns are swapped.": _answers(p, right.swapaxes(2, 3).copy())[0],
+        else "The pictures are turned into a negative, and the page sends them as training had them.": _classes(
+            normalize(255 - images)
+        ),
+        "Mean and deviation are missing: (x / 255 - 0.286) / 0.353.": _classes(scaled),
+        "The division by 255 is missing: (x / 255 - 0.286) / 0.353.": _classes((scaled * 255 - 0.286) / 0.353),
+        "Rows and columns are swapped.": _classes(right.swapaxes(2, 3).copy()),
     }
     found = max(slips, key=lambda said: (got == slips[said]).mean())
     return (

@@ -10,7 +10,7 @@ import numpy as np
 from .. import Params
 from ..fashion_reference import pictures
 from .module_source import SIDE
-from .scroll import edges
+from .seen import edges
 
 
 def photographs(

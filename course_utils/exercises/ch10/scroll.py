@@ -6,22 +6,21 @@ file of task 10.2, and to find out which mistake an answer has.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from functools import lru_cache
 from random import Random
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from ...lab.data import FASHION_MEAN, FASHION_STD
 from ...running import run, session_for
 from .. import Params
 from ..trained_network import float_logits, network
 from .module_source import EDGES, SIDE, SOURCES
+from .seen import LIMITS, LINES, curve, middle, seen
+from .seen import edges as edges  # noqa: PLC0414 - for the checks, which ask for it beside the answers
 
 OPSET, IR = 17, 8
 _AT_ONCE = 100
@@ -110,12 +109,9 @@ class _Graph:
         )
 
 
-def built(p: Params, fault: str = "", *, quick: bool = False) -> onnx.ModelProto:
-    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`.
-
-    quick: the same numbers by a longer graph, which nobody reads.
-    """
-    graph = _prepared(p, fault, quick=quick)
+def built(p: Params, fault: str = "") -> onnx.ModelProto:
+    """The scroll as an ONNX model: pixels uint8 [batch, 28, 28] → logits float32 [batch, 10]. fault: one of `FAULTS`."""
+    graph = _prepared(p, fault)
     stored = network(list(range(10))).graph
     graph.constants.extend(stored.initializer)
     _inject(list(stored.node), fault, p["seed"])
@@ -130,19 +126,19 @@ def _order(p: Params, fault: str) -> list[int]:
     return {"order": np.argsort(order).tolist(), "no order": list(range(10))}.get(fault, order)
 
 
-def _prepared(p: Params, fault: str, *, quick: bool) -> _Graph:
+def _prepared(p: Params, fault: str) -> _Graph:
     """What comes before the network: from `pixels` to `image`."""
     graph = _Graph()
     number = graph.add("Cast", ["pixels"], "number", to=TensorProto.FLOAT)
     light = graph.add("Div", [number, 255.0], "light")
     if fault != "not repaired":
-        light = (_QUICK if quick else _REPAIRS)[p["operator"]](graph, light, p, fault)
+        light = _REPAIRS[p["operator"]](graph, light, p, fault)
     axis = EDGES[p["edge"]][1]
-    lines = {"first line": [0], "last line": [27]}.get(fault, [0, 27])
+    lines = LINES.get(fault, [0, 27])
     edge = graph.add("Gather", [light, lines], "edge", axis=3 - axis if fault == "other edge" else axis)
     axes = [0, 1, 2] if fault == "one for all" else [1, 2]
     mean = graph.add("ReduceMean", [edge], "edge_mean", axes=axes, keepdims=1)
-    limit = {"always as it is": 9.0, "always negative": -9.0}.get(fault, p["threshold"])
+    limit = LIMITS.get(fault, p["threshold"])
     white = graph.add("Greater", [mean, limit], "on_white")
     negative = graph.add("Sub", [1.0, light], "negative")
     if p["mirrored"] != (fault == "mirror"):
@@ -196,12 +192,8 @@ def _healed(graph: _Graph, light: str, p: Params, fault: str) -> str:
     nine = graph.add("Reshape", [nine, [-1, SIDE, SIDE, 9]], "nine")
     graph.nodes.append(helper.make_node("TopK", [nine, "nine.k"], ["sorted", "sorted_at"], "sorted"))
     graph.constants.append(numpy_helper.from_array(np.array([9]), "nine.k"))
-    median = graph.add("Gather", ["sorted", _middle(fault)], "median", axis=3)
+    median = graph.add("Gather", ["sorted", middle(fault)], "median", axis=3)
     return median if fault == "everywhere" else _only_dead(graph, light, median)
-
-
-def _middle(fault: str) -> int:
-    return 4 - {"rank": 1, "far rank": 3}.get(fault, 0)
 
 
 def _only_dead(graph: _Graph, light: str, median: str) -> str:
@@ -209,33 +201,9 @@ def _only_dead(graph: _Graph, light: str, median: str) -> str:
     return graph.add("Where", [graph.add("Or", [black, white], "dead"), median, light], "repaired")
 
 
-# Pairs to exchange, so that nine values are in order at the end.
-_SORTING = (
-    (0, 3), (1, 7), (2, 5), (4, 8), (0, 7), (2, 4), (3, 8), (5, 6), (0, 2), (1, 3), (4, 5), (7, 8), (1, 4), (3, 6), (5, 7),
-    (0, 1), (2, 4), (3, 5), (6, 8), (2, 3), (4, 5), (6, 7), (1, 2), (3, 4), (5, 6),
-)  # fmt: skip
-
-
-def _healed_quickly(graph: _Graph, light: str, p: Params, fault: str) -> str:
-    """As `_healed`, in a tenth of the time: nine moved photographs are put in order by Max and Min, all pixels at once."""
-    nine = np.pad(np.arange(SIDE), 1, mode="reflect")
-    source = light
-    if fault == "zeros":
-        source, nine = graph.add("Pad", [light, [0, 1, 1, 0, 1, 1]], "with_zeros"), np.arange(SIDE + 2)
-    moved = [nine[start : start + SIDE] for start in range(3)]
-    rows = [graph.add("Gather", [source, at], f"row{n}", axis=1) for n, at in enumerate(moved)]
-    lanes = [graph.add("Gather", [row, at], f"{row}_{n}", axis=2) for row in rows for n, at in enumerate(moved)]
-    for step, (a, b) in enumerate(_SORTING):
-        pair = [lanes[a], lanes[b]]
-        lanes[a], lanes[b] = graph.add("Max", [*pair], f"more{step}"), graph.add("Min", [*pair], f"less{step}")
-    median = lanes[_middle(fault)]
-    return median if fault == "everywhere" else _only_dead(graph, light, median)
-
-
 def _unbent(graph: _Graph, light: str, p: Params, fault: str) -> str:
     k = p["strength"]
-    levels = ((np.arange(k) + 0.5 + {"rank": 1, "far rank": 3}.get(fault, 0)) / k) ** p["gamma"]
-    above = graph.add("Greater", [graph.add("Unsqueeze", [light, [3]], "one_by_one"), levels], "above")
+    above = graph.add("Greater", [graph.add("Unsqueeze", [light, [3]], "one_by_one"), curve(p, fault)], "above")
     ones = graph.add("Cast", [above], "ones", to=TensorProto.FLOAT)
     count = graph.add("ReduceSum", [ones, [3]], "count", keepdims=0)
     return graph.add("Div", [count, float(k)], "repaired")
@@ -246,7 +214,6 @@ _REPAIRS: dict[str, Callable[[_Graph, str, Params, str], str]] = {
     "median": _healed,
     "searchsorted": _unbent,
 }
-_QUICK = _REPAIRS | {"median": _healed_quickly}
 
 
 _OF_THE_NETWORK = ("activation", "padding")
@@ -254,56 +221,47 @@ _OF_THE_NETWORK = ("activation", "padding")
 
 def answers(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
     """Scores float32 [n, 10] of the reference, or of one with a fault. The whole set counts as one batch."""
-    return _scores(p, _computed(p, fault, "image", photos), fault)
+    return _scores(p, seen(p, photos, fault), fault)
 
 
 def right_and_wrong(p: Params, photos: np.ndarray, fault: str) -> tuple[np.ndarray, np.ndarray]:
-    """`answers` without a fault and with one. What the network sees unchanged, it is asked once."""
-    seen, other = _computed(p, "", "image", photos), _computed(p, fault, "image", photos)
-    right = _scores(p, seen, "")
+    """`answers` without a fault and with one, of all photographs whose scores the fault can change."""
+    before, after = seen(p, photos), seen(p, photos, fault)
+    if _order(p, fault) != p["order"]:
+        logits = float_logits(before)
+        return logits[:, p["order"]], logits[:, _order(p, fault)]
     if fault in _OF_THE_NETWORK:
-        return right, _scores(p, other, fault)
-    changed = (seen != other).any((1, 2, 3))
-    wrong = right[:, np.argsort(p["order"])][:, _order(p, fault)]
-    wrong[changed] = _scores(p, other[changed], fault)
-    return right, wrong
+        right, wrong = _logits(_beside_right(_broken(fault, p["seed"])), before)
+        return right[:, p["order"]], wrong[:, p["order"]]
+    changed = (before != after).any((1, 2, 3))
+    return _scores(p, before[changed], ""), _scores(p, after[changed], fault)
 
 
 def _scores(p: Params, images: np.ndarray, fault: str) -> np.ndarray:
-    logits = _broken_logits(images, fault, p["seed"]) if fault in _OF_THE_NETWORK else float_logits(images)
+    if fault in _OF_THE_NETWORK:
+        (logits,) = _logits(_broken(fault, p["seed"]), images)
+    else:
+        logits = float_logits(images)
     return logits[:, _order(p, fault)]
 
 
-def _broken_logits(images: np.ndarray, fault: str, seed: int) -> np.ndarray:
+def _broken(fault: str, seed: int) -> onnx.ModelProto:
     model = network(list(range(10)))
     _inject(list(model.graph.node), fault, seed)
+    return model
+
+
+def _beside_right(broken: onnx.ModelProto) -> onnx.ModelProto:
+    """The network, and a broken one beside it: up to the fault, ONNX Runtime computes once what is in both."""
+    model = network(list(range(10)))
+    prefixed = compose.add_prefix(broken, "broken.", rename_inputs=False, rename_initializers=False)
+    model.graph.node.extend(prefixed.graph.node)
+    model.graph.output.extend(prefixed.graph.output)
+    return model
+
+
+def _logits(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
+    """Each output of a model that reads `image`."""
     session = session_for(model)
-    parts = [images[at : at + _AT_ONCE] for at in range(0, len(images), _AT_ONCE)]
-    return np.concatenate([run(session, {"image": part})["logits"] for part in parts])
-
-
-def edges(p: Params, photos: np.ndarray) -> np.ndarray:
-    """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair."""
-    return _computed(p, "", "edge_mean", photos).ravel()
-
-
-# What `draw` draws: the six tasks have more parameters beside them, and one reference.
-_DRAWN = ("operator", "strength", "gamma", "edge", "threshold", "mirrored", "order", "seed")
-
-
-def _computed(p: Params, fault: str, output: str, photos: np.ndarray) -> np.ndarray:
-    """A tensor of what comes before the network."""
-    session = _session(json.dumps({name: p[name] for name in _DRAWN}), fault, output)
-    # The repair needs much memory for each photograph, and only one fault looks at the whole batch.
-    size = len(photos) if fault == "one for all" else _AT_ONCE
-    parts = [photos[start : start + size] for start in range(0, len(photos), size)]
-    return np.concatenate([run(session, {"pixels": part})[output] for part in parts])
-
-
-@lru_cache(maxsize=32)
-def _session(key: str, fault: str, output: str) -> ort.InferenceSession:
-    graph = _prepared(json.loads(key), fault, quick=True)
-    # ONNX Runtime runs all nodes, whatever is asked for: those behind the output are left out.
-    last = next(n for n, node in enumerate(graph.nodes) if output in node.output)
-    del graph.nodes[last + 1 :]
-    return session_for(graph.model(output, TensorProto.FLOAT, None))
+    parts = [run(session, {"image": images[at : at + _AT_ONCE]}) for at in range(0, len(images), _AT_ONCE)]
+    return [np.concatenate([part[name] for part in parts]) for name in parts[0]]

@@ -69,14 +69,15 @@ def _written_requests(key: str) -> Mapping[str, tuple[str, bytes, int, list[int]
 
 
 _OF_EACH, _IN_ALL = 8, 30  # so many of them go into the requests
+_AT_A_TIME = 10  # photographs, until there are enough
 
 
 def _clear_cases(p: Params, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first photographs that int8 does not turn, their labels, and whether they are on white paper."""
     white = quest.edges(p, photos) > p["threshold"]
     labels, clear = np.zeros(len(photos), np.int64), np.zeros(len(photos), bool)
-    for start in range(0, len(photos), 50):
-        some = slice(start, start + 50)
+    for start in range(0, len(photos), _AT_A_TIME):
+        some = slice(start, start + _AT_A_TIME)
         scores = quest.answers(p, photos[some])
         best = np.sort(scores, 1)
         labels[some], clear[some] = scores.argmax(1), best[:, -1] - best[:, -2] > 4
