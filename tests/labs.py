@@ -54,6 +54,9 @@ def build(root: Path, *names: str) -> Path:
             for theme in ("light", "dark"):
                 page = PAGE.format(theme=theme, title=lab.title, place=place)
                 (site / "notebooks" / f"{lab.name}-{theme}.html").write_text(page, encoding="utf-8")
+    gallery = MarkdownIt("commonmark", {"html": True}).render(site_labs.gallery().removeprefix("# Labs\n"))
+    page = PAGE.format(theme="light", title="Labs", place=gallery).replace('"../_static', '"_static')
+    (site / "labs.html").write_text(page, encoding="utf-8")
     return site
 
 

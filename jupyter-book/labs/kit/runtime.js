@@ -60,9 +60,8 @@ export async function tensor(type, data, dims) {
  * Throws an Error with ONNX Runtime's words when it does not load. On WebGPU every node runs there, or it throws.
  */
 export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
-  const ort = await load(provider);
+  const [ort, source] = await Promise.all([load(provider), typeof model === "string" ? bytes(model) : model]);
   ort.env.wasm.numThreads ||= possibleThreads(threads);
-  const source = typeof model === "string" ? await bytes(model) : model;
   const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], ...QUIET, ...sessionOptions }));
   return {
     run: (feeds) => inTurn(() => session.run(feeds, QUIET)),
