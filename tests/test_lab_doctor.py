@@ -2,109 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from doctor_models import external, linear, parsed
 from lab_doctor_models import empty_parts, nested
-from test_lab_doctor_checks import LABS, maker
+from test_lab_doctor_checks import maker
 
 import course_utils as cu
-from course_utils.pages.browser_lab import npm_package
-from course_utils.pages.loopback import served
+from course_utils.pages.netron_static import build as build_netron
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
-import browser as driver
-from playwright.sync_api import Browser, Locator, Page, expect
+import labs
+from labs import Lab, browser  # noqa: F401 - a fixture
+from playwright.sync_api import Browser, expect
 
-if npm_package("protobufjs") is None:
-    pytest.skip("needs the packages that make book installs", allow_module_level=True)
-
-BOOK = LABS.parent
-AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
 LIMIT = 10_000  # milliseconds: the page itself gives up then
-PAGE = """<!DOCTYPE html>
-<html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Doctor</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="../_static/styles/pydata-sphinx-theme.css"><link rel="stylesheet" href="../_static/labs/kit/lab.css">
-<style>body {{ margin: 0; padding: 1rem; background: var(--pst-color-background); color: var(--pst-color-text-base); }}
-main {{ max-width: 56rem; margin: auto; }}</style>
-</head><body style="display: block"><main><h1>A page</h1><div class="lab" data-lab="doctor"><p class="lab-look">Look.</p>
-<details class="lab-alternative" open><summary>In words</summary>The lab in words.</details></div></main>
-<script type="module" src="../_static/labs/kit/start.js"></script></body></html>"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A folder below the root of a host, with the lab, its files and the viewer in it."""
-    import pydata_sphinx_theme
-
-    from course_utils.pages.netron_static import build
-
     root = tmp_path_factory.mktemp("site")
-    book = root / "below" / "the" / "root"
-    labs = book / "_static" / "labs"
-    for name in ("doctor", "kit"):
-        shutil.copytree(LABS / name, labs / name, ignore=shutil.ignore_patterns("*.test.mjs"))
-    subprocess.run([sys.executable, str(LABS / "vendor.py"), str(labs / "kit" / "vendor")], check=True, timeout=60)
-    maker().make(labs / "doctor")
-    static = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static" / "styles"
-    shutil.copytree(static, book / "_static" / "styles")
-    build(book / "netron")
-    (book / "notebooks").mkdir()
-    for theme in ("light", "dark"):
-        (book / "notebooks" / f"{theme}.html").write_text(PAGE.format(theme=theme), encoding="utf-8")
-    with served(root) as address:
-        yield f"{address}/below/the/root"
+    build_netron(root / labs.BELOW / "netron")
+    yield from labs.site_of(root, "doctor")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
+def choose(lab: Lab, path: Path, which: int = 0) -> None:
+    """A file of the reader's, as the first or the second one."""
+    lab.page.locator("input[type=file]").nth(which).set_input_files(path)
 
 
-@dataclass
-class Lab:
-    """The page with the lab, and what was seen of it."""
-
-    page: Page
-    site: str
-    seen: driver.Seen
-    requests: list[str]
-
-    def open(self, state: str = "", theme: str = "light") -> None:
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.site}/notebooks/{theme}.html{state}")
-        expect(self.page.locator(".lab[data-mounted]")).to_be_attached()
-
-    def choose(self, path: Path, which: int = 0) -> None:
-        self.page.locator("input[type=file]").nth(which).set_input_files(path)
-
-    @property
-    def said(self) -> Locator:
-        return self.page.get_by_role("status").first
-
-    def codes(self) -> list[str | None]:
-        return [item.get_attribute("data-code") for item in self.page.locator(".doctor-finding").all()]
+def codes(lab: Lab) -> list[str | None]:
+    """The codes of the findings that are shown."""
+    return [item.get_attribute("data-code") for item in lab.page.locator(".doctor-finding").all()]
 
 
 @pytest.fixture
-def lab(browser: Browser, site: str) -> Iterator[Lab]:
-    with driver.tab(browser) as page:
-        seen, requests = driver.Seen(), []
-        seen.watch(page)
-        page.on("request", lambda request: requests.append(request.url))
-        lab = Lab(page, site, seen, requests)
-        lab.open()
-        yield lab
-        assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
+def lab(browser: Browser, site: str) -> Iterator[Lab]:  # noqa: F811 - pytest's way to use a fixture
+    with labs.opened(browser, site, "doctor") as opened:
+        opened.open()
+        yield opened
 
 
 def written(folder: Path, data: bytes, name: str = "mine.onnx") -> Path:
@@ -116,29 +54,29 @@ def test_each_example_is_told_as_python_tells_it(lab: Lab) -> None:
     for name, data in maker().examples().items():
         lab.page.get_by_label("The file: an example").select_option(name.removesuffix(".onnx"))
         expect(lab.said).to_have_text(f"{cu.doctor(data).headline().replace('this model', name)}.")
-        assert lab.codes() == cu.doctor(data).codes, name
+        assert codes(lab) == cu.doctor(data).codes, name
 
 
 def test_a_finding_has_its_texts_and_a_lesson_that_is_there(lab: Lab) -> None:
-    lab.open("#doctor?example=misspelt")
+    lab.open("example=misspelt")
     (report,) = [f for f in cu.doctor(maker().examples()["misspelt.onnx"]).findings if f.code.id == "tensor-undefined"]
     item = lab.page.locator("[data-code=tensor-undefined]")
     for text in (report.code.title, report.code.cure, report.places, "'H'", "ONNX Runtime was not asked"):
         expect(item).to_contain_text(text)
     target = item.get_by_role("link").get_attribute("href")
-    assert target == f"{lab.site}/notebooks/01_graph_structure.html"
+    assert target == f"{lab.address}/notebooks/01_graph_structure.html"
 
 
 def test_the_example_stands_in_the_address_and_a_file_of_ones_own_does_not(lab: Lab, tmp_path: Path) -> None:
     lab.page.get_by_label("The file: an example").select_option("not_a_number")
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
     assert "example=not_a_number" in lab.page.url
-    lab.open(f"#{lab.page.url.partition('#')[2]}")
+    lab.open(lab.state.removeprefix("doctor?"))
     expect(lab.said).to_contain_text("not_a_number.onnx: 1 error.")
     lab.page.evaluate("location.hash = '#doctor?example=fixed_batch&with=nonsense'")  # a teacher's link in the page
     expect(lab.said).to_have_text("fixed_batch.onnx: 1 note.")
     before = len(lab.requests)
-    lab.choose(written(tmp_path, linear(batch="1").SerializeToString(), "private.onnx"))
+    choose(lab, written(tmp_path, linear(batch="1").SerializeToString(), "private.onnx"))
     expect(lab.said).to_have_text("private.onnx: 1 note.")
     assert "private" not in lab.page.url
     assert "example" not in lab.page.url
@@ -160,7 +98,7 @@ def test_a_file_is_dropped(lab: Lab) -> None:
         data,
     )
     expect(lab.said).to_have_text("dropped.onnx: 1 note.")
-    assert lab.codes() == ["batch-fixed"]
+    assert codes(lab) == ["batch-fixed"]
 
 
 def test_by_keyboard(lab: Lab) -> None:
@@ -189,9 +127,9 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_model_gets_one_finding(kind: str, lab: Lab, tmp_path: Path) -> None:
     data, code, words = BAD[kind]
-    lab.choose(written(tmp_path, data))
+    choose(lab, written(tmp_path, data))
     expect(lab.said).to_have_text("mine.onnx: 1 error.", timeout=LIMIT)
-    assert lab.codes() == [code]
+    assert codes(lab) == [code]
     expect(lab.page.locator(".doctor-finding")).to_contain_text(words)
     expect(lab.page.get_by_role("link", name="Open it in the viewer")).to_have_count(0)
 
@@ -200,7 +138,7 @@ def test_a_file_of_300_mb_is_not_read(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as stream:
         stream.truncate(300 * 10**6)
-    lab.choose(path)
+    choose(lab, path)
     expect(lab.said).to_have_text(
         "This file has 300 MB, and this page reads at most 200 MB. Python's doctor takes larger ones: python -m course_utils.doctor FILE."
     )
@@ -209,7 +147,7 @@ def test_a_file_of_300_mb_is_not_read(lab: Lab, tmp_path: Path) -> None:
 def test_weights_in_another_file(lab: Lab, tmp_path: Path) -> None:
     model = linear(64)
     external(model, "weights.bin")
-    lab.choose(written(tmp_path, model.SerializeToString()))
+    choose(lab, written(tmp_path, model.SerializeToString()))
     expect(lab.said).to_have_text("mine.onnx: nothing found.")
     expect(lab.page.locator(".doctor-result")).to_contain_text("1 tensor in the file 'weights.bin' beside the model")
 
@@ -217,9 +155,9 @@ def test_weights_in_another_file(lab: Lab, tmp_path: Path) -> None:
 def test_sizes_that_no_machine_has(lab: Lab, tmp_path: Path) -> None:
     model = linear(64)
     model.graph.initializer[0].dims[:] = [2**62, 2**62]
-    lab.choose(written(tmp_path, model.SerializeToString()))
+    choose(lab, written(tmp_path, model.SerializeToString()))
     expect(lab.said).to_contain_text("1 error")
-    assert "weights-size-mismatch" in lab.codes()
+    assert "weights-size-mismatch" in codes(lab)
 
 
 def test_names_cannot_become_a_part_of_the_page(lab: Lab, tmp_path: Path) -> None:
@@ -227,7 +165,7 @@ def test_names_cannot_become_a_part_of_the_page(lab: Lab, tmp_path: Path) -> Non
     model.graph.node[0].name = model.graph.node[0].op_type = model.producer_name = (
         "<img src=x onerror=alert(1)>\x1b[2J\u202e"
     )
-    lab.choose(written(tmp_path, model.SerializeToString()))
+    choose(lab, written(tmp_path, model.SerializeToString()))
     expect(lab.page.locator("[data-code=operator-unknown]")).to_contain_text(
         "<img src=x onerror=alert(1)>\\x1b[2J\\u202e"
     )
@@ -250,19 +188,19 @@ def test_what_takes_too_long_is_ended_with_a_sentence(task: str, lab: Lab) -> No
 def test_lists_longer_than_a_page_holds_are_refused(lab: Lab, tmp_path: Path) -> None:
     model = linear(4)
     model.graph.initializer.add(name="long", data_type=7, dims=[17 * 2**20], int64_data=[1] * (17 * 2**20))
-    lab.choose(written(tmp_path, model.SerializeToString()))
+    choose(lab, written(tmp_path, model.SerializeToString()))
     expect(lab.said).to_contain_text("more than 16 MiB of numbers in lists, which is too much for a page")
 
 
 def test_two_models_are_compared(lab: Lab, tmp_path: Path) -> None:
-    lab.open("#doctor?example=healthy&with=in_training")
+    lab.open("example=healthy&with=in_training")
     said = lab.page.get_by_role("status").nth(1)
     expect(said).to_contain_text("From healthy.onnx to in_training.onnx: ")
     changes = lab.page.locator(".doctor-differences")
     expect(changes.get_by_role("region", name="Nodes added")).to_contain_text("Dropout")
     expect(changes.get_by_role("region", name="Nodes changed")).to_contain_text("input 1: r → d")
     expect(changes.get_by_role("region", name="Stored tensors added")).to_contain_text("ratio float32[]")
-    lab.choose(written(tmp_path, maker().examples()["healthy.onnx"]), which=1)
+    choose(lab, written(tmp_path, maker().examples()["healthy.onnx"]), which=1)
     expect(said).to_have_text("healthy.onnx and mine.onnx hold the same model.")
     assert "with" not in lab.page.url
     lab.page.get_by_label("The second file: an example").select_option("web_page")
@@ -270,7 +208,7 @@ def test_two_models_are_compared(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_the_viewer_opens_a_file_of_ones_own(lab: Lab, tmp_path: Path) -> None:
-    lab.choose(written(tmp_path, linear(64).SerializeToString(), "private.onnx"))
+    choose(lab, written(tmp_path, linear(64).SerializeToString(), "private.onnx"))
     expect(lab.said).to_have_text("private.onnx: nothing found.")
     with lab.page.context.expect_page() as opened:
         lab.page.get_by_role("link", name="Open it in the viewer").click()
@@ -290,15 +228,9 @@ def test_what_is_left_to_python_is_told(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
-def test_accessible_and_not_wider_than_the_screen(theme: str, width: int, lab: Lab) -> None:
-    lab.page.set_viewport_size({"width": width, "height": 900})
-    lab.open("#doctor?example=int8_gone_wrong&with=int8", theme)
+def test_accessible_and_not_wider_than_a_phone(theme: str, lab: Lab) -> None:
+    lab.open("example=int8_gone_wrong&with=int8", theme)
     expect(lab.page.get_by_role("status").nth(1)).to_contain_text("differences")
     lab.page.get_by_text("What this page does not look at").click()
-    wide = lab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0
-    lab.page.add_script_tag(path=AXE)
-    found = lab.page.evaluate("axe.run('.lab')")["violations"]
-    severe = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-    assert severe == [], json.dumps(severe)
+    assert lab.violations(theme) == []
+    assert lab.too_wide() == []
