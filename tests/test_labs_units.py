@@ -87,7 +87,9 @@ def test_labs_come_into_notebooks_that_have_run(tmp_path: Path) -> None:
         book = nbformat.read(tmp_path / f"{lab.page}.ipynb", as_version=4)
         assert f'data-lab="{lab.name}"' in "\n".join(prose(book))
     build = (ROOT / "jupyter-book" / "build.py").read_text(encoding="utf-8")
-    assert build.index("execution.run_all(") < build.index("site_labs.embed(") < build.index("site = run_jupyter_book()")
+    assert (
+        build.index("execution.run_all(") < build.index("site_labs.embed(") < build.index("site = run_jupyter_book()")
+    )
 
 
 def test_the_gallery_has_all_labs_and_no_heading_twice() -> None:
