@@ -11,7 +11,6 @@ import onnx
 import pytest
 
 import course_utils as cu
-from course_utils.pages.browser_lab import npm_package
 from course_utils.running import run_all
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
@@ -19,27 +18,25 @@ import browser as driver
 from labs import Lab, Site, lab_page, looks_right, maker, site_of
 from playwright.sync_api import Browser, Locator, expect
 
-if npm_package("onnxruntime-web") is None:
-    pytest.skip("needs the packages that make book installs", allow_module_level=True)
-
+expect.set_options(timeout=driver.PATIENCE)
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "06_fusion.py"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of("fusion", tmp_path_factory.mktemp("site")) as it:
-        yield it
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from site_of(tmp_path_factory.mktemp("site"), "fusion")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
+def files(site: str) -> Path:
+    """The folder of the lab's models."""
+    return site_labs.files("fusion", BOOK / "_build" / "labs")
 
 
 @pytest.fixture
-def lab(browser: Browser, site: Site) -> Iterator[Lab]:
-    with lab_page(browser, site) as it:
+def lab(browser: Browser, site: str) -> Iterator[Lab]:  # noqa: F811 - the fixture
+    with opened(browser, site, "fusion") as it:
+        it.open()
         yield it
 
 
@@ -60,17 +57,17 @@ def story(lab: Lab) -> Locator:
 
 
 def test_the_graph_is_the_one_of_the_lesson() -> None:
-    assert maker("fusion").UNTIDY in LESSON.read_text(encoding="utf-8")
+    assert site_labs._module(site_labs.LABS / "models" / "fusion.py").UNTIDY in LESSON.read_text(encoding="utf-8")
 
 
-def test_the_facts_are_those_of_the_course(site: Site) -> None:
+def test_the_facts_are_those_of_the_course(files: Path) -> None:
     """Origins, bytes and answers, against what the lesson's own functions tell of the saved files."""
-    facts = json.loads((site.files / "fusion.json").read_text(encoding="utf-8"))
+    facts = json.loads((files / "fusion.json").read_text(encoding="utf-8"))
     feed = {"x": np.array(facts["x"], np.float32).reshape(1, 2, 8, 8)}
     for name, levels in facts["models"].items():
-        plain = run_all(onnx.load(site.files / f"{name}_none.onnx"), feed)["y"]
+        plain = run_all(onnx.load(files / f"{name}_none.onnx"), feed)["y"]
         for level, told in levels.items():
-            model = onnx.load(site.files / f"{name}_{level}.onnx")
+            model = onnx.load(files / f"{name}_{level}.onnx")
             traffic = cu.traffic(model, feed)
             assert [node["reads"] for node in told["nodes"]] == traffic["reads"].tolist()
             assert [node["writes"] for node in told["nodes"]] == traffic["writes"].tolist()
@@ -95,7 +92,7 @@ def test_both_graphs_and_their_bytes(lab: Lab) -> None:
 
 
 def test_a_node_and_its_origins_from_both_sides(lab: Lab) -> None:
-    lab.open(level="extended")
+    lab.open("level=extended")
     nodes(lab, "right").first.click()
     expect(story(lab)).to_have_text("Conv + BatchNormalization + Relu became one node, FusedConv (fused).")
     assert lit(lab, "left") == ["Conv", "BatchNormalization", "Relu"]
@@ -111,7 +108,7 @@ def test_a_node_and_its_origins_from_both_sides(lab: Lab) -> None:
 
 
 def test_an_output_inside_prevents_fusion(lab: Lab) -> None:
-    lab.open(level="extended", outputs="debug")
+    lab.open("level=extended&outputs=debug")
     first = nodes(lab, "right").evaluate_all("all => all.slice(0, 3).map(one => one.querySelector('text').textContent)")
     assert first == ["Conv", "BatchNormalization", "Relu"]
     expect(story(lab)).to_contain_text("stay three nodes")
@@ -126,19 +123,26 @@ def test_keys_go_through_a_graph_and_the_address_keeps_the_node(lab: Lab) -> Non
     second.press("Enter")
     expect(second).to_have_attribute("aria-pressed", "true")
     expect(story(lab)).to_have_text("Relu stayed as it was (kept).")
-    kept = lab.state
-    assert kept["node"] == "right 1"
-    lab.open(**{key: value.replace(" ", "+") for key, value in kept.items()})
+    kept = lab.state.partition("?")[2]
+    assert "node=right+1" in kept
+    lab.open(kept)
     expect(nodes(lab, "right").nth(1)).to_have_attribute("aria-pressed", "true")
     assert nodes(lab, "right").evaluate_all("all => all.filter(one => one.tabIndex === 0).length") == 1
 
 
-def test_the_three_files_run_and_give_pythons_numbers(lab: Lab, site: Site) -> None:
+def test_a_link_to_another_state_is_followed(lab: Lab) -> None:
+    lab.page.evaluate("location.hash = '#fusion?level=extended&node=right+0'")
+    expect(nodes(lab, "right")).to_have_count(8)
+    expect(story(lab)).to_contain_text("FusedConv (fused)")
+    expect(lab.page.get_by_role("radio", name="extended")).to_be_checked()
+
+
+def test_the_three_files_run_and_give_pythons_numbers(lab: Lab, files: Path) -> None:
     loaded = lab.page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert not [name for name in loaded if name.endswith(".wasm")]
     lab.page.get_by_role("button", name="Run all three levels").click()
     expect(lab.said).to_contain_text("the same numbers, up to rounding")
-    facts = json.loads((site.files / "fusion.json").read_text(encoding="utf-8"))
+    facts = json.loads((files / "fusion.json").read_text(encoding="utf-8"))
     rows = lab.page.locator("tbody tr")
     for at, level in enumerate(("none", "basic", "extended")):
         shown = rows.nth(at).locator("td").nth(2).inner_text()
@@ -149,17 +153,19 @@ def test_the_three_files_run_and_give_pythons_numbers(lab: Lab, site: Site) -> N
     lab.page.get_by_role("button", name="With another input").click()
     expect(lab.said).to_contain_text("Input 1:")
     assert rows.first.inner_text() != before
-    assert lab.state["input"] == "1"
+    assert "input=1" in lab.state
 
 
 @pytest.mark.parametrize("node", ["right+99", "middle+1", "left+-1", "%3Cimg%3E"])
 def test_nonsense_in_the_address_is_left_out(lab: Lab, node: str) -> None:
-    lab.open(level="layout", outputs="x", node=node, input="1e9")
+    lab.open(f"level=layout&outputs=x&node={node}&input=1e9")
     expect(nodes(lab, "right")).to_have_count(9)
     expect(story(lab)).to_contain_text("Choose a node")
 
 
 def test_how_it_looks(lab: Lab) -> None:
-    lab.open(level="extended", node="right+0", input=2)
+    lab.open("level=extended&node=right+0&input=2")
     expect(lab.page.locator("tbody tr")).to_have_count(3)
-    looks_right(lab)
+    for theme in ("light", "dark"):
+        assert lab.violations(theme) == []
+    assert lab.too_wide() == []

@@ -1,9 +1,9 @@
 // Four files of one network are fed the same pictures: which one refuses, which one answers, which one lies?
 
-import { apart } from "../kit/numbers.js";
+import { apart, small } from "../kit/numbers.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { choice, h, status } from "../kit/ui.js";
+import { button, choice, h, status } from "../kit/ui.js";
 import { judge, resized, SIDE, topRows, words } from "./compare.js";
 import { curves, picture } from "./drawings.js";
 
@@ -14,6 +14,7 @@ const FILES = {
   guess: ["A guess", "{0: Dim.AUTO, 1: Dim.AUTO, 2: Dim.AUTO}", "free if possible"],
   promise: ["A promise", '{0: "batch", 1: "height", 2: "width"}', "refuses the loop: the network is written without one"],
 };
+const LEGENDS = { batch: "Pictures at once", height: "Height", width: "Width" };
 const START = { batch: 1, height: 28, width: 28 };
 const VERDICTS = { right: "✓ right", wrong: "✗ wrong numbers, no error", refused: "– refused" };
 
@@ -22,16 +23,8 @@ export async function mount(root, lab) {
   const facts = await answer.json();
   const sizes = { batch: facts.batches, height: facts.heights, width: facts.widths };
   const given = read(lab.name);
-  const state = {};
-  for (const key in START) state[key] = sizes[key].find((size) => `${size}` === given[key]) ?? START[key];
-
-  const control = (key, label) =>
-    choice(label, sizes[key].map((size) => [`${size}`, `${size}`]), `${state[key]}`, (size) => {
-      state[key] = Number(size);
-      write(lab.name, state);
-      show();
-      return run();
-    });
+  const state = allowed();
+  const controls = Object.keys(LEGENDS).map(control);
   const pictures = h("div", { class: "sizes-pictures" });
   const said = status();
   const cards = Object.keys(FILES).map((name) => card(name, facts.shapes[name]));
@@ -41,17 +34,37 @@ export async function mount(root, lab) {
     h(
       "p",
       {},
-      "The network adds up the rows of a picture from top to bottom, with a loop; older rows weigh less. The exporter saw pictures of 28 × 28.",
+      `The network adds up the rows of a picture from top to bottom, with a loop; older rows weigh less. The exporter saw pictures of ${SIDE} × ${SIDE}.`,
     ),
-    h("div", { class: "sizes-controls" }, control("batch", "Pictures at once"), control("height", "Height"), control("width", "Width")),
+    h("div", { class: "sizes-controls" }, controls),
     pictures,
-    h("p", {}, h("button", { type: "button", class: "lab-button", onclick: () => run() }, "Run the four files")),
+    h("div", { class: "sizes-run" }, button("Run the four files", run)),
     said.element,
     h("div", { class: "sizes-cards" }, cards.map(({ element }) => element)),
-    h("p", { class: "sizes-note" }, "The curves are the answer to the first picture, one number for each column; the dashed one is PyTorch's. The verdict is on all pictures."),
+    h(
+      "p",
+      { class: "sizes-note" },
+      "The curves are the answer to the first picture, one number for each column; the dashed one is PyTorch's. The verdict is on all pictures.",
+    ),
   );
   show();
   if (Object.keys(given).length) await run();
+
+  /** The sizes in the address, where there are such; the usual ones in place of others. */
+  function allowed() {
+    const size = ([key, usual]) => [key, sizes[key].find((one) => `${one}` === given[key]) ?? usual];
+    return Object.fromEntries(Object.entries(START).map(size));
+  }
+
+  function control(key) {
+    const options = sizes[key].map((size) => [`${size}`, `${size}`]);
+    return choice(LEGENDS[key], options, `${state[key]}`, (size) => {
+      state[key] = Number(size);
+      write(lab.name, state);
+      show();
+      run();
+    });
+  }
 
   function show() {
     const { batch, height, width } = state;
@@ -80,7 +93,7 @@ export async function mount(root, lab) {
   async function ask(name, pixels, { batch, height, width }, torch) {
     let session;
     try {
-      sessions[name] ??= open(new URL(`${name}.onnx`, lab.base).href, { provider: "wasm" });
+      sessions[name] ??= open(new URL(`${name}.onnx`, lab.base).href);
       session = await sessions[name];
       const columns = await run1(session, pixels, [batch, height, width]);
       const found = { columns, ...judge(columns, torch) };
@@ -121,7 +134,7 @@ function card(name, shape) {
     element.dataset.verdict = verdict;
     const first = columns?.slice(0, torch.length);
     const tells = {
-      right: () => h("p", {}, `PyTorch's numbers: the largest difference is ${difference.toExponential(1)}.`),
+      right: () => h("p", {}, `PyTorch's numbers: the largest difference is ${small(difference)}.`),
       wrong: () =>
         h("p", {}, `Off from PyTorch's by up to ${difference.toFixed(2)}.`, topOnly ? ` These are the numbers of the first ${SIDE} rows: it never read the rest.` : ""),
       refused: () => h("pre", { tabindex: "0", "aria-label": "ONNX Runtime's error" }, text),

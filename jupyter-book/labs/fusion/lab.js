@@ -1,16 +1,24 @@
 // One graph as it was written and as a level of optimisation leaves it, side by side; which nodes became which; all run.
 
 import { describeGraph, drawGraph, updateGraph } from "../kit/graph.js";
-import { apart } from "../kit/numbers.js";
+import { apart, small } from "../kit/numbers.js";
 import { readModel } from "../kit/onnx.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { choice, h, status } from "../kit/ui.js";
+import { button, choice, grouped, h, status, table } from "../kit/ui.js";
 import { family, moved, randomInput, tell } from "./origins.js";
 
 const LEVELS = ["none", "basic", "extended"];
 const SHAPE = [1, 2, 8, 8];
 const MODELS = { untidy: "y only", debug: "y, and c from inside" };
+/** The state in an address, with the usual values in place of what there is not. */
+const allowed = (given) => ({
+  level: LEVELS.slice(1).includes(given.level) ? given.level : "basic",
+  outputs: Object.hasOwn(MODELS, given.outputs ?? "") ? given.outputs : "untidy",
+  node: /^(left|right) \d{1,3}$/.test(given.node ?? "") ? given.node : "",
+  input: /^\d{1,6}$/.test(given.input ?? "") ? Number(given.input) : 0,
+});
+
 const HINTS = {
   untidy: "Choose a node in either graph: the nodes that it became, or that it stands for, light up in the other one.",
   debug: "c must stay as it was, so no fusion may swallow it: the first Conv, BatchNormalization and Relu stay three nodes.",
@@ -20,49 +28,29 @@ export async function mount(root, lab) {
   const answer = await fetch(new URL("fusion.json", lab.base));
   const facts = await answer.json();
   const given = read(lab.name);
-  const state = {
-    level: LEVELS.slice(1).includes(given.level) ? given.level : "basic",
-    outputs: given.outputs in MODELS ? given.outputs : "untidy",
-    node: /^(left|right) \d+$/.test(given.node) ? given.node : "",
-    input: /^\d{1,6}$/.test(given.input) ? Number(given.input) : 0,
-  };
-  const keep = () => write(lab.name, state);
+  const state = allowed(given);
   const graphs = {}; // file name → its graph
   const sessions = {}; // file name → promise of a session
+  const controls = [
+    pick("level", "Level", [["basic", "basic"], ["extended", "extended"]]),
+    pick("outputs", "Outputs of the model", Object.entries(MODELS)),
+  ];
   const sides = { left: h("div", { class: "fusion-side" }), right: h("div", { class: "fusion-side" }) };
   const both = h("div", { class: "fusion-sides" }, sides.left, sides.right);
   const story = h("p", { class: "fusion-story", "aria-live": "polite" });
   const results = h("div", {});
   const said = status();
   let drawn = {};
-
-  const pick = (key, label, options) =>
-    choice(label, options, state[key], async (value) => {
-      Object.assign(state, { [key]: value, node: "" });
-      keep();
-      results.replaceChildren();
-      await show();
-    });
-  const runWith = (next) => () => {
-    if (next) state.input += 1;
-    keep();
-    return run();
-  };
   root.append(
-    h(
-      "div",
-      { class: "fusion-controls" },
-      pick("level", "Level", LEVELS.slice(1).map((level) => [level, level])),
-      pick("outputs", "Outputs of the model", Object.entries(MODELS)),
-    ),
+    h("div", { class: "fusion-controls" }, controls),
     story,
     both,
     h("p", { class: "fusion-note" }, "512→512 B: the node reads 512 bytes that other nodes wrote, and writes 512. Weights do not count."),
     h(
-      "p",
+      "div",
       { class: "fusion-run" },
-      h("button", { type: "button", class: "lab-button", onclick: runWith(false) }, "Run all three levels"),
-      h("button", { type: "button", class: "lab-button", onclick: runWith(true) }, "With another input"),
+      button("Run all three levels", () => runWith(state.input)),
+      button("With another input", () => runWith(state.input + 1)),
     ),
     said.element,
     results,
@@ -78,6 +66,22 @@ export async function mount(root, lab) {
   );
   await show();
   if (given.input !== undefined) await run();
+
+  function pick(key, legend, options) {
+    return choice(legend, options, state[key], (value) => {
+      Object.assign(state, { [key]: value, node: "" });
+      write(lab.name, state);
+      results.replaceChildren();
+      said.say("");
+      return show();
+    });
+  }
+
+  function runWith(input) {
+    state.input = input;
+    write(lab.name, state);
+    return run();
+  }
 
   async function graphOf(level) {
     const file = `${state.outputs}_${level}.onnx`;
@@ -117,7 +121,7 @@ export async function mount(root, lab) {
       onSelect: (id) => {
         const node = `${side} ${at(id)}`;
         state.node = node === state.node ? "" : node;
-        keep();
+        write(lab.name, state);
         select(state.node);
       },
     });
@@ -144,7 +148,7 @@ export async function mount(root, lab) {
       for (const level of LEVELS) {
         const file = `${outputs}_${level}.onnx`;
         // The graphs are optimised already: the session must leave them as they are.
-        sessions[file] ??= open(new URL(file, lab.base).href, { provider: "wasm", sessionOptions: { graphOptimizationLevel: "disabled" } });
+        sessions[file] ??= open(new URL(file, lab.base).href, { sessionOptions: { graphOptimizationLevel: "disabled" } });
         const session = await sessions[file];
         rows.push({ level, y: (await session.run({ x: await tensor("float32", x, SHAPE) })).y.data });
       }
@@ -152,27 +156,27 @@ export async function mount(root, lab) {
       results.replaceChildren(resultTable(rows, facts.models[outputs]));
       const largest = Math.max(...rows.map(({ y }) => apart(y, rows[0].y)));
       const same = largest <= 1e-3 ? "the same numbers, up to rounding" : "different numbers";
-      said.say(`Input ${input}: the three files give ${same}; the largest difference is ${size(largest)}.`);
+      said.say(`Input ${input}: the three files give ${same}; the largest difference is ${small(largest)}.`);
     } catch (error) {
       for (const file in sessions) delete sessions[file];
-      said.say(`The files could not be run: ${error.message}`);
+      said.fail(error);
     }
   }
 }
 
 const traffic = ({ reads, writes }) => `${reads}→${writes} B`;
-const size = (difference) => (difference ? difference.toExponential(1) : "0");
-const bytes = (count) => `${String(count).replace(/\B(?=(\d{3})+$)/g, "\u202f")} bytes`;
+const bytes = (count) => `${grouped(count)} bytes`;
 
 const inWords = (graph) =>
   h("details", { class: "fusion-words" }, h("summary", {}, "In words"), h("ol", {}, describeGraph(graph).map((line) => h("li", {}, line.replace(/^\d+\. /, "")))));
 
 function resultTable(rows, model) {
-  const cell = (value) => h("td", {}, value);
-  const row = ({ level, y }) =>
-    h("tr", {}, h("th", { scope: "row" }, level), cell(`${model[level].nodes.length}`), cell(bytes(moved(model[level])).replace("bytes", "B")), cell(Array.from(y, (v) => v.toFixed(4)).join(", ")), cell(size(apart(y, rows[0].y))));
-  const head = ["level", "nodes", "traffic", "y", "off by"].map((name) => h("th", { scope: "col" }, name));
-  const table = h("table", { class: "table fusion-table" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(row)));
-  const scrolls = { class: "fusion-results", role: "region", "aria-label": "Results of the three files", tabindex: "0" };
-  return h("div", scrolls, table);
+  const row = ({ level, y }) => [
+    level,
+    `${model[level].nodes.length}`,
+    bytes(moved(model[level])).replace(" bytes", "\u00a0B"),
+    Array.from(y, (value) => value.toFixed(4)).join(", "),
+    small(apart(y, rows[0].y)),
+  ];
+  return table(["level", "nodes", "traffic", "y", "off by"], rows.map(row));
 }

@@ -10,3 +10,6 @@ export function apart(one, other) {
   }
   return largest;
 }
+
+/** A small difference as text that no line ends within: "0", "1.4e‑6". */
+export const small = (difference) => (difference ? difference.toExponential(1).replace("-", "\u2011") : "0");
