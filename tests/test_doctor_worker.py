@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -274,6 +275,41 @@ def test_the_provider_that_was_asked_for_comes_first(said):
     assert session.get_providers() == [wanted, "CPUExecutionProvider"]
     assert [(op, name) for _, op, name in worker.placement(session)] == [("MatMul", "")]
     assert said == {}
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "events"),
+    [
+        ("load", MemoryError(), ["start", "memory"]),
+        ("load", RuntimeError("std::bad_alloc"), ["start", "memory"]),
+        ("load", RuntimeError("No such file"), ["start", "refused"]),
+        ("examine", MemoryError(), ["start", "loaded", "memory", "end"]),
+        ("examine", UnmadeError("x has no type"), ["start", "loaded", "not-run", "end"]),
+    ],
+)
+def test_how_a_trial_ends_early(where, error, events, monkeypatch, capsys):
+    """Too little memory is no refusal of the model, whatever class and words it comes with."""
+
+    def fail(*given: object) -> None:
+        raise error
+
+    request = {"path": "m.onnx", "provider": None, "seconds": 60, "memory": 0}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+    monkeypatch.setattr(worker, "alarm", lambda seconds: None)
+    monkeypatch.setattr(worker, "limit_memory", lambda size: True)
+    monkeypatch.setattr(worker, "load", lambda *given: SimpleNamespace(get_inputs=list))
+    monkeypatch.setattr(worker, where, fail)
+    worker.main()
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == events
+
+
+def test_a_limit_without_room_for_a_model(monkeypatch, capsys):
+    request = {"path": "m.onnx", "provider": None, "seconds": 60, "memory": 0}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+    monkeypatch.setattr(worker, "alarm", lambda seconds: None)
+    monkeypatch.setattr(worker, "limit_memory", lambda size: False)
+    worker.main()
+    assert capsys.readouterr().out == '{"event": "memory"}\n'
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells how much memory a process has")

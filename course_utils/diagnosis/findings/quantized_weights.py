@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import TensorProto
 
 from ..parts import Scope, attribute, count_of, domain, is_op
 from ..patient import Patient
@@ -40,8 +40,8 @@ _FAR = 12  # nodes between a weight and what tells its axis of channels
 def levels(patient: Patient) -> Iterator[Finding]:
     """int8 weights: how much of the range do they use, and how many stand at its very end?"""
     few, cut, seen = [], [], set()
-    for scope, node, position, axis, per_tensor, zero_name in _quantized_weights(patient):
-        tensor = patient.stored(scope, node.input[position])
+    for scope, name, axis, per_tensor, zero_name in _quantized_weights(patient):
+        tensor = patient.stored(scope, name)
         if tensor is None or tensor.data_type not in _INT8 or len(tensor.dims) < 2 or id(tensor) in seen:
             continue
         seen.add(id(tensor))
@@ -77,21 +77,21 @@ def levels(patient: Patient) -> Iterator[Finding]:
         yield finding(SATURATED, text, [place for place, _ in cut])
 
 
-def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, NodeProto, int, int, bool, str]]:
-    """(scope, node, position of the weight, axis of its channels, whether one scale stands for all, name of the zero point)."""
+def _quantized_weights(patient: Patient) -> Iterator[tuple[Scope, str, int, bool, str]]:
+    """(scope, name of the weight, axis of its channels, whether one scale stands for all, name of the zero point)."""
     for scope, _, node in patient.each_node():
-        given = [*node.input, *[""] * 9]
+        given = [*node.input, *[""] * 9]  # a damaged node may have none
         if is_op(node, "DequantizeLinear"):
             scale = patient.stored(scope, given[1])
             single = scale is not None and count_of(scale.dims) == 1
             axis = _channels(scope, next(iter(node.output), "")) if single else attribute(node, "axis", 1)
-            yield scope, node, 0, axis, single, given[2]
+            yield scope, given[0], axis, single, given[2]
         elif (known := _INTEGER.get((domain(node), node.op_type))) is not None:
             weight, judged_by, zero, axis = known
             if attribute(node, "transB", 0):
                 axis = 0
             by = patient.stored(scope, given[judged_by])
-            yield scope, node, weight, axis, by is not None and count_of(by.dims) == 1, given[zero]
+            yield scope, given[weight], axis, by is not None and count_of(by.dims) == 1, given[zero]
 
 
 def _channels(scope: Scope, name: str) -> int:
