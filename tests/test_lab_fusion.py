@@ -18,25 +18,30 @@ import browser as driver
 from labs import Lab, Site, lab_page, looks_right, maker, site_of
 from playwright.sync_api import Browser, Locator, expect
 
-expect.set_options(timeout=driver.PATIENCE)
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "06_fusion.py"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from site_of(tmp_path_factory.mktemp("site"), "fusion")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site_of("fusion", tmp_path_factory.mktemp("site")) as it:
+        yield it
 
 
 @pytest.fixture(scope="module")
-def files(site: str) -> Path:
+def files(site: Site) -> Path:
     """The folder of the lab's models."""
-    return site_labs.files("fusion", BOOK / "_build" / "labs")
+    return site.files
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with driver.launched() as it:
+        yield it
 
 
 @pytest.fixture
-def lab(browser: Browser, site: str) -> Iterator[Lab]:  # noqa: F811 - the fixture
-    with opened(browser, site, "fusion") as it:
-        it.open()
+def lab(browser: Browser, site: Site) -> Iterator[Lab]:
+    with lab_page(browser, site) as it:
         yield it
 
 
@@ -57,7 +62,7 @@ def story(lab: Lab) -> Locator:
 
 
 def test_the_graph_is_the_one_of_the_lesson() -> None:
-    assert site_labs._module(site_labs.LABS / "models" / "fusion.py").UNTIDY in LESSON.read_text(encoding="utf-8")
+    assert maker("fusion").UNTIDY in LESSON.read_text(encoding="utf-8")
 
 
 def test_the_facts_are_those_of_the_course(files: Path) -> None:
@@ -87,12 +92,12 @@ def test_both_graphs_and_their_bytes(lab: Lab) -> None:
     expect(nodes(lab, "right")).to_have_count(8)
     expect(lab.page.locator(".fusion-head").last).to_contain_text("8 nodes, 6\u202f188 bytes")
     assert lab.state["level"] == "extended"
-    lab.page.locator(".fusion-side").last.get_by_text("In words").click()
+    lab.page.locator(".fusion-words summary").last.click()
     expect(lab.page.get_by_text("FusedConv reads x and writes r.")).to_be_visible()
 
 
 def test_a_node_and_its_origins_from_both_sides(lab: Lab) -> None:
-    lab.open("level=extended")
+    lab.open(level="extended")
     nodes(lab, "right").first.click()
     expect(story(lab)).to_have_text("Conv + BatchNormalization + Relu became one node, FusedConv (fused).")
     assert lit(lab, "left") == ["Conv", "BatchNormalization", "Relu"]
@@ -108,7 +113,7 @@ def test_a_node_and_its_origins_from_both_sides(lab: Lab) -> None:
 
 
 def test_an_output_inside_prevents_fusion(lab: Lab) -> None:
-    lab.open("level=extended&outputs=debug")
+    lab.open(level="extended", outputs="debug")
     first = nodes(lab, "right").evaluate_all("all => all.slice(0, 3).map(one => one.querySelector('text').textContent)")
     assert first == ["Conv", "BatchNormalization", "Relu"]
     expect(story(lab)).to_contain_text("stay three nodes")
@@ -123,9 +128,9 @@ def test_keys_go_through_a_graph_and_the_address_keeps_the_node(lab: Lab) -> Non
     second.press("Enter")
     expect(second).to_have_attribute("aria-pressed", "true")
     expect(story(lab)).to_have_text("Relu stayed as it was (kept).")
-    kept = lab.state.partition("?")[2]
-    assert "node=right+1" in kept
-    lab.open(kept)
+    kept = lab.state
+    assert kept["node"] == "right 1"
+    lab.open(**kept)
     expect(nodes(lab, "right").nth(1)).to_have_attribute("aria-pressed", "true")
     assert nodes(lab, "right").evaluate_all("all => all.filter(one => one.tabIndex === 0).length") == 1
 
@@ -153,19 +158,17 @@ def test_the_three_files_run_and_give_pythons_numbers(lab: Lab, files: Path) -> 
     lab.page.get_by_role("button", name="With another input").click()
     expect(lab.said).to_contain_text("Input 1:")
     assert rows.first.inner_text() != before
-    assert "input=1" in lab.state
+    assert lab.state["input"] == "1"
 
 
 @pytest.mark.parametrize("node", ["right+99", "middle+1", "left+-1", "%3Cimg%3E"])
 def test_nonsense_in_the_address_is_left_out(lab: Lab, node: str) -> None:
-    lab.open(f"level=layout&outputs=x&node={node}&input=1e9")
+    lab.open(level="layout", outputs="x", node=node, input="1e9")
     expect(nodes(lab, "right")).to_have_count(9)
     expect(story(lab)).to_contain_text("Choose a node")
 
 
 def test_how_it_looks(lab: Lab) -> None:
-    lab.open("level=extended&node=right+0&input=2")
+    lab.open(level="extended", node="right+0", input=2)
     expect(lab.page.locator("tbody tr")).to_have_count(3)
-    for theme in ("light", "dark"):
-        assert lab.violations(theme) == []
-    assert lab.too_wide() == []
+    looks_right(lab)

@@ -38,7 +38,7 @@ export async function mount(root, lab) {
   const sides = { left: h("div", { class: "fusion-side" }), right: h("div", { class: "fusion-side" }) };
   const both = h("div", { class: "fusion-sides" }, sides.left, sides.right);
   const story = h("p", { class: "fusion-story", "aria-live": "polite" });
-  const results = h("div", {});
+  const results = h("div", { class: "fusion-results" });
   const said = status();
   let drawn = {};
   root.append(
