@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,19 @@ def stopped(ended: str, *events: str, memory: int = 4000, **more: Any) -> tuple[
 
 
 FINE = "exit status 0"
+
+
+def test_what_was_said_before_the_process_died_counts(monkeypatch, tmp_path):
+    """The line that its end cut off does not."""
+
+    def run(command: object, *, stdout: Any, **how: object) -> SimpleNamespace:
+        stdout.write(b'{"event": "start"}\n{"event": "refused", "why": "no room"}\n{"event": "loa')
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(trial.subprocess, "run", run)
+    said, ended = trial._start(tmp_path / "m.onnx", {"seconds": 1}, str(tmp_path))
+    assert said == [{"event": "start"}, {"event": "refused", "why": "no room"}]
+    assert ended == "exit status 1"
 
 
 def test_how_the_process_ended():

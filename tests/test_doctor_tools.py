@@ -201,3 +201,38 @@ def test_the_first_answer_is_out_before_the_second_is_asked_for(python, folder):
     assert done.returncode == 3
     (line,) = done.stdout.splitlines()
     assert {entry["name"] for entry in json.loads(line)} >= {"Conv", "QuickGelu"}
+
+
+@pytest.mark.parametrize(
+    ("event", "loads", "died"),
+    [("loads", True, ""), ("refuses", False, ""), ("unknown", None, ""), ("silent", None, ""), ("died", None, "words")],
+)
+def test_what_the_runtime_says_to_a_model_without_weights(event, loads, died, monkeypatch):
+    """Whatever is neither yes nor no is no verdict."""
+    from course_utils.diagnosis.child import onnx_tools as tools
+
+    said = [({"event": "start", "words": ""}, b""), ({"event": event, "words": "words"}, b"")]
+    monkeypatch.setattr(tools._Bench, "current", lambda: SimpleNamespace(answers=lambda *given: iter(said)))
+    assert tools.ask_runtime(b"", 0, 1) == tools.Verdict(loads, "words", died)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), ("unknown", "it takes too much memory")),
+        (RuntimeError("std::bad_alloc"), ("unknown", "it takes too much memory")),
+        (RuntimeError("No kernel for Cosh"), ("refuses", "No kernel for Cosh")),
+        (None, ("loads", "")),
+    ],
+)
+def test_too_little_memory_is_no_verdict(error, said, monkeypatch):
+    import onnxruntime as ort
+
+    from course_utils.diagnosis.child import onnx_tools_child
+
+    def load(*given: object, **how: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(ort, "InferenceSession", load)
+    assert onnx_tools_child.verdict(linear().SerializeToString(), 0) == said

@@ -85,9 +85,10 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     for a in node.attribute:
         if a.name == name and not a.ref_attr_name:
             try:
-                return onnx.helper.get_attribute_value(a)
-            except ValueError:  # no type given
+                value = onnx.helper.get_attribute_value(a)
+            except ValueError:  # no type given, or one that this onnx does not know
                 return default
+            return default if value is None else value  # newer versions of onnx: no type given
     return default
 
 
