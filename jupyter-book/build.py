@@ -162,6 +162,16 @@ def finish(site: Path, models: Path) -> None:
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
             shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
+            share_runtime(site / "pages" / name)
+
+
+def share_runtime(page: Path) -> None:
+    """Let a live page take the site's ONNX Runtime Web in place of its own copy: it has 14 MB, and 27 MB more for WebGPU."""
+    for folder in ("ort", "webgpu"):
+        shutil.rmtree(page / folder, ignore_errors=True)
+    for file in (*page.glob("*.js"), *page.glob("*.html")):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"""(["'])\./(?:ort|webgpu)/""", r"\1../../_static/ort/", text), encoding="utf-8")
 
 
 if __name__ == "__main__":
