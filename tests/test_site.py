@@ -249,7 +249,9 @@ def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
     assert [url for url in asked if url.endswith(".wasm")]
     if "08_deployment" in lesson:  # this browser has no adapter
         expect(frame.locator("#ran")).to_have_text("WebAssembly: this browser gave no adapter")
-        assert not [url for url in asked if "webgpu" in url or "asyncify" in url], "nobody who has no use for it loads 27 MB more"
+        assert not [url for url in asked if "webgpu" in url or "asyncify" in url], (
+            "nobody who has no use for it loads 27 MB more"
+        )
     assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
 
 
