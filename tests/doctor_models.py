@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import course_utils as cu
+from course_utils.diagnosis.file import skeleton
 
 RNG = np.random.default_rng(7)
 
@@ -134,3 +135,16 @@ def found(model: object, **options: object) -> list[str]:
     report = cu.doctor(model, **options)
     assert not [text for text in report.not_checked if text.startswith("The check")], report.not_checked
     return report.codes
+
+
+def nested(levels: int) -> bytes:
+    """A graph in an attribute of a node of a graph, so many times."""
+    graph = onnx.GraphProto(name="g").SerializeToString()
+    node = helper.make_node("If", ["c"], ["y"]).SerializeToString()
+    for _ in range(levels):
+        branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
+        branch += skeleton._head(6, len(graph)) + graph
+        within = node + skeleton._head(5, len(branch)) + branch
+        graph = skeleton._head(1, len(within)) + within
+    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
+    return head + skeleton._head(7, len(graph)) + graph

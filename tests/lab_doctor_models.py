@@ -6,25 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from doctor_models import external, linear, parsed, quantized, weights
+from doctor_models import external, linear, nested, parsed, quantized, weights
 from onnx import TensorProto, helper, numpy_helper
 from test_doctor_files import WHOLE
 from test_doctor_findings import added, changed, nan_at, row
 
 from course_utils.diagnosis.file import skeleton
-
-
-def nested(levels: int) -> bytes:
-    """A graph in an attribute of a node of a graph, so many times."""
-    graph = onnx.GraphProto(name="g").SerializeToString()
-    node = helper.make_node("If", ["c"], ["y"]).SerializeToString()
-    for _ in range(levels):
-        branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
-        branch += skeleton._head(6, len(graph)) + graph
-        within = node + skeleton._head(5, len(branch)) + branch
-        graph = skeleton._head(1, len(within)) + within
-    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
-    return head + skeleton._head(7, len(graph)) + graph
 
 
 def empty_parts(count: int) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from doctor_models import external, found, linear, parsed, weights
+from doctor_models import external, found, linear, nested, parsed, weights
 from onnx import TensorProto, helper
 
 import course_utils as cu
@@ -426,18 +426,6 @@ def test_empty_parts_by_the_million(where, folder, python):
 
 def test_graphs_within_graphs_without_end(folder):
     """Deeper than protobuf reads; and as deep as it reads, which is no error."""
-
-    def nested(levels: int) -> bytes:
-        graph = onnx.GraphProto(name="g").SerializeToString()
-        node = helper.make_node("If", ["c"], ["y"]).SerializeToString()
-        for _ in range(levels):  # a graph in an attribute of a node of a graph
-            branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
-            branch += skeleton._head(6, len(graph)) + graph
-            within = node + skeleton._head(5, len(branch)) + branch
-            graph = skeleton._head(1, len(within)) + within
-        head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 21)]).SerializeToString()
-        return head + skeleton._head(7, len(graph)) + graph
-
     assert found(nested(60)) == ["too-complex"]
     assert "too-complex" not in found(nested(25))
     for levels in (400, 3000):  # the second one is too large to be read in one piece

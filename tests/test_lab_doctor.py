@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doctor_models import external, linear, parsed
-from lab_doctor_models import empty_parts, nested
+from doctor_models import external, linear, nested, parsed
+from lab_doctor_models import empty_parts
 from test_lab_doctor_checks import maker
 
 import course_utils as cu
-from course_utils.pages.browser_lab import npm_package
 from course_utils.pages.netron_static import build
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
 import labs
 from playwright.sync_api import Browser, expect
-
-if npm_package("protobufjs") is None:
-    pytest.skip("needs the packages that make book installs", allow_module_level=True)
 
 LIMIT = 10_000  # milliseconds: the page itself gives up then
 

@@ -24,13 +24,6 @@ export function obstacle() {
   return "";
 }
 
-/** Why WebGPU cannot be used here; nothing where it can. */
-export async function noWebGPU() {
-  if (!globalThis.isSecureContext) return "WebGPU needs a page from https";
-  if (!navigator.gpu) return "this browser has no WebGPU";
-  return (await navigator.gpu.requestAdapter()) ? "" : "this browser gave no adapter";
-}
-
 async function load(build) {
   const why = obstacle();
   if (why) throw new Error(why);
