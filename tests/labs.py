@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import browser as driver
+import pytest
 from checkout import ROOT
+from lab_files import site_labs
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -23,8 +23,6 @@ from course_utils.pages.loopback import served
 BOOK = ROOT / "jupyter-book"
 AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
 BELOW = "below/the/root"
-sys.path.append(str(BOOK / "labs"))
-import site_labs  # noqa: E402 - jupyter-book/labs/site_labs.py
 
 PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>{title}</title>
@@ -82,11 +80,6 @@ def site_of(name: str, root: Path) -> Iterator[Site]:
         yield Site(name, site, f"{address}/{BELOW}")
 
 
-def maker(name: str) -> ModuleType:
-    """The script that makes a lab's files."""
-    return site_labs.module(site_labs.LABS / "models" / f"{name}.py")
-
-
 @dataclass
 class Lab:
     """The page with the lab in a browser, and what was seen of it."""
@@ -130,6 +123,31 @@ def lab_page(browser: Browser, site: Site, kind: type[AnyLab] = Lab) -> Iterator
         lab.open()
         yield lab
         assert (lab.seen.errors, lab.seen.failed, lab.seen.foreign) == ([], [], [])
+
+
+def fixtures(name: str, kind: type[Lab] = Lab, *flags: str, more: Callable[[Site], object] = lambda _: None) -> Any:
+    """Three fixtures for the tests of a lab: `site, browser, lab = fixtures("classify")`.
+
+    flags: of the browser. more: what is put into the site before it is used.
+    """
+
+    @pytest.fixture(scope="module")
+    def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+        with site_of(name, tmp_path_factory.mktemp("site")) as it:
+            more(it)
+            yield it
+
+    @pytest.fixture(scope="module")
+    def browser() -> Iterator[Browser]:
+        with driver.launched(*flags) as it:
+            yield it
+
+    @pytest.fixture
+    def lab(browser: Browser, site: Site) -> Iterator[Lab]:
+        with lab_page(browser, site, kind) as it:
+            yield it
+
+    return site, browser, lab
 
 
 def looks_right(lab: Lab) -> None:

@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from lab_files import maker
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
-import browser as driver
-from labs import Lab, Site, lab_page, looks_right, maker, site_of
-from playwright.sync_api import Browser, expect
+from labs import Lab, Site, fixtures, looks_right
+from playwright.sync_api import expect
 
 NAME = "batch_and_size"
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of("batch_and_size", tmp_path_factory.mktemp("site")) as it:
-        yield it
+site, browser, lab = fixtures("batch_and_size")
 
 
 @pytest.fixture(scope="module")
 def files(site: Site) -> Path:
     """The folder of the lab's models."""
     return site.files
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture
-def lab(browser: Browser, site: Site) -> Iterator[Lab]:
-    with lab_page(browser, site) as it:
-        yield it
 
 
 def told(lab: Lab, **verdicts: str) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
-import browser as driver
-from labs import Lab, Site, lab_page, looks_right, site_of
-from playwright.sync_api import Browser, expect
+from labs import Lab, Site, fixtures, looks_right
+from playwright.sync_api import expect
 
 import course_utils as cu
 from course_utils.running import run, session_for
@@ -26,23 +24,7 @@ ASK = """async ([file, pixels]) => {
 # Kernels of the page round the integers of int8 otherwise than those of a processor with its own instructions for them.
 MOST_INT8_APART = 0.06
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of("classify", tmp_path_factory.mktemp("site")) as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture
-def lab(browser: Browser, site: Site) -> Iterator[Lab]:
-    with lab_page(browser, site) as it:
-        yield it
+site, browser, lab = fixtures("classify")
 
 
 @pytest.fixture(scope="module")

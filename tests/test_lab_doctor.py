@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from doctor_models import external, linear, nested, parsed
 from lab_doctor_models import empty_parts
-from test_lab_doctor_checks import maker
+from lab_files import maker
 
 import course_utils as cu
 from course_utils.pages.netron_static import build
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
-import browser as driver
 import labs
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 LIMIT = 10_000  # milliseconds: the page itself gives up then
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Site]:
-    """With the viewer, which the lab opens."""
-    with labs.site_of("doctor", tmp_path_factory.mktemp("site")) as it:
-        build(it.folder / "netron")
-        yield it
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
 
 
 class Lab(labs.Lab):
@@ -46,10 +30,7 @@ class Lab(labs.Lab):
         return [item.get_attribute("data-code") for item in self.page.locator(".doctor-finding").all()]
 
 
-@pytest.fixture
-def lab(browser: Browser, site: labs.Site) -> Iterator[labs.Lab]:
-    with labs.lab_page(browser, site, Lab) as it:
-        yield it
+site, browser, lab = labs.fixtures("doctor", Lab, more=lambda it: build(it.folder / "netron"))  # and the viewer
 
 
 def written(folder: Path, data: bytes, name: str = "mine.onnx") -> Path:
@@ -58,7 +39,7 @@ def written(folder: Path, data: bytes, name: str = "mine.onnx") -> Path:
 
 
 def test_each_example_is_told_as_python_tells_it(lab: Lab) -> None:
-    for name, data in maker().examples().items():
+    for name, data in maker("doctor").examples().items():
         lab.page.get_by_label("The file: an example").select_option(name.removesuffix(".onnx"))
         expect(lab.said).to_have_text(f"{cu.doctor(data).headline().replace('this model', name)}.")
         assert lab.codes() == cu.doctor(data).codes, name
@@ -66,7 +47,9 @@ def test_each_example_is_told_as_python_tells_it(lab: Lab) -> None:
 
 def test_a_finding_has_its_texts_and_a_lesson_that_is_there(lab: Lab) -> None:
     lab.open(example="misspelt")
-    (report,) = [f for f in cu.doctor(maker().examples()["misspelt.onnx"]).findings if f.code.id == "tensor-undefined"]
+    (report,) = [
+        f for f in cu.doctor(maker("doctor").examples()["misspelt.onnx"]).findings if f.code.id == "tensor-undefined"
+    ]
     item = lab.page.locator("[data-code=tensor-undefined]")
     for text in (report.code.title, report.code.cure, report.places, "'H'", "ONNX Runtime was not asked"):
         expect(item).to_contain_text(text)
@@ -207,7 +190,7 @@ def test_two_models_are_compared(lab: Lab, tmp_path: Path) -> None:
     expect(changes.get_by_role("region", name="Nodes added")).to_contain_text("Dropout")
     expect(changes.get_by_role("region", name="Nodes changed")).to_contain_text("input 1: r → d")
     expect(changes.get_by_role("region", name="Stored tensors added")).to_contain_text("ratio float32[]")
-    lab.choose(written(tmp_path, maker().examples()["healthy.onnx"]), which=1)
+    lab.choose(written(tmp_path, maker("doctor").examples()["healthy.onnx"]), which=1)
     expect(said).to_have_text("healthy.onnx and mine.onnx hold the same model.")
     assert "with" not in lab.page.url
     lab.page.get_by_label("The second file: an example").select_option("web_page")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import onnx
 import pytest
 from answers import given_files
 from lab_doctor_models import MORE
+from lab_files import LABS, maker
 from recorded_reports import GIVING, MODELS
 from test_doctor_files import NO_MODELS
 
@@ -22,7 +21,6 @@ from course_utils.diagnosis.vocabulary import all_codes
 from course_utils.pages.browser_lab import node, npm_package
 
 ROOT = Path(__file__).resolve().parents[1]
-LABS = ROOT / "jupyter-book" / "labs"
 BACKEND = Path(onnx.__file__).parent / "backend" / "test" / "data"
 CODES = json.loads((LABS / "doctor" / "codes.json").read_text(encoding="utf-8"))
 LOOKED_FOR = {code for family in CODES["examined"].values() for code in family}
@@ -30,16 +28,6 @@ LOOKED_FOR = {code for family in CODES["examined"].values() for code in family}
 needs_node = pytest.mark.skipif(
     node() is None or npm_package("protobufjs") is None, reason="needs Node and the packages that make book installs"
 )
-
-
-def maker() -> ModuleType:
-    """The module that makes the lab's files; it is no part of a package."""
-    spec = importlib.util.spec_from_file_location("doctor_lab_files", LABS / "models" / "doctor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # Where the answer depends on the folder of the file, Python's doctor is given a file, and the rest as bytes.
@@ -52,7 +40,7 @@ def every_file() -> dict[str, bytes]:
     made: dict[str, onnx.ModelProto | bytes] = {name: make() for name, make in (MODELS | MORE).items()}
     made |= {f"no model: {name}": data for name, (data, *_) in NO_MODELS.items()}
     made |= {f"task {id}, {name}": d for id in GIVING for name, d in given_files(id).items() if name.endswith(".onnx")}
-    made |= {f"example {name}": data for name, data in maker().examples().items()}
+    made |= {f"example {name}": data for name, data in maker("doctor").examples().items()}
     files = [*(ROOT / "data").glob("**/*.onnx"), *sorted(BACKEND.glob("**/*.onnx"))]
     made |= {f"file {path.parent.name}/{path.name}": path.read_bytes() for path in files}
     return {name: data if isinstance(data, bytes) else data.SerializeToString() for name, data in made.items()}
@@ -71,7 +59,7 @@ def of_python(name: str, data: bytes, folder: Path) -> cu.diagnosis.report.Repor
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Any]]:
     """Name → what the page's checks say of a file, and the report of Python's doctor. One process of Node for all."""
     folder = tmp_path_factory.mktemp("doctor")
-    maker().make(folder)
+    maker("doctor").make(folder)
     subprocess.run([sys.executable, str(LABS / "vendor.py")], check=True, timeout=60)
     files = every_file()
     (folder / "files").mkdir()
@@ -121,7 +109,7 @@ def test_each_code_is_looked_for_or_left_out_for_a_reason() -> None:
 
 
 def test_texts_come_from_the_catalogue_of_the_doctor() -> None:
-    told = maker().catalogue()
+    told = maker("doctor").catalogue()
     for code in (c for c in all_codes() if c.id in LOOKED_FOR):
         shown = told["codes"][code.id]
         assert (shown["severity"], shown["title"], shown["cure"]) == (code.severity, code.title, code.cure)

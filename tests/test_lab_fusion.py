@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from lab_files import maker
 
 import course_utils as cu
 from course_utils.running import run_all
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
-import browser as driver
-from labs import Lab, Site, lab_page, looks_right, maker, site_of
-from playwright.sync_api import Browser, Locator, expect
+from labs import Lab, Site, fixtures, looks_right
+from playwright.sync_api import Locator, expect
 
 LESSON = Path(__file__).resolve().parents[1] / "notebooks" / "06_fusion.py"
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of("fusion", tmp_path_factory.mktemp("site")) as it:
-        yield it
+site, browser, lab = fixtures("fusion")
 
 
 @pytest.fixture(scope="module")
 def files(site: Site) -> Path:
     """The folder of the lab's models."""
     return site.files
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture
-def lab(browser: Browser, site: Site) -> Iterator[Lab]:
-    with lab_page(browser, site) as it:
-        yield it
 
 
 def nodes(lab: Lab, side: str) -> Locator:

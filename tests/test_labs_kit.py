@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from labs import BELOW, Lab, Site, lab_page, site_labs, site_of
+from labs import BELOW, Lab, Site, fixtures, site_labs
 from playwright.sync_api import Browser, Page, expect
 
 from course_utils.pages.webgpu_lab import SOFTWARE_ADAPTER
@@ -24,24 +23,7 @@ ASK = """async ([provider, pixels]) => {
   const { probability } = await session.run({ pixels: await tensor('uint8', Uint8Array.from(pixels), [pixels.length / 784, 28, 28]) });
   return { probability: Array.from(probability.data), place: place(session), inputs: session.inputs, outputs: session.outputs };
 }"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site_of("classify", tmp_path_factory.mktemp("site")) as it:
-        yield it
-
-
-@pytest.fixture
-def lab(browser: Browser, site: Site) -> Iterator[Lab]:
-    with lab_page(browser, site) as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched(*SOFTWARE_ADAPTER) as it:
-        yield it
+site, browser, lab = fixtures("classify", Lab, *SOFTWARE_ADAPTER)
 
 
 def ready(page: Page, name: str) -> None:
