@@ -298,7 +298,8 @@ def cut(first: int, last: int, *, dynamo: bool = True, early: bool = False, relu
         nodes = onnx.load(source).graph.node
         sums = [node.output[0] for node in nodes if node.op_type == "Add"]
         ends = [node.output[0] for node in nodes if node.op_type == "Relu" and node.input[0] in sums]
-        begin = (sums if early else ends)[first - 1]
+        stem = next(node for node in nodes if node.op_type == "Relu")  # in front of the first block
+        begin = ([stem.input[0], *sums] if early else [stem.output[0], *ends])[first]
         onnx.utils.extract_model(str(source), str(target), [begin], [ends[last] if relu else sums[last]])
         return onnx.load(target)
 
