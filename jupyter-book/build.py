@@ -166,11 +166,12 @@ def finish(site: Path, models: Path) -> None:
 
 
 def share_runtime(page: Path) -> None:
-    """Let a live page take the site's ONNX Runtime Web in place of its own copy: it has 14 MB, and 27 MB more for WebGPU."""
+    """Let a live page take the site's ONNX Runtime Web in place of its own copy, and with it the packed WebAssembly."""
     for folder in ("ort", "webgpu"):
         shutil.rmtree(page / folder, ignore_errors=True)
     for file in (*page.glob("*.js"), *page.glob("*.html")):
         text = file.read_text(encoding="utf-8")
+        text = re.sub(r"\./(?:ort|webgpu)/ort\.(wasm|webgpu)\.min\.mjs", r"../../_static/ort/\1.js", text)
         file.write_text(re.sub(r"""(["'])\./(?:ort|webgpu)/""", r"\1../../_static/ort/", text), encoding="utf-8")
 
 

@@ -38,7 +38,7 @@ def pick(lab: Lab, group: str, size: int) -> None:
 
 def test_nothing_runs_before_it_is_asked_for(lab: Lab) -> None:
     loaded = lab.page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert not [name for name in loaded if name.endswith((".onnx", ".wasm"))]
+    assert not [name for name in loaded if name.endswith((".onnx", ".wasm.gz"))]
     lab.page.get_by_role("button", name="Run the four files").click()
     told(lab, frozen=RIGHT, wish=RIGHT, guess=RIGHT, promise=RIGHT)
 

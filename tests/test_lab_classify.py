@@ -38,7 +38,7 @@ def shown(lab: Lab, title: str) -> list[float]:
 
 
 def test_a_picture_is_chosen_and_both_files_answer(lab, site, facts):
-    assert not [url for url in lab.requests if url.endswith((".wasm", ".onnx"))], (
+    assert not [url for url in lab.requests if url.endswith((".wasm.gz", ".onnx"))], (
         "nobody who only reads loads megabytes"
     )
     lab.page.get_by_role("button", name="Picture 10 of 12").click()

@@ -127,7 +127,7 @@ def test_a_link_to_another_state_is_followed(lab: Lab) -> None:
 
 def test_the_three_files_run_and_give_pythons_numbers(lab: Lab, files: Path) -> None:
     loaded = lab.page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert not [name for name in loaded if name.endswith(".wasm")]
+    assert not [name for name in loaded if name.endswith(".wasm.gz")]
     lab.page.get_by_role("button", name="Run all three levels").click()
     expect(lab.said).to_contain_text("the same numbers, up to rounding")
     facts = json.loads((files / "fusion.json").read_text(encoding="utf-8"))

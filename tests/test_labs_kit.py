@@ -111,7 +111,7 @@ def test_what_a_lab_loads_is_small(lab: Lab) -> None:
     loaded = {urlsplit(url).path.partition(f"{BELOW}/")[2] for url in lab.requests}
     ours = [path for path in loaded if path.startswith(("_static/labs/", "_static/ort/"))]
     sizes = {path: len(gzip.compress((lab.site.folder / path).read_bytes())) for path in ours}
-    assert any(path.endswith(".wasm") for path in ours)
+    assert any(path.endswith(".wasm.gz") for path in ours)
     assert sum(sizes.values()) < MOST, json.dumps(sizes, indent=1)
     assert not [path for path in loaded if "webgpu" in path or "asyncify" in path]
 

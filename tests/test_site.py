@@ -246,7 +246,7 @@ def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
     expect(frame.locator("meter").first).to_be_visible(timeout=driver.PATIENCE)
     frame.locator("#samples button").nth(1).click()
     expect(frame.locator("#said")).to_have_text(re.compile("|".join(cu.CLASS_NAMES)))
-    assert [url for url in asked if url.endswith(".wasm")]
+    assert [url for url in asked if url.endswith(".wasm.gz")]
     if "08_deployment" in lesson:  # this browser has no adapter
         expect(frame.locator("#ran")).to_have_text("WebAssembly: this browser gave no adapter")
         assert not [url for url in asked if "webgpu" in url or "asyncify" in url], (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,12 +123,30 @@ def write(static: Path, kept: Path) -> None:
     target = static / "labs"
     for folder in ("kit", *(lab.name for lab in labs())):
         shutil.copytree(LABS / folder, target / folder, ignore=NOT_SERVED, dirs_exist_ok=True)
+    shutil.copytree(runtime(kept), static / "ort", dirs_exist_ok=True)
     module(LABS / "vendor.py").write(target / "kit" / "vendor", PACKAGES)
     for lab in labs():
         shutil.copytree(files(lab.name, kept), target / "files" / lab.name, dirs_exist_ok=True)
-    (static / "ort").mkdir(parents=True, exist_ok=True)
-    for name in (*WEB_FILES, *WEBGPU_FILES):  # a page loads the second ones only when a reader asks for them
-        shutil.copy(PACKAGES / "onnxruntime-web" / "dist" / name, static / "ort" / name)
+
+
+def runtime(kept: Path) -> Path:
+    """The folder with ONNX Runtime Web, its WebAssembly packed: 10 MB in place of 41, on every host."""
+    digest = hashlib.sha256()
+    sources = [
+        *_of(LABS / "ort", "*.js"),
+        *(PACKAGES / "onnxruntime-web" / "dist" / name for name in (*WEB_FILES, *WEBGPU_FILES)),
+    ]
+    for source in sources:
+        digest.update(source.read_bytes())
+
+    def make(folder: Path) -> None:
+        for source in sources:
+            if source.suffix == ".wasm":
+                (folder / f"{source.name}.gz").write_bytes(gzip.compress(source.read_bytes(), mtime=0))
+            else:
+                shutil.copy(source, folder)
+
+    return _kept(kept, "ort", digest.hexdigest(), make)
 
 
 def files(name: str, kept: Path) -> Path:
@@ -136,16 +155,25 @@ def files(name: str, kept: Path) -> Path:
     digest = hashlib.sha256(script.read_bytes())
     for source in (*sorted((LABS / name).glob("*.json")), *_sources()):
         digest.update(source.read_bytes())
-    folder = kept / f"{name}-{digest.hexdigest()[:16]}"
+
+    def make(folder: Path) -> None:
+        print(f"  files of the lab {name}", flush=True)
+        module(script).make(folder)
+
+    return _kept(kept, name, digest.hexdigest(), make)
+
+
+def _kept(kept: Path, name: str, digest: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills unless it is there; the one of another digest is deleted."""
+    folder = kept / f"{name}-{digest[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     with FileLock(kept / f"{name}.lock"):  # tests that run side by side want the same files
         if not folder.exists():
             for old in kept.glob(f"{name}-*"):
                 shutil.rmtree(old)
-            print(f"  files of the lab {name}", flush=True)
             half = kept / f"{name}-half"
             half.mkdir()
-            module(script).make(half)
+            make(half)
             half.rename(folder)
     return folder
 

@@ -1,7 +1,7 @@
 // ONNX Runtime Web: one copy for the whole site, loaded when a lab first runs a model.
 
 const FILES = new URL("../../ort/", import.meta.url); // this module lies in `_static/labs/kit/`
-const BUILDS = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
+const BUILDS = { wasm: "wasm.js", webgpu: "webgpu.js" };
 const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
 const MOST_THREADS = 4; // the course's models are small: more threads only wait for each other
 // The smallest module that has an instruction on 128 bits.
