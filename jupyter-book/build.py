@@ -30,6 +30,7 @@ import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
 import pages  # noqa: E402 - beside this file
 import providers  # noqa: E402
+import publishing  # noqa: E402 - beside this file
 import site_labs  # noqa: E402 - labs/site_labs.py
 
 from course_utils.lab.sessions import ep_records  # noqa: E402
@@ -46,7 +47,12 @@ VENDORED = [
     ("mathjax/es5/input/tex/extensions", "mathjax/input/tex"),
     ("mathjax/es5/output/chtml/fonts", "mathjax/output/chtml"),
     ("mathjax/es5/a11y", "mathjax"),  # this and the next: formulas read aloud, loaded when a reader asks for it
-    ("mathjax/es5/sre", "mathjax"),
+    ("mathjax/es5/sre/mathmaps/base.json", "mathjax/sre/mathmaps"),
+    ("mathjax/es5/sre/mathmaps/en.json", "mathjax/sre/mathmaps"),
+    ("mathjax/es5/sre/mathmaps/nemeth.json", "mathjax/sre/mathmaps"),
+    ("@fontsource-variable/source-sans-3/files/source-sans-3-latin-wght-*.woff2", "fonts"),
+    ("@fontsource-variable/source-serif-4/files/source-serif-4-latin-wght-normal.woff2", "fonts"),
+    ("@fontsource-variable/source-code-pro/files/source-code-pro-latin-wght-normal.woff2", "fonts"),
 ]
 
 # The theme's buttons have no name, or another one than they show.
@@ -66,6 +72,7 @@ def main() -> None:
     print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
     execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
     site_labs.embed(STAGE / "notebooks")
+    write_settings()
     site = run_jupyter_book()
     build_netron(site / "netron")
     finish(site, models)
@@ -111,15 +118,8 @@ def stage(packages: Path) -> None:
             notebook = pages.with_solutions(notebook, (ROOT / "data" / source).read_text(encoding="utf-8"))
         generate.write(notebook, STAGE / "notebooks" / source.with_suffix(".ipynb"))
     shutil.copy(ROOT / "notebooks" / "glossary.md", STAGE / "notebooks")
-    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
-    config["repository"] = {
-        "url": f"https://github.com/{generate.SLUG}",
-        "path_to_book": "",
-        "branch": generate.RELEASE,
-    }
     texts = {page.name: page.read_text(encoding="utf-8") for page in BOOK.glob("*.md")}
     texts |= {
-        "_config.yml": yaml.safe_dump(config, sort_keys=False),
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "labs.md": site_labs.gallery(),
         "claims.md": pages.claims(),
@@ -138,6 +138,21 @@ def stage(packages: Path) -> None:
         (STAGE / name).write_text(generate.filled(known_here), encoding="utf-8")
 
 
+def write_settings() -> None:
+    """The settings of Jupyter Book, with what is known only now: the addresses, the versions, the day of the run."""
+    config = yaml.safe_load((BOOK / "_config.yml").read_text(encoding="utf-8"))
+    config["repository"] = {
+        "url": f"https://github.com/{generate.SLUG}",
+        "path_to_book": "",
+        "branch": generate.RELEASE,
+    }
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    line = publishing.version_line(pins, generate.RELEASE, publishing.ran_on(execution.folder() / "notebooks"))
+    config["html"]["baseurl"] = publishing.ADDRESS
+    config["html"]["extra_footer"] += f"\n<p class='version-line'>{line}</p>"
+    (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
 def run_jupyter_book() -> Path:
     """Write the pages; return their folder. Ends the build at any warning."""
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -150,6 +165,8 @@ def run_jupyter_book() -> Path:
 def finish(site: Path, models: Path) -> None:
     """Name the theme's buttons, and put the models and live pages that lessons open beside them."""
     (site / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with an underscore
+    for source_map in site.rglob("*.map"):  # of the theme's scripts and styles, 3 MB that no reader needs
+        source_map.unlink()
     (site / "models").mkdir()
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -163,6 +180,7 @@ def finish(site: Path, models: Path) -> None:
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
             shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
             share_runtime(site / "pages" / name)
+    publishing.finish(site)
 
 
 def share_runtime(page: Path) -> None:

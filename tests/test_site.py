@@ -32,7 +32,7 @@ SCREENSHOTS = BOOK / "_build" / "screenshots"  # of every page, where COURSE_SCR
 PAGES = sorted(
     page.relative_to(SITE).as_posix()
     for page in SITE.rglob("*.html")
-    if page.relative_to(SITE).parts[0] not in {"netron", "_static", "pages"}
+    if page.relative_to(SITE).parts[0] not in {"netron", "_static", "pages", "404.html"}
 )
 LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+\.html", page)]
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
