@@ -182,12 +182,16 @@ def _screenshot(page: Page, path: Path | None, what: str) -> None:
         page.screenshot(path=file, full_page=True, type="jpeg", quality=70, animations="disabled")
 
 
-def findings(page: Page, only: str | None = None) -> list[str]:
-    """Serious and critical findings, one line per element."""
+def findings(page: Page, only: str | None = None, code: bool = False) -> list[str]:
+    """Serious and critical findings, one line per element. code: look at each word of the listings, too; they are thousands,
+    and have the same few colours on every page."""
     options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
     if only:
         options["runOnly"] = [only]
-    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    where = {} if code else {"exclude": [["div.highlight pre > *"]]}
+    found = page.evaluate(
+        "([where, options]) => axe.run({ include: [['html']], ...where }, options)", [where, options]
+    )["violations"]
     return [
         f"{rule['id']} {node['target']} {node['html'][:100]}"
         for rule in found

@@ -49,7 +49,7 @@ def test_the_card_has_the_size_that_sites_expect() -> None:
 
 
 def test_the_site_map_lists_what_is_there() -> None:
-    tree = ElementTree.parse(SITE / "sitemap.xml")  # noqa: S314 - our own file
+    tree = ElementTree.parse(SITE / "sitemap.xml")
     listed = [str(one.text).removeprefix(publishing.ADDRESS) or "index.html" for one in tree.iter("{*}loc")]
     assert len(listed) == len(set(listed)) > 80
     assert all((SITE / name).exists() for name in listed)
@@ -67,7 +67,7 @@ def test_each_page_names_course_packages_and_day() -> None:
             assert pin is not None
             assert f"{package} {pin[1]}" in line.get_text()
         day = line.get_text().rpartition("run on ")[2].strip()
-        assert datetime.fromisoformat(day) <= datetime.now()  # noqa: DTZ005 - a day
+        assert datetime.fromisoformat(day) <= datetime.now()
 
 
 def test_a_lost_reader_finds_back_from_any_depth() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import onnx
 import pytest
@@ -183,6 +185,43 @@ def test_no_line_of_code_is_wrapped_on_a_screen(page, visited):
 @all_pages
 def test_page_is_accessible(page, visited):
     assert visited(page).violations == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_each_word_of_the_listings_can_be_read(theme, tab, site):
+    """The other pages have the same colours, and are looked at without their listings."""
+    tab.goto(f"{site}/notebooks/04_dynamic_axes.html")
+    tab.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+    tab.add_script_tag(path=AXE)
+    assert driver.findings(tab, only="color-contrast", code=True) == []
+
+
+def test_widgets_have_dark_ground_in_dark_mode(tab, site):
+    """Ink and ground of one colour are no finding of axe."""
+    tab.goto(f"{site}/notebooks/deeper/01_step_by_step.html")
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    ground = "one => getComputedStyle(one).backgroundColor"
+    assert tab.locator(".widget-subarea").first.evaluate(ground) == "rgba(0, 0, 0, 0)"
+
+
+# Bytes that a reader waits for, as a host sends them: packed. Widgets bring their own program.
+@pytest.mark.parametrize(
+    ("page", "most"),
+    [
+        ("index.html", 1_200_000),
+        ("claims.html", 1_200_000),
+        ("notebooks/glossary.html", 1_200_000),
+        ("notebooks/04_dynamic_axes.html", 1_200_000),
+        ("notebooks/deeper/01_step_by_step.html", 2_200_000),
+    ],
+)
+def test_a_page_to_read_is_light(page, most, tab, site):
+    asked = set()
+    tab.on("request", lambda request: asked.add(urlsplit(request.url).path.lstrip("/")))
+    tab.goto(f"{site}/{page}", wait_until="networkidle")
+    sizes = {name: len(gzip.compress((SITE / name).read_bytes())) for name in asked if (SITE / name).is_file()}
+    assert len(sizes) > 10
+    assert sum(sizes.values()) < most, sorted(sizes.items(), key=lambda item: -item[1])[:6]
 
 
 @all_pages
