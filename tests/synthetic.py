@@ -32,13 +32,14 @@ from answers import given_files
 from submissions import _file, _registry, put, submission
 from test_guarded import HOSTILE
 
-from course_utils.exercises import Task, task
+from course_utils.exercises import Task, personal_params, task
 from course_utils.grading.marking import every_task
 from course_utils.grading.runs import grade
 
 SECRET = "exam"
 STUDENTS = tuple(f"made-up-{n}" for n in range(20))
 KINDS = {"right": 8, "wrong": 4, "mixed": 6, "zip that means harm": 2}  # of 20 submissions each
+SMALL_ANSWERS = {"8.4"}  # a part of it is a number below ten: two students may well have the same one
 Truth = tuple[int, int]  # points: at least, at most
 
 
@@ -61,12 +62,20 @@ def _answers(id: str, who: str) -> dict[str, list[tuple[bytes, Truth]]]:
     full, fewer, none = (it.points, it.points), (0, it.points - 1), (0, 0)
     mistakes = [_file(id, make(who)) for make, _ in _registry(id, "WRONG").values()]
     other = STUDENTS[(STUDENTS.index(who) + 1) % len(STUDENTS)]
+    others = (0, it.points) if _share(it, who, other) else none
     return {
         "right": [(_file(id, road(who)), full) for road in _registry(id, "RIGHT")],
         "wrong": [(data, fewer) for data in mistakes]
         + [(data, none) for name, data in given_files(id, who).items() if name.endswith(it.kind)]
-        + [(_file(id, _registry(id, "RIGHT")[0](other)), none), (b"\xff\xfe no answer", none), (b"", none)],
+        + [(_file(id, _registry(id, "RIGHT")[0](other)), others), (b"\xff\xfe no answer", none), (b"", none)],
     }
+
+
+def _share(it: Task, one: str, other: str) -> bool:
+    """Whether two students drew one of their parameters alike: then a part of one's answer is right for the other, too."""
+    drawn = {who: personal_params(it, who) for who in STUDENTS}
+    theirs = [name for name in drawn[one] if len({repr(p[name]) for p in drawn.values()}) > 1]
+    return it.id in SMALL_ANSWERS or any(drawn[one][name] == drawn[other][name] for name in theirs)
 
 
 @dataclass

@@ -282,6 +282,12 @@ def gate_of(rows: dict[int, list[float]], others: float | None = 1.0) -> Any:
     return make
 
 
+def one_row_of_the_usual_length(who: str) -> dict[str, Any]:
+    made = gate_of({0: [0.5, 1.5, 2.5, -9, np.inf]})(who)
+    p = params("2.6", who)
+    return {"inputs": [{p["input"]: [row[: p["length"]] for row in made["inputs"][0][p["input"]]]}]}
+
+
 def one_gate(who: str) -> dict[str, Any]:
     return gate_of({0: [0.5, 1.5, 2.5, -9, np.inf], 1: [7, 3, 9]}, None)(who)
 
@@ -397,7 +403,7 @@ WRONG = {
     },
     "2.6": {
         "the old gate": (old_gate, r"one row only.*half-way.*negative"),
-        "one row": (gate_of({0: [0.5, 1.5, 2.5, -9, np.inf]}), r"^It passes\. Each of your inputs has one row only\.$"),
+        "one row": (one_row_of_the_usual_length, r"^It passes\. Each of your inputs has one row only\.$"),
         "twice the same row": (old_gate_with(lambda x: np.concatenate([x, x])), r"too much alike"),
         "extremes": (old_gate_with(lambda x: np.random.default_rng(0).normal(0, 1e8, (4, 14))), r"switched off"),
         "too many numbers": (old_gate_with(lambda x: np.tile(x, (20, 1))), r"more than many random ones"),

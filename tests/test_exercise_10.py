@@ -678,8 +678,11 @@ WRONG = {
     "10.2": {
         "another node": (lambda who: diagnosis(who) | {"node": "light"}, "from the top"),
         "no node": (lambda who: diagnosis(who) | {"node": "the first"}, "There is no node"),
-        "another count": (lambda who: diagnosis(who) | {"different": 1}, "argmax"),
-        "all of them": (lambda who: {"node": "logits", "different": 500}, "argmax|whose answer"),
+        "another count": (lambda who: diagnosis(who) | {"different": diagnosis(who)["different"] + 1}, "argmax"),
+        "all of them": (
+            lambda who: {"node": "logits", "different": 500 - (diagnosis(who)["different"] == 500)},
+            "argmax|whose answer",
+        ),
     },
     "10.3": {
         "not described": (built, "set_model_props"),

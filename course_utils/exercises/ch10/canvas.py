@@ -104,13 +104,13 @@ def _canvases(p: Params, draw: np.random.Generator) -> list[np.ndarray]:
     The one of 28 × 28 pixels, where Resize does nothing, is that of many in which each mistake shows: the network wavers
     between two classes there, so that the small ones do, too, such as numbers that are cut off in place of rounded.
     """
-    photos, found = photographs(p, "test", _TRIED + 20, draw, among=accuracy.groups()[0])[0], []
-    shows = [_canvas(p, photo, *_SIZES[0], draw) for photo in photos[:_TRIED]]
-    small = {fault: np.concatenate([_pixels(rgba, p, fault) for rgba in shows]) for fault in ("", *_BEFORE_RESIZE)}
-    chances = {fault: _softmax(quest.answers(p, pixels)) for fault, pixels in small.items()}
-    change = np.min([np.abs(chances[fault] - chances[""]).max(1) for fault in _BEFORE_RESIZE], axis=0)
-    safe = np.abs(quest.edges(p, small[""]) - p["threshold"]) > 0.03
-    found.append(shows[int(np.where(safe, change, 0).argmax())])
+    for _ in range(20):  # few draws show too little
+        photos = photographs(p, "test", _TRIED + 20, draw, among=accuracy.groups()[0])[0]
+        shows = [_canvas(p, photo, *_SIZES[0], draw) for photo in photos[:_TRIED]]
+        first, change = _most_telling(p, shows)
+        if change > 1.2 * _CLOSE:
+            break
+    found = [first]
     for photo in photos[_TRIED:]:
         rgba = _canvas(p, photo, *_SIZES[len(found)], draw)
         if abs(quest.edges(p, _pixels(rgba, p))[0] - p["threshold"]) > 0.03:
@@ -118,6 +118,16 @@ def _canvases(p: Params, draw: np.random.Generator) -> list[np.ndarray]:
         if len(found) == len(_SIZES):
             break
     return found
+
+
+def _most_telling(p: Params, canvases: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The canvas on which the least of the small mistakes changes a probability most, and by how much."""
+    small = {fault: np.concatenate([_pixels(rgba, p, fault) for rgba in canvases]) for fault in ("", *_BEFORE_RESIZE)}
+    chances = {fault: _softmax(quest.answers(p, pixels)) for fault, pixels in small.items()}
+    change = np.min([np.abs(chances[fault] - chances[""]).max(1) for fault in _BEFORE_RESIZE], axis=0)
+    safe = np.abs(quest.edges(p, small[""]) - p["threshold"]) > 0.03
+    best = int(np.where(safe, change, 0).argmax())
+    return canvases[best], float(change[best] * safe[best])
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

@@ -31,9 +31,12 @@ def seen(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
     return x[:, None]
 
 
-def edges(p: Params, photos: np.ndarray) -> np.ndarray:
-    """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair."""
-    return _edge_means(p, _repaired(p, photos, ""), "").ravel()
+def edges(p: Params, photos: np.ndarray, fault: str = "") -> np.ndarray:
+    """What the decision looks at, float32 [n]: the mean light of the student's edge, after the repair.
+
+    fault: one of `scroll.FAULTS` that makes it look elsewhere.
+    """
+    return _edge_means(p, _repaired(p, photos, ""), fault).ravel()
 
 
 def _edge_means(p: Params, light: np.ndarray, fault: str) -> np.ndarray:
