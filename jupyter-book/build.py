@@ -22,12 +22,14 @@ BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 BUILD = BOOK / "_build"
 STAGE = BUILD / "stage"
-sys.path[:0] = [str(ROOT / "notebooks"), str(BOOK / "labs"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "notebooks"), str(BOOK / "labs"), str(BOOK / "reading"), str(ROOT)]
 
 import course_plans  # noqa: E402 - beside this file
+import errors  # noqa: E402 - reading/errors.py
 import execution  # noqa: E402 - beside this file
 import generate  # noqa: E402 - notebooks/generate.py
 import measured  # noqa: E402 - beside this file
+import navigation  # noqa: E402 - reading/navigation.py
 import pages  # noqa: E402 - beside this file
 import providers  # noqa: E402
 import publishing  # noqa: E402 - beside this file
@@ -73,6 +75,7 @@ def main() -> None:
     lessons = [source.with_suffix("").as_posix() for source in generate.sources() if source.parent.name != "exercises"]
     print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
     execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
+    write_error_index()
     site_labs.embed(STAGE / "notebooks")
     write_settings()
     site = run_jupyter_book()
@@ -113,6 +116,11 @@ def stage(packages: Path) -> None:
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, target / source.name)
     site_labs.write(STAGE / "assets", BUILD / "labs")
+    shutil.copytree(
+        BOOK / "reading",
+        STAGE / "assets" / "reading",
+        ignore=shutil.ignore_patterns("*.py", "__pycache__", "*.test.mjs"),
+    )
     written = [source.with_suffix("").as_posix() for source in generate.sources()]
     for source in generate.sources():
         notebook = generate.notebook(source)
@@ -138,6 +146,14 @@ def stage(packages: Path) -> None:
     for name, text in texts.items():
         known_here = re.sub(r"\{\{ (slug|release|lessons|doctor_codes) \}\}", lambda match: known[match[1]], text)
         (STAGE / name).write_text(generate.filled(known_here), encoding="utf-8")
+
+
+def write_error_index() -> None:
+    """The page of error messages, from what the notebooks showed, and what the search page looks through first."""
+    messages = errors.shown(STAGE / "notebooks") + errors.told()
+    (STAGE / "errors.md").write_text(errors.page(messages), encoding="utf-8")
+    glossary = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    (STAGE / "assets" / "reading" / "index.json").write_text(errors.index(messages, glossary), encoding="utf-8")
 
 
 def write_settings() -> None:
@@ -175,6 +191,9 @@ def finish(site: Path, models: Path) -> None:
         for summary, named in NAMED.items():
             text = text.replace(summary, named)
         text = ICONS.sub("", text)
+        name = page.relative_to(site).as_posix()
+        here = name.removeprefix("notebooks/").removesuffix(".html")
+        text = navigation.path(navigation.side_bar(text, here), name)
         if page.parent.name == "deeper":  # what a notebook opens lies beside `notebooks/`
             text = re.sub(r"(?<=[\"'])\.\./(netron|pages)/", r"../../\1/", text)
         page.write_text(text, encoding="utf-8")

@@ -97,7 +97,8 @@ def contents(written: list[str]) -> dict[str, Any]:
             {
                 "caption": "Reference",
                 "chapters": [
-                    {"file": name} for name in ("notebooks/glossary", "claims", "measured", "providers", "doctor")
+                    {"file": name}
+                    for name in ("notebooks/glossary", "errors", "claims", "measured", "providers", "doctor")
                 ],
             },
             {

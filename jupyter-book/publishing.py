@@ -62,9 +62,11 @@ def finish(site: Path) -> None:
 def card(page: str, name: str) -> str:
     """Tags that other sites read when somebody sends the page. page: its HTML. name: such as "notebooks/00_start_here.html"."""
     title = unescape(re.search(r"<title>(.*?)</title>", page, re.DOTALL)[1]).partition("—")[0].strip()  # type: ignore[index]
-    first = re.search(r"<article.*?<p>(.*?)</p>", page, re.DOTALL)
-    words = unescape(re.sub(r"<[^>]+>", "", first[1])).split() if first else []
-    about = " ".join(words)
+    text = page.partition("<article")[2]
+    paragraphs = (
+        " ".join(unescape(re.sub(r"<[^>]+>", "", p)).split()) for p in re.findall(r"<p>(.*?)</p>", text, re.DOTALL)
+    )
+    about = next((p for p in paragraphs if len(p) > 60), "")  # a lesson begins with a line that tells its time
     about = about if len(about) <= 200 else about[:200].rpartition(" ")[0] + " …"
     tags = {
         "og:type": "article",

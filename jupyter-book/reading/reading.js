@@ -1,0 +1,8 @@
+// On every page: ticks in the side bar. On two pages more than that.
+
+import { showProgress } from "./progress.js";
+
+const root = document.documentElement.dataset.content_root;
+showProgress(root);
+if (document.querySelector(".error-search")) import("./errors.js");
+if (document.getElementById("search-results")) import("./search.js").then(({ showFirst }) => showFirst(root));
