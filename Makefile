@@ -62,18 +62,24 @@ lint: $(VENV)/.all ## format and check the code
 clean: ## delete everything that was built (not .venv, not your work/)
 	rm -rf jupyter-book/_build jupyter-book/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
-$(VENV)/.lab: pyproject.toml constraints.txt
+# Python compiles a module when it is first imported: to compile all of them beforehand takes longer than to download them.
+INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt --editable
+
+$(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers]"
 	touch $@
 
-$(VENV)/.all: $(VENV)/.lab
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers,serve,book,grading,test]"
+$(VENV)/.lab: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PY) $(INSTALL) ".[lab,nlp,providers]"
 	touch $@
 
-$(VENV)/.qnn: $(VENV)/.lab
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[qnn]"
+$(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PY) $(INSTALL) ".[lab,nlp,providers,serve,book,grading,test]"
+	touch $@ $(VENV)/.lab
+
+$(VENV)/.qnn: pyproject.toml constraints.txt | $(VENV)/.python
+	$(PY) $(INSTALL) ".[lab,nlp,providers,qnn]"
 	touch $@
 
 .venv-drift/.installed: pyproject.toml constraints.txt

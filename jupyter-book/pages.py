@@ -63,6 +63,13 @@ NOT_COVERED = (
 )
 
 
+# Shown by reading/claims.js, which adds the chapters.
+FILTER = """<div class="claims-filter" hidden>
+<label>verdict <select id="claims-verdict"><option value="">all</option>{options}</select></label>
+<label>chapter <select id="claims-chapter"><option value="">all</option></select></label>
+<label>words <input id="claims-words" type="search" size="14"></label>
+<p role="status"></p>
+</div>"""
 SOLUTION = """<details class="solution">
 <summary>Stuck? A solution of task {id} is here.</summary>
 <details>
@@ -162,6 +169,9 @@ def claims() -> str:
         "If the statement were no longer as shown, the cell would have failed, and there would be no page. "
         "What is not tested stands at the end of this page.",
         f'<p class="claims-count"><strong>{len(entries)}</strong> statements are tested.</p>',
+        FILTER.format(
+            options="".join(f'<option value="{name.replace(" ", "-")}">{name}</option>' for name in VERDICTS)
+        ),
         f"The evidence of {recorded} statements rests in part on a record: a run on another machine, on another day, or with "
         "another version. Each of them says so, with the machine and the version. The cell checks the record; it cannot tell "
         "whether a new run would give the same.",

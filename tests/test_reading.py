@@ -16,6 +16,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 import browser as driver
 from playwright.sync_api import Browser, Page, expect
 
+from course_utils.lab import claims
 from course_utils.pages.loopback import served
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,6 +206,26 @@ def test_the_search_begins_with_terms_and_messages(
     assert page.locator(".search-first").evaluate(
         "one => one.compareDocumentPosition(document.getElementById('search-results')) & Node.DOCUMENT_POSITION_FOLLOWING"
     )
+
+
+def test_claims_are_chosen_by_verdict_chapter_and_words(page: Page, site: str) -> None:
+    entries = list(claims.ledger().values())
+    page.goto(f"{site}/claims.html")
+    told, rows = page.locator(".claims-filter [role=status]"), page.locator("tr:visible:has(a.evidence)")
+    expect(told).to_have_text(f"All {len(entries)} statements.")
+    page.get_by_label("verdict").select_option("changed")
+    changed = [entry for entry in entries if entry.verdict == "changed"]
+    expect(told).to_have_text(f"{len(changed)} of {len(entries)} statements.")
+    expect(rows).to_have_count(len(changed))
+    chapter = page.get_by_label("chapter")
+    chapter.select_option(index=1)
+    first = [entry for entry in changed if entry.section[0] == entries[0].section[0]]
+    expect(rows).to_have_count(len(first))
+    assert page.locator("h2:visible", has_text=" · ").count() == bool(first)
+    page.get_by_label("words").fill("no such words")
+    expect(told).to_have_text(f"0 of {len(entries)} statements.")
+    page.goto(f"{site}/claims.html?verdict=wrong&chapter=none-such")
+    expect(rows).to_have_count(sum(entry.verdict == "wrong" for entry in entries))
 
 
 def test_messages_are_taken_from_lines_of_outputs_and_not_from_listings() -> None:

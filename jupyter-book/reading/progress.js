@@ -57,7 +57,7 @@ export function showProgress(root) {
     });
     const place = make("p", { className: "finish d-print-none" });
     place.append(button, " ", said);
-    document.querySelector(".prev-next-footer")?.before(place);
+    document.querySelector("article.bd-article")?.append(place);
     show();
   }
   tick();

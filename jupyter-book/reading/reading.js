@@ -5,4 +5,5 @@ import { showProgress } from "./progress.js";
 const root = document.documentElement.dataset.content_root;
 showProgress(root);
 if (document.querySelector(".error-search")) import("./errors.js");
+if (document.querySelector(".claims-filter")) import("./claims.js");
 if (document.getElementById("search-results")) import("./search.js").then(({ showFirst }) => showFirst(root));
