@@ -201,16 +201,22 @@ def finish(site: Path, models: Path) -> None:
             shutil.copy(models / name, site / "models" / name)
         for name in set(re.findall(r"\.\./pages/([\w.-]+)/index\.html", text)):
             shutil.copytree(models / "pages" / name, site / "pages" / name, dirs_exist_ok=True)
-            share_runtime(site / "pages" / name)
+            make_part_of_site(site / "pages" / name)
     publishing.finish(site)
 
 
-def share_runtime(page: Path) -> None:
-    """Let a live page take the site's ONNX Runtime Web in place of its own copy, and with it the packed WebAssembly."""
+# The look of the labs, and the book's switch for light and dark.
+DRESS = """<link rel="stylesheet" href="../../_static/labs/kit/page.css">
+<script type="module" src="../../_static/labs/kit/page.js"></script>
+"""
+
+
+def make_part_of_site(page: Path) -> None:
+    """Give a live page the look of the labs, and the site's ONNX Runtime Web, packed, in place of its own copy."""
     for folder in ("ort", "webgpu"):
         shutil.rmtree(page / folder, ignore_errors=True)
     for file in (*page.glob("*.js"), *page.glob("*.html")):
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8").replace("</style>", f"</style>\n{DRESS}", 1)
         text = re.sub(r"\./(?:ort|webgpu)/ort\.(wasm|webgpu)\.min\.mjs", r"../../_static/ort/\1.js", text)
         file.write_text(re.sub(r"""(["'])\./(?:ort|webgpu)/""", r"\1../../_static/ort/", text), encoding="utf-8")
 

@@ -326,3 +326,16 @@ def test_claims_page_says_what_the_ledger_says(visited):
         assert claim.verdict in text
         page, _, anchor = row.select_one("a.evidence")["href"].partition("#")
         assert soup(page).find(id=anchor)
+
+
+def test_a_live_page_is_dark_when_the_book_is(tab, site):
+    """The book has a switch of its own; the page in the frame would follow the system."""
+    lesson = next(page for page in LESSONS if soup(page).select("details.live-page"))
+    tab.goto(f"{site}/{lesson}")
+    tab.locator("details.live-page summary").first.click()
+    body = tab.locator("details.live-page iframe").first.content_frame.locator("body")
+    for theme in ("dark", "light"):
+        tab.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+        dark = "one => getComputedStyle(one).backgroundColor.match(/\\d+/g).slice(0, 3).every(n => n < 60)"
+        expect(body).to_be_visible()
+        assert body.evaluate(dark) == (theme == "dark")
