@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from datetime import UTC, datetime
 from html import escape, unescape
@@ -57,6 +59,17 @@ def finish(site: Path) -> None:
     )
     (site / "robots.txt").write_text(f"User-agent: *\nAllow: /\nSitemap: {ADDRESS}sitemap.xml\n", encoding="utf-8")
     (site / "404.html").write_text(LOST.format(root=f"/{NAME}/"), encoding="utf-8")
+    write_service_worker(site)
+
+
+def write_service_worker(site: Path) -> None:
+    """The service worker at the root of the site; with COURSE_OFFLINE=0 one that takes an earlier one away."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in site.rglob("*") if file.is_file()):
+        digest.update(file.relative_to(site).as_posix().encode() + file.read_bytes())
+    name = "none.js" if os.environ.get("COURSE_OFFLINE") == "0" else "worker.js"
+    text = (Path(__file__).parent / "offline" / name).read_text(encoding="utf-8")
+    (site / "service_worker.js").write_text(text.replace("{{ build }}", digest.hexdigest()[:16]), encoding="utf-8")
 
 
 def card(page: str, name: str) -> str:

@@ -51,7 +51,8 @@ NOT_OURS = {
 
 @contextmanager
 def tab(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A page in a context of its own, 1280 pixels wide."""
+    """A page in a context of its own, 1280 pixels wide. The site's service worker is left out: it would hide requests."""
+    options.setdefault("service_workers", "block")
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce", **options)
     context.set_default_timeout(PATIENCE)
     context.add_init_script(KEEP_EVAL)
