@@ -63,7 +63,7 @@ clean: ## delete everything that was built (not .venv, not your work/)
 	rm -rf jupyter-book/_build jupyter-book/node_modules build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
 # Python compiles a module when it is first imported: to compile all of them beforehand takes longer than to download them.
-INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt --editable
+INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
@@ -71,15 +71,15 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.lab: pyproject.toml constraints.txt | $(VENV)/.python
-	$(PY) $(INSTALL) ".[lab,nlp,providers]"
+	$(PY) $(INSTALL) --editable ".[lab,nlp,providers]"
 	touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/.python
-	$(PY) $(INSTALL) ".[lab,nlp,providers,serve,book,grading,test]"
+	$(PY) $(INSTALL) --editable ".[lab,nlp,providers,serve,book,grading,test]"
 	touch $@ $(VENV)/.lab
 
 $(VENV)/.qnn: pyproject.toml constraints.txt | $(VENV)/.python
-	$(PY) $(INSTALL) ".[lab,nlp,providers,qnn]"
+	$(PY) $(INSTALL) --editable ".[lab,nlp,providers,qnn]"
 	touch $@
 
 .venv-drift/.installed: pyproject.toml constraints.txt

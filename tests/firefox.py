@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def launched() -> Iterator[Firefox]:
     if not path:
         driver.give_up("No Firefox was found: install one to test the site in it.")
     logging.getLogger("mozversion").setLevel(logging.ERROR)
-    inner = marionette.Marionette(bin=path, headless=True)
+    inner = marionette.Marionette(bin=path, headless=True, gecko_log=os.devnull)
     try:
         inner.start_session()
         inner.set_window_rect(width=1280, height=900)
