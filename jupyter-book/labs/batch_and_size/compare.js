@@ -30,8 +30,3 @@ export function judge(answer, rows) {
   const difference = apart(answer, rows.flat());
   return { verdict: difference <= CLOSE ? "right" : "wrong", difference };
 }
-
-/** ONNX Runtime's own words, without what onnxruntime-web puts before them. */
-export function words(error) {
-  return String(error.message ?? error).replace(/^.*?ERROR_MESSAGE:\s*/s, "").trim();
-}

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { judge, resized, SIDE, topRows, words } from "./compare.js";
+import { words } from "../kit/ui.js";
+import { judge, resized, SIDE, topRows } from "./compare.js";
 
 const ramp = Array.from({ length: SIDE * SIDE }, (_, i) => Math.floor(i / SIDE)); // each pixel holds the number of its row
 

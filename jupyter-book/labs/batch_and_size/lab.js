@@ -3,8 +3,8 @@
 import { apart, small } from "../kit/numbers.js";
 import { open, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { button, choice, h, status } from "../kit/ui.js";
-import { judge, resized, SIDE, topRows, words } from "./compare.js";
+import { button, choice, h, status, words } from "../kit/ui.js";
+import { judge, resized, SIDE, topRows } from "./compare.js";
 import { curves, picture } from "./drawings.js";
 
 // How each was exported: title, what was given for `dynamic_shapes`, a remark.

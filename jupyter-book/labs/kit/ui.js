@@ -81,3 +81,8 @@ export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 /** A number with thin spaces between thousands. */
 export const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+
+/** ONNX Runtime's own words of an error, without what onnxruntime-web puts before them. */
+export function words(error) {
+  return String(error.message ?? error).replace(/^.*?ERROR_MESSAGE:\s*/s, "").trim();
+}
