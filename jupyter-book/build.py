@@ -33,6 +33,7 @@ import navigation  # noqa: E402 - reading/navigation.py
 import pages  # noqa: E402 - beside this file
 import providers  # noqa: E402
 import publishing  # noqa: E402 - beside this file
+import sheets  # noqa: E402 - beside this file
 import site_labs  # noqa: E402 - labs/site_labs.py
 
 from course_utils.lab.sessions import ep_records  # noqa: E402
@@ -75,11 +76,13 @@ def main() -> None:
     lessons = [source.with_suffix("").as_posix() for source in generate.sources() if source.parent.name != "exercises"]
     print(f"Running the notebooks that have changed, of {len(lessons)}:", flush=True)
     execution.run_all(lessons, STAGE / "notebooks", {BOOK_MODELS: str(models)})
-    write_error_index()
+    messages = write_error_index()
     site_labs.embed(STAGE / "notebooks")
     write_settings()
     site = run_jupyter_book()
     build_netron(site / "netron")
+    if not sheets.write(site, messages, version_line()):
+        print("There are no summary sheets in the book: no Chromium or Chrome was found that could print them.")
     finish(site, models)
     shutil.rmtree(BUILD / "html", ignore_errors=True)
     site.rename(BUILD / "html")
@@ -133,6 +136,7 @@ def stage(packages: Path) -> None:
         "_toc.yml": yaml.safe_dump(pages.contents(written), sort_keys=False),
         "labs.md": site_labs.gallery(),
         "claims.md": pages.claims(),
+        "sheets.md": sheets.contents(),
         "providers.md": providers.page(ep_records()),
         "course_plans.md": course_plans.page(),
         "measured.md": measured.page(json.loads((ROOT / "data" / "bench.json").read_text(encoding="utf-8"))),
@@ -148,12 +152,13 @@ def stage(packages: Path) -> None:
         (STAGE / name).write_text(generate.filled(known_here), encoding="utf-8")
 
 
-def write_error_index() -> None:
+def write_error_index() -> list[errors.Message]:
     """The page of error messages, from what the notebooks showed, and what the search page looks through first."""
     messages = errors.shown(STAGE / "notebooks") + errors.told()
     (STAGE / "errors.md").write_text(errors.page(messages), encoding="utf-8")
     glossary = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
     (STAGE / "assets" / "reading" / "index.json").write_text(errors.index(messages, glossary), encoding="utf-8")
+    return messages
 
 
 def write_settings() -> None:
@@ -164,11 +169,14 @@ def write_settings() -> None:
         "path_to_book": "",
         "branch": generate.RELEASE,
     }
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    line = publishing.version_line(pins, generate.RELEASE, publishing.ran_on(execution.folder() / "notebooks"))
     config["html"]["baseurl"] = publishing.ADDRESS
-    config["html"]["extra_footer"] += f"\n<p class='version-line'>{line}</p>"
+    config["html"]["extra_footer"] += f"\n<p class='version-line'>{version_line()}</p>"
     (STAGE / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def version_line() -> str:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    return publishing.version_line(pins, generate.RELEASE, publishing.ran_on(execution.folder() / "notebooks"))
 
 
 def run_jupyter_book() -> Path:
@@ -193,6 +201,8 @@ def finish(site: Path, models: Path) -> None:
         text = ICONS.sub("", text)
         name = page.relative_to(site).as_posix()
         here = name.removeprefix("notebooks/").removesuffix(".html")
+        if (site / "sheets" / f"{here}.pdf").exists():
+            text = text.replace("</article>", SHEET.format(here=here) + "</article>", 1)
         text = navigation.path(navigation.side_bar(text, here), name)
         if page.parent.name == "deeper":  # what a notebook opens lies beside `notebooks/`
             text = re.sub(r"(?<=[\"'])\.\./(netron|pages)/", r"../../\1/", text)
@@ -205,6 +215,7 @@ def finish(site: Path, models: Path) -> None:
     publishing.finish(site)
 
 
+SHEET = '<p class="d-print-none"><a class="reference internal" href="../sheets/{here}.pdf">Summary sheet of this lesson</a> (PDF)</p>\n'
 # The look of the labs, and the book's switch for light and dark.
 DRESS = """<link rel="stylesheet" href="../../_static/labs/kit/page.css">
 <script type="module" src="../../_static/labs/kit/page.js"></script>

@@ -105,7 +105,7 @@ def contents(written: list[str]) -> dict[str, Any]:
                 "caption": "Reference",
                 "chapters": [
                     {"file": name}
-                    for name in ("notebooks/glossary", "errors", "claims", "measured", "providers", "doctor")
+                    for name in ("notebooks/glossary", "sheets", "errors", "claims", "measured", "providers", "doctor")
                 ],
             },
             {
