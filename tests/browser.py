@@ -71,9 +71,13 @@ class Seen:
     def watch(self, page: Page) -> None:
         page.on("console", lambda m: self.errors.append(f"{m.text} ({m.location})") if m.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("requestfailed", lambda r: self.failed.append(f"{r.url} {r.failure}"))
+        page.on("requestfailed", self._failed)
         page.on("response", lambda r: self.failed.append(f"{r.url} {r.status}") if r.status >= 400 else None)
         page.on("request", self._request)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what was on its way when another page was opened
+            self.failed.append(f"{request.url} {request.failure}")
 
     def _request(self, request: Request) -> None:
         address = urlsplit(request.url)

@@ -58,7 +58,7 @@ def page(browser: Browser) -> Iterator[Page]:
     with driver.tab(browser) as it:
         seen.watch(it)
         yield it
-    assert (seen.errors, seen.foreign) == ([], [])  # what was on its way when the next page was opened has failed
+    assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
 
 
 def soup(name: str) -> BeautifulSoup:
