@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +86,8 @@ def launched() -> Iterator[Firefox]:
     if not path:
         driver.give_up("No Firefox was found: install one to test the site in it.")
     logging.getLogger("mozversion").setLevel(logging.ERROR)
-    inner = marionette.Marionette(bin=path, headless=True, gecko_log=os.devnull)
+    log = tempfile.TemporaryDirectory()  # a folder: a file that is there already would be deleted first, /dev/null too
+    inner = marionette.Marionette(bin=path, headless=True, gecko_log=log.name)
     try:
         inner.start_session()
         inner.set_window_rect(width=1280, height=900)
@@ -95,3 +96,4 @@ def launched() -> Iterator[Firefox]:
         inner.delete_session()
         inner.instance.close(clean=True)
         inner.cleanup()
+        log.cleanup()
