@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import distributions
@@ -72,6 +73,7 @@ def run_all(names: list[str], staged: Path, variables: dict[str, str]) -> None:
 def _run(name: str, staged: Path, variables: dict[str, str]) -> str:
     """Run one notebook and keep it; returns what failed."""
     path = staged / f"{name}.ipynb"
+    start = time.perf_counter()
     book = nbformat.read(path, as_version=4)
     client = NotebookClient(book, timeout=SECONDS, kernel_name="python3", record_timing=False)
     client.extra_arguments = ["--log-level=40"]  # a kernel's own warnings say nothing of the notebook
@@ -81,7 +83,7 @@ def _run(name: str, staged: Path, variables: dict[str, str]) -> str:
         print(f"  {name} failed", flush=True)
         return f"{name}.ipynb failed:\n{error}"
     _write(book, kept(name, path.read_bytes()))
-    print(f"  {name} has run", flush=True)
+    print(f"  {name} has run ({time.perf_counter() - start:.0f} s)", flush=True)
     return ""
 
 
