@@ -28,9 +28,8 @@ help: ## this list
 lab: $(VENV)/.lab ## set up the course and open it in JupyterLab
 	$(PY) notebooks/open_lab.py
 
-test: $(VENV)/.all $(WITH_QNN) book ## set up everything and run all tests
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	$(PY) -m pytest -n $(JOBS) --random-order-seed=$(SEED)
+test: $(VENV)/.all $(WITH_QNN) ## set up everything, build the book and run all tests
+	$(PY) tests/everything.py $(JOBS) $(SEED)
 
 check: $(VENV)/.all ## lint, types, quick tests and the notebooks changed since the last commit (about a minute)
 	$(PY) tests/check.py

@@ -1,4 +1,4 @@
-"""Run the lessons and the pages that lie deeper for the book, two at a time, and keep what they showed.
+"""Run the lessons and the pages that lie deeper for the book, three at a time, and keep what they showed.
 
 A notebook whose code, helpers, data and packages are as they were is taken from the cache. pytest does not run it a second
 time then: `notebooks/conftest.py` asks here.
@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "jupyter-book" / "_build"
 SECONDS = 180  # for one cell
+AT_ONCE = 3  # notebooks: each keeps about half a processor busy
 UNREAD = {
     "__pycache__",
     ".ruff_cache",
@@ -61,7 +62,7 @@ def run_all(names: list[str], staged: Path, variables: dict[str, str]) -> None:
     variables: of the environment, for the kernels. Ends the build when a cell failed, and names all that did.
     """
     todo = [name for name in names if not kept(name, (staged / f"{name}.ipynb").read_bytes()).exists()]
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         failed = [said for said in pool.map(lambda name: _run(name, staged, variables), todo) if said]
     if failed:
         sys.exit("\n\n".join([*failed, f"The book was not built: {len(failed)} notebook(s) failed, see above."]))

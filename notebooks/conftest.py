@@ -39,7 +39,8 @@ def pytest_ignore_collect(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests run in random order. Notebooks do, too, but the cells of one keep theirs."""
+    """Tests run in random order. Notebooks do, too, but the cells of one keep theirs. They wait for the book's build."""
     for item in items:
         if item.path.suffix == ".ipynb":
             item.add_marker(pytest.mark.random_order(disabled=True))
+            item.add_marker(pytest.mark.book)

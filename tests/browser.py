@@ -125,11 +125,13 @@ WRAPPED = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p
 
 
 def visit(
-    browser: Browser, address: str, axe: Path, looks: dict[str, Callable[[Page], None]], screenshots: Path | None = None
-) -> Visit:
+    browser: Browser, address: str, axe: Path, looks: dict[str, Callable[[Page], None]], screenshots: Path | None = None,
+    part: str = "html",
+) -> Visit:  # fmt: skip
     """Open a page once, as a reader would: wide, then dark, then on a phone.
 
-    looks: are called with the page while it is wide. screenshots: where to write three, as NAME-desktop.jpg and so on.
+    looks: are called with the page while it is wide. screenshots: where to write three, as NAME-desktop.jpg and so on. part: of
+    the page, that axe looks at.
     """
     seen, wrong = Seen(), {}
     with tab(browser) as page:
@@ -138,7 +140,7 @@ def visit(
         page.evaluate(FOLLOW)
         wrapped = page.evaluate(WRAPPED)
         page.add_script_tag(path=axe)
-        violations = [f"light: {v}" for v in findings(page)]
+        violations = [f"light: {v}" for v in findings(page, part=part)]
         for name, look in looks.items():
             try:
                 look(page)
@@ -146,7 +148,7 @@ def visit(
                 wrong[name] = error
         _screenshot(page, screenshots, "desktop")
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        violations += [f"dark: {v}" for v in findings(page, only="color-contrast")]
+        violations += [f"dark: {v}" for v in findings(page, part=part, only="color-contrast")]
         _screenshot(page, screenshots, "dark")
         page.evaluate("document.documentElement.dataset.theme = 'light'")
         page.set_viewport_size({"width": 390, "height": 844})
@@ -187,15 +189,15 @@ def _screenshot(page: Page, path: Path | None, what: str) -> None:
         page.screenshot(path=file, full_page=True, type="jpeg", quality=70, animations="disabled")
 
 
-def findings(page: Page, only: str | None = None, code: bool = False) -> list[str]:
-    """Serious and critical findings, one line per element. code: look at each word of the listings, too; they are thousands,
+def findings(page: Page, only: str | None = None, code: bool = False, part: str = "html") -> list[str]:
+    """Serious and critical findings in a part of the page, one line per element. code: look at each word of the listings, too; they are thousands,
     and have the same few colours on every page."""
     options: dict[str, Any] = {"resultTypes": ["violations"], "iframes": False}
     if only:
         options["runOnly"] = [only]
     where = {} if code else {"exclude": [["div.highlight pre > *"]]}
     found = page.evaluate(
-        "([where, options]) => axe.run({ include: [['html']], ...where }, options)", [where, options]
+        "([part, where, options]) => axe.run({ include: [[part]], ...where }, options)", [part, where, options]
     )["violations"]
     return [
         f"{rule['id']} {node['target']} {node['html'][:100]}"

@@ -19,6 +19,21 @@ import course_utils  # noqa: F401
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# The files that take longest on one processor (`--durations=0`). They start first: one that started last would run
+# alone.
+LONGEST = (
+    "test_site", "test_exercises", "test_every_exercise", "test_deployment", "test_exercise_10", "test_hub", "test_lab_doctor",
+    "test_assignments", "test_ep_record", "test_reading", "test_stopwatch",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After the random order was drawn: the longest files first, all others as they are."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Put back what `cu.setup()` changes for a whole process: the next test in it may count on something else."""

@@ -91,6 +91,7 @@ def test_without_a_book_no_page_is_timed(tmp_path, capsys):
     assert "the book is not built here: make book" in capsys.readouterr().out
 
 
+@pytest.mark.book
 def test_the_live_page_of_the_book_is_timed():
     pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
     from browser import give_up

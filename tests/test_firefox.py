@@ -18,6 +18,8 @@ from test_labs_kit import ASK
 
 from course_utils.pages.loopback import served
 
+pytestmark = pytest.mark.book
+
 BUILT = BOOK / "_build" / "html"
 READ = ["index.html", "labs.html", "claims.html", "notebooks/04_dynamic_axes.html", "notebooks/07_quantization.html"]
 SAID = "return document.querySelector(`.lab[data-lab=${arguments[0]}] [role=status]`)?.textContent"

@@ -20,6 +20,8 @@ SITE = ROOT / "jupyter-book" / "_build" / "html"
 sys.path[:0] = [str(ROOT / "jupyter-book"), str(ROOT / "notebooks")]
 import publishing  # noqa: E402 - jupyter-book/publishing.py
 
+pytestmark = pytest.mark.book
+
 LESSON = "below/notebooks/00_start_here.html"
 ANSWERED = "() => document.querySelector('.lab [role=status]')?.textContent.includes('WebAssembly')"
 

@@ -17,6 +17,8 @@ SITE = ROOT / "jupyter-book" / "_build" / "html"
 sys.path[:0] = [str(ROOT / "jupyter-book"), str(ROOT / "notebooks")]
 import publishing  # noqa: E402 - jupyter-book/publishing.py
 
+pytestmark = pytest.mark.book
+
 MOST = 60 * 10**6  # bytes of the whole site
 LESSON = "notebooks/04_dynamic_axes.html"
 

@@ -26,6 +26,8 @@ import errors  # noqa: E402 - jupyter-book/reading/errors.py
 import navigation  # noqa: E402 - jupyter-book/reading/navigation.py
 import sittings  # noqa: E402 - notebooks/sittings.py
 
+pytestmark = pytest.mark.book
+
 LESSON, DEEPER = "notebooks/04_dynamic_axes.html", "notebooks/deeper/04_static_again.html"
 # As ONNX Runtime and PyTorch say them of other models than those of the course → where the course shows it.
 PASTED = {

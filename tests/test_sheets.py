@@ -17,6 +17,8 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("jupyter-book", "jupyter-book/
 import sheets  # noqa: E402 - jupyter-book/sheets.py
 import sittings  # noqa: E402 - notebooks/sittings.py
 
+pytestmark = pytest.mark.book
+
 LESSONS = {lesson["file"]: lesson for lesson in sittings.lessons()}
 each = pytest.mark.parametrize("file", LESSONS)
 
