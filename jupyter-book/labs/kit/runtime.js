@@ -50,7 +50,8 @@ export async function tensor(type, data, dims) {
  * A model, ready to run. model: address or bytes. provider: "wasm" or "webgpu". threads: at most so many; the first model
  * of a page decides, for all share them. `size` of the answer: bytes of the file.
  *
- * Throws an Error with ONNX Runtime's words when it does not load. On WebGPU every node runs there, or it throws.
+ * Throws an Error with ONNX Runtime's words when it does not load. Nodes that WebGPU lacks run on the CPU, silently, unless
+ * the session's key `disable_cpu_ep_fallback` is set.
  */
 export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
   const [ort, source] = await Promise.all([load(provider), typeof model === "string" ? bytes(model) : model]);
