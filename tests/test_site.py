@@ -215,6 +215,36 @@ def test_widgets_have_dark_ground_in_dark_mode(tab, site):
     assert tab.locator(".widget-subarea").first.evaluate(ground) == "rgba(0, 0, 0, 0)"
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "index.html",
+        "claims.html",
+        "errors.html",
+        "labs.html",
+        "notebooks/01_graph_structure.html",
+        "notebooks/deeper/01_step_by_step.html",
+        "notebooks/exercises/04_dynamic_axes.html",
+        "notebooks/glossary.html",
+    ],
+)
+def test_all_can_be_read_without_javascript(page, browser, site):
+    """Prose, code, outputs, pictures and the words of each lab stand in the page itself."""
+    with driver.tab(browser, java_script_enabled=False) as tab:
+        tab.goto(f"{site}/{page}")
+        seen = tab.inner_text("article")
+        for picture in tab.locator("article img:visible").all():
+            picture.scroll_into_view_if_needed()  # of pictures far down a browser loads nothing before
+            assert picture.bounding_box()["height"] > 10
+        assert tab.locator("article .lab-words").count() == tab.locator("article .lab-words[open]").count()
+    wanted = soup(page).select_one("article")
+    for hidden in wanted.select("script, style, details:not([open]), .headerlink, template, .quiz .why"):
+        hidden.extract()
+    squeezed = "".join(seen.split())
+    missing = [one for one in wanted.find_all(["h2", "p", "pre"]) if "".join(one.get_text().split()) not in squeezed]
+    assert missing == []
+
+
 # Bytes that a reader waits for, as a host sends them: packed. Widgets bring their own program.
 @pytest.mark.parametrize(
     ("page", "most"),
