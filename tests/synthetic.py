@@ -12,6 +12,8 @@ import argparse
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +35,7 @@ from submissions import _file, _registry, put, submission
 from test_guarded import HOSTILE
 
 from course_utils.exercises import Task, personal_params, task
+from course_utils.grading.journal import NAME
 from course_utils.grading.marking import every_task
 from course_utils.grading.runs import grade
 
@@ -174,11 +177,38 @@ def differences(report: Path, made: dict[str, Made]) -> list[str]:
     return wrong
 
 
+def killed(folder: Path, out: Path, workers: int, times: int) -> None:
+    """Start the command, and end it and all its processes with SIGKILL when a share of the zips is done; so many times."""
+    secret = out.with_name("secret.txt")
+    secret.write_text(SECRET, encoding="utf-8")
+    options = ["--out", str(out), "--workers", str(workers), "--secret-file", str(secret)]
+    share = sum(1 for _ in folder.iterdir()) // (times + 1)
+    for number in range(1, times + 1):
+        command = [sys.executable, "-m", "course_utils.grading", "grade", str(folder), *options]
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while journalled(out) < share * number and run.poll() is None:
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        print(f"killed after {journalled(out)} submissions")
+
+
+def journalled(report: Path) -> int:
+    """How many results stand in the journal. Raises ValueError where one stands there twice."""
+    path = report / NAME
+    text = path.read_bytes() if path.exists() else b""
+    digests = re.findall(rb'^\{"sha256": "(\w{64})"', text, re.MULTILINE)
+    if len(set(digests)) < len(digests):
+        raise ValueError(f"{len(digests) - len(set(digests))} results stand twice in {path}.")
+    return len(digests)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, nargs="?", default=1000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--students", type=int, default=len(STUDENTS), help="of the pool, 20 at most")
+    parser.add_argument("--kills", type=int, default=0, help="times that the run is killed (SIGKILL) and begun again")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="synthetic-") as place:
         folder = Path(place, "in")
@@ -187,8 +217,10 @@ def main() -> int:
         print(
             f"{len(made)} submissions: {dict(Counter(m.kind if m.kind in KINDS else 'means harm' for m in made.values()))}"
         )
+        killed(folder, Path(place, "out"), given.workers, given.kills)
         with Watch() as watch:
             grade(folder, Path(place, "out"), workers=given.workers, secret=SECRET)
+        journalled(Path(place, "out"))
         wrong = differences(Path(place, "out"), made)
     marks = sum(len(m.points) for m in made.values())
     print(f"{marks} marks and {sum(bool(m.says) for m in made.values())} zips without marks, {len(wrong)} not as known")
