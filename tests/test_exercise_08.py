@@ -360,9 +360,20 @@ def test_what_was_handed_out_and_other_models() -> None:
     del constant.graph.node[:]
     constant.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4, 1, 1), np.float32), "y"))
     assert "The largest difference" in failed("8.3", constant)
-    hidden = variant("ada")
-    hidden.functions.append(helper.make_function("own", "f", ["a"], ["b"], [], []))
-    failed("8.3", hidden)
+
+
+def test_a_function_hides_what_the_accelerator_lacks() -> None:
+    """The handed-out activations, each in a function of the file: it computes the same, and no such node is in the graph."""
+    hidden = given("8.3")
+    make_dim_param_fixed(hidden.graph, "batch", 1)
+    activation = params("8.3")["activation"]
+    body = [helper.make_node(activation, ["a"], ["b"])]
+    hidden.functions.append(helper.make_function("own", "act", ["a"], ["b"], body, hidden.opset_import))
+    hidden.opset_import.add(domain="own", version=1)
+    for node in hidden.graph.node:
+        if node.op_type == activation:
+            node.op_type, node.domain = "act", "own"
+    assert "A function hides its nodes: write the nodes into the graph." in failed("8.3", hidden)
 
 
 def test_the_checker_is_loaded_without_pytorch(python: Any, tmp_path: Any) -> None:
