@@ -82,10 +82,13 @@ class Machines:
 
     def end(self) -> None:
         for process in reversed(self.processes):
-            with contextlib.suppress(psutil.Error):  # it ended, or was ended, meanwhile
-                for one in [*process.children(recursive=True), process]:
+            found = [process]
+            with contextlib.suppress(psutil.Error):  # it was ended by the test
+                found = [*process.children(recursive=True), process]
+            for one in found:
+                with contextlib.suppress(psutil.Error):  # it ended meanwhile, and the others still run
                     one.kill()
-            process.wait()
+            process.wait(WAIT)
 
 
 @pytest.fixture
