@@ -301,6 +301,23 @@ def test_it_sees_and_ends_no_other_process(broken_out):
     assert broken_out("import os; out = [n for n in os.listdir('/proc') if n.isdigit()]") == "did it: ['1', '2']"
 
 
+def test_the_strongest_way_that_works_is_taken(monkeypatch):
+    """And no weaker one is tried behind it; the next process begins with it."""
+    tried = []
+
+    def start(worker, way):
+        tried.append(way)
+        if way == "strong":
+            raise guarded.NotStartedError("not permitted")
+
+    monkeypatch.setattr(guarded.Worker, "_way", None)
+    monkeypatch.setattr(guarded.Worker, "_start", start)
+    monkeypatch.setattr(walls, "ways", lambda: ("strong", "weaker", "weakest"))
+    guarded.Worker()
+    guarded.Worker()
+    assert tried == ["strong", "weaker", "weaker"]
+
+
 def test_bubblewrap_that_is_not_permitted_is_no_wall_and_the_rest_stands(monkeypatch, tmp_path):
     """As in a container that allows no namespaces: `bwrap` is there, and fails."""
     bwrap = tmp_path / "bwrap"
