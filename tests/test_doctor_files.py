@@ -322,6 +322,19 @@ def test_lists_in_attributes_are_one_part_each():
     assert onnx.ModelProto.FromString(result.data) == model
 
 
+@pytest.mark.parametrize("tag", [0x00, 0x4B, 0x4C, 0x4E, 0x4F], ids=hex)
+def test_a_byte_that_begins_no_field(tag, folder):
+    """A part without a number, or of a type that files of ONNX do not have: the message names its first byte."""
+    model = linear(100)
+    graph = model.graph.SerializeToString() + bytes([tag]) + b"\x50\x01"  # behind it, a part as it may be
+    model.ClearField("graph")
+    header = model.SerializeToString() + skeleton._head(7, len(graph))
+    Path("m.onnx").write_bytes(header + graph)
+    (finding,) = cu.doctor("m.onnx").findings
+    assert finding.code.id == "damaged"
+    assert finding.cause.endswith(f": byte {len(header + graph) - 3:,} begins no field.")
+
+
 def test_weights_that_are_not_there_are_not_called_too_large(folder):
     """3 GB that the model declares, and nobody has: the missing file is the one cause."""
     model = linear()

@@ -128,6 +128,29 @@ def test_what_is_said_of_scales_of_another_number():
     assert "scale-length-wrong" not in found(made(1, 1, 1)), "one scale for all"
 
 
+def test_scales_of_another_number_behind_nodes_that_are_passed_over():
+    """None of the first six is judged; each of the last three is, wherever it stands."""
+    stored = {
+        "w": RNG.integers(1, 127, (6, 4)).astype(INT8),
+        **{f"s{n}": np.full(n, 0.01, F) for n in (1, 2, 6)},
+        **{f"z{n}": np.zeros(n, INT8) for n in (1, 2, 6)},
+        "blocks": np.full((2, 4), 0.1, F),
+    }
+    passed_over = {
+        "another operator": "Relu(x)",
+        "a scale that is computed": "DequantizeLinear(w, r, z6)",
+        "one scale": "DequantizeLinear(w, s1, z1)",
+        "blocks": "DequantizeLinear<axis = 0, block_size = 3>(w, blocks)",
+        "no such axis": "DequantizeLinear<axis = 7>(w, s6, z6)",
+        "any size": "QuantizeLinear(x, s2, z2)",
+    }
+    wrong = ["DequantizeLinear(w, s6, z6)", "DequantizeLinear(w, s6, z2)", "DequantizeLinear(w, s2, z2)"]
+    nodes = "  ".join(f"d{i} = {call}" for i, call in enumerate([*passed_over.values(), *wrong]))
+    graph = f"g (float[N, K] x, float[6] r) => (float y) {{ {nodes}  y = Identity(d0) }}"
+    (finding,) = [f for f in cu.doctor(model(graph, stored)).findings if f.code.id == "scale-length-wrong"]
+    assert [place.index for place in finding.where] == [6, 7, 8]
+
+
 @pytest.mark.parametrize(("opset", "known"), [(12, False), (13, True), (21, True)])
 def test_a_scale_for_each_channel_is_known_from_opset_13_on(opset, known):
     graph = "g (float[N, 6] x) => (float[N, 6] y) { q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }"

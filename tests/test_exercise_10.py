@@ -534,6 +534,10 @@ def letter(status: int, who: str = "ada") -> str:
 def test_wrong_statuses():
     right = said("ada")
     assert "crash" in failed("10.5", right | {letter(400): {"status": 500, "label": []}})
+    for other in (499, 501, 503):
+        hint = failed("10.5", right | {letter(400): {"status": other, "label": []}})
+        assert f"Your server says {other} to one" in hint, "not a crash"
+        assert "crash" not in hint
     assert "16,384" in failed("10.5", right | {letter(413): {"status": 200, "label": []}})
     assert "nothing is wrong" in failed("10.5", right | {letter(200): {"status": 422, "label": []}})
 

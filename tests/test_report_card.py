@@ -21,6 +21,7 @@ import course_utils as cu
 from course_utils import exercises, student
 from course_utils.exercises import Criteria, Task
 from course_utils.handin import checks, html_parts, report_cards
+from course_utils.handin.assessing import assessed
 from course_utils.handin.points import course_points, percent
 from course_utils.pages.loopback import served
 
@@ -220,6 +221,25 @@ def test_what_a_check_does_to_the_answer_is_not_measured(small_course):
     small_course[10]["10.1"] = Task("10.1", "t", "json", check, points=1, measure=lambda value, params: value)
     answered(t10_1=4)
     assert page_of(cu.report_card()).select_one(".facts dd").get_text() == "4"
+
+
+@pytest.mark.parametrize("key", ["", "of the class"])
+def test_what_is_measured_is_of_the_draw_that_is_checked(key):
+    """The key of the class takes part in it, the instructor's secret does not."""
+    checked = []
+
+    def check(answer, params, rng):
+        checked.append(params["number"])
+        return [exercises.Criterion("passes", True)]
+
+    it = Task(
+        "1.1", "t", "json", check, lambda rng: {"number": rng.random()}, points=1, measure=lambda _, params: params
+    )
+    for secret in ("", "of the instructor"):
+        verdict = assessed(it, b"{}", "a.json", "ada", secret=secret, key=key, facts=True)
+        assert verdict.facts == {"number": str(checked[0])}
+    assert len({*checked}) == 1
+    assert assessed(it, b"{}", "a.json", "ada", key="of another class", facts=True).facts != verdict.facts
 
 
 @pytest.mark.parametrize("measure", [lambda value, params: 1 / 0, lambda value, params: None], ids=["raises", "None"])

@@ -288,8 +288,9 @@ def seen() -> list[str]:
 @pytest.mark.parametrize("where", ["/", "/tmp", "/usr", "/dev", "/dev/shm", "package", "python"])
 def test_it_writes_nowhere_but_into_its_own_folder(broken_out, where):
     place = {"package": str(Path(guarded.__file__).parent), "python": sys.prefix}.get(where, where)
-    assert "Read-only file system" in broken_out(f"out = open({place + '/x'!r}, 'w').write('x')")
-    assert not Path(place, "x").exists()
+    file = Path(place, f"written by {os.getpid()}")  # a name that no other program has there
+    assert "Read-only file system" in broken_out(f"out = open({str(file)!r}, 'w').write('x')")
+    assert not file.exists()
     assert broken_out("out = open('x', 'w').write('x')") == "did it: 1"
 
 
@@ -298,6 +299,23 @@ def test_it_sees_and_ends_no_other_process(broken_out):
     said = broken_out(f"import os; os.kill({os.getpid()}, 9)")
     assert "ProcessLookupError" in said
     assert broken_out("import os; out = [n for n in os.listdir('/proc') if n.isdigit()]") == "did it: ['1', '2']"
+
+
+def test_the_strongest_way_that_works_is_taken(monkeypatch):
+    """And no weaker one is tried behind it; the next process begins with it."""
+    tried = []
+
+    def start(worker, way):
+        tried.append(way)
+        if way == "strong":
+            raise guarded.NotStartedError("not permitted")
+
+    monkeypatch.setattr(guarded.Worker, "_way", None)
+    monkeypatch.setattr(guarded.Worker, "_start", start)
+    monkeypatch.setattr(walls, "ways", lambda: ("strong", "weaker", "weakest"))
+    guarded.Worker()
+    guarded.Worker()
+    assert tried == ["strong", "weaker", "weaker"]
 
 
 def test_bubblewrap_that_is_not_permitted_is_no_wall_and_the_rest_stands(monkeypatch, tmp_path):
