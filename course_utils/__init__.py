@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
+    from .lab.language_models import give_back, smollm2, story
     from .lab.lookups import telemetry_record, watch_lookups
     from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
@@ -98,6 +99,7 @@ _HOME = {
     "exporter_messages": "lab.exporter",
     "fashion_mnist": "lab.data",
     "fashion_resnet": "lab.models",
+    "give_back": "lab.language_models",
     "given": "handin.checks",
     "graph_diff": "lab.graphs",
     "hint": "handin.checks",
@@ -141,9 +143,11 @@ _HOME = {
     "shape_explorer": "widgets.shapes",
     "show": "pages.viewer",
     "show_page": "pages.viewer",
+    "smollm2": "lab.language_models",
     "solution": "handin.solutions",
     "start_server": "deploy.serving_lab",
     "step_through": "widgets.steps",
+    "story": "lab.language_models",
     "strict_session": "lab.sessions",
     "submit": "handin.submission",
     "symptom_explorer": "widgets.symptoms",
