@@ -145,9 +145,11 @@ def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray,
         give_up("Ray is not installed: it comes with the extra serve.")
     for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
         np.save(files / f"{name}.npy", values)
-    done = subprocess.run(
-        [sys.executable, "-m", "on_ray.scale_out"], cwd=files, capture_output=True, text=True, timeout=400, check=False
-    )
+    command = [sys.executable, "-m", "on_ray.scale_out"]
+    for _ in range(3):  # Ray gives itself 30 seconds to start, whatever else the machine does
+        done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=400, check=False)
+        if "timed out during startup" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr[-2000:]
     check_scale_out(json.loads((files / "scale_out.json").read_text()), expected[1])
 
