@@ -555,7 +555,9 @@ def test_wrong_labels():
         assert "1 of 12" in failed("10.5", only)
         assert f" {key_of_other} " not in failed("10.5", only), "the letter is not told"
     shifted = [(i + 1) % 10 for i in labels]
-    assert "wrong" in failed("10.5", right | {key: {"status": 200, "label": shifted}})
+    for count in (1, len(labels)):
+        hint = failed("10.5", right | {key: {"status": 200, "label": shifted[:count] + labels[count:]}})
+        assert f"{count} of {len(labels)} are wrong" in hint
 
 
 def test_odd_answers_of_a_server():
