@@ -1,4 +1,4 @@
-"""Run the lessons and the pages that lie deeper for the book, three at a time, and keep what they showed.
+"""Run the lessons and the pages that lie deeper for the book, two at a time, and keep what they showed.
 
 A notebook whose code, helpers, data and packages are as they were is taken from the cache. pytest does not run it a second
 time then: `notebooks/conftest.py` asks here.
@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "jupyter-book" / "_build"
 SECONDS = 180  # for one cell
-AT_ONCE = 3  # notebooks: each keeps about half a processor busy
+AT_ONCE = 2  # notebooks
 UNREAD = {
     "__pycache__",
     ".ruff_cache",
