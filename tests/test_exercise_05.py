@@ -369,6 +369,19 @@ def test_json_answer_of_another_shape(task_id: str, value: Any) -> None:
     assert "exactly those keys" in failed(task_id, value)
 
 
+@pytest.mark.parametrize("value", [[], "x", ["nothing"], [1], None])
+def test_copies_that_are_no_lists_of_tensors(value: Any) -> None:
+    """An empty list, too: how many there are is told to those alone who have tried."""
+    name = given("5.6").graph.node[0].output[0]
+    answer = {"on_cpu": 1, "islands": 1, "to_host": [name], "from_host": [name]}
+    for key in ("to_host", "from_host"):
+        hint = failed("5.6", answer | {key: value})
+        assert (
+            hint
+            == "They are lists of text: the names of tensors that a node of your model makes or reads, without weights."
+        )
+
+
 # 5.1
 
 
