@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from answers import STUDENTS, criteria, failed, given, params
+from answers import STUDENTS, criteria, failed, given, given_files, params
 from onnx import helper, numpy_helper
 
 from course_utils.exercises import tasks_of
@@ -372,7 +372,8 @@ def test_json_answer_of_another_shape(task_id: str, value: Any) -> None:
 @pytest.mark.parametrize("value", [[], "x", ["nothing"], [1], None])
 def test_copies_that_are_no_lists_of_tensors(value: Any) -> None:
     """An empty list, too: how many there are is told to those alone who have tried."""
-    name = given("5.6").graph.node[0].output[0]
+    (data, *_) = given_files("5.6").values()
+    name = onnx.ModelProto.FromString(data).graph.node[0].output[0]
     answer = {"on_cpu": 1, "islands": 1, "to_host": [name], "from_host": [name]}
     for key in ("to_host", "from_host"):
         hint = failed("5.6", answer | {key: value})
