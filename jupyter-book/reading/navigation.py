@@ -6,6 +6,7 @@ import posixpath
 import re
 from functools import cache
 from html import escape
+from pathlib import Path
 
 import sittings  # notebooks/sittings.py
 
@@ -13,6 +14,7 @@ CORE = re.compile(r'(<li class="toctree-l1[^"]*"><a class="[^"]*" href="[^"]*">)
 BELOW = re.compile(r'<li class="(toctree-l2[^"]*)"><a class="([^"]*)" href="([^"]*)">(\d\d) · ([^<]+)</a></li>')
 CAPTION = '<span class="caption-text">Lessons</span>'
 AREA = re.compile(r'<div class="prev-next-area">.*?</div>\s*(?=</footer>)', re.DOTALL)
+EXERCISES = Path(__file__).resolve().parents[2] / "data" / "exercises"
 MINUTES = ' <span class="nav-minutes">{} min</span>'
 
 
@@ -30,7 +32,8 @@ def titles() -> dict[str, str]:
         name, number = lesson["file"], lesson["file"][:2]
         found[name] = f"{number} · {lesson['title']}"
         found |= {f"deeper/{page['file']}": page["title"] for page in lesson.get("deeper", [])}
-        found[f"exercises/{name}"] = f"{number} · Exercises"
+        if (EXERCISES / f"{name}.py").exists():
+            found[f"exercises/{name}"] = f"{number} · Exercises"
     return found
 
 
@@ -72,7 +75,7 @@ def neighbours(here: str) -> tuple[str, str]:
     """The pages before and after one; "" at the ends.
 
     A lesson stands between lessons. A deeper page comes from its lesson and goes on to the next deeper one, the last one to
-    the exercises; these go on to the next lesson.
+    the exercises, where the lesson has some; these go on to the next lesson.
     """
     file = posixpath.basename(here)
     lesson = next(name for name in core() if name[:2] == file[:2])
@@ -84,7 +87,8 @@ def neighbours(here: str) -> tuple[str, str]:
         return lesson, following
     pages = [name for name in titles() if name.startswith(f"deeper/{lesson[:2]}_")]
     later = pages[pages.index(here) + 1 :]
-    return lesson, later[0] if later else f"exercises/{lesson}"
+    exercises = f"exercises/{lesson}"
+    return lesson, (later or [exercises if exercises in titles() else following])[0]
 
 
 def _link(here: str, target: str, side: str) -> str:
