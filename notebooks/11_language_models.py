@@ -97,7 +97,8 @@ counts.head(8).to_frame()
 
 # %% [markdown]
 # Seven products with weights in each layer, one `Attention`, two rotations that tell attention the place of a token, two
-# normalisations. At the end one more product makes the scores.
+# normalisations. At the end one more product makes the scores. The page
+# [A decoder by hand](deeper/11_a_decoder_by_hand.ipynb) writes such a model.
 #
 # ## One token at a time
 #
@@ -310,3 +311,5 @@ pd.DataFrame(
 # - Count the bytes of the cache for one token, times the longest text, times the users.
 # - A step with one token reads all weights, so store them in 4 bits, unless the perplexity on your texts rises too much.
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
+#
+# **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb).
