@@ -83,8 +83,9 @@ class Decoder(nn.Module):
 
 
 # %% [markdown]
-# Each token may look at itself and at those before it. For this, PyTorch's `scaled_dot_product_attention` has the argument
-# `is_causal`.
+# Each token may look at itself and at those before it. For this, PyTorch's
+# [`scaled_dot_product_attention`](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html)
+# has the argument `is_causal`.
 
 # %%
 attention, same = nn.functional.scaled_dot_product_attention, {"enable_gqa": True}
