@@ -71,7 +71,8 @@ parts = [f"{what}.{layer}" for layer in range(LAYERS) for what in ("key", "value
 IN, OUT = [f"past.{part}" for part in parts], [f"present.{part}" for part in parts]
 
 # %% [markdown]
-# Opset 23 has operators for what is in a decoder, so we ask for it. The weights lie in a
+# Opset 23 has operators for what is in a decoder, such as [`Attention`](https://onnx.ai/onnx/operators/onnx__Attention.html),
+# so we ask for it. [`torch.onnx.export`](https://docs.pytorch.org/docs/stable/onnx_export.html) puts the weights into a
 # [second file](deeper/01_large_files.ipynb).
 
 # %%
@@ -97,7 +98,8 @@ counts.head(8).to_frame()
 
 # %% [markdown]
 # Seven products with weights in each layer, one `Attention`, two rotations that tell attention the place of a token, two
-# normalisations. At the end one more product makes the scores.
+# normalisations. At the end one more product makes the scores. The page
+# [A decoder by hand](deeper/11_a_decoder_by_hand.ipynb) writes such a model.
 #
 # ## One token at a time
 #
@@ -220,8 +222,9 @@ f"{size // len(story)} bytes a token, {full / 1e6:.0f} MB for a text of 8192 tok
 #
 # A step with one token reads **all** weights once, and multiplies each of them only once. So the memory is the limit, not
 # the arithmetic. We store the weights in 4 bits, in blocks of 32 with one scale, as the page
-# [Language models in 8 and 4 bits](deeper/07_language_models.ipynb) does. With `accuracy_level=4`, the products compute
-# with integers.
+# [Language models in 8 and 4 bits](deeper/07_language_models.ipynb) does. With `accuracy_level=4`, the operator
+# [`MatMulNBits`](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits)
+# computes with integers.
 
 # %% tags=["remove-input"]
 cu.quiz("11_language_models", 2)
@@ -310,3 +313,5 @@ pd.DataFrame(
 # - Count the bytes of the cache for one token, times the longest text, times the users.
 # - A step with one token reads all weights, so store them in 4 bits, unless the perplexity on your texts rises too much.
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
+#
+# **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb).
