@@ -988,3 +988,23 @@ def test_each_rule_of_the_server_at_its_border() -> None:
     assert of(npy, array(28, 28, dtype=np.int8)) == of(npy, array(28, 28, dtype=np.float32), 10) == 422
     assert of(npy, array(28, 28)[:-1]) == of(js, pixels(0)[:-1]) == 400
     assert [of(js, pixels(v)) for v in (-1, 0, 255, 256, 0.5)] == [422, 200, 200, 422, 422]
+
+
+@pytest.mark.parametrize(
+    ("share", "kept", "says"),
+    [
+        (1.0, 100, "is the largest value of the Softmax."),
+        (1.0, 99, "is the largest value of the Softmax."),
+        (1.0, 98, "Weights lost too much on the way"),
+        (1.0, 60, "Weights lost too much on the way"),
+        (1.002, 100, "Probabilities lie between 0 and 1"),
+        (-0.001, 100, "Probabilities lie between 0 and 1"),
+    ],
+)
+def test_why_probabilities_differ(share: float, kept: int, says: str) -> None:
+    """As many labels of a hundred are as they were."""
+    from course_utils.exercises.ch08.page_file import _share_cause
+
+    labels = np.zeros(100, np.int64)
+    found = {"share": np.full(100, share, np.float32), "label": (np.arange(100) >= kept).astype(np.int64)}
+    assert says in _share_cause(found, {"share": "share", "label": "label"}, labels)
