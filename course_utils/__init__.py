@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
-    from .lab.language_models import give_back, smollm2, story
+    from .lab.language_models import decoder_file, give_back, smollm2, story
     from .lab.lookups import telemetry_record, watch_lookups
     from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
@@ -91,6 +91,7 @@ _HOME = {
     "claim": "lab.claims",
     "compare": "lab.stopwatch",
     "course_files": "deploy.ready_files",
+    "decoder_file": "lab.language_models",
     "deployment_record": "pages.browser_lab",
     "doctor": "diagnosis",
     "doctor_codes": "diagnosis",

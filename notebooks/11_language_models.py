@@ -251,7 +251,8 @@ cu.tensor_table(INT4).nlargest(3, "bytes").drop(columns="role")
 
 # %% [markdown]
 # No. The table of words is in float32, and with it the last product, which reads the same table, turned. The tool takes
-# only weights that a `MatMul` reads directly, and it gives no message. So look at what is left.
+# only weights that a `MatMul` reads directly, and it gives no message. So look at what is left. The page
+# [Four bits](deeper/11_four_bits.ipynb) goes on from here.
 #
 # Is it still a good model? We measure how well it expects our text, a story that was written for this course, so no model
 # has read it. The loss of a token is minus the logarithm of the chance that the model gave it. From the mean loss comes the
@@ -314,4 +315,4 @@ pd.DataFrame(
 # - A step with one token reads all weights, so store them in 4 bits, unless the perplexity on your texts rises too much.
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
 #
-# **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb).
+# **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb) · [four bits](deeper/11_four_bits.ipynb).

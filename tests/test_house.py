@@ -28,6 +28,7 @@ PUBLIC = [
     "claim",
     "compare",
     "course_files",
+    "decoder_file",
     "deployment_record",
     "doctor",
     "doctor_codes",

@@ -84,6 +84,20 @@ def test_its_file_is_right_at_sizes_that_were_not_traced_and_its_memory_comes_ba
     assert all(value.const_value is None for value in program.model.graph.initializers.values())
 
 
+def test_the_exported_file_answers_as_the_model_does(folder):
+    tokenizer = cu.decoder_file("smollm2.onnx")
+    session = ort.InferenceSession("smollm2.onnx", providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    assert names[:3] == ["ids", "past.key.0", "past.value.0"]
+    assert [value.name for value in session.get_outputs()][:2] == ["logits", "present.key.0"]
+    ids, cache, answer = [NUMBERS], [np.zeros((1, 3, 0, 64), "float32")] * 60, []
+    for _ in range(8):
+        logits, *cache = session.run(None, dict(zip(names, [np.array(ids), *cache], strict=True)))
+        ids = [[int(logits[0, -1].argmax())]]
+        answer += ids[0]
+    assert tokenizer.decode(answer) == "The capital of France is Paris."
+
+
 def test_the_story_has_a_line_for_each_paragraph():
     story = cu.story()
     assert 350 < len(story.split()) < 420

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import MissingPackageError, require
 from ..paths import data_path
+from .exporter import exporter_messages
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -117,6 +119,34 @@ def smollm2() -> tuple[Decoder, Tokenizer]:
     weights = {tensor.name: torch.tensor(floats(tensor.data, tensor.tensor_type)) for tensor in stored.tensors}
     decoder.load_state_dict(weights, assign=True)
     return decoder.eval().requires_grad_(False), _tokenizer(field)
+
+
+def decoder_file(file: str | os.PathLike[str]) -> Tokenizer:
+    """Export SmolLM2 to `file` as lesson 11 does, and return its tokenizer. First used in the pages of chapter 11.
+
+    Opset 23, 540 MB, the weights in a second file: ids and past.key.0, past.value.0, … → logits and present.key.0, ….
+    Raises CourseError where the package of the weights, or the extra `llm`, is not installed.
+    """
+    decoder, tokenizer = smollm2()
+    layers, kept = len(decoder.blk), (2, decoder.blk[0].kv_heads, 5, decoder.cos.shape[1] * 2)
+    parts = [f"{what}.{layer}" for layer in range(layers) for what in ("key", "value")]
+    # Each layer has tensors of its own: of one that stands at two inputs, the exporter makes one input for both.
+    example = [(torch.zeros(kept), torch.zeros(kept)) for _ in range(layers)]
+    text, new, past = map(torch.export.Dim, ("text", "new", "past"))
+    with exporter_messages():
+        program = torch.onnx.export(
+            decoder,
+            (torch.ones(2, 4, dtype=torch.int64), example),
+            os.fspath(file),
+            input_names=["ids", *(f"past.{part}" for part in parts)],
+            output_names=["logits", *(f"present.{part}" for part in parts)],
+            dynamic_shapes=({0: text, 1: new}, [({0: text, 2: past},) * 2] * layers),
+            opset_version=23,
+            external_data=True,
+            verbose=False,
+        )
+    give_back(program, decoder)
+    return tokenizer
 
 
 def story() -> str:
