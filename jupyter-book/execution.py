@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -38,7 +39,9 @@ UNREAD = {
 def folder() -> Path:
     """Where executed notebooks and the models that they show are kept, named by everything that they depend on."""
     digest = hashlib.sha256()
-    installed = sorted({f"{package.name}=={package.version}" for package in distributions()})
+    # Of the environment alone: what a package brings along for itself is found only once that package is imported.
+    packages = distributions(path=[sysconfig.get_path("purelib")])
+    installed = sorted({f"{package.name}=={package.version}" for package in packages})
     digest.update("\n".join(installed).encode())
     files = [*(ROOT / "course_utils").rglob("*"), *(ROOT / "data").rglob("*")]
     for file in sorted(f for f in files if f.is_file() and UNREAD.isdisjoint(f.parts)):

@@ -184,3 +184,17 @@ def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():
         orders.append([line for line in found if line not in cells])
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_pytest_finds_the_notebooks_that_the_build_has_run(python, tmp_path):
+    """Both name the folder alike, whatever a package that the build imports adds to the path."""
+    code = f"""
+    import sys
+    sys.path.insert(0, {str(ROOT / "jupyter-book")!r})
+    {{}}
+    import execution
+    print(execution.folder().name)
+    """
+    alone, in_the_build = (python(code.format(line), cwd=tmp_path).stdout for line in ("pass", "import build"))
+    assert alone == in_the_build
+    assert alone.startswith("cache-")
