@@ -186,15 +186,14 @@ def test_random_order_leaves_the_cells_of_a_notebook_in_theirs():
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_pytest_finds_the_notebooks_that_the_build_has_run(python, tmp_path):
-    """Both name the folder alike, whatever a package that the build imports adds to the path."""
-    code = f"""
-    import sys
-    sys.path.insert(0, {str(ROOT / "jupyter-book")!r})
-    {{}}
+def test_pytest_finds_the_notebooks_that_the_build_has_run(monkeypatch):
+    """Both name the folder alike, whatever a package that is imported adds to the path: setuptools does."""
+    monkeypatch.syspath_prepend(str(ROOT / "jupyter-book"))
     import execution
-    print(execution.folder().name)
-    """
-    alone, in_the_build = (python(code.format(line), cwd=tmp_path).stdout for line in ("pass", "import build"))
-    assert alone == in_the_build
-    assert alone.startswith("cache-")
+    import setuptools
+
+    alone = execution.folder.__wrapped__()
+    monkeypatch.syspath_prepend(str(Path(setuptools.__file__).parent / "_vendor"))
+    assert execution.folder.__wrapped__() == alone
+    monkeypatch.setattr(execution, "distributions", lambda **_: [])
+    assert execution.folder.__wrapped__() != alone, "other packages, another folder"
