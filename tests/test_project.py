@@ -193,7 +193,7 @@ def test_pytest_finds_the_notebooks_that_the_build_has_run(monkeypatch):
     import setuptools
 
     alone = execution.folder.__wrapped__()
-    monkeypatch.syspath_prepend(str(Path(setuptools.__file__).parent / "_vendor"))
+    monkeypatch.syspath_prepend(setuptools.__file__.replace("__init__.py", "_vendor"))
     assert execution.folder.__wrapped__() == alone
     monkeypatch.setattr(execution, "distributions", lambda **_: [])
     assert execution.folder.__wrapped__() != alone, "other packages, another folder"
