@@ -192,6 +192,7 @@ def test_pytest_finds_the_notebooks_that_the_build_has_run(monkeypatch):
     import execution
     import setuptools
 
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("_vendor")])
     alone = execution.folder.__wrapped__()
     monkeypatch.syspath_prepend(setuptools.__file__.replace("__init__.py", "_vendor"))
     assert execution.folder.__wrapped__() == alone
