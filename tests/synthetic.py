@@ -225,10 +225,11 @@ def main() -> int:
     marks = sum(len(m.points) for m in made.values())
     print(f"{marks} marks and {sum(bool(m.says) for m in made.values())} zips without marks, {len(wrong)} not as known")
     print(*wrong[:50], sep="\n")
-    print(
-        f"{watch.seconds:.0f} s with {given.workers} workers: {len(made) / watch.seconds:.2f} submissions/s, "
-        f"{1000 * watch.core_seconds / max(1, marks):.1f} core-ms a mark; a worker held {watch.one / 2**20:.0f} MiB at most"
-    )
+    if not given.kills:  # the last part of a run that was killed says nothing of its speed
+        print(
+            f"{watch.seconds:.0f} s with {given.workers} workers: {len(made) / watch.seconds:.2f} submissions/s, "
+            f"{1000 * watch.core_seconds / max(1, marks):.1f} core-ms a mark; a worker held {watch.one / 2**20:.0f} MiB at most"
+        )
     return bool(wrong)
 
 
