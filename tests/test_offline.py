@@ -23,7 +23,6 @@ import publishing  # noqa: E402 - jupyter-book/publishing.py
 pytestmark = pytest.mark.book
 
 LESSON = "below/notebooks/00_start_here.html"
-WIDGETS = 'div:has(> script[type="application/vnd.jupyter.widget-view+json"])'
 ANSWERED = "() => document.querySelector('.lab [role=status]')?.textContent.includes('WebAssembly')"
 
 
@@ -137,6 +136,6 @@ def test_frames_widgets_and_formulas_live_under_it(page: Page, root: Path) -> No
         frame.scroll_into_view_if_needed()
         frame.content_frame.locator("g.node-item-type text").first.wait_for()
         page.goto(f"{host}/below/notebooks/deeper/01_step_by_step.html")
-        page.locator(WIDGETS).first.scroll_into_view_if_needed()
+        page.locator(driver.WIDGETS).first.scroll_into_view_if_needed()
         page.locator(".widget-vbox").first.wait_for()
     assert (seen.errors, seen.foreign) == ([], [])

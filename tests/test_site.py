@@ -51,7 +51,6 @@ all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_
 pytestmark = pytest.mark.book
 
 CLAIM = "div.claim"
-WIDGETS = 'div:has(> script[type="application/vnd.jupyter.widget-view+json"])'
 
 
 def claim_stays_in_view(tab: Page) -> None:
@@ -75,7 +74,7 @@ def quiz_answers(tab: Page) -> None:
 
 
 def widgets_live_without_a_kernel(tab: Page) -> None:
-    tab.locator(WIDGETS).first.scroll_into_view_if_needed()  # what draws them is loaded then
+    tab.locator(driver.WIDGETS).first.scroll_into_view_if_needed()  # what draws them is loaded then
     box = tab.locator(".widget-vbox:has(.widget-html-content)").first
     shown = box.locator(".widget-html-content:visible")
     shown.first.wait_for()
@@ -213,7 +212,7 @@ def test_widgets_have_dark_ground_in_dark_mode(tab, site):
     """Ink and ground of one colour are no finding of axe."""
     tab.goto(f"{site}/notebooks/deeper/01_step_by_step.html")
     tab.evaluate("document.documentElement.dataset.theme = 'dark'")
-    tab.locator(WIDGETS).first.scroll_into_view_if_needed()
+    tab.locator(driver.WIDGETS).first.scroll_into_view_if_needed()
     ground = "one => getComputedStyle(one).backgroundColor"
     assert tab.locator(".widget-subarea").first.evaluate(ground) == "rgba(0, 0, 0, 0)"
 

@@ -4,7 +4,7 @@ import { drawGraph } from "../kit/graph.js";
 import { shapeOf, writeModel } from "../kit/onnx.js";
 import { bytes, open, place, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { button, h, status, table, words } from "../kit/ui.js";
+import { button, field, h, refusal, status, table } from "../kit/ui.js";
 import { parseModel } from "./text.js";
 import { listed, made, parseValues } from "./values.js";
 
@@ -28,7 +28,7 @@ export async function mount(root, lab) {
   const drawing = h("div", { class: "lab-scroll", tabindex: "0", role: "region", "aria-label": "The graph, drawn" });
   const shown = h("div", { class: "build-shown" });
   root.append(
-    h("label", { class: "build-field" }, h("span", {}, "Change"), chooser),
+    field("Change", chooser),
     h("div", { class: "build-sides" }, h("div", {}, editor, inputs, button("Run", () => run())), h("div", {}, drawing)),
     said.element,
     checker,
@@ -74,8 +74,8 @@ export async function mount(root, lab) {
     said.say("Run it: ONNX Runtime is loaded with the first run.");
     const names = free(model.graph).map((info) => {
       values[info.name] ??= made(info);
-      const field = h("input", { type: "text", value: values[info.name], spellcheck: "false", oninput: () => ((values[info.name] = field.value), turn++, keep()) });
-      return h("label", { class: "build-field" }, h("span", {}, `Values of ${info.name}, ${typed(info)}`), field);
+      const input = h("input", { type: "text", class: "build-values", value: values[info.name], spellcheck: "false", oninput: () => ((values[info.name] = input.value), turn++, keep()) });
+      return field(`Values of ${info.name}, ${typed(info)}`, input);
     });
     inputs.replaceChildren(...names);
   }
@@ -113,7 +113,7 @@ export async function mount(root, lab) {
         session.release();
       }
     } catch (error) {
-      mind(() => said.fail(error.at === undefined && /ERROR_(MESSAGE|CODE)/.test(error.message) ? new Error(`ONNX Runtime refuses: “${words(error)}”`) : error));
+      mind(() => said.fail(refusal(error)));
     }
   }
 

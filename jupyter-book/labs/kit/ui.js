@@ -26,6 +26,9 @@ export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", class: "lab-button", onclick, ...attributes }, label);
 }
 
+/** A control with its name above it. label: text, or a list of texts and nodes. */
+export const field = (label, control) => h("label", { class: "lab-field" }, h("span", {}, label), control);
+
 let groups = 0;
 
 /** One of several values, as buttons side by side. options: [[value, label], …]. then: is called with the new value. */
@@ -81,6 +84,11 @@ export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 /** A number with thin spaces between thousands. */
 export const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+
+/** An error to tell: ONNX Runtime's own words as a quotation, every other one as it is. */
+export function refusal(error) {
+  return /ERROR_CODE: \d/.test(error.message) ? new Error(`ONNX Runtime refuses: “${words(error)}”`, { cause: error }) : error;
+}
 
 /** ONNX Runtime's own words of an error, without what onnxruntime-web puts before them. */
 export function words(error) {

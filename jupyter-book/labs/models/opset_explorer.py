@@ -1,6 +1,6 @@
 """File of the lab *opset_explorer*: all versions of all operators of ai.onnx, as `onnx.defs` has them.
 
-`opsets.json`: `newest`, the newest opset of `onnx`, its `version`, and `operators`: name → editions, oldest first. Each has `opset`,
+`opsets.json`: `newest`, the newest opset of `onnx`, and `operators`: name → editions, oldest first. Each has `opset`,
 `event`, `what` (as `cu.operator_history` gives them), `inputs` [name, option, letter of its type], `outputs` likewise, `attributes`
 [name, default], `types` (letter → types of tensors) and, where a node without a graph inside can be made, `needs`: the attributes
 that it must have, [name, type, a usual value]. option: 0 for one, 1 for one that may be missing, 2 for any number.
@@ -27,7 +27,7 @@ TEXTS = {"direction": "LEFT", "equation": "ij->ij", "mode": "TF", "to": "FLOAT"}
 
 def make(folder: Path) -> None:
     """Write the lab's file into `folder`."""
-    facts = {"newest": onnx.defs.onnx_opset_version(), "version": onnx.__version__, "operators": {}}
+    facts = {"newest": onnx.defs.onnx_opset_version(), "operators": {}}
     for name, versions in editions().items():
         facts["operators"][name] = [_edition(edition) for edition in versions]
     (folder / "opsets.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Files of the lab *who_computes*: three graphs of lesson 05's experiment, and who computed their nodes where it was recorded.
 
 `NAME.onnx`, and `who_computes.json`: for each graph its `title`, `shape`, `input` and `output` (as ONNX Runtime in Python computes it)
-and `records`: `who`, `placed` (name of a node → provider), `apart` (from the CPU's numbers), `said`, `forbidden` (the error where a
+and `records`: `who`, `placed` (name of a node → provider), `apart` (from the CPU's numbers), `forbidden` (the error where a
 node for the CPU is forbidden, or null) and `made`, words on machine, versions and day.
 """
 
@@ -72,7 +72,6 @@ def _record(record: dict[str, Any], who: str, title: str, graph: str, model: onn
         "who": who,
         "placed": placed,
         "apart": entry["difference"],
-        "said": entry["said"],
         "forbidden": strict["error"],
         "made": f"{record['versions']['package']}, {where}, {record['date']}",
     }

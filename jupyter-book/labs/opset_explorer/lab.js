@@ -3,7 +3,7 @@
 import { writeModel } from "../kit/onnx.js";
 import { bytes, open } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { button, h, status, table, words } from "../kit/ui.js";
+import { button, field, h, status, table, words } from "../kit/ui.js";
 import { line } from "./line.js";
 import { probe, reason, typesOf } from "./probe.js";
 
@@ -31,7 +31,7 @@ export async function mount(root, lab) {
   const ask = button("Ask this page's runtime", () => ((asked = true), tell()));
   root.append(
     h("div", { class: "opset-sides" }, [
-      h("div", {}, h("label", { class: "opset-field" }, h("span", {}, "Find a name, an input or an attribute"), find), h("label", { class: "opset-field" }, h("span", {}, "New, changed or withdrawn with opset"), opsets), count, list),
+      h("div", {}, field("Find a name, an input or an attribute", find), field("New, changed or withdrawn with opset", opsets), count, list),
       shown,
     ]),
     ask,

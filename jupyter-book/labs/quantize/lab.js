@@ -3,7 +3,7 @@
 import { readModel, tensorData, writeModel } from "../kit/onnx.js";
 import { bytes, open, place, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { button, choice, grouped, h, status, table } from "../kit/ui.js";
+import { button, choice, field, grouped, h, status, table } from "../kit/ui.js";
 import { picture } from "./drawing.js";
 import { withLevels } from "./file.js";
 import { quantized } from "./levels.js";
@@ -32,16 +32,16 @@ export async function mount(root, lab) {
   const said = status();
   const shown = h("div", { class: "quantize-shown" });
   const ask = button("Ask 200 pictures", () => run());
-  const chooser = h("select", { class: "quantize-weight", "aria-label": "Weights" }, facts.weights.map((name, at) => h("option", { value: at, selected: String(at) === state.weight }, title(name))));
+  const chooser = h("select", { "aria-label": "Weights" }, facts.weights.map((name, at) => h("option", { value: at, selected: String(at) === state.weight }, title(name))));
   chooser.addEventListener("change", () => change({ weight: chooser.value }));
   const ends = Object.entries(ENDS).map(([key, label]) => {
     const told = h("b", {}, `${state[key]} %`);
     const slider = h("input", { type: "range", min: LEAST, max: MOST, step: STEP, value: state[key], oninput: () => ((told.textContent = `${slider.value} %`), change({ [key]: slider.value })) });
-    return h("label", { class: "quantize-end" }, h("span", {}, label, " ", told), slider);
+    return field([label, " ", told], slider);
   });
   root.append(
     h("div", { class: "quantize-controls" }, [
-      h("label", { class: "quantize-end" }, h("span", {}, "Weights"), chooser),
+      field("Weights", chooser),
       choice("Bits of a weight", Object.entries(BITS), state.bits, (bits) => change({ bits })),
       choice("Scale", Object.entries(PER), state.per, (per) => change({ per })),
       ends,

@@ -5,7 +5,7 @@ import { apart, small } from "../kit/numbers.js";
 import { readModel } from "../kit/onnx.js";
 import { bytes, open, place, possibleThreads, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
-import { button, choice, h, status, table, words } from "../kit/ui.js";
+import { button, choice, h, refusal, status, table, words } from "../kit/ui.js";
 import { copied, shares } from "./places.js";
 
 const HERE = { wasm: "WebAssembly", webgpu: "WebGPU" };
@@ -60,15 +60,14 @@ export async function mount(root, lab) {
       return said.say(`Run it on ${HERE[state.who]}: the answer is compared with the one of ONNX Runtime in Python.`);
     }
     const record = facts[state.graph].records[Number(state.who.slice("record ".length))];
-    const forbidden = ["where the CPU is forbidden", record.forbidden ? `“${record.forbidden}”` : "it runs, too"];
-    tell(graph, record.placed, record.who === "CPU" ? [] : [["apart from the CPU's numbers", small(record.apart)], forbidden]);
+    const rows = [["apart from the CPU's numbers", small(record.apart)], ["where the CPU is forbidden", record.forbidden ? `“${record.forbidden}”` : "it runs, too"]];
+    tell(graph, record.placed, record.who === "CPU" ? [] : rows);
     said.say(`Recorded: ${record.made}.`);
   }
 
   function draw(graph, placed = {}) {
     const name = (id) => (id.startsWith("node ") ? graph.node[Number(id.slice(5))].name : "");
-    const first = shares(placed)[0]?.[0];
-    const mark = (id) => (placed[name(id)] ? (placed[name(id)] === "CPU" && first ? "on the CPU" : "on the device") : "");
+    const mark = (id) => ({ CPU: "on the CPU", undefined: "" })[placed[name(id)]] ?? "on the device";
     drawing.replaceChildren(drawGraph(graph, { label: `The graph ${graph.name}, with who computes each node`, detail: (id) => [placed[name(id)]], marks: mark }));
   }
 
@@ -92,7 +91,7 @@ export async function mount(root, lab) {
     try {
       if (who === "webgpu" && !navigator.gpu) throw new Error("This browser has no WebGPU, or not on this page: WebGPU needs a page from https, or from this device.");
       const data = await model(name);
-      const refused = who === "webgpu" ? await refusal(data) : "";
+      const refused = who === "webgpu" ? await forbidden(data) : "";
       const session = await open(data, { provider: who });
       const x = await tensor("float32", Float32Array.from(input), shape);
       const times = [];
@@ -114,13 +113,13 @@ export async function mount(root, lab) {
       else tell(graph, Object.fromEntries(graph.node.map((node) => [node.name, HERE[who]])), rows);
       said.say(refused ? "It runs, and nothing is said. Not every node runs on WebGPU: the error tells that some are left for the CPU." : `It runs on ${place(session)}, every node.`);
     } catch (error) {
-      if (mine === turn) said.fail(error.cause || !/ERROR_/.test(error.message) ? error : new Error(`ONNX Runtime refuses: “${words(error)}”`));
+      if (mine === turn) said.fail(refusal(error));
     }
   }
 }
 
 /** ONNX Runtime's words where a node would be left for the CPU, and that is forbidden; nothing where none is. */
-async function refusal(data) {
+async function forbidden(data) {
   try {
     (await open(data, { provider: "webgpu", sessionOptions: STRICT })).release();
     return "";
