@@ -221,7 +221,8 @@ f"{size // len(story)} bytes a token, {full / 1e6:.0f} MB for a text of 8192 tok
 #
 # ## Four bits
 #
-# A step with one token reads **all** weights once, and multiplies each of them only once. We store the weights in 4 bits, in blocks of 32 with one scale, as the page
+# A step with one token reads **all** weights once, and multiplies each of them only once. We store the
+# weights in 4 bits, in blocks of 32 with one scale, as the page
 # [Language models in 8 and 4 bits](deeper/07_language_models.ipynb) does. With `accuracy_level=4`, the operator
 # [`MatMulNBits`](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits)
 # computes with integers.
