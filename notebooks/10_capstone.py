@@ -308,3 +308,4 @@ float(np.abs(got - saved["scores"]).max())
 # **Next:** [your quest](exercises/10_capstone.ipynb), tasks 10.1 and 10.2.
 # **Deeper:** [Ready to ship, and small](deeper/10_ready_to_ship.ipynb) for tasks 10.3 and 10.4,
 # [On a server and on a page](deeper/10_server_and_page.ipynb) for tasks 10.5 and 10.6.
+# **After the quest:** [11 · Language models](11_language_models.ipynb).

