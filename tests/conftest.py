@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The files that take longest on one processor (`--durations=0`). They start first: one that started last would run
 # alone.
 LONGEST = (
-    "test_site", "test_exercises", "test_every_exercise", "test_deployment", "test_exercise_10", "test_hub", "test_lab_doctor",
+    "test_pages", "test_exercises", "test_every_exercise", "test_deployment", "test_exercise_10", "test_hub", "test_lab_doctor",
     "test_assignments", "test_ep_record", "test_reading", "test_stopwatch",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,6 +19,12 @@ QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_sta
 NUMBERS = [1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520, 9531, 198]
 
 
+@pytest.fixture(scope="module")
+def smollm2() -> tuple[Decoder, Any]:
+    """The model and its tokenizer."""
+    return cu.smollm2()
+
+
 def random_decoder() -> Decoder:
     torch.manual_seed(0)
     return Decoder(2, 64, 96, heads=4, kv_heads=2, words=50, angles=torch.rand(40, 8)).eval().requires_grad_(False)
@@ -27,8 +34,8 @@ def cache(texts: int, past: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(torch.randn(texts, 2, past, 16), torch.randn(texts, 2, past, 16)) for _ in range(2)]
 
 
-def test_the_trained_model_answers_token_by_token():
-    decoder, tokenizer = cu.smollm2()
+def test_the_trained_model_answers_token_by_token(smollm2):
+    decoder, tokenizer = smollm2
     assert sum(weight.numel() for weight in decoder.parameters()) == 134_515_008
     assert tokenizer.encode(QUESTION).ids == NUMBERS
     ids, past, answer = torch.tensor([NUMBERS]), [(torch.zeros(1, 3, 0, 64),) * 2] * 30, []
@@ -40,8 +47,8 @@ def test_the_trained_model_answers_token_by_token():
 
 
 @pytest.mark.parametrize("text", ["naïve 12 345 x\n\n\ty", "日本", "  two  spaces", "<|im_end|>"])
-def test_a_text_comes_back_as_it_was(text):
-    _, tokenizer = cu.smollm2()
+def test_a_text_comes_back_as_it_was(smollm2, text):
+    _, tokenizer = smollm2
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
@@ -82,20 +89,6 @@ def test_its_file_is_right_at_sizes_that_were_not_traced_and_its_memory_comes_ba
     cu.give_back(program, decoder)
     assert all(weight.numel() == 0 for weight in decoder.parameters())
     assert all(value.const_value is None for value in program.model.graph.initializers.values())
-
-
-def test_the_exported_file_answers_as_the_model_does(folder):
-    tokenizer = cu.decoder_file("smollm2.onnx")
-    session = ort.InferenceSession("smollm2.onnx", providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    assert names[:3] == ["ids", "past.key.0", "past.value.0"]
-    assert [value.name for value in session.get_outputs()][:2] == ["logits", "present.key.0"]
-    ids, cache, answer = [NUMBERS], [np.zeros((1, 3, 0, 64), "float32")] * 60, []
-    for _ in range(8):
-        logits, *cache = session.run(None, dict(zip(names, [np.array(ids), *cache], strict=True)))
-        ids = [[int(logits[0, -1].argmax())]]
-        answer += ids[0]
-    assert tokenizer.decode(answer) == "The capital of France is Paris."
 
 
 def test_the_story_has_a_line_for_each_paragraph():

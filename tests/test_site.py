@@ -1,111 +1,27 @@
-"""The built book, opened in a browser: nothing fails, nothing asks another host, everything that should live lives."""
+"""The built book as a whole: its links, its viewers and live pages, what it costs to load, what it is without JavaScript."""
 
 from __future__ import annotations
 
-import functools
 import gzip
-import os
 import re
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import onnx
 import pytest
-from bs4 import BeautifulSoup
 
 import course_utils as cu
-from course_utils.lab import claims
 from course_utils.pages.loopback import served
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
+from site_pages import AXE, LESSONS, PAGES, ROOT, SITE, paths_of_this_machine, soup
 
-ROOT = Path(__file__).resolve().parent.parent
-BOOK = ROOT / "jupyter-book"
-SITE = BOOK / "_build" / "html"
-AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
-SCREENSHOTS = BOOK / "_build" / "screenshots"  # of every page, where COURSE_SCREENSHOTS asks for them
-# `netron/` is another program's page, `_static/` holds templates of the theme, `pages/` what lessons built: see below.
-PAGES = sorted(
-    page.relative_to(SITE).as_posix()
-    for page in SITE.rglob("*.html")
-    if page.relative_to(SITE).parts[0] not in {"netron", "_static", "pages", "404.html"}
-)
-LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+\.html", page)]
-# What stands around the page is the same on all of one kind: axe looks at it here, and on the others at the page alone.
-WHOLE = {
-    "index.html",
-    "claims.html",
-    "notebooks/01_graph_structure.html",
-    "notebooks/deeper/01_bytes.html",
-    "notebooks/exercises/01_graph_structure.html",
-}
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
 all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_here.html"])
 
 pytestmark = pytest.mark.book
-
-CLAIM = "div.claim"
-
-
-def claim_stays_in_view(tab: Page) -> None:
-    """What grows late moves the claim away and the page brings it back, so it must stay for a while."""
-    tab.wait_for_function(driver.STAYS_IN_VIEW, polling=100)
-
-
-def formulas_are_set(tab: Page) -> None:
-    formulas = tab.locator("article .math")
-    tab.locator("article mjx-container").nth(formulas.count() - 1).wait_for(state="attached")
-    assert tab.locator("mjx-merror").count() == 0
-
-
-def quiz_answers(tab: Page) -> None:
-    quiz = tab.locator(".quiz").first
-    quiz.locator("[type=radio]").first.check()
-    expect(quiz.locator(".why").first).to_be_hidden()
-    quiz.locator(".ask").click()
-    expect(quiz.locator(".why").first).to_be_visible()
-    expect(quiz.locator(".why").nth(1)).to_be_hidden()
-
-
-def widgets_live_without_a_kernel(tab: Page) -> None:
-    tab.locator(driver.WIDGETS).first.scroll_into_view_if_needed()  # what draws them is loaded then
-    box = tab.locator(".widget-vbox:has(.widget-html-content)").first
-    shown = box.locator(".widget-html-content:visible")
-    shown.first.wait_for()
-    content = "all => all.map(one => one.innerHTML)"  # a picture has no text
-    before = shown.evaluate_all(content)
-
-    def move() -> None:
-        if (handle := box.locator(".noUi-handle")).count():
-            handle.first.press("ArrowRight")
-        else:
-            chooser = box.locator("select").first
-            chooser.select_option(index=0 if chooser.evaluate("one => one.selectedIndex") else 1)
-
-    # The handle is drawn before it is linked, so one key may come too early.
-    deadline = time.monotonic() + 30
-    while (after := shown.evaluate_all(content)) == before and time.monotonic() < deadline:
-        move()
-        tab.wait_for_timeout(200)
-    assert after != before
-
-
-# What lives on a page: where it is, what is done with it. The first comes first: the others scroll.
-LOOKS = {
-    "link to evidence": (CLAIM, claim_stays_in_view),
-    "formulas": ("article .math", formulas_are_set),
-    "widgets": (
-        'script[type="application/vnd.jupyter.widget-state+json"]:-soup-contains("StackModel")',
-        widgets_live_without_a_kernel,
-    ),
-    "quiz": (".quiz", quiz_answers),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,77 +42,10 @@ def browser() -> Iterator:
         yield it
 
 
-@pytest.fixture(scope="module")
-def visited(browser, site) -> Callable[[str], driver.Visit]:
-    """Opens each page once, at its last claim; the tests below look at what was seen."""
-    wanted = os.environ.get("COURSE_SCREENSHOTS") == "1"
-    if wanted:
-        SCREENSHOTS.mkdir(exist_ok=True)
-
-    @functools.cache
-    def open_once(page: str) -> driver.Visit:
-        there = {name: look for name, (mark, look) in LOOKS.items() if soup(page).select(mark)}
-        anchors = [claim["id"] for claim in soup(page).select(CLAIM)]
-        address = f"{site}/{page}" + (f"#{anchors[-1]}" if anchors else "")
-        name = page.removesuffix(".html").replace("/", "-")
-        part = "html" if page in WHOLE else "main"
-        return driver.visit(browser, address, AXE, there, SCREENSHOTS / name if wanted else None, part)
-
-    return open_once
-
-
-def lessons_with(look: str) -> list[str]:
-    """The lessons that have what this look is for: its name stands in their source."""
-    return [page for page in LESSONS if soup(page).select(LOOKS[look][0])] or ["(none)"]
-
-
 @pytest.fixture
 def tab(browser) -> Iterator:
     with driver.tab(browser) as page:
         yield page
-
-
-@functools.cache
-def soup(page: str) -> BeautifulSoup:
-    return BeautifulSoup((SITE / page).read_text(encoding="utf-8"), "html.parser")
-
-
-def paths_of_this_machine(data: bytes) -> list[str]:
-    paths = {str(ROOT), str(Path.home()) + "/", sys.prefix, tempfile.gettempdir() + "/"} - {"//"}
-    return [path for path in paths if path.encode() in data]
-
-
-@all_pages
-def test_page_opens_without_an_error(page, visited):
-    assert visited(page).seen.errors == []
-    assert visited(page).seen.failed == []
-
-
-@all_pages
-def test_page_asks_no_other_host(page, visited):
-    assert visited(page).seen.foreign == []
-    assert not re.search(r"jsdelivr|cdnjs|unpkg|googleapis|google-analytics|googletagmanager", str(soup(page)))
-
-
-@all_pages
-def test_page_has_one_heading_and_text(page, visited):
-    assert len(visited(page).headings) == 1
-    assert len(visited(page).text) > 50 or page in {"genindex.html", "search.html"}
-
-
-@all_pages
-def test_page_fits_a_phone(page, visited):
-    assert visited(page).too_wide == []
-
-
-@all_pages
-def test_no_line_of_code_is_wrapped_on_a_screen(page, visited):
-    assert visited(page).wrapped == []
-
-
-@all_pages
-def test_page_is_accessible(page, visited):
-    assert visited(page).violations == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -337,38 +186,9 @@ def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
     assert (seen.errors, seen.failed, seen.foreign) == ([], [], [])
 
 
-@pytest.mark.parametrize(
-    "page", sorted(p.relative_to(SITE).as_posix() for p in SITE.glob("pages/*/index.html")) or ["(none)"]
-)
-def test_a_live_page_fits_a_phone_and_is_accessible(page, visited):
-    assert visited(page).too_wide == []
-    assert visited(page).violations == []
-    for file in (SITE / page).parent.rglob("*"):
-        assert file.is_dir() or paths_of_this_machine(file.read_bytes()) == []
-
-
-@pytest.mark.parametrize(("look", "lesson"), [(look, page) for look in LOOKS for page in lessons_with(look)])
-def test_it_lives(look, lesson, visited):
-    if error := visited(lesson).wrong.get(look):
-        raise error
-
-
 def test_doctor_page_lists_all_it_can_find():
     shown = [small.get_text() for small in soup("doctor.html").select("td:first-child small.section")]
     assert sorted(shown) == sorted(cu.doctor_codes()["code"])
-
-
-def test_claims_page_says_what_the_ledger_says(visited):
-    ledger = list(claims.ledger().values())
-    assert f"{len(ledger)} statements are tested" in visited("claims.html").text
-    rows = soup("claims.html").select("tr:has(small.section):has(.verdict)")
-    assert len(rows) == len(ledger)
-    for row, claim in zip(rows, ledger, strict=True):
-        text = row.get_text()
-        assert claim.statement in text
-        assert claim.verdict in text
-        page, _, anchor = row.select_one("a.evidence")["href"].partition("#")
-        assert soup(page).find(id=anchor)
 
 
 def test_a_live_page_is_dark_when_the_book_is(tab, site):
