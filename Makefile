@@ -19,6 +19,8 @@ WITH_QNN := $(VENV)/.qnn
 endif
 # ONNX Runtime sends telemetry unless this is set before it is loaded. To allow it:  make ORT_DISABLE_TELEMETRY=0 lab
 export ORT_DISABLE_TELEMETRY ?= 1
+# Images of containers often set this. Then each of the many processes would compile all of PyTorch's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help lab test check book serve notebooks assignments bench drift providers lint clean
 

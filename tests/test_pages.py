@@ -16,7 +16,7 @@ from course_utils.pages.loopback import served
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
 from playwright.sync_api import Page, expect
-from site_pages import AXE, PAGES, SITE, paths_of_this_machine, soup
+from site_pages import AXE, PAGES, SITE, pages_with, paths_of_this_machine, soup
 
 SCREENSHOTS = SITE.parent / "screenshots"  # of every page, where COURSE_SCREENSHOTS asks for them
 # What stands around the page is the same on all of one kind: axe looks at it here, and on the others at the page alone.
@@ -76,15 +76,16 @@ def widgets_live_without_a_kernel(tab: Page) -> None:
     assert after != before
 
 
-# What lives on a page: where it is, what is done with it. The first comes first: the others scroll.
+# What lives on a page: what stands in its file, where it is, what is done with it. The first comes first: the others scroll.
 LOOKS = {
-    "link to evidence": (CLAIM, claim_stays_in_view),
-    "formulas": ("article .math", formulas_are_set),
+    "link to evidence": ('<div class="claim"', CLAIM, claim_stays_in_view),
+    "formulas": ('class="math ', "article .math", formulas_are_set),
     "widgets": (
+        '"StackModel"',
         'script[type="application/vnd.jupyter.widget-state+json"]:-soup-contains("StackModel")',
         widgets_live_without_a_kernel,
     ),
-    "quiz": (".quiz", quiz_answers),
+    "quiz": ('<div class="quiz ', ".quiz", quiz_answers),
 }
 
 
@@ -115,7 +116,7 @@ def visited(browser, site) -> Callable[[str], driver.Visit]:
 
     @functools.cache
     def open_once(page: str) -> driver.Visit:
-        there = {name: look for name, (mark, look) in LOOKS.items() if soup(page).select(mark)}
+        there = {name: look for name, (_, mark, look) in LOOKS.items() if soup(page).select(mark)}
         anchors = [claim["id"] for claim in soup(page).select(CLAIM)]
         address = f"{site}/{page}" + (f"#{anchors[-1]}" if anchors else "")
         name = page.removesuffix(".html").replace("/", "-")
@@ -126,12 +127,11 @@ def visited(browser, site) -> Callable[[str], driver.Visit]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    pages = getattr(metafunc.cls, "pages", [])
-    if "look" in metafunc.fixturenames:
-        looks = [(look, page) for look, (mark, _) in LOOKS.items() for page in pages if soup(page).select(mark)]
+    if metafunc.cls and "look" in metafunc.fixturenames:
+        looks = [(look, page) for look in LOOKS for page in pages_with(LOOKS[look][0]) if page in metafunc.cls.pages]
         metafunc.parametrize(("look", "page"), looks)
     elif metafunc.cls:
-        metafunc.parametrize("page", pages)
+        metafunc.parametrize("page", metafunc.cls.pages)
 
 
 class EachPage:
@@ -161,6 +161,7 @@ class EachPage:
         assert visited(page).violations == []
 
     def test_it_lives(self, look, page, visited):
+        assert soup(page).select(LOOKS[look][1])
         if error := visited(page).wrong.get(look):
             raise error
 
@@ -175,7 +176,7 @@ class TestOtherHalf(EachPage):
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_some_page_has_it(look):
-    assert any(soup(page).select(LOOKS[look][0]) for page in PAGES)
+    assert pages_with(LOOKS[look][0])
 
 
 @pytest.mark.parametrize(

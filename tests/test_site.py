@@ -16,7 +16,7 @@ from course_utils.pages.loopback import served
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[test]'")
 import browser as driver
 from playwright.sync_api import expect
-from site_pages import AXE, LESSONS, PAGES, ROOT, SITE, paths_of_this_machine, soup
+from site_pages import AXE, LESSONS, PAGES, ROOT, SITE, pages_with, paths_of_this_machine, soup
 
 all_pages = pytest.mark.parametrize("page", PAGES or ["index.html"])
 all_lessons = pytest.mark.parametrize("lesson", LESSONS or ["notebooks/00_start_here.html"])
@@ -144,7 +144,7 @@ def test_launch_buttons_open_the_notebook_of_the_page(lesson):
         assert link in badges
 
 
-@pytest.mark.parametrize("lesson", [p for p in LESSONS if soup(p).select("iframe.netron")] or ["(none)"])
+@pytest.mark.parametrize("lesson", pages_with('<iframe class="netron') or ["(none)"])
 def test_viewer_shows_the_model(lesson, tab, site):
     failed = []
     tab.on("response", lambda r: failed.append(r.url) if r.status >= 400 else None)
@@ -161,7 +161,7 @@ def test_viewer_shows_the_model(lesson, tab, site):
     assert failed == []
 
 
-@pytest.mark.parametrize("lesson", [p for p in LESSONS if soup(p).select("details.live-page")] or ["(none)"])
+@pytest.mark.parametrize("lesson", pages_with('<details class="live-page') or ["(none)"])
 def test_a_live_page_runs_its_model_once_it_is_opened(lesson, tab, site):
     seen = driver.Seen()
     seen.watch(tab)
