@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import pytest
@@ -33,6 +35,47 @@ def test_two_are_counted(code):
     one, two = (next(f for f in cu.doctor(made).findings if f.code.id == code) for made in (model, twice(model)))
     assert two.count == 2 * one.count
     assert len(set(two.where)) > len(set(one.where))
+
+
+def beside(parts: Iterable[onnx.ModelProto]) -> onnx.ModelProto:
+    """The graphs one after the other, in one file, with names of their own."""
+    whole = onnx.ModelProto()
+    for number, part in enumerate(parts):
+        named = compose.add_prefix(part, f"{number}/", rename_functions=False)
+        if not number:
+            whole.CopyFrom(named)
+            continue
+        for field in ("node", "initializer", "sparse_initializer", "input", "output", "value_info"):
+            getattr(whole.graph, field).extend(getattr(named.graph, field))
+    return whole
+
+
+def plain(model: onnx.ModelProto) -> bool:
+    """Whether it can stand in one file with the others."""
+    model_of_all = linear()
+    same = [(o.domain, o.version) for o in model.opset_import] == [
+        (o.domain, o.version) for o in model_of_all.opset_import
+    ]
+    return same and model.ir_version == model_of_all.ir_version and not model.functions and not model.metadata_props
+
+
+# These judge a file as a whole: a share of its weights, of its inputs, or a sum of bytes.
+OF_ALL = {"batch-fixed", "float64", "subnormal-numbers", "unused-weights", "weights-stored-twice"}
+HEALTHY = [twin for _, make in PAIRS.values() if plain(twin := make())]
+
+
+def test_the_healthy_ones_are_healthy_together():
+    assert len(HEALTHY) > 40
+    assert cu.doctor(beside(HEALTHY)).codes == []
+
+
+@pytest.mark.parametrize("code", [code for code in PAIRS if code not in OF_ALL and plain(PAIRS[code][0]())])
+def test_a_fault_is_found_behind_all_that_is_healthy(code):
+    """No check ends at a node that does not concern it."""
+    sick = PAIRS[code][0]()
+    alone, crowd = cu.doctor(sick), cu.doctor(beside([*HEALTHY, sick]))
+    assert crowd.codes == alone.codes
+    assert [f.count for f in crowd.findings] == [f.count for f in alone.findings]
 
 
 def test_sparse_weights_are_fed_by_nobody():
