@@ -96,9 +96,14 @@ LOOP = ["{1} = Mul({0}, s)", "{1} = Tanh({0})"] * 12
 FEW, MANY = ["{1} = Mul({0}, s)"] * 5, ["{1} = Mul({0}, t)"] * 12
 
 
-@pytest.mark.parametrize("before", [MOVED, [*FEW, "{1} = Tanh({0})"]])
-def test_a_loop_behind_what_is_none(before):
-    assert cu.doctor(chain_of(*before, *(LOOP if before is MOVED else MANY))).codes == ["loop-unrolled"]
+@pytest.mark.parametrize(
+    ("before", "loop", "words"),
+    [(MOVED, LOOP, "12 steps of 2 nodes each"), ([*FEW, "{1} = Tanh({0})"], MANY, "12 steps of 1 node each")],
+)
+def test_a_loop_behind_what_is_none(before, loop, words):
+    (finding,) = cu.doctor(chain_of(*before, *loop)).findings
+    assert finding.code.id == "loop-unrolled"
+    assert finding.cause.startswith(words)
     assert "loop-unrolled" not in cu.doctor(chain_of(*before)).codes
 
 
