@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
-    from .lab.language_models import decoder_file, give_back, smollm2, story
+    from .lab.language_models import checkpoint, decoder_file, give_back, smollm2, story
     from .lab.lookups import telemetry_record, watch_lookups
     from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
@@ -88,6 +88,7 @@ _HOME = {
     "archive_photographs": "lab.archive",
     "batching_explorer": "widgets.batching",
     "check": "handin.checks",
+    "checkpoint": "lab.language_models",
     "claim": "lab.claims",
     "compare": "lab.stopwatch",
     "course_files": "deploy.ready_files",

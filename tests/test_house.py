@@ -25,6 +25,7 @@ PUBLIC = [
     "archive_photographs",
     "batching_explorer",
     "check",
+    "checkpoint",
     "claim",
     "compare",
     "course_files",
