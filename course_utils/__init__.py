@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
+    from .lab.training import train_pictures
     from .lab.triton_config import triton_findings
     from .pages.browser_lab import deployment_record, in_browser
     from .pages.capstone_page import quest_page
@@ -156,6 +157,7 @@ _HOME = {
     "telemetry_record": "lab.lookups",
     "tensor_table": "lab.graphs",
     "traffic": "lab.provenance",
+    "train_pictures": "lab.training",
     "triton_findings": "lab.triton_config",
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",

@@ -93,6 +93,7 @@ PUBLIC = [
     "telemetry_record",
     "tensor_table",
     "traffic",
+    "train_pictures",
     "triton_findings",
     "try_export",
     "usability",
