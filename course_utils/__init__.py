@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .lab.exporter import exporter_messages
     from .lab.exports import try_export
     from .lab.graphs import graph_diff, node_table, op_histogram, tensor_table
-    from .lab.language_models import decoder_file, give_back, smollm2, story
+    from .lab.language_models import checkpoint, decoder_file, give_back, smollm2, story
     from .lab.lookups import telemetry_record, watch_lookups
     from .lab.models import fashion_resnet, minilm, resnet18, sentence_encoder
     from .lab.opsets import loads_in_this_runtime, operator_history
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
     from .lab.stopwatch import compare
+    from .lab.training import train_pictures
     from .lab.triton_config import triton_findings
     from .pages.browser_lab import deployment_record, in_browser
     from .pages.capstone_page import quest_page
@@ -88,6 +89,7 @@ _HOME = {
     "archive_photographs": "lab.archive",
     "batching_explorer": "widgets.batching",
     "check": "handin.checks",
+    "checkpoint": "lab.language_models",
     "claim": "lab.claims",
     "compare": "lab.stopwatch",
     "course_files": "deploy.ready_files",
@@ -155,6 +157,7 @@ _HOME = {
     "telemetry_record": "lab.lookups",
     "tensor_table": "lab.graphs",
     "traffic": "lab.provenance",
+    "train_pictures": "lab.training",
     "triton_findings": "lab.triton_config",
     "try_export": "lab.exports",
     "usability": "deploy.phone_checks",

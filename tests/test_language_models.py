@@ -91,11 +91,37 @@ def test_its_file_is_right_at_sizes_that_were_not_traced_and_its_memory_comes_ba
     assert all(value.const_value is None for value in program.model.graph.initializers.values())
 
 
+def test_its_checkpoint_is_the_same_model_for_transformers(smollm2, folder):
+    tokenizer = cu.checkpoint("checkpoint")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert tokenizer.encode(QUESTION).ids == NUMBERS
+    theirs = AutoTokenizer.from_pretrained("checkpoint")
+    assert theirs(QUESTION)["input_ids"] == NUMBERS
+    talk = [{"role": "user", "content": "Hello"}]
+    assert theirs.apply_chat_template(talk, tokenize=False).startswith(
+        "<|im_start|>system\nYou are a helpful AI assistant"
+    )
+    decoder, model = smollm2[0], AutoModelForCausalLM.from_pretrained("checkpoint", dtype=torch.float32)
+    assert model.config.eos_token_id == NUMBERS[10]
+    with torch.no_grad():
+        expected = decoder(torch.tensor([NUMBERS]), [(torch.zeros(1, 3, 0, 64),) * 2] * 30)[0]
+        assert torch.allclose(model(torch.tensor([NUMBERS])).logits, expected, atol=0.05)  # weights of 16 bits
+
+
 def test_the_story_has_a_line_for_each_paragraph():
     story = cu.story()
     assert 350 < len(story.split()) < 420
     assert all(len(paragraph) > 200 for paragraph in story.split("\n\n"))
     assert "\n" not in story.replace("\n\n", "")
+
+
+@pytest.mark.parametrize("package", ["onnxruntime_genai", "transformers"])
+def test_a_checkpoint_needs_what_its_page_needs(monkeypatch, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(cu.CourseError, match=rf"'{package}' is not installed.*onnx-scroll\[llm\]"):
+        cu.checkpoint("nowhere")
 
 
 @pytest.mark.parametrize("missing", ["gguf", "tokenizers"])

@@ -76,6 +76,23 @@ def test_no_device_id_on_any_system(bare: dict[str, str], tmp_path: Path) -> Non
     assert list((tmp_path / "home").rglob("*")) == []
 
 
+GENAI = """
+import onnxruntime_genai
+try:
+    onnxruntime_genai.Model("no such folder")
+except RuntimeError:
+    pass
+"""
+
+
+def test_genai_has_telemetry_of_its_own_and_the_same_switch(bare: dict[str, str], tmp_path: Path) -> None:
+    """Its first call writes a device id, too."""
+    pytest.importorskip("onnxruntime_genai")
+    assert python_says("import course_utils" + GENAI, bare) == ""
+    assert list((tmp_path / "home").rglob("*")) == []
+    assert any("genai" in file for file in watched(GENAI).result()["files"]), "it writes nothing: say less in 11_genai"
+
+
 @pytest.mark.parametrize(("own", "becomes"), [(None, "1"), ("", "1"), ("0", "0"), ("1", "1"), ("false", "false")])
 def test_a_setting_of_ones_own_wins(own: str | None, becomes: str, bare: dict[str, str]) -> None:
     environment = bare | ({} if own is None else {SWITCH: own})

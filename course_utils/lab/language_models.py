@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -19,14 +20,37 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingPackageError, require
+from ..errors import MissingPackageError, missing, require
 from ..paths import data_path
+from ..torchvision_ops import make_importable
 from .exporter import exporter_messages
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Cache = list[tuple[Tensor, Tensor]]
+_NAMES = {  # of the parts of a layer: in GGUF, in transformers
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_SIZES = {  # in the configuration of transformers: in GGUF
+    "hidden_size": "embedding_length",
+    "intermediate_size": "feed_forward_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "max_position_embeddings": "context_length",
+    "vocab_size": "vocab_size",
+    "rope_theta": "rope.freq_base",
+}
+_MARKS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 _CONTROL = 3  # the kind of a token that stands for no text, in GGUF
 
 
@@ -98,10 +122,7 @@ def smollm2() -> tuple[Decoder, Tokenizer]:
     """
     gguf, _ = require("gguf", "llm"), require("tokenizers", "llm")
     stored = gguf.GGUFReader(_file())
-
-    def field(name: str) -> Any:
-        return stored.fields[name].contents()
-
+    field = _reader(stored)
     size = field("llama.rope.dimension_count")
     speeds = field("llama.rope.freq_base") ** (-torch.arange(0, size, 2) / size)
     angles = torch.outer(torch.arange(field("llama.context_length")), speeds)
@@ -149,6 +170,37 @@ def decoder_file(file: str | os.PathLike[str]) -> Tokenizer:
     return tokenizer
 
 
+def checkpoint(folder: str | os.PathLike[str]) -> Tokenizer:
+    """Write SmolLM2 to `folder` as the library transformers stores a model, and return its tokenizer.
+
+    First used in the page on GenAI. Weights in float16, 269 MB; the tokenizer with the chat template; the configuration.
+    Raises CourseError where the package of the weights, or the extra `llm`, is not installed.
+    """
+    from safetensors.torch import save_file
+
+    for package in ("onnxruntime_genai", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(missing(package, "llm"))
+    decoder, tokenizer = smollm2()
+    make_importable()  # transformers imports torchvision where it finds it
+    field = _reader(require("gguf", "llm").GGUFReader(_file()))
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(_renamed(decoder), target / "model.safetensors", metadata={"format": "pt"})
+    give_back(decoder)
+    tokenizer.save(os.fspath(target / "tokenizer.json"))
+    numbers = {f"{mark}_token_id": field(f"tokenizer.ggml.{whole}_token_id") for mark, whole in _MARKS.items()}
+    config = numbers | {name: field(f"llama.{its_name}") for name, its_name in _SIZES.items()}
+    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float16"}
+    config |= {"hidden_act": "silu", "rms_norm_eps": decoder.output_norm.eps, "tie_word_embeddings": True}
+    words = {name.removesuffix("_id"): tokenizer.id_to_token(number) for name, number in numbers.items()}
+    words |= {"tokenizer_class": "GPT2Tokenizer", "chat_template": field("tokenizer.chat_template")}
+    files = {"config": config, "generation_config": numbers, "tokenizer_config": words}
+    for name, content in files.items():
+        (target / f"{name}.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return tokenizer
+
+
 def story() -> str:
     """A text of about 380 English words, written for this course, to measure a language model on. First used in lesson 11."""
     paragraphs = data_path("ferry.txt").read_text(encoding="utf-8").split("\n\n")
@@ -174,6 +226,24 @@ def give_back(*used: Any) -> None:
     if sys.platform == "linux":  # its allocator keeps what is free, unless it is told not to
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reader(stored: Any) -> Callable[[str], Any]:
+    """What a GGUF file says of the model: the name of a field → its value."""
+    return lambda name: stored.fields[name].contents()
+
+
+def _renamed(decoder: Decoder) -> dict[str, Tensor]:
+    """The weights in float16 under the names of transformers, which rotates the halves of a head, not neighbours."""
+    named = {"model.embed_tokens.weight": decoder.token_embd.weight, "model.norm.weight": decoder.output_norm.weight}
+    for number, layer in enumerate(decoder.blk):
+        for name, weight in layer.named_parameters():
+            part = name.removesuffix(".weight")
+            if part in {"attn_q", "attn_k"}:
+                heads = layer.heads if part == "attn_q" else layer.kv_heads
+                weight = weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)  # noqa: PLW2901
+            named[f"model.layers.{number}.{_NAMES[part]}.weight"] = weight
+    return {name: weight.half().contiguous() for name, weight in named.items()}
 
 
 def _file() -> Path:
