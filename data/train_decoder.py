@@ -6,7 +6,7 @@ committed.
 The text is that of the lessons, of the pages that lie deeper, and of the book's own pages, in plain words; whole pages are
 held out. The run is seeded, prints its progress, and takes about ten minutes on one processor core. It writes, beside this file:
 
-    small_decoder.safetensors      the weights, float16
+    small_decoder.safetensors      the weights: int8 with a scale for each row, norms in float16
     small_decoder_tokenizer.json   byte pairs, in the format of the package tokenizers
     small_decoder.json             sizes, losses, settings, versions
     small_decoder.md               the model card
@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
-from course_utils.lab.small_decoder import Sizes, decoder_model, rotations  # noqa: E402
+from course_utils.lab.small_decoder import Sizes, decoder_model, rotations, small_decoder_weights  # noqa: E402
 from course_utils.running import run, session_for  # noqa: E402
 
 SEED, STEPS, BATCH, LENGTH, PEAK_LR, DROPOUT, HELD_OUT = 2026, 600, 16, 256, 2e-3, 0.2, 0.05
@@ -172,6 +172,18 @@ def train(learned: Tensor, held_out: Tensor) -> tuple[Decoder, float]:
     return model.eval(), time.perf_counter() - start
 
 
+def packed(model: Decoder) -> dict[str, Tensor]:
+    """The weights as they are stored: matrices int8, from -127 to 127, with a scale for each row, `NAME.scale`, float16."""
+    stored = {}
+    for name, weight in model.state_dict().items():
+        if weight.ndim == 1:
+            stored[name] = weight.half()
+            continue
+        scale = (weight.abs().amax(1, keepdim=True) / 127).half()
+        stored[name], stored[f"{name}.scale"] = (weight / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
+    return stored
+
+
 def main() -> None:
     torch.set_num_threads(1)  # two wait for each other as soon as anything else runs
     texts = pages()
@@ -187,12 +199,11 @@ def main() -> None:
     learned, held_out = ids(kept), ids(held)
     print(f"{len(names)} pages, {len(learned):,} tokens, {len(held_out):,} held out: {', '.join(held)}")
     model, seconds = train(learned, held_out)
-    weights = {name: weight.detach().half().contiguous() for name, weight in model.named_parameters()}
-    model.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    save_file(weights, HERE / "small_decoder.safetensors", metadata={"format": "pt"})
+    before = loss_of(model, held_out)
+    save_file(packed(model), HERE / "small_decoder.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(HERE / "small_decoder_tokenizer.json"), pretty=False)
-
-    arrays = {name: weight.float().numpy() for name, weight in weights.items()}
+    arrays = small_decoder_weights()  # as everybody reads them
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in arrays.items()})
     some = held_out[None, :100].clone()
     empty = np.zeros((1, SIZES.kv_heads, 0, SIZES.size), np.float32)
     past = {f"past.{what}.{layer}": empty for layer in range(SIZES.layers) for what in ("key", "value")}
@@ -201,12 +212,16 @@ def main() -> None:
     assert apart < 1e-3, apart
     report = {
         "sizes": vars(SIZES),
-        "loss": {"learned": round(loss_of(model, learned), 3), "held_out": round(loss_of(model, held_out), 3)},
+        "loss": {
+            "learned": round(loss_of(model, learned), 3),
+            "held_out": round(loss_of(model, held_out), 3),
+            "held_out_before_int8": round(before, 3),
+        },
         "tokens": {"learned": len(learned), "held_out": len(held_out)},
         "characters": sum(map(len, texts.values())),
         "held_out": held,
         "text_sha256": hashlib.sha256("\n".join(texts[name] for name in names).encode()).hexdigest(),
-        "parameters": sum(weight.numel() for weight in weights.values()),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_seconds": round(seconds),
         "settings": {
             "seed": SEED,
@@ -244,11 +259,12 @@ Written by `data/train_decoder.py`; do not edit.
 |---|---|
 | task | continues a text: scores for the next token |
 | architecture | {sizes["layers"]} layers as in a Llama, {report["parameters"]:,} parameters: width {sizes["width"]}, {sizes["heads"]} heads that ask, {sizes["kv_heads"]} that are kept, table of words shared with the last product |
+| stored | matrices in int8 with a scale for each row, norms in float16 |
 | tokens | {sizes["words"]}, pairs of bytes, learned on the same text |
 | training data | the prose of this course: lessons, deeper pages, glossary, the book's pages, without code and tables; {report["characters"]:,} characters, SHA-256 of the text `{report["text_sha256"][:16]}…` |
 | held out | whole pages: {", ".join(report["held_out"])} |
 | recipe | seed {settings["seed"]}, {settings["steps"]} steps of AdamW with {settings["batch"]} texts of {settings["length"]} tokens, one cycle up to {settings["peak_lr"]}, dropout {settings["dropout"]}; nothing is chosen by the held-out pages |
-| **loss of a token** | **{loss["held_out"]:.2f}** nats on {tokens["held_out"]:,} held-out tokens (perplexity {math.exp(loss["held_out"]):.0f}), {loss["learned"]:.2f} on the {tokens["learned"]:,} tokens that it was trained on |
+| **loss of a token** | **{loss["held_out"]:.2f}** nats on {tokens["held_out"]:,} held-out tokens (perplexity {math.exp(loss["held_out"]):.0f}; {loss["held_out_before_int8"]:.2f} before the weights were stored in int8), {loss["learned"]:.2f} on the {tokens["learned"]:,} tokens that it was trained on |
 | trained | {report["date"]}, {report["machine"]}, one thread, {report["training_seconds"] / 60:.0f} minutes; {versions} |
 | intended use | teaching. It writes sentences that look like this course and mean little. Do not believe what it says |
 | licence | Apache-2.0, as the other weights of the course; the text that it was trained on is the course's own |

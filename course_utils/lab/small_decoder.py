@@ -61,9 +61,13 @@ def rotations(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def small_decoder_weights() -> dict[str, np.ndarray]:
-    """Name → weight, float32. `layers.0.q.weight` has the shape *out × in*, as in PyTorch."""
-    stored = load_file(data_path("small_decoder.safetensors"))
-    return {name: weight.astype(np.float32) for name, weight in stored.items()}
+    """Name → weight, float32. `layers.0.q.weight` has the shape *out × in*, as in PyTorch.
+
+    Stored are int8 and a scale for each row.
+    """
+    stored = {name: part.astype(np.float32) for name, part in load_file(data_path("small_decoder.safetensors")).items()}
+    weights = {name: part for name, part in stored.items() if not name.endswith(".scale")}
+    return {name: weight * stored.get(f"{name}.scale", np.float32(1)) for name, weight in weights.items()}
 
 
 @cache
