@@ -317,3 +317,4 @@ pd.DataFrame(
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
 #
 # **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb) · [four bits](deeper/11_four_bits.ipynb).
+# **Now you:** [exercises 11](exercises/11_language_models.ipynb).
