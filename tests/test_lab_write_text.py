@@ -115,6 +115,12 @@ def test_webgpu_writes_the_same(lab: Lab, greedy: dict[str, str]) -> None:
     expect(lab.said).to_contain_text("WebGPU.")
 
 
+def test_without_webgpu_it_is_a_sentence(lab: Lab) -> None:
+    lab.page.add_init_script("Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined })")
+    lab.open(on="webgpu")
+    expect(lab.said).to_contain_text("This browser has no WebGPU, or not on this page")
+
+
 def test_a_seed_and_the_address_give_the_same_text_again(lab: Lab, greedy: dict[str, str]) -> None:
     lab.open(prompt="A+session", temperature=1, most=20, seed=5)
     first, state = written(lab), lab.state
