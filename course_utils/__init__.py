@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         strict_session,
     )
     from .lab.shapes import probe_sizes, run_in_batches, written_shapes
+    from .lab.small_decoder import small_decoder_text
     from .lab.stopwatch import compare
     from .lab.training import train_pictures
     from .lab.triton_config import triton_findings
@@ -146,6 +147,7 @@ _HOME = {
     "shape_explorer": "widgets.shapes",
     "show": "pages.viewer",
     "show_page": "pages.viewer",
+    "small_decoder_text": "lab.small_decoder",
     "smollm2": "lab.language_models",
     "solution": "handin.solutions",
     "start_server": "deploy.serving_lab",

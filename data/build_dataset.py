@@ -28,6 +28,7 @@ CHECKED = (
     "fashion_resnet.safetensors",
     "fashion_answers.safetensors",
     "minilm_sentences.safetensors",
+    "small_decoder.safetensors",
 )
 
 

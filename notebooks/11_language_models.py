@@ -316,6 +316,7 @@ pd.DataFrame(
 # - A step with one token reads all weights, so store them in 4 bits, unless the perplexity on your texts rises too much.
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
 #
+# **Now you:** [exercises 11](exercises/11_language_models.ipynb).
 # **Deeper:** [a decoder by hand](deeper/11_a_decoder_by_hand.ipynb) · [four bits](deeper/11_four_bits.ipynb) ·
 # [GenAI and its builder](deeper/11_genai.ipynb) · [adapters](deeper/11_adapters.ipynb) ·
 # [a tokenizer in the graph](deeper/11_text_in_the_graph.ipynb).

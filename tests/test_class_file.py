@@ -114,7 +114,7 @@ FAULTS = {
     "tasks:": "'tasks' is a list of chapters and tasks.*here stands nothing",
     "tasks: 1": "'tasks' is a list of chapters and tasks",
     "tasks: [4.10]": "There is no task or chapter '4.10': chapter 4 has 4.1, 4.2",
-    "tasks: [11]": r"There is no task or chapter '11': chapters are 1, 2, .* 10;",
+    "tasks: [12]": r"There is no task or chapter '12': chapters are 1, 2, .* 11;",
     "tasks: [²]": "There is no task or chapter '²'",
     "tasks: [graphs]": "There is no task or chapter 'graphs'",
     "tasks: [1, 1.2]": "Task 1.2 is selected twice, by '1' and by '1.2'",
@@ -218,7 +218,7 @@ def test_shares_of_a_class_are_weighed_and_those_of_the_course_are_means(tmp_pat
     assert (share, chapters) == (Fraction(4, 10), {1: Fraction(3, 9), 2: Fraction(1)})
     share, chapters = scheme_of(None).shares(full, {})
     assert chapters[1] == Fraction(1, 6)
-    assert share == (Fraction(1, 6) + Fraction(1, 6)) / 10
+    assert share == (Fraction(1, 6) + Fraction(1, 6)) / 11
 
 
 def test_the_students_get_no_secret_and_all_else(tmp_path):

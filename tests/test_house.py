@@ -82,6 +82,7 @@ PUBLIC = [
     "shape_explorer",
     "show",
     "show_page",
+    "small_decoder_text",
     "smollm2",
     "solution",
     "start_server",

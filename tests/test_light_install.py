@@ -21,7 +21,7 @@ IMPORTED = {"py-cpuinfo": "cpuinfo", "prometheus-client": "prometheus_client"}
 LESSONS = [Requirement(text).name for text in PROJECT["optional-dependencies"]["lessons"]]
 MISSING = [IMPORTED.get(name, name) for name in LESSONS] + ["IPython", "jupyterlab", "jupytext", "scipy"]
 # One of each chapter, the first that needs neither an export nor a calibration to be made.
-TASKS = ["1.1", "2.1", "3.1", "4.2", "5.5", "6.1", "6.2", "7.1", "8.3", "9.12", "10.2"]
+TASKS = ["1.1", "2.1", "3.1", "4.2", "5.5", "6.1", "6.2", "7.1", "8.3", "9.12", "10.2", "11.3"]
 ALONE = BLOCK.format(names=MISSING)
 
 

@@ -9,7 +9,17 @@ from checkout import ROOT
 
 from course_utils import exercises
 
-WORDS = {5: "Five", 6: "Six", 7: "Seven", 8: "Eight", 9: "Nine", 15: "Fifteen", 16: "Sixteen", 17: "Seventeen"}
+WORDS = {
+    3: "Three",
+    5: "Five",
+    6: "Six",
+    7: "Seven",
+    8: "Eight",
+    9: "Nine",
+    15: "Fifteen",
+    16: "Sixteen",
+    17: "Seventeen",
+}
 
 
 def source(chapter: int, folder: str) -> str:

@@ -264,4 +264,5 @@ bound
 # - Opset 23 keeps attention in one node. Take an older one only for an older runtime.
 # - Give a sampled loop a seed. Bind the cache where it would leave a graphics card.
 #
-# **Next:** back to [lesson 11](../11_language_models.ipynb).
+# **Now you:** [exercises 11](../exercises/11_language_models.ipynb), tasks 11.1 and 11.2. **Next:** back to
+# [lesson 11](../11_language_models.ipynb).

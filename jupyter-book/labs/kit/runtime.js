@@ -54,6 +54,7 @@ export async function tensor(type, data, dims) {
  * the session's key `disable_cpu_ep_fallback` is set.
  */
 export async function open(model, { provider = "wasm", threads, sessionOptions = {} } = {}) {
+  if (provider === "webgpu" && !navigator.gpu) throw new Error("This browser has no WebGPU, or not on this page: WebGPU needs a page from https, or from this device.");
   const [ort, source] = await Promise.all([load(provider), typeof model === "string" ? bytes(model) : model]);
   ort.env.wasm.numThreads ||= possibleThreads(threads);
   const session = await inTurn(() => ort.InferenceSession.create(source, { executionProviders: [provider], ...QUIET, ...sessionOptions }));

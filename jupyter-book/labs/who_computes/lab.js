@@ -89,7 +89,6 @@ export async function mount(root, lab) {
     const { shape, input, output } = facts[name];
     said.say(`${HERE[who]} is being asked …`);
     try {
-      if (who === "webgpu" && !navigator.gpu) throw new Error("This browser has no WebGPU, or not on this page: WebGPU needs a page from https, or from this device.");
       const data = await model(name);
       const refused = who === "webgpu" ? await forbidden(data) : "";
       const session = await open(data, { provider: who });

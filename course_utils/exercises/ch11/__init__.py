@@ -1,0 +1,1 @@
+"""The checks of chapter 11: language models."""
