@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from answers import given, params
+from answers import criteria, given, params
 from onnx import helper, numpy_helper
 
 from course_utils.exercises.ch11 import decoders, files, greedy
@@ -149,6 +149,11 @@ WRONG: dict[str, Any] = {
         "again": (lambda who: changed(no_repeat=written(who)), "may not come again"),
     },
 }
+
+
+def test_the_file_of_11_3_is_no_answer_to_the_others():
+    for id in ("11.1", "11.2"):
+        assert not all(c.passed for c in criteria(id, given("11.3")))
 
 
 @pytest.mark.parametrize("kind", sorted(decoders.MASKS))

@@ -69,7 +69,7 @@ cu.check("11.1", "work/11.1.onnx")
 # %% [markdown] tags=["solution"]
 # The length of the example's past stands in the file as a number. The rotations of queries and keys read it, and in
 # some files the mask, too. Where the mask reads it, another past is refused. Where only the rotations read it,
-# nothing is refused, and the scores are wrong.
+# nothing is refused, and the scores behind another past are wrong.
 #
 # The length is a size of an input, so `Shape` gives it. It must have the name that the nodes read, and stand before
 # them. Another road is to let the nodes read a tensor that the file has already. A typical mistake is to write 0
