@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 11 · GenAI and its builder
 #
-# You have written the loop of lesson 11. The next model has other names for its cache, another chat template and another
-# mark for the end. Must you write the loop again? The library
+# You have written the loop of lesson 11. The next model has other names for its cache, another
+# [chat template](../glossary.md#chat-template) and another mark for the end. Must you write the loop again? The library
 # [ONNX Runtime GenAI](https://onnxruntime.ai/docs/genai/) has the loop, and a builder that makes the file for it.
 #
 # You need the [core of lesson 11](../11_language_models.ipynb), with its packages.
@@ -21,7 +21,7 @@ cu.setup()
 # %% [markdown]
 # ## What the builder reads
 #
-# The builder reads a *checkpoint*: a folder with weights, a configuration and a tokenizer, as the library
+# The builder reads a [checkpoint](../glossary.md#checkpoint): a folder with weights, a configuration and a tokenizer, as the library
 # [transformers](https://huggingface.co/docs/transformers) stores them. `cu.checkpoint` writes SmolLM2 in this form, with
 # weights of 16 bits.
 
