@@ -25,6 +25,7 @@ import onnx
 import onnxruntime as ort
 import torch
 from bench_grading import measure_grading, ratio
+from bench_language import measure_language
 from bench_notebooks import measure_notebook
 from bench_page import measure_live_page
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quant_pre_process, quantize_static
@@ -146,9 +147,13 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--no-notebooks", action="store_true", help="leave the notebooks out: a few minutes less")
     parse.add_argument("--only-grading", action="store_true", help="measure the grader anew, and keep all the rest")
+    parse.add_argument("--only-language", action="store_true", help="measure chapter 11 anew, and keep all the rest")
     arguments = parse.parse_args()
     if arguments.only_grading:
         write(json.loads(TARGET.read_text(encoding="utf-8")) | {"grading": grading()})
+        return
+    if arguments.only_language:
+        write(json.loads(TARGET.read_text(encoding="utf-8")) | {"language": language()})
         return
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -182,7 +187,8 @@ def main() -> None:
         bench.promise("the first prediction in a page of the book, from the click on", "≤", 3, waited, "s")
     write(
         provenance()
-        | {"promises": bench.promises, "ratios": bench.ratios, "notebooks": notebooks, "grading": grading()}
+        | {"promises": bench.promises, "ratios": bench.ratios, "notebooks": notebooks}
+        | {"grading": grading(), "language": language()}
     )
 
 
@@ -194,6 +200,11 @@ def provenance() -> dict[str, Any]:
         "machine": {"processor": machine.processor, "cores": machine.cores, "extensions": machine.extensions},
         "versions": machine.versions,
     }
+
+
+def language() -> dict[str, Any]:
+    """The figures of chapter 11, with their own date and machine, since they can be taken alone."""
+    return provenance() | measure_language()
 
 
 def grading() -> dict[str, Any]:

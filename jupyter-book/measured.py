@@ -63,9 +63,30 @@ def page(record: dict[str, Any]) -> str:
             "processes that a notebook starts. What they share is counted once, where the system tells.",
             table(["notebook", "time", "memory"], rows),
         ]
+    if "language" in record:
+        parts += _language(record["language"])
     if "grading" in record:
         parts += _grading(record["grading"])
     return "\n\n".join(parts) + "\n"
+
+
+def _language(found: dict[str, Any]) -> list[str]:
+    """A step of the decoder of chapter 11, by the length of the text, with its own machine."""
+    rows = [
+        [str(r["tokens"]), f"{r['without']:.1f} ms", f"{r['with']:.1f} ms", f"{r['without'] / r['with']:.1f}×"]
+        for r in found["steps"]
+    ]
+    order = found["order"]
+    return [
+        "## A language model",
+        "Time for one more token after a text, with one thread: without a cache the whole text is computed again. Time it "
+        "yourself in {doc}`lesson 11 <notebooks/11_language_models>`.",
+        _where(found),
+        table(["tokens of text", "without a cache", "with it", "ratio"], rows),
+        f"Fitted over these lengths, the time grows as the length to the power {order['without']:g} without a cache, and "
+        f"{order['with']:g} with it.",
+        table(["ratio of", "ratio"], [[r["what"], f"{r['ratio']:.2f}×"] for r in found["ratios"]]),
+    ]
 
 
 def _grading(found: dict[str, Any]) -> list[str]:

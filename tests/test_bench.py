@@ -14,6 +14,7 @@ ROOT = data_path().parent
 sys.path[:0] = [str(ROOT / "data"), str(ROOT / "jupyter-book")]
 
 import bench_grading  # noqa: E402
+import bench_language  # noqa: E402
 import bench_notebooks  # noqa: E402
 import bench_page  # noqa: E402
 import measured  # noqa: E402
@@ -69,6 +70,22 @@ def test_the_page_shows_the_grader():
     assert "right answers lost points** in 9.11" in page
     assert "right answers lost points" not in measured.page(RECORD | {"grading": found | {"lost": []}})
     assert "## The grader" not in measured.page({name: part for name, part in RECORD.items() if name != "grading"})
+
+
+def test_the_page_shows_the_language_model():
+    about = {name: RECORD[name] for name in ("date", "machine", "versions")}
+    steps = [{"tokens": n, "without": n * 2.0, "with": 4.0} for n in bench_language.LENGTHS]
+    figures = {"steps": steps, "order": {"without": 1.0, "with": 0.0}, "ratios": [{"what": "a ÷ b", "ratio": 1.5}]}
+    page = measured.page(RECORD | {"language": about | figures})
+    assert "| 512 | 1024.0 ms | 4.0 ms | 256.0× |" in page
+    assert "to the power 1 without a cache, and 0 with it" in page
+    assert "| a ÷ b | 1.50× |" in page
+    assert "## A language model" not in measured.page({n: part for n, part in RECORD.items() if n != "language"})
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_the_order_of_growth(power):
+    assert bench_language.order([16, 64, 256], [3.0 * n**power for n in (16, 64, 256)]) == power
 
 
 @pytest.mark.parametrize("workers", [1, 2])

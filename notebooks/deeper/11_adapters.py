@@ -3,7 +3,8 @@
 #
 # Your model serves two shops. One has photographs as negatives, the other one turns them by half. You could train the
 # model once more for each, and keep three large files in memory. This page keeps **one** file, and two small ones with what
-# differs. They are switched from run to run. Language models are served in the same way, in many styles from one file.
+# differs, called [adapters](../glossary.md#adapter). They are switched from run to run. Language models are served in the same
+# way, in many styles from one file.
 #
 # You need the [core of lesson 11](../11_language_models.ipynb).
 #
