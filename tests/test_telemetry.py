@@ -159,7 +159,7 @@ def test_where_nothing_can_be_cut_off_nothing_is_run(tmp_path: Path, monkeypatch
 
 SOURCES = [path for path in project_files() if path.suffix == ".py" and path.parts[-2] != "tests"]
 COPIED = [ROOT / "course_utils" / "server", ROOT / "course_utils" / "on_ray", ROOT / "data" / "deploy"]
-LOADS = re.compile(r"^ *(?:import|from) [^\n#]*\bonnxruntime\b|\"onnxruntime-node\"", re.MULTILINE)
+LOADS = re.compile(r"^ *(?:import|from) [^\n#]*\bonnxruntime(?:_genai)?\b|\"onnxruntime-node\"", re.MULTILINE)
 PREPARES = re.compile(rf"\b{SWITCH}\b|^ *(?:import|from) course_utils\b", re.MULTILINE)
 
 
