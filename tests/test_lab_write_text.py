@@ -151,6 +151,14 @@ def test_bars_show_the_chances_of_the_last_token(lab: Lab) -> None:
     assert 0 < sum(shares) <= 100.3
 
 
+def test_bars_show_what_was_drawn_among(lab: Lab) -> None:
+    lab.open(prompt="The+model", temperature="1.5", most="5", seed="2")
+    written(lab)
+    shares = lab.page.locator(".write-below [data-series=chance]").all_text_contents()
+    assert len(shares) == 5
+    assert abs(sum(float(text.removesuffix(" %")) for text in shares) - 100) < 0.4
+
+
 @pytest.mark.parametrize(
     "state", [{"temperature": "hot", "seed": "-3", "most": "toString", "on": "cloud", "cache": "2"}]
 )

@@ -41,7 +41,7 @@ cu.params("11.1")
 
 # %% [markdown]
 # Save a file that is right for a past of **any** length, the empty one included, as `work/11.1.onnx`. Names, types
-# and weights must stay. The check feeds texts from their beginning, and texts behind a past.
+# and weights must stay. The check feeds texts from their beginning, and texts that follow a past.
 #
 # > **Hint** Which nodes come first in the file, and which number do they read?
 
@@ -69,7 +69,7 @@ cu.check("11.1", "work/11.1.onnx")
 # %% [markdown] tags=["solution"]
 # The length of the example's past stands in the file as a number. The rotations of queries and keys read it, and in
 # some files the mask, too. Where the mask reads it, another past is refused. Where only the rotations read it,
-# nothing is refused, and the scores behind another past are wrong.
+# nothing is refused, and the scores after another past are wrong.
 #
 # The length is a size of an input, so `Shape` gives it. It must have the name that the nodes read, and stand before
 # them. Another road is to let the nodes read a tensor that the file has already. A typical mistake is to write 0
@@ -88,8 +88,8 @@ cu.op_histogram(given).head(8).to_frame()
 # %% [markdown]
 # Each layer has a tensor `layers.N.share`, with N from 0 to 4. It says how much each new token takes from each
 # token of the text: *texts × 2 × 2 × new × all*. Find the layer, mend its mask, and save the file as
-# `work/11.2.onnx`. Names, types and weights must stay. The check feeds texts from their beginning, and texts behind
-# a past.
+# `work/11.2.onnx`. Names, types and weights must stay. The check feeds texts from their beginning, and texts that
+# follow a past.
 #
 # > **Hint** Append `onnx.ValueInfoProto(name="layers.0.share")` to `graph.output`, and so on. Do not save these
 # > outputs in your answer.
@@ -134,7 +134,7 @@ cu.small_decoder_text(prompt)
 #
 # | key | value |
 # |---|---|
-# | `greedy` | each token has the highest score behind all tokens before it |
+# | `greedy` | each token has the highest score after all tokens before it |
 # | `no_repeat` | the same, but a token that stands in the prompt, or was chosen before, may not be chosen |
 #
 # > **Hint** The lesson's function `step` is nearly enough. The past of a text without tokens is *1 × 2 × 0 × 32*.

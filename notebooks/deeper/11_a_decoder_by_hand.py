@@ -21,7 +21,8 @@ cu.setup()
 # %% [markdown]
 # ## The layers
 #
-# A layer has four weights for attention, and a small network. Four heads ask (`q`), but only two are kept (`k` and `v`), so
+# A layer has four weights for attention, and a small network. Four heads have queries (`q`), but only two have keys and values
+# (`k` and `v`), so
 # the cache has half the size. This is *grouped-query attention*. The sizes are small and the weights random: we compare
 # numbers, not texts.
 
@@ -189,7 +190,8 @@ np.testing.assert_allclose(*in_parts(session, ids), atol=1e-4)
 # We export the right decoder once more, for an older opset, and count the nodes.
 
 # %%
-exported(decoder, "work/11_by_hand_20.onnx", opset=20)
+old = exported(decoder, "work/11_by_hand_20.onnx", opset=20)
+np.testing.assert_allclose(*in_parts(old, ids), atol=1e-4)
 older = cu.op_histogram("work/11_by_hand_20.onnx")
 newer = cu.op_histogram("work/11_by_hand_right.onnx")
 f"{older.sum()} nodes, now {newer.sum()}, {newer['Attention']} of them Attention"
@@ -262,7 +264,7 @@ bound
 # - Compute the mask from the place of a token. `is_causal=True` is right only without a past.
 # - Parity says that the file is a copy. The test in parts says that the cache is right. You need both, the empty past included.
 # - Opset 23 keeps attention in one node. Take an older one only for an older runtime.
-# - Give a sampled loop a seed. Bind the cache where it would leave a graphics card.
+# - Give a sampled loop a seed. On a graphics card, bind the cache, so that it stays in the memory of the card. (Not run here.)
 #
 # **Now you:** [exercises 11](../exercises/11_language_models.ipynb), tasks 11.1 and 11.2. **Next:** back to
 # [lesson 11](../11_language_models.ipynb).

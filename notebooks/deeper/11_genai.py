@@ -5,13 +5,14 @@
 # [chat template](../glossary.md#chat-template) and another mark for the end. Must you write the loop again? The library
 # [ONNX Runtime GenAI](https://onnxruntime.ai/docs/genai/) has the loop, and a builder that makes the file for it.
 #
-# You need the [core of lesson 11](../11_language_models.ipynb), with its packages.
+# You need the [core of lesson 11](../11_language_models.ipynb), with its packages. There is no wheel of `onnxruntime-genai` for
+# Macs with an Intel processor.
 #
 # After this page you will be able to
 #
 # - build a file in 4 bits, with its configuration, from a checkpoint,
 # - write text with GenAI as it comes, with the search that you choose,
-# - prove that GenAI and a loop of your own write the same tokens.
+# - check that GenAI and a loop of your own write the same tokens.
 
 # %%
 import course_utils as cu
@@ -37,8 +38,9 @@ tokenizer = cu.checkpoint(HERE / "checkpoint")
 #
 # The builder does not trace the model, as an exporter does. It knows the layers of some families of models, and
 # writes their nodes one after the other. SmolLM2 has the layers of a Llama, which is one of them. The command is
-# `python -m onnxruntime_genai.models.builder -i checkpoint -o model -p int4 -e cpu`. We call the two functions behind
-# it, because so we can collect what they print. `hf_token=false` means: no account of a model hub.
+# `python -m onnxruntime_genai.models.builder -i checkpoint -o model -p int4 -e cpu -c cache --extra_options hf_token=false`. We
+# call the two functions behind it, because so we can collect what they print. `-c` is a folder for temporary files, and
+# `hf_token=false` means: no account of a model hub.
 
 # %%
 import io
@@ -62,15 +64,16 @@ with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
 
 # %%
 MODEL = HERE / "model" / "model.onnx"
-counts = cu.op_histogram(MODEL).rename(lambda name: name.split("::")[-1])
-assert counts["MatMulNBits"] == 5 * counts["GroupQueryAttention"] + 1
+counts, own = cu.op_histogram(MODEL), "com.microsoft::"
+assert counts[f"{own}MatMulNBits"] == 5 * counts[f"{own}GroupQueryAttention"] + 1
 counts.head(8).to_frame()
 
 # %% [markdown]
 # Five products in each layer, and not seven: the weights for query, key and value are one matrix here.
 # [`GroupQueryAttention`](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.GroupQueryAttention)
 # rotates, attends and appends to the [cache](../glossary.md#kv-cache). `GatherBlockQuantized` reads the table of words in
-# 4 bits. These three belong to ONNX Runtime, not to the standard: another runtime need not know them.
+# 4 bits. All operators with `com.microsoft` before the name belong to ONNX Runtime, not
+# to the standard: another runtime need not know them.
 #
 # ## What genai_config.json says
 #
@@ -167,7 +170,7 @@ f"{len(whole)} tokens, {len(whole) - kept} of them new"
 ways = {"kept": [whole[kept:]], "anew": [whole], "parts": [whole[:30], whole[30:]]}
 scores = {}
 for way, parts in ways.items():
-    reader = writer if way == "kept" else generator(max_length=128)
+    reader = writer if way == "kept" else generator(max_length=64)
     for part in parts:
         reader.append_tokens(part)
     scores[way] = reader.get_logits()[0, -1]
@@ -175,8 +178,8 @@ assert len({row.argmax() for row in scores.values()}) == 1
 {way: float(abs(row - scores["anew"]).max()) for way, row in scores.items()}
 
 # %% [markdown]
-# All choose the same token, but the kept cache gives other scores. There, the tokens of the answer went in one at a time. For
-# one token this file computes other numbers than for several at once, and where two tokens are nearly equal, this decides. So an
+# All choose the same token, but the kept cache gives other scores. Only one thing differs: there, the tokens of the answer went
+# in one at a time. So for one token this file computes other numbers than for several at once. An
 # answer in a second turn may differ from one that is computed anew, and a test of a chat must allow it.
 #
 # ## The same tokens as our own loop
@@ -228,7 +231,7 @@ assert own(story, 24) == genai(story, 24)
 words.decode(np.array(genai(story, 24)))
 
 # %% [markdown]
-# The same tokens. So GenAI computes nothing else than our loop does. Is it faster? Our loop gets a new cache from each step, with
+# The same 24 tokens: for this text, GenAI and our loop agree. Is it faster? Our loop gets a new cache from each step, with
 # the old one copied into it. GenAI has room for `max_length` tokens from the beginning, and writes into it. In the
 # third row it may not do so.
 

@@ -133,7 +133,7 @@ def frozen(past: int, everywhere: bool) -> Fault:
 
 
 def late(model: onnx.ModelProto) -> None:
-    """The rotations of a token are those of the place behind its own."""
+    """The rotations of a token are those of the next place."""
     put_before(model, "cos", helper.make_node("Add", ["places", "one"], ["places_late"], "places_late/Add"))
     for name in ("cos", "sin"):
         node(model, name).input[1] = "places_late"
@@ -163,7 +163,7 @@ def ahead(layer: int) -> Fault:
 
 
 def unmasked(layer: int) -> Fault:
-    """A token sees all others, also those behind it."""
+    """A token sees all others, the later ones, too."""
 
     def change(model: onnx.ModelProto) -> None:
         node(model, f"layers.{layer}.seen").input[1] = "all_size"

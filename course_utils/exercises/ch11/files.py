@@ -77,7 +77,7 @@ def check_past(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
     slips = {
         "The number of the past is still in the file.": scores_with(p, frozen(p["past"], p["everywhere"])),
         "The rotations begin at place 0, whatever the past is.": scores_with(p, frozen(0, False)),
-        "The rotations are those of one place behind: the first new token stands at the place `past`.": scores_with(
+        "The rotations are those of the next place: the first new token must stand at the place `past`.": scores_with(
             p, late
         ),
     }
@@ -103,8 +103,8 @@ def check_mask(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterion
     layer = p["layer"]
     sentences = {
         "blind": "In one layer a token does not see itself.",
-        "ahead": "In one layer a token sees the token behind it.",
-        "unmasked": "In one layer a token sees all tokens behind it.",
+        "ahead": "In one layer a token sees the next token, too.",
+        "unmasked": "In one layer a token sees all later tokens.",
     }
     slips = {sentences[kind]: scores_with(p, mask(layer)) for kind, mask in MASKS.items()}
     slips["The mask of the layer counts from the first key: that is right only without a past."] = scores_with(

@@ -40,7 +40,7 @@ def _session() -> ort.InferenceSession:
 
 
 def check_greedy(answer: Any, p: Params, rng: Random) -> list[Criterion]:
-    """The check of 11.3: each token is the best one behind those before it. One run tells it for all of them."""
+    """The check of 11.3: each token is the best one after those before it. One run tells it for all of them."""
     criteria = Criteria()
     if not wants_keys(answer, {"greedy", "no_repeat"}, criteria):
         return criteria
@@ -91,14 +91,14 @@ def _first_wrong(ids: list[int], p: Params, taken: set[int]) -> str:
             return f"Token {at} ({token}) stands in the prompt or was chosen before: it may not come again."
         row[list(taken)] = -np.inf
         if row[token] < row.max() - _NEAR:
-            return f"Token {at} ({token}) does not have the highest score behind those before it. {_cause(ids, at, p, scores)}"
+            return f"Token {at} ({token}) does not have the highest score after those before it. {_cause(ids, at, p, scores)}"
         if fresh:
             taken.add(token)
     return ""
 
 
 def _cause(ids: list[int], at: int, p: Params, scores: np.ndarray) -> str:
-    """The slip behind the first wrong token."""
+    """The slip that explains the first wrong token."""
     text = p["prompt"] + ids
     place = len(p["prompt"]) + at - 1
     if at == 0 and place and scores[place - 1].argmax() == ids[0]:

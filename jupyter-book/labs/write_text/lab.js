@@ -103,7 +103,7 @@ export async function mount(root, lab) {
         took += step.took;
         if (step.token === END) break;
         written.push(step.token);
-        show(ids, written, step);
+        show(written, step, rule);
         await new Promise((next) => setTimeout(next)); // the page is drawn
         if (mine !== turn) return;
         if (stopped) break;
@@ -125,13 +125,14 @@ export async function mount(root, lab) {
     return session;
   }
 
-  function show(ids, written, { token, scores }) {
+  function show(written, { token, scores }, { temperature, most }) {
     const before = tokens.decode(written.slice(0, -1));
     page.replaceChildren(h("b", {}, state.prompt), before, h("mark", {}, tokens.decode(written).slice(before.length)));
-    const shares = chances(highest(scores, scores.length)).slice(0, SHOWN);
-    const drawn = bars(`Chances for the last token, of ${sizes.words} tokens. It became ${name(token)}.`, shares.map(([one]) => name(one)), ["chance"]);
-    drawn.show(0, shares.map(([, chance]) => chance));
-    chart.replaceChildren(drawn.element);
+    const among = temperature ? most || scores.length : scores.length;
+    const shares = chances(highest(scores, among), temperature || 1).slice(0, SHOWN);
+    const shown = bars(`Chances for the last token, among ${among} tokens. It became ${name(token)}.`, shares.map(([one]) => name(one)), ["chance"]);
+    shown.show(0, shares.map(([, chance]) => chance));
+    chart.replaceChildren(shown.element);
   }
 
   function name(token) {
