@@ -187,13 +187,12 @@ np.testing.assert_allclose(*in_parts(session, ids), atol=1e-4)
 #
 # ## Which opset
 #
-# We export the right decoder once more, for an older opset, and count the nodes.
+# We export the right decoder once more, for an older opset, test it, too, and count the nodes.
 
 # %%
 old = exported(decoder, "work/11_by_hand_20.onnx", opset=20)
 np.testing.assert_allclose(*in_parts(old, ids), atol=1e-4)
-older = cu.op_histogram("work/11_by_hand_20.onnx")
-newer = cu.op_histogram("work/11_by_hand_right.onnx")
+older, newer = (cu.op_histogram(f"work/11_by_hand_{n}.onnx") for n in (20, "right"))
 f"{older.sum()} nodes, now {newer.sum()}, {newer['Attention']} of them Attention"
 
 # %% [markdown]
