@@ -123,7 +123,7 @@ WRONG: dict[str, Any] = {
     "11.1": {
         "as it was": (lambda who: given("11.1", who), "still in the file"),
         "the rotations begin at zero": (begun_at_zero, "begin at place 0"),
-        "one too many": (lambda who: decoders.decoder(params("11.1", who), decoders.late), "one place behind"),
+        "one too many": (lambda who: decoders.decoder(params("11.1", who), decoders.late), "of the next place"),
         "other weights": (lambda who: with_other_weights("11.1"), "has other values"),
     },
     "11.2": {
