@@ -165,7 +165,8 @@ reply
 
 # %% [markdown]
 # This is a chat with a language model, in plain ONNX Runtime. Such a loop can be written in each language that has ONNX
-# Runtime, and the tokenizer is a small part beside it.
+# Runtime. It also needs a tokenizer that gives the same numbers: see
+# [A tokenizer in the graph](deeper/11_text_in_the_graph.ipynb).
 #
 # ## What the cache saves
 #
