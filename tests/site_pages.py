@@ -22,6 +22,7 @@ PAGES = sorted(
 LESSONS = [page for page in PAGES if re.fullmatch(r"notebooks/(deeper/)?\d\d_\w+\.html", page)]
 
 
+@functools.cache
 def pages_with(text: str) -> list[str]:
     """The pages in whose file this stands. To parse all of them, in each process of pytest, takes far longer."""
     return [page for page in PAGES if text in (SITE / page).read_text(encoding="utf-8")]

@@ -150,8 +150,8 @@ def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray,
         "import faulthandler, runpy; faulthandler.dump_traceback_later(240, exit=True); "
         "runpy.run_module('on_ray.scale_out', run_name='__main__')"
     )
+    command = [sys.executable, "-c", program]
     for _ in range(3):
-        command = [sys.executable, "-c", program]
         done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=400, check=False)
         if "timed out during startup" not in done.stderr and "Timeout (0:04:00)!" not in done.stderr:
             break

@@ -20,23 +20,6 @@ ONCE = {
 }  # fmt: skip
 
 
-def twice(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph, and beside it the same with other names."""
-    both, other = onnx.ModelProto(), compose.add_prefix(model, "other/", rename_functions=False)
-    both.CopyFrom(model)
-    for field in ("node", "initializer", "sparse_initializer", "input", "output", "value_info"):
-        getattr(both.graph, field).extend(getattr(other.graph, field))
-    return both
-
-
-@pytest.mark.parametrize("code", [code for code in PAIRS if code not in ONCE])
-def test_two_are_counted(code):
-    model = PAIRS[code][0]()
-    one, two = (next(f for f in cu.doctor(made).findings if f.code.id == code) for made in (model, twice(model)))
-    assert two.count == 2 * one.count
-    assert len(set(two.where)) > len(set(one.where))
-
-
 def beside(parts: Iterable[onnx.ModelProto]) -> onnx.ModelProto:
     """The graphs one after the other, in one file, with names of their own."""
     whole = onnx.ModelProto()
@@ -48,6 +31,16 @@ def beside(parts: Iterable[onnx.ModelProto]) -> onnx.ModelProto:
         for field in ("node", "initializer", "sparse_initializer", "input", "output", "value_info"):
             getattr(whole.graph, field).extend(getattr(named.graph, field))
     return whole
+
+
+@pytest.mark.parametrize("code", [code for code in PAIRS if code not in ONCE])
+def test_two_are_counted(code):
+    model = PAIRS[code][0]()
+    one, two = (
+        next(f for f in cu.doctor(made).findings if f.code.id == code) for made in (model, beside([model, model]))
+    )
+    assert two.count == 2 * one.count
+    assert len(set(two.where)) > len(set(one.where))
 
 
 def plain(model: onnx.ModelProto) -> bool:
