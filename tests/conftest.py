@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serving")
     cu.course_files("server", folder / "server")
     return cu.course_files("model", folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window."""
+    import browser as driver
+
+    with driver.launched() as it:
+        yield it
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Any]:
+    """A page of its own in that browser."""
+    import browser as driver
+
+    with driver.tab(browser) as page:
+        yield page
 
 
 @pytest.fixture

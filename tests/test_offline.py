@@ -36,12 +36,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with driver.tab(browser, service_workers="allow") as it:

@@ -102,12 +102,6 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
 def visited(browser, site) -> Callable[[str], driver.Visit]:
     """Opens each page once, at its last claim; the tests below look at what was seen."""
     wanted = os.environ.get("COURSE_SCREENSHOTS") == "1"

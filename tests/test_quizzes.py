@@ -53,18 +53,6 @@ def test_in_the_book_only_the_reader_asks(folder, monkeypatch):
     assert len(run(folder, 'cu.quiz("00_start_here", 1)', "1 + 1")) == 1
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture
-def tab(browser):
-    with driver.tab(browser) as it:
-        yield it
-
-
 @pytest.mark.parametrize("choice", range(len(ASKED[0]["answers"])))
 def test_in_a_browser_the_reason_of_the_choice_alone_is_shown(choice, folder, tab):
     tab.set_content(page(run(folder, 'cu.quiz("00_start_here", 1)')))

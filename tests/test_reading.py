@@ -41,12 +41,6 @@ PASTED = {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
 def site() -> Iterator[str]:
     if not SITE.exists():
         pytest.fail("There is no book: make book")

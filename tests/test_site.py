@@ -36,18 +36,6 @@ def site() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with driver.launched() as it:
-        yield it
-
-
-@pytest.fixture
-def tab(browser) -> Iterator:
-    with driver.tab(browser) as page:
-        yield page
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_each_word_of_the_listings_can_be_read(theme, tab, site):
     """The other pages have the same colours, and are looked at without their listings."""
