@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from labs import Lab, Site, fixtures, looks_right
 from playwright.sync_api import expect
 
 import course_utils as cu
+from course_utils.paths import data_path
 from course_utils.running import run, session_for
 
 ASK = """async ([file, pixels]) => {
@@ -53,6 +55,14 @@ def test_a_picture_is_chosen_and_both_files_answer(lab, site, facts):
         size = f"{(site.files / f'{name}.onnx').stat().st_size:,}".replace(",", "\u202f")
         expect(lab.page.locator(f"tfoot [data-series={title}]").first).to_have_text(size)
     assert lab.state == {"picture": "9"}
+
+
+def test_rounded_weights_answer_as_those_of_the_course(site):
+    pixels = {"pixels": cu.fashion_mnist("test")[0][:1000]}
+    ours, theirs = site.files / "float.onnx", data_path("deploy/model/model.onnx")
+    mine, course = (run(session_for(file), pixels)["probability"] for file in (ours, theirs))
+    assert 0 < np.abs(mine - course).max() < 1e-3
+    assert len(gzip.compress(ours.read_bytes())) < 0.85 * len(gzip.compress(theirs.read_bytes()))
 
 
 def test_the_page_computes_what_python_computes(lab, site, facts):

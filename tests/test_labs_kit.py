@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from course_utils.pages.webgpu_lab import SOFTWARE_ADAPTER
 
-MOST = 5 * 2**20  # bytes that a lab loads, compressed as a server sends them
+MOST = 5_000_000  # bytes that a lab loads, compressed as a server sends them
 ASK = """async ([provider, pixels]) => {
   const { open, tensor, place } = await import('/below/the/root/_static/labs/kit/runtime.js');
   const session = await open('/below/the/root/_static/labs/files/classify/float.onnx', { provider, threads: 3 });

@@ -1,5 +1,7 @@
 """Files of the lab *classify*: the course's network in float and in int8, each with its processing inside, and pictures.
 
+The float weights keep 16 of the 24 bits of their significand: compressed, the file is a fifth smaller.
+
 `float.onnx` and `int8.onnx`: pixels uint8 [batch, 28, 28] → label int64 [batch], probability float32 [batch, 10].
 `classify.json`: names of the classes, pictures, and what Python's ONNX Runtime answers to them.
 """
@@ -9,13 +11,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -41,7 +44,7 @@ class Reader(CalibrationDataReader):
 def make(folder: Path) -> None:
     """Write the lab's files into `folder`."""
     files = {name: folder / f"{name}.onnx" for name in ("float", "int8")}
-    shutil.copy(data_path("deploy/model/model.onnx"), files["float"])
+    onnx.save(rounded(onnx.load(data_path("deploy/model/model.onnx"))), files["float"])
     quantize(files["float"], files["int8"])
     pixels, labels = cu.fashion_mnist("test")
     answers = {name: run(session_for(file), {"pixels": pixels[:LOOKED_AT]}) for name, file in files.items()}
@@ -57,6 +60,16 @@ def make(folder: Path) -> None:
         },
     }
     (folder / "classify.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
+
+
+def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, its float32 weights rounded to 16 significant bits: a last byte that is always 0 compresses well."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            bits = numpy_helper.to_array(tensor).view(np.uint32)
+            nearest = ((bits + np.uint32(0x80)) & np.uint32(0xFFFFFF00)).view(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(nearest, tensor.name))
+    return model
 
 
 def quantize(source: Path, target: Path) -> None:
