@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +25,7 @@ from course_utils.pages.loopback import served
 BOOK = ROOT / "jupyter-book"
 AXE = BOOK / "node_modules" / "axe-core" / "axe.min.js"
 BELOW = "below/the/root"
+MOST, MOST_WEBGPU = 5_000_000, 12_000_000  # bytes that a lab loads: with the smallest build of the runtime, with both
 
 PAGE = """<!DOCTYPE html>
 <html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>{title}</title>
@@ -106,8 +109,22 @@ class Lab:
         return {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
 
     @property
+    def loaded(self) -> dict[str, int]:
+        """What it has loaded of its own, of the labs' kit and of the runtime, in bytes as a server sends them, compressed."""
+        paths = {urlsplit(url).path.partition(f"{BELOW}/")[2] for url in self.requests}
+        name = self.site.name
+        own = tuple(f"_static/{place}/" for place in (f"labs/{name}", f"labs/files/{name}", "labs/kit", "ort"))
+        ours = sorted(path for path in paths if path.startswith(own))
+        return {path: _sent(file) for path in ours if (file := self.site.folder / path).exists()}
+
+    @property
     def said(self) -> Locator:
         return self.page.get_by_role("status").first
+
+
+@cache
+def _sent(file: Path) -> int:
+    return len(file.read_bytes() if file.suffix == ".gz" else gzip.compress(file.read_bytes()))
 
 
 AnyLab = TypeVar("AnyLab", bound=Lab)
@@ -123,6 +140,8 @@ def lab_page(browser: Browser, site: Site, kind: type[AnyLab] = Lab) -> Iterator
         lab.open()
         yield lab
         assert (lab.seen.errors, lab.seen.failed, lab.seen.foreign) == ([], [], [])
+        sizes = lab.loaded
+        assert sum(sizes.values()) < (MOST_WEBGPU if any("webgpu" in path for path in sizes) else MOST), sizes
 
 
 def fixtures(name: str, kind: type[Lab] = Lab, *flags: str, more: Callable[[Site], object] = lambda _: None) -> Any:

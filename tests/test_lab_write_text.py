@@ -42,7 +42,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def greedy(tokenizer: Any) -> dict[str, str]:
     """Prompt → the text that Python's ONNX Runtime writes with the file of the lab."""
-    session, found = session_for(decoder_model(small_decoder_weights(), sizes(), half=True)), {}
+    session, found = session_for(decoder_model(small_decoder_weights(), sizes(), small=True)), {}
     empty = np.zeros((1, sizes().kv_heads, 0, sizes().size), np.float32)
     for prompt in PROMPTS:
         new, cache, written = tokenizer.encode(prompt).ids, [empty] * (2 * sizes().layers), []

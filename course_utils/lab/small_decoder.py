@@ -90,15 +90,16 @@ def cache_names(sizes: Sizes) -> list[str]:
     return [f"{what}.{layer}" for layer in range(sizes.layers) for what in ("key", "value")]
 
 
-def decoder_model(weights: Mapping[str, np.ndarray], sizes: Sizes, *, half: bool = False) -> onnx.ModelProto:
+def decoder_model(weights: Mapping[str, np.ndarray], sizes: Sizes, *, small: bool = False) -> onnx.ModelProto:
     """The ONNX model of a decoder: `ids`, int64 `[text, new]`, and the cache → `logits`, float32 `[text, new, words]`.
 
     The cache is `past.key.0`, … in and `present.key.0`, … out, float32 `[text, kv_heads, past, size]`; past may be 0.
-    weights: as of `small_decoder_weights`. half: store them in float16; they are computed with in float32. Opset 20.
+    weights: as of `small_decoder_weights`. small: store matrices in int8 with a scale for each row, as they are kept; they are
+    computed with in float32. Opset 20.
     """
-    graph = _Graph(half)
+    graph = _Graph(small)
     graph.begin(sizes)
-    table = graph.weight("words.weight", weights["words.weight"])
+    table = graph.matrix("words.weight", weights["words.weight"])
     x = graph.node("Gather", [table, "ids"], "embedded")
     for layer in range(sizes.layers):
         x = graph.layer(x, layer, weights, sizes)
@@ -119,10 +120,10 @@ def decoder_model(weights: Mapping[str, np.ndarray], sizes: Sizes, *, half: bool
 class _Graph:
     """Nodes and weights, as they are added. Each method returns the name of the tensor that it adds."""
 
-    def __init__(self, half: bool) -> None:
+    def __init__(self, small: bool) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.stored: list[onnx.TensorProto] = []
-        self._half = half
+        self._small = small
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}/{op}", **attributes))
@@ -136,11 +137,19 @@ class _Graph:
             self.stored.append(numpy_helper.from_array(array, name))
         return name
 
-    def weight(self, name: str, value: np.ndarray) -> str:
-        if not self._half:
-            return self.constant(np.ascontiguousarray(value, np.float32), name)
-        stored = self.constant(np.ascontiguousarray(value, np.float16), f"{name}.half")
-        return self.node("Cast", [stored], name, to=TensorProto.FLOAT)
+    def matrix(self, name: str, value: np.ndarray, turned: bool = False) -> str:
+        """value: *out × in*. turned: the other way round, as MatMul wants it."""
+        if not self._small:
+            return self.constant(np.ascontiguousarray(value.T if turned else value), name)
+        scale = np.abs(value).max(1, keepdims=True) / np.float32(127)
+        whole = np.rint(value / np.where(scale > 0, scale, 1)).astype(np.int8)
+        parts = (part.T if turned else part for part in (whole, scale))
+        stored, scales = (
+            self.constant(np.ascontiguousarray(part), f"{name}.{what}")
+            for part, what in zip(parts, ("int8", "scale"), strict=True)
+        )
+        wide = self.node("Cast", [stored], f"{name}.wide", to=TensorProto.FLOAT)
+        return self.node("Mul", [wide, scales], name)
 
     def begin(self, sizes: Sizes) -> None:
         """The places of the new tokens, of all tokens, and the rotations of the new ones."""
@@ -164,7 +173,7 @@ class _Graph:
         group = sizes.heads // kv
 
         def product(x: str, name: str) -> str:
-            turned = self.weight(f"{at}.{name}.weight", weights[f"{at}.{name}.weight"].T)
+            turned = self.matrix(f"{at}.{name}.weight", weights[f"{at}.{name}.weight"], turned=True)
             return self.node("MatMul", [x, turned], f"{at}.{name}")
 
         y = self.normal(x, weights[f"{at}.norm.weight"], f"{at}.norm")
@@ -207,7 +216,7 @@ class _Graph:
             "Sqrt", [self.node("Add", [square, self.constant(EPSILON, "epsilon")], f"{name}.safe")], f"{name}.root"
         )
         return self.node(
-            "Mul", [self.node("Div", [x, root], f"{name}.even"), self.weight(f"{name}.weight", scale)], name
+            "Mul", [self.node("Div", [x, root], f"{name}.even"), self.constant(scale, f"{name}.weight")], name
         )
 
     def turned(self, x: str, name: str) -> str:

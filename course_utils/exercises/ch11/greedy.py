@@ -30,8 +30,8 @@ def draw_prompt(rng: Random) -> Params:
 
 
 def plain_decoder(p: Params) -> onnx.ModelProto:
-    """The file of 11.3; the same for all, the prompt is not. Its weights are stored in float16: it is no answer to 11.1 or 11.2."""
-    return decoder_model(small_decoder_weights(), sizes(), half=True)
+    """The file of 11.3; the same for all, the prompt is not. Its weights are stored in int8: it is no answer to 11.1 or 11.2."""
+    return decoder_model(small_decoder_weights(), sizes(), small=True)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Files of the lab *write text*: the course's small decoder with its cache, and its tokens.
 
-`decoder.onnx`: ids and past.key.0, past.value.0, … → logits and present.key.0, …; weights stored in float16.
+`decoder.onnx`: ids and past.key.0, past.value.0, … → logits and present.key.0, …; weights stored in int8.
 `tokenizer.json`: as the package tokenizers has saved it. `write_text.json`: sizes, and prompts to begin with.
 """
 
@@ -23,7 +23,7 @@ PROMPTS = ("The model", "You have", "A session")
 
 def make(folder: Path) -> None:
     """Write the lab's files into `folder`."""
-    onnx.save(decoder_model(small_decoder_weights(), sizes(), half=True), folder / "decoder.onnx")
+    onnx.save(decoder_model(small_decoder_weights(), sizes(), small=True), folder / "decoder.onnx")
     shutil.copy(data_path("small_decoder_tokenizer.json"), folder / "tokenizer.json")
     facts = {"sizes": vars(sizes()) | {"size": sizes().size}, "prompts": PROMPTS}
     (folder / "write_text.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
