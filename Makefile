@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 # More than two cores: many tests wait for a browser or a server. Each takes up to 2 GB.
-JOBS ?= 3
+JOBS ?= 4
 # Tests run in random order. Here it is always the same one; the nightly workflow and plain pytest draw another each time.
 SEED ?= 1
 # The class file of `make assignments`: copy it, and give your own.

@@ -23,8 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The files that take longest on one processor (`--durations=0`). They start first: one that started last would run
 # alone.
 LONGEST = (
-    "test_pages", "test_exercises", "test_every_exercise", "test_deployment", "test_exercise_10", "test_hub", "test_lab_doctor",
-    "test_assignments", "test_ep_record", "test_reading", "test_stopwatch",
+    "test_pages", "test_exercises", "test_every_exercise", "test_hub", "test_assignments", "test_ep_record", "test_exercise_10",
+    "test_deployment", "test_colab", "test_language_models", "test_providers", "test_lab_build_graph", "test_lab_write_text",
+    "test_lab_doctor", "test_missing_package", "test_capstone_page", "test_walls", "test_reading", "test_stopwatch",
 )  # fmt: skip
 
 
