@@ -8,6 +8,7 @@ held out. The run is seeded, prints its progress, and takes about ten minutes on
 
     small_decoder.safetensors      the weights: int8 with a scale for each row, norms in float16
     small_decoder_tokenizer.json   byte pairs, in the format of the package tokenizers
+    small_decoder_held_out.safetensors   the tokens of the held-out pages, in pieces
     small_decoder.json             sizes, losses, settings, versions
     small_decoder.md               the model card
 
@@ -41,7 +42,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
-from course_utils.lab.small_decoder import Sizes, decoder_model, rotations, small_decoder_weights  # noqa: E402
+from course_utils.lab.small_decoder import PIECE, Sizes, decoder_model, rotations, small_decoder_weights  # noqa: E402
 from course_utils.running import run, session_for  # noqa: E402
 
 SEED, STEPS, BATCH, LENGTH, PEAK_LR, DROPOUT, HELD_OUT = 2026, 600, 16, 256, 2e-3, 0.2, 0.05
@@ -184,6 +185,11 @@ def packed(model: Decoder) -> dict[str, Tensor]:
     return stored
 
 
+def in_pieces(ids: Tensor) -> dict[str, Tensor]:
+    """Tokens as they are stored, int16 `[pieces, PIECE]`; the rest at the end is left out."""
+    return {"ids": ids[: len(ids) // PIECE * PIECE].view(-1, PIECE).to(torch.int16)}
+
+
 def main() -> None:
     torch.set_num_threads(1)  # two wait for each other as soon as anything else runs
     texts = pages()
@@ -202,6 +208,7 @@ def main() -> None:
     before = loss_of(model, held_out)
     save_file(packed(model), HERE / "small_decoder.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(HERE / "small_decoder_tokenizer.json"), pretty=False)
+    save_file(in_pieces(held_out), HERE / "small_decoder_held_out.safetensors", metadata={"format": "pt"})
     arrays = small_decoder_weights()  # as everybody reads them
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in arrays.items()})
     some = held_out[None, :100].clone()
