@@ -332,3 +332,12 @@ def test_each_half_of_11_4_earns_its_own_point():
     ):
         goals = [c for c in criteria("11.4", make()) if not c.condition]
         assert [c.passed for c in goals] == [kept in c.what for c in goals]
+
+
+@pytest.mark.parametrize("kind", ["down", "out"])
+def test_the_bytes_leave_room_for_one_float_product_and_blocks_of_64(kind):
+    """For whoever has the fewest; and nobody's are enough for blocks of 32."""
+    every = [params("11.4", str(n)) | {"who": str(n)} for n in range(200)]
+    drawn = [p["most_bytes"] for p in every if p["kind"] == kind]
+    who = next(p["who"] for p in every if p["kind"] == kind)
+    assert kept_float(who).ByteSize() < min(drawn) < max(drawn) < kept_float(who, 32, is_symmetric=True).ByteSize()

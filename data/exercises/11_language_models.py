@@ -226,7 +226,7 @@ cu.params("11.4")
 # > value, because some weights are all zero. This does no harm.
 
 # %%
-# Task 11.4: find the product that 4 bits spoil, keep both budgets, and save the file
+# Task 11.4: find the product that 4 bits spoil, and save a file within both budgets
 model = onnx.load(given)
 ### BEGIN SOLUTION
 stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
