@@ -269,7 +269,7 @@ Written by `data/train_decoder.py`; do not edit.
 | stored | matrices in int8 with a scale for each row, norms in float16 |
 | tokens | {sizes["words"]}, pairs of bytes, learned on the same text |
 | training data | the prose of this course: lessons, deeper pages, glossary, the book's pages, without code and tables; {report["characters"]:,} characters, SHA-256 of the text `{report["text_sha256"][:16]}…` |
-| held out | whole pages: {", ".join(report["held_out"])} |
+| held out | whole pages: {", ".join(report["held_out"])}; their tokens are in `small_decoder_held_out.safetensors` |
 | recipe | seed {settings["seed"]}, {settings["steps"]} steps of AdamW with {settings["batch"]} texts of {settings["length"]} tokens, one cycle up to {settings["peak_lr"]}, dropout {settings["dropout"]}; nothing is chosen by the held-out pages |
 | **loss of a token** | **{loss["held_out"]:.2f}** nats on {tokens["held_out"]:,} held-out tokens (perplexity {math.exp(loss["held_out"]):.0f}; {loss["held_out_before_int8"]:.2f} before the weights were stored in int8), {loss["learned"]:.2f} on the {tokens["learned"]:,} tokens that it was trained on |
 | trained | {report["date"]}, {report["machine"]}, one thread, {report["training_seconds"] / 60:.0f} minutes; {versions} |
