@@ -198,6 +198,15 @@ def usual_tokens(who: str) -> onnx.ModelProto:
     return in_bits(decoder_model(small_decoder_weights(), sizes()), 64)
 
 
+def shared(who: str) -> onnx.ModelProto:
+    """Products of all layers read the integers of the first one: each is counted once."""
+    model = kept_float(who)
+    for name in ("gate", "up"):
+        for layer in range(sizes().layers):
+            node(model, f"layers.{layer}.{name}").input[1:] = node(model, f"layers.0.{name}").input[1:]
+    return model
+
+
 def forgetting(who: str) -> onnx.ModelProto:
     """In one layer the values of past tokens are zero. The perplexity hardly shows it."""
     model = kept_float(who)
@@ -261,6 +270,7 @@ WRONG: dict[str, Any] = {
         ),
         "dynamic": (of_8_bits, "comes from quantize_dynamic"),
         "as it was": (float_decoder, "and call process"),
+        "shared integers": (shared, "27 are"),
         "a cache that forgets": (forgetting, "leave the cache as it is"),
         "the course's own decoder": (usual_tokens, "start from your file"),
     },
