@@ -29,6 +29,7 @@ CHECKED = (
     "fashion_answers.safetensors",
     "minilm_sentences.safetensors",
     "small_decoder.safetensors",
+    "small_decoder_held_out.safetensors",
 )
 
 

@@ -8,6 +8,7 @@ held out. The run is seeded, prints its progress, and takes about ten minutes on
 
     small_decoder.safetensors      the weights: int8 with a scale for each row, norms in float16
     small_decoder_tokenizer.json   byte pairs, in the format of the package tokenizers
+    small_decoder_held_out.safetensors   the tokens of the held-out pages, in pieces
     small_decoder.json             sizes, losses, settings, versions
     small_decoder.md               the model card
 
@@ -41,7 +42,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
-from course_utils.lab.small_decoder import Sizes, decoder_model, rotations, small_decoder_weights  # noqa: E402
+from course_utils.lab.small_decoder import PIECE, Sizes, decoder_model, rotations, small_decoder_weights  # noqa: E402
 from course_utils.running import run, session_for  # noqa: E402
 
 SEED, STEPS, BATCH, LENGTH, PEAK_LR, DROPOUT, HELD_OUT = 2026, 600, 16, 256, 2e-3, 0.2, 0.05
@@ -184,6 +185,11 @@ def packed(model: Decoder) -> dict[str, Tensor]:
     return stored
 
 
+def in_pieces(ids: Tensor) -> dict[str, Tensor]:
+    """Tokens as they are stored, int16 `[pieces, PIECE]`; the rest at the end is left out."""
+    return {"ids": ids[: len(ids) // PIECE * PIECE].view(-1, PIECE).to(torch.int16)}
+
+
 def main() -> None:
     torch.set_num_threads(1)  # two wait for each other as soon as anything else runs
     texts = pages()
@@ -202,6 +208,7 @@ def main() -> None:
     before = loss_of(model, held_out)
     save_file(packed(model), HERE / "small_decoder.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(HERE / "small_decoder_tokenizer.json"), pretty=False)
+    save_file(in_pieces(held_out), HERE / "small_decoder_held_out.safetensors", metadata={"format": "pt"})
     arrays = small_decoder_weights()  # as everybody reads them
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in arrays.items()})
     some = held_out[None, :100].clone()
@@ -262,7 +269,7 @@ Written by `data/train_decoder.py`; do not edit.
 | stored | matrices in int8 with a scale for each row, norms in float16 |
 | tokens | {sizes["words"]}, pairs of bytes, learned on the same text |
 | training data | the prose of this course: lessons, deeper pages, glossary, the book's pages, without code and tables; {report["characters"]:,} characters, SHA-256 of the text `{report["text_sha256"][:16]}…` |
-| held out | whole pages: {", ".join(report["held_out"])} |
+| held out | whole pages: {", ".join(report["held_out"])}; their tokens are in `small_decoder_held_out.safetensors` |
 | recipe | seed {settings["seed"]}, {settings["steps"]} steps of AdamW with {settings["batch"]} texts of {settings["length"]} tokens, one cycle up to {settings["peak_lr"]}, dropout {settings["dropout"]}; nothing is chosen by the held-out pages |
 | **loss of a token** | **{loss["held_out"]:.2f}** nats on {tokens["held_out"]:,} held-out tokens (perplexity {math.exp(loss["held_out"]):.0f}; {loss["held_out_before_int8"]:.2f} before the weights were stored in int8), {loss["learned"]:.2f} on the {tokens["learned"]:,} tokens that it was trained on |
 | trained | {report["date"]}, {report["machine"]}, one thread, {report["training_seconds"] / 60:.0f} minutes; {versions} |

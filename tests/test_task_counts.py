@@ -11,6 +11,7 @@ from course_utils import exercises
 
 WORDS = {
     3: "Three",
+    4: "Four",
     5: "Five",
     6: "Six",
     7: "Seven",

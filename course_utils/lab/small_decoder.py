@@ -17,10 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from ..paths import data_path
+from .data import verified
 
 OPSET, IR = 20, 10
 EPSILON = 1e-5
 BASE = 10000.0  # of the rotations
+PIECE = 128  # tokens of one piece of the held-out pages
 HIDDEN = -1e9  # what is added to the score of a place that may not be seen
 
 
@@ -78,6 +80,15 @@ def pieces() -> tuple[bytes, ...]:
     special = {token["id"] for token in stored["added_tokens"]}
     tokens = sorted(stored["model"]["vocab"].items(), key=lambda item: item[1])
     return tuple(b"" if number in special else bytes(signs[sign] for sign in token) for token, number in tokens)
+
+
+@cache
+def held_out_pieces() -> np.ndarray:
+    """Tokens of whole pages of the course that the model has not been trained on, int64 `[38, 128]`, in the order of the text.
+
+    Raises CourseError when the file in `data/` is missing or was changed.
+    """
+    return load_file(verified("small_decoder_held_out.safetensors"))["ids"].astype(np.int64)
 
 
 def small_decoder_text(ids: Sequence[int]) -> str:

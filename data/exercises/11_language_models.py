@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 11 · Exercises: language models
 #
-# Three tasks on the course's own small language model. It has a million weights, it was trained on the prose of
+# Four tasks on the course's own small language model. It has a million weights, it was trained on the prose of
 # this course, and it runs in a moment. Each task ends in a file in `work/` that `cu.check` looks at. A check tells
 # you what is right, and gives a hint for what is not. Try as often as you like: the best answer is kept.
 #
 # Tasks 11.1 and 11.2 follow the page [A decoder by hand](../deeper/11_a_decoder_by_hand.ipynb), 11.3 follows the
-# [lesson](../11_language_models.ipynb). Put your id between the quotes.
+# [lesson](../11_language_models.ipynb), and 11.4 the page on [four bits](../deeper/11_four_bits.ipynb). Put your id
+# between the quotes.
 
 # %%
 import course_utils as cu
@@ -15,12 +16,16 @@ cu.setup(student="guest")  # put your own id here
 
 # %%
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+logging.disable(logging.INFO)  # the tool of 11.4 names each node
 
 # %% [markdown]
 # ## 11.1 A cache of any length
@@ -176,6 +181,85 @@ cu.check("11.3", "work/11.3.json")
 # A typical mistake is to feed the last token with an empty past: then each token follows from the one before it
 # alone. Another road needs no past at all: feed the whole text anew for each token. It is slower, and gives the
 # same tokens.
+
+# %% [markdown]
+# ## 11.4 Four bits under two budgets
+#
+# *Deeper: after the page [Four bits](../deeper/11_four_bits.ipynb).*
+#
+# This is the decoder in float32. The table of words stands in it twice: once for `Gather`, and turned for the last
+# product. The tokens of your file have numbers of their own, and the text is given in them:
+
+# %%
+given, text = cu.given("11.4")
+ids = np.load(text)
+ids.shape, given.stat().st_size
+
+# %% [markdown]
+# These are pieces of the course, with 128 tokens each, and the decoder was not trained on them. A function for their
+# perplexity:
+
+
+# %%
+def perplexity(file):
+    session = ort.InferenceSession(file)
+    empty = np.zeros((len(ids), 2, 0, 32), "float32")
+    feed = {i.name: empty for i in session.get_inputs()} | {"ids": ids}
+    logits = session.run(["logits"], feed)[0][:, :-1].astype(float)
+    logits -= logits.max(-1, keepdims=True)
+    hit = np.take_along_axis(logits, ids[:, 1:, None], -1)[..., 0]
+    return np.exp((np.log(np.exp(logits).sum(-1)) - hit).mean())
+
+
+perplexity(given)
+
+# %%
+cu.params("11.4")
+
+# %% [markdown]
+# Save a file of at most `most_bytes` bytes as `work/11.4.onnx`. Its perplexity is at most `perplexity` times that of
+# the given file. At least 30 of the 36 products with weights become `MatMulNBits` with 4 bits. Names and types of
+# inputs and outputs must stay. The check reads eight other pieces of the same pages, so stay well below the limit.
+#
+# > **Hint** 4 bits spoil one of the products. Which one? `MatMulNBitsQuantizer` has `block_size`,
+# > `is_symmetric`, `op_types_to_quantize`, `nodes_to_include` and `nodes_to_exclude`. The tool may warn of an invalid
+# > value, because some weights are all zero. This does no harm.
+
+# %%
+# Task 11.4: find the product that 4 bits spoil, and save a file within both budgets
+model = onnx.load(given)
+### BEGIN SOLUTION
+stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+wide = {}
+for node in model.graph.node:
+    if node.op_type == "MatMul" and node.input[1] in stored:
+        sizes = np.abs(stored[node.input[1]])
+        wide[node.name] = sizes.max() / sizes.mean()
+widest = sorted(wide, key=wide.get)[-3:]
+print({name: round(float(wide[name])) for name in widest})
+tool = MatMulNBitsQuantizer(
+    model,
+    bits=4,
+    block_size=64,
+    op_types_to_quantize=("MatMul", "Gather"),
+    nodes_to_exclude=widest[-1:],
+)
+tool.process()
+onnx.save(tool.model.model, "work/11.4.onnx")
+print(perplexity("work/11.4.onnx") / perplexity(given))
+### END SOLUTION
+
+# %%
+cu.check("11.4", "work/11.4.onnx")
+
+# %% [markdown] tags=["solution"]
+# A block has one scale, and its widest weight decides it. In one matrix a few inputs are 128 times as wide as they
+# were. Beside them most other weights of a block become zero, and the perplexity rises. The largest weight of each
+# matrix, compared with its mean, shows which one it is. You can also measure: give 4 bits to one product at a time.
+#
+# Another road is to give this product 8 bits, in a second pass with `nodes_to_include`. A third one is to divide the
+# wide inputs by 128, and to multiply by 128 where they are made. A typical mistake is to shrink the blocks: the file
+# grows, and each block has wide inputs.
 
 # %% [markdown]
 # ## Hand in

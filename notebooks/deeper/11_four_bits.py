@@ -200,4 +200,5 @@ cu.compare(calls | {"integers": lambda: integers.run(None, feed)}, rounds=15)
 # - Quantize the original weights where you can get them: a second rounding hides what the first one has cost.
 # - Try `accuracy_level=4`, and measure it on the processor of your users.
 #
-# **Next:** back to [lesson 11](../11_language_models.ipynb).
+# **Now you:** [exercises 11](../exercises/11_language_models.ipynb), task 11.4. **Next:** back to
+# [lesson 11](../11_language_models.ipynb).

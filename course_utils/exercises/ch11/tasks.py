@@ -1,9 +1,10 @@
-"""Exercises of lesson 11: a decoder's past, its mask, and its loop, on the course's own small language model."""
+"""Exercises of lesson 11: a decoder's past, its mask, its loop, and its size, on the course's own small language model."""
 
 from __future__ import annotations
 
 from .. import Task
 from .files import check_mask, check_past, draw_mask, draw_past, frozen_decoder, masked_decoder
+from .four_bits import check_four_bits, draw_four_bits, files
 from .greedy import check_greedy, draw_prompt, plain_decoder
 
 TASKS = (
@@ -46,6 +47,21 @@ TASKS = (
         hints=(
             "The first step feeds the whole prompt and an empty past, each later one a single token and what the step before has returned.",
             "For no_repeat, set scores[prompt + chosen] to -inf before argmax. Twenty-four tokens, without the prompt.",
+        ),
+    ),
+    Task(
+        "11.4",
+        "Four bits under two budgets",
+        "onnx",
+        check_four_bits,
+        draw_four_bits,
+        files,
+        points=2,
+        hidden=("seed", "kind", "layer"),
+        hints=(
+            "First the size: with the defaults the table of words stays float32. Then the perplexity: which product makes it rise? Give 4 bits to one product alone (nodes_to_include), and look.",
+            "A block has one scale, and its widest weight decides it. Compare for each matrix the largest weight with the mean one: np.abs(w).max() / np.abs(w).mean().",
+            'One matrix is far above the others. Put its node into nodes_to_exclude, take blocks of 64 or more, and op_types_to_quantize=("MatMul", "Gather").',
         ),
     ),
 )
