@@ -43,10 +43,10 @@ def hints(found: list[Criterion]) -> str:
     return " ".join(c.hint for c in found if not c.passed)
 
 
-def given_files(task_id: str, who: str = "ada") -> dict[str, bytes]:
-    """The bytes of each file that a task hands out, by name."""
+def given_files(task_id: str, who: str = "ada", key: str = "") -> dict[str, bytes]:
+    """The bytes of each file that a task hands out, by name. key: that of a class."""
     it = task(task_id)
-    files = it.given(personal_params(it, who)) if it.given else {}
+    files = it.given(personal_params(it, who, key)) if it.given else {}
     return {name: m if isinstance(m, bytes) else m.SerializeToString() for name, m in files.items()}
 
 

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from answers import given_files
 from submissions import right
 
 import course_utils as cu
@@ -121,6 +122,7 @@ def test_check_and_submit_use_the_key(notebook, in_this_process, capsys):
     assert not cu.check(ID, "work/1.1.onnx").passed
     path = cu.given("1.3")
     assert path.parent == Path("work/given/ada") / classroom.fingerprint("k-26")
+    assert path.read_bytes() == given_files("1.3", "ada", "k-26")["1.3.onnx"] != given_files("1.3")["1.3.onnx"]
     with zipfile.ZipFile(cu.submit()) as archive:
         about = json.loads(archive.read("answers.json"))
     assert about["class"] == about["tasks"][ID]["class"] == classroom.fingerprint("k-26") != ""

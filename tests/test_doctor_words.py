@@ -100,3 +100,18 @@ def test_who_wrote_the_file(name, version, shown):
         assert 40 < len(told) <= 60
     else:
         assert told == shown
+
+
+def test_weights_wherever_they_lie():
+    """Those of constants and branches count as well, and the two dtypes that take most room are named."""
+    zeros = ", ".join(20 * "0")
+    model = parsed(
+        f"""g (float[N, 4] x, bool c) => (float[N, 4] y, int64[8] z) <float[4] w = {{1, 2, 3, 4}}> {{
+        z = Constant<value = int64[8] {{1, 2, 3, 4, 5, 6, 7, 8}}>()
+        b = If(c) <
+            then_branch = t () => (float[1] u) <float16[20] far = {{{zeros}}}> {{ f = Cast<to = 1>(far)  u = ReduceSum(f) }},
+            else_branch = e () => (float[4] v) {{ v = Identity(w) }}>
+        y = Add(x, b) }}"""
+    )
+    facts = cu.doctor(model).facts
+    assert (facts["weights"], facts["nodes"]) == ("120 bytes (int64, float16)", "6")
