@@ -190,18 +190,19 @@ def _given_network(
     if not criteria.require(what, bool(np.isfinite(got).all()), "Some scores are nan or infinite."):
         return None
     after = slice(_CUT, _CUT + _AFTER)
-    as_whole = criteria.require(
+    if not criteria.require(
         "a text in two parts has the scores of the whole text",
         _apart(got[:1, after], whole[:, after]) <= _OTHER_CACHE,
         "It has other ones. Change the products with weights alone, and leave the cache as it is.",
-    )
+    ):
+        return None
     off = _apart(got[:, ::_SOME], right[:, ::_SOME])
     near = criteria.require(
         "the scores are near those of your file",
         off <= _OTHER_NETWORK,
         f"They differ by {off:.0%}: start from your file.",
     )
-    return got if as_whole and near else None
+    return got if near else None
 
 
 def _products() -> dict[str, tuple[int, int]]:
