@@ -18,8 +18,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -96,6 +97,7 @@ def make(folder: Path, count: int, tasks: Iterable[str], students: Iterable[str]
     kinds = [kind for kind, share in KINDS.items() for _ in range(share)]
     zips = list(hostile.PLAIN.items())
     found = {}
+    pool, packing = ThreadPoolExecutor(2), deque[Future[Path]]()  # what a full course packs has 25 MB
     for number in range(count):
         rng, kind, who = Random(number), kinds[number * 7 % len(kinds)], students[number % len(students)]
         name = f"{number:04}.zip"
@@ -110,8 +112,13 @@ def make(folder: Path, count: int, tasks: Iterable[str], students: Iterable[str]
             if chosen != "none":
                 data, made.points[id] = rng.choice(_answers(id, who)[chosen])
                 files[id] = unlike(task(id), data, number) if data else data
-        put(folder, name, submission(who, files))
+        packing.append(pool.submit(lambda *given: put(folder, given[0], submission(*given[1:])), name, who, files))
+        if len(packing) > 4:  # each of them holds its bytes
+            packing.popleft().result()
         found[name] = made
+    for done in packing:
+        done.result()
+    pool.shutdown()
     for number, (title, (build, _)) in enumerate(list(HOSTILE.items())[:bad_models]):
         name, who = f"model-{number}.zip", students[0]
         data = {"3.2": build().SerializeToString(), tasks[0]: _answers(tasks[0], who)["right"][0][0]}
