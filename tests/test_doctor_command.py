@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from doctor_models import chain, external, linear, parsed
 
 import course_utils as cu
 from course_utils.diagnosis.report import Report
-from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, all_codes, lesson_name
+from course_utils.diagnosis.vocabulary import LESSONS, SEVERITIES, Finding, all_codes, finding, lesson_name
 
 SICK = linear(dtype="double", batch="1", opset=99)  # an error, a warning, a note
 
@@ -340,6 +341,18 @@ def test_a_check_that_stops_is_no_clean_bill(command, models, monkeypatch):
     assert "not complete" in out
     assert "The check “unrolled” stopped: ZeroDivisionError: of all things" in out
     assert command("sick.onnx")[0] == 1
+
+
+def test_what_is_found_before_and_after_a_check_that_stops(monkeypatch):
+    from course_utils.diagnosis.findings import loops
+
+    def unrolled(patient: object) -> Iterator[Finding]:
+        yield finding(all_codes()[0], "It is so.")
+        raise ZeroDivisionError("of all things")
+
+    alone = cu.doctor(SICK).codes
+    monkeypatch.setattr(loops, "CHECKS", (unrolled, *loops.CHECKS, unrolled))
+    assert sorted(cu.doctor(SICK).codes) == sorted([*alone, *2 * [all_codes()[0].id]])
 
 
 def test_a_run_that_was_asked_for_and_not_made_is_no_clean_bill(command, models):

@@ -213,7 +213,9 @@ def test_no_file_outside_is_opened(location, tmp_path, monkeypatch):
     opened = []
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self.name), real(self, *a, **k))[1])
-    assert found("m.onnx", run=True) == ["external-path-outside"]
+    report = cu.doctor("m.onnx", run=True)
+    assert report.codes == ["external-path-outside"]
+    assert "The model was not run, because of external-path-outside." in report.not_checked
     assert opened == ["m.onnx"]
 
 

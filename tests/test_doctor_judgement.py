@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from doctor_models import linear
+from test_doctor_findings import PAIRS
 
-from course_utils.diagnosis import verdict
+import course_utils as cu
+from course_utils.diagnosis import examination, verdict
 from course_utils.diagnosis.child import onnx_tools as tools
 from course_utils.diagnosis.file.reading import read
 from course_utils.diagnosis.patient import Patient
@@ -180,3 +182,22 @@ def test_long_words_are_cut_and_say_no_place():
     cause = verdict.judged(patient(False, words), [])[0].cause
     assert "graph.cc" not in cause
     assert 400 < len(cause) < 520
+
+
+def test_what_is_too_large_to_run_is_not_run():
+    report = cu.doctor(PAIRS["tensor-huge"][0](), run=True)
+    assert report.codes == ["tensor-huge"]
+    assert "The model was not run, because of tensor-huge." in report.not_checked
+
+
+def test_a_judgement_that_stops_leaves_the_findings(monkeypatch):
+    """It is said, and the examination is not complete."""
+
+    def judged(*given: object) -> list[Finding]:
+        raise ValueError("of all things")
+
+    monkeypatch.setattr(examination, "judged", judged)
+    report = cu.doctor(PAIRS["not-sorted"][0]())
+    assert report.codes == ["not-sorted"]
+    said = "The check whether ONNX Runtime loads the model stopped: ValueError: of all things"
+    assert report.unfinished == report.not_checked[:1] == (said,)

@@ -292,6 +292,8 @@ def test_compiled_nodes_are_noted(kind):
     """Such a node takes any attribute; an operator of the standard does not."""
     report = cu.doctor(compiled(**COMPILED[kind]))
     assert report.codes == ["made-for-one-provider"]
+    why = "It was not run: it is bound to one provider, and nobody can look into compiled code."
+    assert cu.doctor(compiled(**COMPILED[kind]), run=True).not_checked[-1:] == (why,)
     assert report.findings[0].cause.startswith("1 node of it is compiled code, bound to ")
     assert kind in report.findings[0].cause
     odd = parsed("g (float[N] x) => (float[N] y) { y = com.microsoft.QuickGelu<spill_fill = 1>(x) }", more=MICROSOFT)

@@ -81,6 +81,18 @@ def test_tools_that_do_not_start_are_no_finding(monkeypatch):
     assert report.unfinished == ("The tools of onnx did not start: exit status 1.",)
 
 
+def test_inference_that_stops_is_said(monkeypatch):
+    """Types and shapes are missing then, and what is found by them."""
+    from course_utils.diagnosis import patient
+    from course_utils.diagnosis.child import onnx_tools as tools
+
+    opinion = tools.ask(b"no model", b"no model", 30)
+    assert (opinion.died, opinion.inferred.ByteSize()) == ("", 0)
+    assert "parse" in opinion.problem
+    monkeypatch.setattr(patient, "ask", lambda *given: tools.Opinion(problem="It is so."))
+    assert cu.doctor(linear()).not_checked == ("Shapes were not worked out: It is so.",)
+
+
 def test_tools_that_never_come_back():
     """An equation that is not ASCII: onnx 1.23 runs in a circle. Where it is mended, it is an error of another kind, or none."""
     model = parsed(

@@ -11,6 +11,7 @@ import functools
 import importlib
 import re
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -397,3 +398,23 @@ def test_what_ends_a_check_is_no_failed_criterion(error):
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
         assess(Task("1.1", "t", "json", check, points=1), {}, "ada")
+
+
+def test_what_a_check_is_given():
+    """Parameters of the student and the key of the class, as what measures has; inputs of the student and the secret."""
+    asked, measured = [], []
+
+    def check(value: Any, p: dict[str, float], rng: Random) -> list[Criterion]:
+        asked.append((p["n"], rng.random()))
+        return [Criterion("it is there", True)]
+
+    def measure(value: Any, p: dict[str, float]) -> dict[str, str]:
+        measured.append(p["n"])
+        return {}
+
+    it = Task("1.1", "t", "json", check, lambda rng: {"n": rng.random()}, points=1, measure=measure)
+    for who, how in (("ada", {}), ("ada", {}), ("ada", {"secret": "s"}), ("ada", {"key": "k"}), ("grace", {})):
+        assessed(it, b"{}", "a.json", who, facts=True, **how)
+    assert measured == [n for n, _ in asked]
+    same = [tuple(a == b for a, b in zip(other, asked[0], strict=True)) for other in asked[1:]]
+    assert same == [(True, True), (True, False), (False, True), (False, False)]

@@ -199,7 +199,9 @@ def test_seal(small_course):
     answered(t10_2=4)
     assert seal() == "The scroll is sealed"
     del small_course[10]
-    assert page_of(cu.report_card()).select(".seal") == []
+    page = page_of(cu.report_card())
+    assert page.select(".seal") == []
+    assert [h.get_text() for h in page.select("h2")][:3] == ["Lessons", "Tasks", "No longer part of the course"]
 
 
 def test_measured_facts(small_course):
