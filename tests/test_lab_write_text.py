@@ -159,6 +159,30 @@ def test_bars_show_what_was_drawn_among(lab: Lab) -> None:
     assert abs(sum(float(text.removesuffix(" %")) for text in shares) - 100) < 0.4
 
 
+def test_the_drawn_token_is_among_the_bars(lab: Lab) -> None:
+    """Whichever was drawn is in bold, also one that is not among the six most probable."""
+    rows = lab.page.locator(".write-below .lab-bars tbody tr")
+    for seed in range(1, 9):
+        lab.open(prompt="The+model", temperature=2, most=0, seed=seed)
+        written(lab)
+        caption = lab.page.locator(".write-below caption").inner_text()
+        bold = rows.filter(has=lab.page.locator(".lab-bar-first"))
+        expect(bold).to_have_count(1)
+        assert caption.endswith(f"It became {bold.get_by_role('rowheader').inner_text()}.")
+        if rows.count() > 6:
+            return
+    pytest.fail("Each drawn token was among the six.")
+
+
+def test_what_is_not_used_cannot_be_changed(lab: Lab) -> None:
+    seed = lab.page.get_by_label("Seed")
+    expect(seed).to_be_disabled()
+    lab.open(temperature=1)
+    seed.fill("-3")
+    seed.blur()
+    expect(seed).to_have_value("1")
+
+
 @pytest.mark.parametrize(
     "state", [{"temperature": "hot", "seed": "-3", "most": "toString", "on": "cloud", "cache": "2"}]
 )

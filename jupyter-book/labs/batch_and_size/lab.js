@@ -11,8 +11,8 @@ import { curves, picture } from "./drawings.js";
 const FILES = {
   frozen: ["Nothing said", "nothing", "the default"],
   wish: ["A wish", '{0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}', "may be dropped without a message"],
-  guess: ["A guess", "{0: Dim.AUTO, 1: Dim.AUTO, 2: Dim.AUTO}", "free if possible"],
-  promise: ["A promise", '{0: "batch", 1: "height", 2: "width"}', "refuses the loop: the network is written without one"],
+  guess: ["A guess", "{0: Dim.AUTO, 1: Dim.AUTO, 2: Dim.AUTO}", "free if possible; the names are made up by the exporter"],
+  promise: ["A promise", '{0: "batch", 1: "height", 2: "width"}', "the exporter refuses the loop with these names: here the same sum is written without one"],
 };
 const LEGENDS = { batch: "Pictures at once", height: "Height", width: "Width" };
 const START = { batch: 1, height: 28, width: 28 };
@@ -34,7 +34,7 @@ export async function mount(root, lab) {
     h(
       "p",
       {},
-      `The network adds up the rows of a picture from top to bottom, with a loop; older rows weigh less. The exporter saw pictures of ${SIDE} × ${SIDE}.`,
+      `The network adds up the rows of a picture from top to bottom, with a loop; rows further up count less. The exporter saw pictures of ${SIDE} × ${SIDE}.`,
     ),
     h("div", { class: "sizes-controls" }, controls),
     pictures,

@@ -21,7 +21,7 @@ const allowed = (given) => ({
 
 const HINTS = {
   untidy: "Choose a node in either graph: the nodes that it became, or that it stands for, light up in the other one.",
-  debug: "c must stay as it was, so no fusion may swallow it: the first Conv, BatchNormalization and Relu stay three nodes.",
+  debug: "c must stay as it was, so no fusion may remove it: the first Conv, BatchNormalization and Relu stay three nodes.",
 };
 
 export async function mount(root, lab) {
@@ -105,8 +105,8 @@ export async function mount(root, lab) {
     };
     const head = (title, { nodes }, facts) =>
       h("p", { class: "fusion-head" }, h("strong", {}, title), h("span", {}, `${nodes.length} nodes, ${bytes(moved(facts))} between them`));
-    sides.left.replaceChildren(head("As written", before, before), drawn.left, inWords(left));
-    sides.right.replaceChildren(head(`At ${level}`, after, after), drawn.right, inWords(right));
+    sides.left.replaceChildren(head("As written", before, before), drawn.left, inWords(left, "The graph as written, in words"));
+    sides.right.replaceChildren(head(`At ${level}`, after, after), drawn.right, inWords(right, "The optimised graph, in words"));
     // Both in the same scale, also where the page is too narrow for them.
     both.style.gridTemplateColumns = ["left", "right"].map((side) => `minmax(0, ${drawn[side].getAttribute("width")}fr)`).join(" ");
     select(state.node);
@@ -167,8 +167,8 @@ export async function mount(root, lab) {
 const traffic = ({ reads, writes }) => `${reads}→${writes} B`;
 const bytes = (count) => `${grouped(count)} bytes`;
 
-const inWords = (graph) =>
-  h("details", { class: "fusion-words" }, h("summary", {}, "In words"), h("ol", {}, describeGraph(graph).map((line) => h("li", {}, line.replace(/^\d+\. /, "")))));
+const inWords = (graph, title) =>
+  h("details", { class: "fusion-words" }, h("summary", {}, title), h("ol", {}, describeGraph(graph).map((line) => h("li", {}, line.replace(/^\d+\. /, "")))));
 
 function resultTable(rows, model) {
   const row = ({ level, y }) => [

@@ -13,8 +13,8 @@ export function family(level, side, index) {
 export function tell(level, side, index, ops) {
   if (side === "left" && level.gone[index]) {
     const why = {
-      removed: "it passed its input on unchanged, or nobody needed it",
-      folded: "only constants went in, so its result is stored in the file",
+      removed: "it passed its input on unchanged, or its result was not used",
+      folded: "only constants went in, so it was computed once, and its result is stored in the file",
     };
     return `${ops.left[index]} is gone (${level.gone[index]}): ${why[level.gone[index]]}.`;
   }

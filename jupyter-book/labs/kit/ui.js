@@ -41,7 +41,7 @@ export function choice(label, options, chosen, then) {
 
 /**
  * A table with a bar for each name and series, from 0 to 1. series: titles. more: names of rows below, without bars.
- * Returns the element, `show(series, values)` with values or nothing, and `tell(series, row, text)` for the rows below.
+ * Returns the element, `show(series, values, first)` with values or nothing, the highest or number `first` in bold, and `tell(series, row, text)` for the rows below.
  */
 export function bars(label, names, series, more = []) {
   const row = (name) => {
@@ -60,8 +60,7 @@ export function bars(label, names, series, more = []) {
     h("tbody", {}, rows.map((one) => one.element)),
     h("tfoot", {}, below.map((one) => one.element)),
   );
-  const show = (at, values) => {
-    const first = values ? values.indexOf(Math.max(...values)) : -1;
+  const show = (at, values, first = values ? values.indexOf(Math.max(...values)) : -1) => {
     rows.forEach(({ fills, values: cells }, i) => {
       fills[at].style.width = values ? `${100 * values[i]}%` : "0";
       cells[at].textContent = values ? percent(values[i]) : "–";

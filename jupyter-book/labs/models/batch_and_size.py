@@ -19,7 +19,7 @@ PICTURES = (0, 1, 2, 3)  # of the test pictures: an ankle boot, a pullover, two 
 
 
 class Rows(torch.nn.Module):
-    """float32 [batch, height, width] → [batch, width]: from top to bottom, older rows weigh less."""
+    """float32 [batch, height, width] → [batch, width]: from top to bottom, rows further up count less."""
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         state = picture[:, 0]

@@ -37,7 +37,8 @@ export async function mount(root, lab) {
   const prompt = h("input", { type: "text", maxlength: 200, value: state.prompt, oninput: () => change({ prompt: prompt.value }) });
   const told = h("b", {}, heat());
   const slider = h("input", { type: "range", min: 0, max: HOTTEST, step: STEP, value: state.temperature, oninput: () => (change({ temperature: slider.value }), (told.textContent = heat())) });
-  const seed = h("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: state.seed, oninput: () => change({ seed: String(Math.floor(number(seed.value, 0, 2 ** 32 - 1, 1))) }) });
+  const seed = h("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: state.seed, onchange: () => (seed.value = state.seed), oninput: () => change({ seed: String(Math.floor(number(seed.value, 0, 2 ** 32 - 1, 1))) }) });
+  const among = choice("Drawn from the most probable", Object.entries(MOST).sort(([one], [other]) => (Number(one) || Infinity) - (Number(other) || Infinity)), state.most, (most) => change({ most }));
   const examples = h("p", { class: "write-examples" }, prompts.map((text) => button(text, () => ((prompt.value = text), change({ prompt: text }), run()))));
   const start = button("Write", () => run());
   const stop = button("Stop", () => (stopped = true), { disabled: true });
@@ -52,7 +53,7 @@ export async function mount(root, lab) {
       choice("Each step", Object.entries(CACHE).reverse(), state.cache, (cache) => change({ cache })),
       choice("Where", Object.entries(WHERE), state.on, (on) => change({ on })),
       field(["Temperature ", told], slider),
-      choice("Drawn among the highest", Object.entries(MOST).sort(([one], [other]) => (Number(one) || Infinity) - (Number(other) || Infinity)), state.most, (most) => change({ most })),
+      among,
       field("Seed", seed),
     ]),
     h("p", { class: "write-buttons" }, start, stop),
@@ -61,15 +62,22 @@ export async function mount(root, lab) {
     h("div", { class: "write-below" }, chart, speeds),
   );
   page.append(h("b", {}, state.prompt));
+  unused();
   if (Object.keys(given).length) await run();
-  else said.say("“Write” loads the model (2.1 MB) and ONNX Runtime.");
+  else said.say("“Write” loads the model (1.2 MB) and ONNX Runtime.");
 
   function heat() {
     return Number(state.temperature) ? state.temperature : "0: always the most probable token";
   }
 
+  /** At temperature 0 nothing is drawn. */
+  function unused() {
+    among.disabled = seed.disabled = !Number(state.temperature);
+  }
+
   function change(part) {
     Object.assign(state, part);
+    unused();
     turn++;
     start.disabled = false;
     stop.disabled = true;
@@ -129,9 +137,11 @@ export async function mount(root, lab) {
     const before = tokens.decode(written.slice(0, -1));
     page.replaceChildren(h("b", {}, state.prompt), before, h("mark", {}, tokens.decode(written).slice(before.length)));
     const among = temperature ? most || scores.length : scores.length;
-    const shares = chances(highest(scores, among), temperature || 1).slice(0, SHOWN);
+    const every = chances(highest(scores, among), temperature || 1);
+    const shares = every.slice(0, SHOWN);
+    if (!shares.some(([one]) => one === token)) shares.push(every.find(([one]) => one === token)); // a less probable one was drawn
     const shown = bars(`Chances for the last token, among ${among} tokens. It became ${name(token)}.`, shares.map(([one]) => name(one)), ["chance"]);
-    shown.show(0, shares.map(([, chance]) => chance));
+    shown.show(0, shares.map(([, chance]) => chance), shares.findIndex(([one]) => one === token));
     chart.replaceChildren(shown.element);
   }
 
