@@ -119,10 +119,14 @@ def test_rows_add_up_to_one_or_not(lab: Lab) -> None:
         expect(lab.said).to_contain_text("It runs")
         sums[change] = np.array(json.loads(answers(lab)["y"][2])).sum(axis=1)
     assert sums[""] == pytest.approx([1, 1], abs=1e-4)
+    expect(lab.said).to_contain_text("Sum of each row of y: 2.7186, 0.36776.")
     assert sums["keepdims"] == pytest.approx([2.7186, 0.36776], abs=1e-3)
+    shapes = lab.page.locator(".lab-graph").get_by_text("y [2, 2]")
+    expect(shapes).to_have_count(1)
     lab.page.get_by_label("Values of x").fill("[[1, 1, 1], [1, 0, -1], [0, 0, 0]]")
     lab.page.get_by_role("button", name="Run").click()
     expect(lab.said).to_contain_text("ONNX Runtime refuses: “")
+    expect(shapes).to_have_count(0)  # a run that fails leaves no shapes of the one before
 
 
 def test_a_text_of_ones_own_is_drawn_runs_and_can_be_shared(lab: Lab) -> None:
@@ -162,7 +166,7 @@ def test_a_text_that_is_none_is_a_sentence(text: str, says: str, lab: Lab) -> No
     [
         ("1 2 3", "The values of 'x' are written as lists, such as [[1, 2, 3], [2, 3, 4]]."),
         ("[[1], [2, 3]]", "The lists of 'x' are not equally long, or not equally deep."),
-        ('[["a", 1, 2]]', "'x' takes float32, and \"a\" is none."),
+        ('[["a", 1, 2]]', "'x' takes float32, and \"a\" is not a number."),
         ("[[1, 2]]", "ONNX Runtime refuses: “Got invalid dimensions for input: x"),
     ],
 )

@@ -51,7 +51,13 @@ def test_a_finding_has_its_texts_and_a_lesson_that_is_there(lab: Lab) -> None:
         f for f in cu.doctor(maker("doctor").examples()["misspelt.onnx"]).findings if f.code.id == "tensor-undefined"
     ]
     item = lab.page.locator("[data-code=tensor-undefined]")
-    for text in (report.code.title, report.code.cure, report.places, "'H'", "ONNX Runtime was not asked"):
+    for text in (
+        report.code.title,
+        report.code.cure,
+        report.places,
+        "'H'",
+        "This page did not load the file with ONNX Runtime.",
+    ):
         expect(item).to_contain_text(text)
     target = item.get_by_role("link").get_attribute("href")
     assert target == f"{lab.site.address}/notebooks/01_graph_structure.html"
@@ -107,6 +113,7 @@ def test_by_keyboard(lab: Lab) -> None:
 BAD = {
     "a PDF": (b"%PDF-1.7\n" + bytes(1000), "not-onnx", "looks like a PDF document"),
     "nothing": (b"", "empty-file", "0 bytes"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(1000), "not-onnx", "cureChoose the .onnx file."),
     "half a model": (linear(64).SerializeToString()[:5000], "truncated", "says that it ends at byte"),
     "10 000 graphs in graphs": (nested(10_000), "too-complex", "Graphs stand within graphs"),
     "millions of empty parts": (empty_parts(5_000_000), "too-complex", "more than 1,000,000 parts"),
@@ -194,7 +201,10 @@ def test_two_models_are_compared(lab: Lab, tmp_path: Path) -> None:
     expect(said).to_have_text("healthy.onnx and mine.onnx hold the same model.")
     assert "with" not in lab.page.url
     lab.page.get_by_label("The second file: an example").select_option("web_page")
-    expect(said).to_contain_text("This is another kind of file.")
+    expect(said).to_contain_text("web_page.onnx cannot be compared. This is another kind of file.")
+    lab.choose(written(tmp_path, b"\x89PNG\r\n\x1a\n", "p.png"))
+    lab.page.get_by_label("The second file: an example").select_option("healthy")
+    expect(said).to_contain_text("p.png cannot be compared. This is another kind of file.")
 
 
 def test_the_viewer_opens_a_file_of_ones_own(lab: Lab, tmp_path: Path) -> None:

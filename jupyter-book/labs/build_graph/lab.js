@@ -6,7 +6,7 @@ import { bytes, open, place, tensor } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
 import { button, field, h, refusal, status, table } from "../kit/ui.js";
 import { parseModel } from "./text.js";
-import { listed, made, parseValues } from "./values.js";
+import { listed, made, parseValues, rowSums } from "./values.js";
 
 const PAUSE = 400; // milliseconds from the last key to the next drawing
 
@@ -97,6 +97,7 @@ export async function mount(root, lab) {
     const known = facts.changes.find(({ text }) => text === editor.value);
     checker.textContent = known ? `onnx.checker in Python says: ${known.checker ? `“${known.checker}”` : "nothing; it finds no fault."}` : "";
     shown.replaceChildren();
+    draw(); // without the shapes of the last run
     try {
       const feeds = {};
       for (const info of free(model.graph)) {
@@ -121,7 +122,9 @@ export async function mount(root, lab) {
     const all = model.graph.node.flatMap(({ op_type, output }) => output.filter(Boolean).map((name) => [name, op_type, answer[name]]));
     draw(new Map(all.map(([name, , { dims }]) => [name, dims])));
     shown.replaceChildren(table(["tensor", "written by", "type and shape", "values"], all.map(([name, op, found]) => [name, op, `${found.type} [${found.dims.join(", ")}]`, listed(found)])));
-    said.say(`It runs: ${model.graph.output.map(({ name }) => `${name} = ${listed(answer[name])}`).join(", ")}. ${place(session)}.`);
+    const outputs = model.graph.output.map(({ name }) => name);
+    const sums = outputs.filter((name) => rowSums(answer[name])).map((name) => ` Sum of each row of ${name}: ${rowSums(answer[name])}.`);
+    said.say(`It runs: ${outputs.map((name) => `${name} = ${listed(answer[name])}`).join(", ")}.${sums.join("")} ${place(session)}.`);
   }
 }
 

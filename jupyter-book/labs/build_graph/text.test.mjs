@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { readModel, writeModel } from "../kit/onnx.js";
 import { parseModel } from "./text.js";
-import { listed, made, parseValues } from "./values.js";
+import { listed, made, parseValues, rowSums } from "./values.js";
 
 const model = (body, head = "", types = "(float[N, 3] x) => (float[N, 3] y)") => `<ir_version: 10, opset_import: ["": 18]> g ${types} ${head} { ${body} }`;
 const fault = (text) => {
@@ -51,8 +51,10 @@ test("values are written as lists", () => {
   assert.deepEqual(parseValues(input, "[[1, 2.5, 3]]"), { type: "float32", data: Float32Array.of(1, 2.5, 3), dims: [1, 3] });
   assert.throws(() => parseValues(input, "1 2 3"), /'x' are written as lists, such as \[\[1/);
   assert.throws(() => parseValues(input, "[[1], [2, 3]]"), /not equally long/);
-  assert.throws(() => parseValues(input, '["a"]'), /takes float32, and "a" is none/);
+  assert.throws(() => parseValues(input, '["a"]'), /takes float32, and "a" is not a number\./);
   assert.equal(listed({ data: Float32Array.of(1, 0.123456789), dims: [2, 1], type: "float32" }), "[[1], [0.12346]]");
   assert.equal(listed({ data: BigInt64Array.of(5n), dims: [], type: "int64" }), "5");
+  assert.equal(rowSums({ data: Float32Array.of(1, 0.5, 2, -2), dims: [2, 2], type: "float32" }), "1.5, 0");
+  assert.equal(rowSums({ data: Int32Array.of(1, 2), dims: [1, 2], type: "int32" }), "");
   assert.match(listed({ data: new Float32Array(100), dims: [100], type: "float32" }), /… \(100 values\)$/);
 });

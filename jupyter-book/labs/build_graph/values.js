@@ -34,7 +34,7 @@ export function parseValues(info, text) {
   const whole = type.includes("int");
   for (const one of flat) {
     const right = typeof one === "number" ? type !== "bool" && (!whole || Number.isInteger(one)) : typeof one === "boolean" && type === "bool";
-    if (!right) throw new Error(`${name} takes ${type}, and ${JSON.stringify(one)} is none.`);
+    if (!right) throw new Error(`${name} takes ${type}, and ${JSON.stringify(one)} is not ${type === "bool" ? "true or false" : whole ? "a whole number" : "a number"}.`);
   }
   return { type, data: ARRAYS[type].from(flat, type === "int64" ? BigInt : Number), dims };
 }
@@ -46,6 +46,14 @@ export function listed({ data, dims, type }) {
   let rows = all;
   for (const size of dims.slice(1).reverse()) rows = Array.from({ length: size ? rows.length / size : 0 }, (_, i) => `[${rows.slice(i * size, (i + 1) * size).join(", ")}]`);
   return dims.length ? `[${rows.join(", ")}]` : (rows[0] ?? "");
+}
+
+/** The sum of each row of a matrix of floats, as text; empty for every other tensor. */
+export function rowSums({ data, dims, type }) {
+  const [rows, columns] = dims;
+  if (dims.length !== 2 || !rows || !["float32", "float64"].includes(type)) return "";
+  const sums = Array.from({ length: Math.min(rows, SHOWN) }, (_, i) => short([...data.slice(i * columns, (i + 1) * columns)].reduce((sum, one) => sum + one, 0)));
+  return sums.join(", ") + (rows > SHOWN ? ", …" : "");
 }
 
 const short = (one) => (typeof one === "number" && !Number.isInteger(one) ? String(Number(one.toPrecision(5))) : String(one));

@@ -6,8 +6,9 @@ const PYTHON = "Python's doctor takes larger ones: python -m course_utils.doctor
 
 let idle = null; // a worker that waits for the next file
 
-/** The answer of the worker. task: "examine" or "compare". files: Files or Blobs. Throws an Error with one sentence. */
-export async function ask(task, files, catalogue, { seconds = SECONDS, largest = LARGEST } = {}) {
+/** The answer of the worker. task: "examine" or "compare". files: Files or Blobs. names: of the files
+ * that are compared. Throws an Error with one sentence. */
+export async function ask(task, files, catalogue, { names = [], seconds = SECONDS, largest = LARGEST } = {}) {
   const size = files.reduce((sum, file) => sum + file.size, 0);
   const what = files.length > 1 ? "These files have" : "This file has";
   if (size > largest) {
@@ -15,7 +16,7 @@ export async function ask(task, files, catalogue, { seconds = SECONDS, largest =
   }
   const worker = idle ?? new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   idle = null;
-  const { result, refused, ended } = await answer(worker, { task, files, catalogue }, seconds, what);
+  const { result, refused, ended } = await answer(worker, { task, files, names, catalogue }, seconds, what);
   if (ended) worker.terminate();
   else idle = worker;
   if (ended || refused) throw new Error(ended ?? refused);

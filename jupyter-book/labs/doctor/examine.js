@@ -51,8 +51,13 @@ function bare(value) {
 /** With the texts of the catalogue, the worst first. */
 function described(found, { codes, severities }) {
   const order = Object.keys(severities);
-  const whole = found.map((one) => ({ ...codes[one.code], ...one, cure: one.advice || codes[one.code].cure }));
+  const whole = found.map((one) => ({ ...codes[one.code], ...one, cure: inPage(one.advice || codes[one.code].cure) }));
   return whole.sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
+}
+
+/** In a page, a file is chosen: no path is given. */
+function inPage(cure) {
+  return cure.replace(/(G|g)ive the path of (?:the \.onnx file|an ONNX model)/g, (_, letter) => `${letter === "G" ? "Choose" : "choose"} the .onnx file`);
 }
 
 /** What kind of model it is, in a line. */

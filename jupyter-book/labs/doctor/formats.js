@@ -17,7 +17,7 @@ export function recognise(head, T) {
   if (start.slice(8, 10) === '{"' && head.subarray(5, 8).every((byte) => byte === 0) && head.subarray(0, 5).some(Boolean)) {
     return ["a safetensors file, which holds weights and no graph", T.EXPORT];
   }
-  if (!head.some(Boolean)) return ["all zeros where the model should begin, as after a download that broke off", "Download or copy it again."];
+  if (!head.some(Boolean)) return ["all zeros where the model should begin, as after a download that stopped early", "Download or copy it again."];
   return textKind(head, T) ?? protobufKind(head, T);
 }
 

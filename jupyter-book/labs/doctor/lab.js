@@ -126,7 +126,7 @@ export async function mount(root, lab) {
     differences.replaceChildren();
     try {
       const { first: a, second: b } = chosen;
-      const found = await ask("compare", [a.file, b.file], catalogue);
+      const found = await ask("compare", [a.file, b.file], catalogue, { names: [a.name, b.name] });
       if (mine !== turns.compare) return;
       const { words, elements } = comparison(found, a.name, b.name);
       saidOfTwo.say(words);

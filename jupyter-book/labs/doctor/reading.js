@@ -10,7 +10,7 @@ const CODES = { foreign: "not-onnx", truncated: "truncated", extra: "extra-bytes
 
 /** {model} or {finding}. Throws TooMuchHere for a file that may be sound, and is too much for a page. */
 export function read(bytes, { tables }) {
-  if (!bytes.length) return { finding: finding("empty-file", "It has 0 bytes: nothing was written, or a copy broke off.") };
+  if (!bytes.length) return { finding: finding("empty-file", "It has 0 bytes: nothing was written, or copying stopped early.") };
   const deepest = tables.skeleton.DEEPEST - 8;
   let levels = 0;
   let model;

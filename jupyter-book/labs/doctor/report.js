@@ -30,7 +30,7 @@ function item(found, site) {
     { class: "doctor-finding", "data-severity": found.severity, "data-code": found.code },
     h("p", { class: "doctor-title" }, h("span", { class: "doctor-severity" }, `${MARKS[found.severity]} ${found.severity}`), h("strong", {}, found.title), h("code", {}, found.code)),
     h("dl", {}, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    doubtful ? h("p", { class: "doctor-small" }, "ONNX Runtime was not asked. What it loads all the same is a warning.") : "",
+    doubtful ? h("p", { class: "doctor-small" }, "This page did not load the file with ONNX Runtime. If ONNX Runtime can load it, take this as a warning.") : "",
   );
 }
 

@@ -5,7 +5,7 @@ import { bytes, open } from "../kit/runtime.js";
 import { read, write } from "../kit/state.js";
 import { button, field, h, status, table, words } from "../kit/ui.js";
 import { line } from "./line.js";
-import { probe, reason, typesOf } from "./probe.js";
+import { probe, reason, told, typesOf } from "./probe.js";
 
 const AS_WRITTEN = { sessionOptions: { graphOptimizationLevel: "disabled" } }; // no node is put in the place of another
 
@@ -19,7 +19,7 @@ export async function mount(root, lab) {
     find: given.find ?? "",
     opset: Number.isInteger(opset) && opset >= 1 && opset <= facts.newest ? String(opset) : "",
   };
-  const answers = new Map(); // operator → lines of text, one for each edition
+  const answers = new Map(); // operator → what `found` gives, one for each edition
   let asked = false;
   let turn = 0;
   const find = h("input", { type: "search", value: state.find, autocapitalize: "off", spellcheck: "false", oninput: () => change({ find: find.value }) });
@@ -60,7 +60,7 @@ export async function mount(root, lab) {
     turn++;
     const editions = all.get(state.operator);
     const lines = answers.get(state.operator);
-    const rows = editions.map((one, at) => [one.opset, one.what, lines?.[at] ?? "not asked yet", one.inputs.map(([name, option]) => name + ["", "?", "…"][option]).join(", "), one.attributes.map(([name, value]) => (value ? `${name} = ${value}` : name)).join(", ")]);
+    const rows = editions.map((one, at) => [one.opset, one.what, lines ? cell(lines[at]) : "not asked yet", one.inputs.map(([name, option]) => name + ["", "?", "…"][option]).join(", "), one.attributes.map(([name, value]) => (value ? `${name} = ${value}` : name)).join(", ")]);
     const address = `https://onnx.ai/onnx/operators/onnx__${state.operator}.html`;
     shown.replaceChildren(
       h("p", { class: "opset-name" }, h("b", {}, state.operator), " ", h("a", { href: address }, "its documentation")),
@@ -82,11 +82,19 @@ export async function mount(root, lab) {
       }
       answers.set(operator, lines);
       show();
-      said.say(`${operator}: for the newest definition it says: ${lines.at(-1)}.`);
+      const last = editions.findLastIndex(({ event }) => event !== "withdrawn");
+      const which = last < editions.length - 1 ? `${operator} was withdrawn with opset ${editions.at(-1).opset}. Opset` : `${operator}, opset`;
+      said.say(`${which} ${editions[last].opset}: ${lines[last].line}.`);
     } catch (error) {
       if (mine === turn) said.fail(error);
     }
   }
+}
+
+/** What was found, with ONNX Runtime's own words folded away. */
+function cell({ line: text, words: quotations }) {
+  if (!quotations.length) return text;
+  return [text, h("details", { class: "opset-words" }, h("summary", {}, "ONNX Runtime's words"), quotations.map((one) => h("p", {}, one)))];
 }
 
 function matches(name, editions, { find, opset }) {
@@ -96,21 +104,14 @@ function matches(name, editions, { find, opset }) {
   return named && (!opset || editions.some((one) => String(one.opset) === opset));
 }
 
-/** For which types a session can be made, in words. */
+/** For which types a session can be made: {line, words}. */
 async function found(operator, edition) {
-  if (edition.event === "withdrawn") return "withdrawn";
+  if (edition.event === "withdrawn") return { line: "–", words: [] };
   const types = typesOf(edition);
-  if (!types.length || !probe(operator, edition, types[0])) return "not asked: it takes a sequence, or has a graph or a tensor inside";
-  const kinds = new Map(); // "" or why not → types
-  for (const type of types) {
-    const why = await refusal(writeModel(probe(operator, edition, type)));
-    kinds.set(why, [...(kinds.get(why) ?? []), type]);
-  }
-  const parts = [...kinds].sort(([one], [other]) => one.length - other.length).map(([why, some]) => {
-    const which = some.length === types.length ? "any type" : some.join(", ");
-    return why ? `${why} for ${which}` : `a kernel for ${which}`;
-  });
-  return parts.join("; ");
+  if (!types.length || !probe(operator, edition, types[0])) return { line: "not asked: it takes a sequence, or has a graph or a tensor inside", words: [] };
+  const reasons = new Map();
+  for (const type of types) reasons.set(type, await refusal(writeModel(probe(operator, edition, type))));
+  return told(reasons);
 }
 
 async function refusal(model) {

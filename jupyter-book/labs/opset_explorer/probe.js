@@ -55,6 +55,16 @@ function attribute([name, kind, value]) {
   return { name, type: ATTRIBUTE_TYPES[kind], [field]: kind === "STRING" ? encode(value) : value };
 }
 
+/** Of which types there is a kernel. reasons: type → what `reason` gives, empty for a kernel. `line` tells it; `words`: quotations. */
+export function told(reasons) {
+  const kinds = { "a kernel": [], "no kernel": [], "no answer": [] };
+  for (const [type, why] of reasons) kinds[why === "" ? "a kernel" : why === "no kernel" ? why : "no answer"].push(type);
+  const which = (kind, types) => (types.length < reasons.size ? types.join(", ") : `${kind === "a kernel" ? "every" : "any"} type of this definition`);
+  const parts = Object.entries(kinds).filter(([, types]) => types.length);
+  const words = [...new Set(reasons.values())].filter((why) => why.startsWith("“"));
+  return { line: parts.map(([kind, types]) => `${kind} for ${which(kind, types)}`).join("; "), words };
+}
+
 /** What ONNX Runtime's refusal means: "no kernel" for this type, "no way to ask", or its own words in quotes. */
 export function reason(text) {
   if (text.includes(`for Cast(`) && text.includes(`'${WRAP}_`)) return "no way to ask";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { readModel, writeModel } from "../kit/onnx.js";
-import { probe, reason, typesOf } from "./probe.js";
+import { probe, reason, told, typesOf } from "./probe.js";
 
 const clip = { opset: 11, inputs: [["input", 0, "T"], ["min", 1, "T"]], outputs: [["output", 0, "T"]], types: { T: ["float16", "float"] }, needs: [] };
 
@@ -23,6 +23,13 @@ test("another input takes float where it may, and an attribute its usual value",
 test("a node with a graph inside, or of sequences, is not made", () => {
   assert.equal(probe("If", { ...clip, needs: undefined }, "float"), null);
   assert.equal(probe("SequenceAt", { ...clip, types: { T: [] } }, "float"), null);
+});
+
+test("types are told by their kernels, and ONNX Runtime's words stand apart", () => {
+  const some = new Map([["int8", "no kernel"], ["float", ""], ["complex64", "“Type Error”"], ["complex128", "“Type Error”"], ["int2", "no way to ask"]]);
+  assert.deepEqual(told(some), { line: "a kernel for float; no kernel for int8; no answer for complex64, complex128, int2", words: ["“Type Error”"] });
+  assert.equal(told(new Map([["float", ""]])).line, "a kernel for every type of this definition");
+  assert.equal(told(new Map([["float", "no kernel"]])).line, "no kernel for any type of this definition");
 });
 
 test("a missing kernel is told shortly, another reason in ONNX Runtime's words", () => {
