@@ -87,6 +87,10 @@ def test_the_page_opens_on_a_picture_that_they_see_differently(lab, site, facts)
     assert different == [10, 11]
     pressed = lab.page.locator(".classify-sample[aria-pressed=true]")
     expect(pressed).to_have_attribute("aria-label", "Picture 11 of 12")
+    expect(lab.page.locator(".classify-label")).to_have_text(f"Label: {cu.CLASS_NAMES[facts['labels'][10]]}")
+    found = {name: [int(np.argmax(row)) for row in rows] for name, rows in facts["answers"].items()}
+    assert facts["labels"] == [*found["int8"][:10], found["float"][10], found["int8"][11]], "as labs.yml tells"
+    assert [cu.CLASS_NAMES[label] for label in facts["labels"][10:]] == ["pullover", "dress"]
     lab.page.get_by_role("button", name="Ask both files").click()
     expect(lab.said).to_contain_text("float32 says")
 
@@ -101,6 +105,16 @@ def test_an_address_that_cannot_be_meant_is_as_none(lab, state):
     lab.open(**state)
     expect(lab.page.locator(".classify-sample[aria-pressed=true]")).to_have_count(1)
     expect(lab.said).to_have_text("")
+
+
+def test_nothing_is_asked_about_an_empty_drawing(lab):
+    lab.page.get_by_role("button", name="Draw your own").click()
+    expect(lab.page.locator(".classify-label")).to_have_text("")
+    lab.page.get_by_role("button", name="Ask both files").click()
+    expect(lab.said).to_have_text("Draw something first.")
+    lab.open(**lab.state)
+    expect(lab.said).to_have_text("Draw something first.")
+    assert not [url for url in lab.requests if url.endswith(".onnx")]
 
 
 @pytest.mark.parametrize("way", ["mouse", "keyboard"])

@@ -128,6 +128,25 @@ def test_what_is_chosen_stands_in_the_address_and_changes_the_picture(lab: Lab) 
     assert picture.get_attribute("aria-label") != before
 
 
+def test_the_last_six_answers_stay(lab: Lab) -> None:
+    rows = lab.page.locator(".quantize-answers tbody tr")
+    open_with(lab, "2", "tensor", "100")
+    for bits in ("2", "8", "4", "3", "2"):
+        for per in ("one per channel", "one per tensor") if bits == "4" else ("one per channel",):
+            lab.page.get_by_role("radio", name=bits, exact=True).check(force=True)
+            lab.page.get_by_role("radio", name=per).check(force=True)
+            lab.page.get_by_role("button", name="Ask 200 pictures").click()
+            expect(lab.said).to_contain_text("pictures are named right")
+    found = rows.evaluate_all("all => all.map(one => [...one.cells].map(cell => cell.textContent).slice(0, -1).join())")
+    told = [("2", "tensor"), ("8", "channel"), ("4", "channel"), ("4", "tensor"), ("3", "channel"), ("2", "channel")]
+    assert found == [f"{bits},one per {per},100 %,100 %" for bits, per in told], "what is asked again moves to the end"
+    assert abs(int(rows.last.locator("td").last.inner_text()) - TOLD["2", "channel", "100"]) <= 1
+    lab.page.get_by_label("Lower end of the range").press("ArrowLeft")
+    lab.page.get_by_role("button", name="Ask 200 pictures").click()
+    expect(rows.last).to_contain_text("95 %")
+    expect(rows).to_have_count(6)
+
+
 def test_nonsense_in_the_address_is_left_out(lab: Lab) -> None:
     lab.open(bits="99", per="toString", low="-3", high="abc", weight="77")
     expect(lab.said).to_contain_text("189 of 200 pictures are named right")

@@ -6,12 +6,12 @@ import { bars, button, grouped, h, percent, status } from "../kit/ui.js";
 import { drawable, packed, SIDE, unpacked } from "./pen.js";
 
 const FILES = { float: "float32", int8: "int8" };
-const RUNS = 15; // of which the median is shown; the first ones warm up
-const WARM = 3;
+const RUNS = 15; // of which the median is shown; both files warm up before
+const WARM = 60;
 const [BYTES, TIME] = [0, 1]; // rows below the bars
 
 export async function mount(root, lab) {
-  const { names, pictures } = JSON.parse(new TextDecoder().decode(await bytes(new URL("classify.json", lab.base).href)));
+  const { names, pictures, labels } = JSON.parse(new TextDecoder().decode(await bytes(new URL("classify.json", lab.base).href)));
   const given = read(lab.name);
   const state = { picture: given.picture in pictures ? given.picture : "", drawing: unpacked(given.drawing ?? "") ? given.drawing : "" };
   const asked = Boolean(state.picture || state.drawing);
@@ -22,6 +22,7 @@ export async function mount(root, lab) {
     class: "classify-canvas", width: SIDE, height: SIDE, tabindex: "0", role: "application",
     "aria-label": "The picture. Draw on it: with mouse or finger, or with the arrow keys, Space for a dot, Shift and arrow for a line.",
   });
+  const label = h("p", { class: "classify-label" });
   const said = status();
   const chart = bars(`Probabilities; milliseconds are the median of ${RUNS} runs in this browser.`, names, Object.values(FILES), ["bytes of the file", "one picture"]);
   const samples = pictures.map((picture, i) => sample(picture, `Picture ${i + 1} of ${pictures.length}`, () => choose(`${i}`)));
@@ -33,6 +34,7 @@ export async function mount(root, lab) {
         "div",
         { class: "classify-left" },
         canvas,
+        label,
         h("p", { class: "classify-buttons" }, button("Ask both files", () => ask()), button("Draw your own", clear)),
         h("div", { class: "classify-samples", role: "group", "aria-label": "Pictures of the test set" }, samples),
       ),
@@ -47,8 +49,13 @@ export async function mount(root, lab) {
 
   function put(values) {
     pixels.set(values);
-    samples.forEach((one, i) => one.setAttribute("aria-pressed", `${state.picture === `${i}`}`));
+    tellChosen();
     show();
+  }
+
+  function tellChosen() {
+    samples.forEach((one, i) => one.setAttribute("aria-pressed", `${state.picture === `${i}`}`));
+    label.textContent = state.picture ? `Label: ${names[labels[state.picture]]}` : "";
   }
 
   function show(pen) {
@@ -82,7 +89,7 @@ export async function mount(root, lab) {
   function drawn() {
     if (state.picture) { // a stroke on a photograph: the address could not hold it
       state.picture = "";
-      samples.forEach((one) => one.setAttribute("aria-pressed", "false"));
+      tellChosen();
     }
     state.drawing = pixels.every((p) => p === 0 || p === 255) ? packed(pixels) : "";
     write(lab.name, state);
@@ -91,6 +98,7 @@ export async function mount(root, lab) {
 
   async function ask() {
     const mine = ++turn; // the last click wins
+    if (!pixels.some(Boolean)) return said.say("Draw something first.");
     const input = Uint8Array.from(pixels);
     const found = {};
     try {
@@ -106,11 +114,8 @@ export async function mount(root, lab) {
         chart.tell(at, BYTES, grouped(session.size));
       }
       said.say(sentence(found));
-      for (const [at, name] of Object.keys(FILES).entries()) {
-        const took = await milliseconds(found[name]);
-        if (mine !== turn) return;
-        chart.tell(at, TIME, `${took.toFixed(1)} ms`);
-      }
+      const took = await milliseconds(Object.values(found), () => mine === turn);
+      took?.forEach((time, at) => chart.tell(at, TIME, `${time.toFixed(1)} ms`));
     } catch (error) {
       for (const name in FILES) delete sessions[name]; // the next click tries again
       if (mine === turn) said.fail(error);
@@ -129,15 +134,18 @@ const best = (values) => {
   return { share, at: values.indexOf(share) };
 };
 
-/** Median milliseconds of one run. */
-async function milliseconds({ session, feeds }) {
-  const times = [];
+/** Median milliseconds of one run of each file. They take turns, so that the page is equally warm for both. Nothing once it is not wanted. */
+async function milliseconds(files, wanted) {
+  const times = files.map(() => []);
   for (let run = 0; run < WARM + RUNS; run++) {
-    const began = performance.now();
-    await session.run(feeds);
-    if (run >= WARM) times.push(performance.now() - began);
+    for (const [at, { session, feeds }] of files.entries()) {
+      const began = performance.now();
+      await session.run(feeds);
+      if (!wanted()) return undefined;
+      if (run >= WARM) times[at].push(performance.now() - began);
+    }
   }
-  return times.sort((a, b) => a - b)[RUNS >> 1];
+  return times.map((all) => all.sort((a, b) => a - b)[RUNS >> 1]);
 }
 
 function sample(picture, label, onclick) {

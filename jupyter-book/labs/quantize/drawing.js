@@ -4,6 +4,7 @@ import { histogram, range } from "./levels.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, BINS, LINE] = [640, 150, 80, 3];
+const [ENDS, BELOW, CHANNELS] = [26, 60, 72]; // below the histogram: two lines of text and the first channel, with room for a phone's letters
 const SHOWN = 64; // levels: more are a grey area
 
 /** values: of the weights. found, rule: what `quantized` gave and took. */
@@ -13,7 +14,7 @@ export function picture(values, channels, found, rule) {
   const at = (value) => ((value - from) / (to - from)) * WIDTH;
   const bins = histogram(values, from, to, BINS);
   const top = Math.sqrt(Math.max(...bins)); // the few large weights are seen, too
-  const height = HEIGHT + 24 + channels * LINE;
+  const height = HEIGHT + CHANNELS + channels * LINE;
   const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${height}`, class: "quantize-picture", role: "img", "aria-label": words(values, channels, found, rule) });
   const size = values.length / channels;
   const own = rule.perChannel ? null : [least * rule.low, greatest * rule.high];
@@ -27,10 +28,12 @@ export function picture(values, channels, found, rule) {
       const x = at((level - found.zeros[0]) * found.scales[0]);
       svg.append(make("line", { class: level === found.zeros[0] ? "quantize-zero" : "quantize-level", x1: x, x2: x, y1: 0, y2: HEIGHT }));
     }
-  svg.append(make("text", { class: "quantize-text", x: 2, y: HEIGHT + 17 }, `the range of each of the ${channels} channels`));
+  svg.append(make("text", { class: "quantize-text", x: at(least), y: HEIGHT + ENDS }, least.toFixed(2)));
+  svg.append(make("text", { class: "quantize-text", x: at(greatest), y: HEIGHT + ENDS, "text-anchor": "end" }, greatest.toFixed(2)));
+  svg.append(make("text", { class: "quantize-text", x: 2, y: HEIGHT + BELOW }, `the range of each of the ${channels} channels`));
   for (let channel = 0; channel < channels; channel++) {
     const [low, high] = range(values.subarray(channel * size, (channel + 1) * size));
-    const y = HEIGHT + 26 + channel * LINE;
+    const y = HEIGHT + CHANNELS + channel * LINE;
     svg.append(make("line", { class: "quantize-channel", x1: at(low), x2: at(high), y1: y, y2: y }));
   }
   return svg;

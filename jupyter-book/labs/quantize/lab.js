@@ -11,6 +11,7 @@ import { quantized } from "./levels.js";
 const BITS = { 8: "8", 4: "4", 3: "3", 2: "2" };
 const PER = { tensor: "one per tensor", channel: "one per channel" };
 const ENDS = { low: "Lower end of the range", high: "Upper end of the range" };
+const KEPT = 6; // answers that stay to be seen
 const [LEAST, MOST, STEP] = [10, 120, 5]; // per cent of the weights' own range
 
 export async function mount(root, lab) {
@@ -31,6 +32,8 @@ export async function mount(root, lab) {
   const stored = (name) => model.graph.initializer.find((one) => one.name === name);
   const said = status();
   const shown = h("div", { class: "quantize-shown" });
+  const answers = h("div", { class: "quantize-answers" });
+  const kept = new Map(); // what was asked for → its row, the newest last
   const ask = button("Ask 200 pictures", () => run());
   const chooser = h("select", { "aria-label": "Weights" }, facts.weights.map((name, at) => h("option", { value: at, selected: String(at) === state.weight }, title(name))));
   chooser.addEventListener("change", () => change({ weight: chooser.value }));
@@ -49,6 +52,7 @@ export async function mount(root, lab) {
     shown,
     ask,
     said.element,
+    answers,
   );
   shown.append(h("p", { class: "quantize-note" }, "“Ask 200 pictures” loads the network (1.3 MB), and shows its weights here."));
   if (Object.keys(given).length) await run();
@@ -76,8 +80,17 @@ export async function mount(root, lab) {
     shown.replaceChildren(picture(values, channels, found, rule()), table(["", "these weights"], rows));
   }
 
+  function keep(row) {
+    const key = row.slice(0, -1).join();
+    kept.delete(key);
+    kept.set(key, row);
+    if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+    answers.replaceChildren(table(["bits", "scale", "lower end", "upper end", `right of ${facts.labels.length}`], [...kept.values()]));
+  }
+
   async function run() {
     const mine = ++turn;
+    const asked = [state.bits, PER[state.per], `${state.low} %`, `${state.high} %`];
     write(lab.name, state);
     said.say(model ? "The network is asked …" : "The network is being loaded …");
     try {
@@ -94,6 +107,7 @@ export async function mount(root, lab) {
       session.release();
       if (mine !== turn) return;
       const right = facts.labels.filter((label, at) => Number(answer.label.data[at]) === label).length;
+      keep([...asked, String(right)]);
       said.say(`${right} of ${facts.labels.length} pictures are named right; with float weights ${facts.right}. All ${facts.weights.length} convolutions have such weights. ${place(session)}.`);
     } catch (error) {
       if (mine === turn) said.fail(error);

@@ -9,6 +9,7 @@ import { button, choice, h, refusal, status, table, words } from "../kit/ui.js";
 import { copied, shares } from "./places.js";
 
 const HERE = { wasm: "WebAssembly", webgpu: "WebGPU" };
+const NO_WEBGPU = "This browser has no WebGPU. The recorded plug-in shows the same graph.";
 const RUNS = 20;
 const STRICT = { extra: { session: { disable_cpu_ep_fallback: "1" } } }; // a node that is left for the CPU is an error
 
@@ -21,12 +22,13 @@ export async function mount(root, lab) {
     graph: Object.hasOwn(facts, given.graph) ? given.graph : "mixed",
     who: [...Object.keys(HERE), ...recorded.map(([key]) => key)].includes(given.who) ? given.who : "record 1",
   };
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   const models = new Map();
   let turn = 0;
   const drawing = h("div", { class: "lab-scroll", tabindex: "0", role: "region", "aria-label": "The graph, drawn" });
   const shown = h("div", { class: "who-shown" });
   const said = status();
-  const here = h("p", { class: "who-here" }, await tellHere());
+  const here = h("p", { class: "who-here" }, tellHere(adapter));
   const run = button("Run in this page", () => compute());
   root.append(
     h("div", { class: "who-controls" }, [
@@ -53,14 +55,15 @@ export async function mount(root, lab) {
     const { graph } = readModel(await model(state.graph));
     if (mine !== turn) return;
     const inPage = Boolean(HERE[state.who]);
-    run.hidden = !inPage;
+    const lacking = state.who === "webgpu" && !adapter;
+    run.hidden = !inPage || lacking;
     shown.replaceChildren();
     if (inPage) {
       draw(graph);
-      return said.say(`Run it on ${HERE[state.who]}: the answer is compared with the one of ONNX Runtime in Python.`);
+      return said.say(lacking ? NO_WEBGPU : `Run it on ${HERE[state.who]}: the answer is compared with the one of ONNX Runtime in Python.`);
     }
     const record = facts[state.graph].records[Number(state.who.slice("record ".length))];
-    const rows = [["apart from the CPU's numbers", small(record.apart)], ["where the CPU is forbidden", record.forbidden ? `“${record.forbidden}”` : "it runs, too"]];
+    const rows = [["largest difference from the CPU's numbers", small(record.apart)], ["where the CPU is forbidden", record.forbidden ? `“${record.forbidden}”` : "it runs, too"]];
     tell(graph, record.placed, record.who === "CPU" ? [] : rows);
     said.say(`Recorded: ${record.made}.`);
   }
@@ -104,7 +107,7 @@ export async function mount(root, lab) {
       if (mine !== turn) return;
       const { graph } = readModel(data);
       const rows = [
-        ["apart from Python's numbers", small(apart(answer.data, output))],
+        ["largest difference from Python's numbers", small(apart(answer.data, output))],
         ["one run, the median of 20", `${times.sort((one, other) => one - other)[RUNS / 2].toFixed(2)} ms`],
       ];
       if (who === "webgpu") rows.push(["where the CPU is forbidden", refused ? `“${refused}”` : "it runs, too"]);
@@ -128,11 +131,10 @@ async function forbidden(data) {
   }
 }
 
-/** What this page has, in a sentence. */
-async function tellHere() {
+/** What this page has, in a sentence. adapter: of WebGPU, or nothing. */
+function tellHere(adapter) {
   const threads = possibleThreads();
   const why = globalThis.crossOriginIsolated ? "" : ", since the page is not isolated from others";
-  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
   const gpu = adapter ? `WebGPU${adapter.info?.vendor ? ` (${adapter.info.vendor})` : ""}` : "no WebGPU";
   return `This page has WebAssembly with ${threads === 1 ? "one thread" : `${threads} threads`}${threads === 1 ? why : ""}, and ${gpu}.`;
 }
