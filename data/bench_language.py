@@ -30,7 +30,7 @@ Cache = list[np.ndarray]
 
 
 def measure_language() -> dict[str, Any]:
-    """Milliseconds for one more token at each length, how they grow, and three ratios.
+    """Milliseconds for one more token at each length, how they grow, and ratios.
 
     steps: a row for each length, `tokens`, `without` and `with`, in ms. order: the exponent p of a fit of tokens to the power p.
     ratios: rows `what`, `ratio`. others: the largest share of the processors that other programs used meanwhile.
@@ -42,9 +42,11 @@ def measure_language() -> dict[str, Any]:
         ids = tokenizer.encode(cu.story() + "\n\n" + cu.story()).ids
         steps, busy = _steps(_session(folder / "float.onnx"), ids)
         four_bits, more = _four_bits(folder, ids)
+        size = {name: sum(part.stat().st_size for part in folder.glob(f"{name}.onnx*")) for name in ("float", "int4")}
         ratios = {
             f"without a cache ÷ with it, {LENGTHS[-1]} tokens": steps[-1]["without"] / steps[-1]["with"],
             f"float32 ÷ 4 bits, with a cache, {LENGTHS[-1]} tokens": four_bits,
+            "float32 ÷ 4 bits, bytes of the file": size["float"] / size["int4"],
         }
         loops, most = _loops(folder)
         ratios[f"own loop ÷ GenAI, the same file, {WRITTEN} tokens"] = loops
