@@ -97,6 +97,10 @@ def make(folder: Path, count: int, tasks: Iterable[str], students: Iterable[str]
     kinds = [kind for kind, share in KINDS.items() for _ in range(share)]
     zips = list(hostile.PLAIN.items())
     found = {}
+
+    def packed_away(name: str, who: str, files: dict[str, bytes]) -> Path:
+        return put(folder, name, submission(who, files))
+
     pool, packing = ThreadPoolExecutor(2), deque[Future[Path]]()  # what a full course packs has 25 MB
     for number in range(count):
         rng, kind, who = Random(number), kinds[number * 7 % len(kinds)], students[number % len(students)]
@@ -112,7 +116,7 @@ def make(folder: Path, count: int, tasks: Iterable[str], students: Iterable[str]
             if chosen != "none":
                 data, made.points[id] = rng.choice(_answers(id, who)[chosen])
                 files[id] = unlike(task(id), data, number) if data else data
-        packing.append(pool.submit(lambda *given: put(folder, given[0], submission(*given[1:])), name, who, files))
+        packing.append(pool.submit(packed_away, name, who, files))
         if len(packing) > 4:  # each of them holds its bytes
             packing.popleft().result()
         found[name] = made

@@ -135,6 +135,15 @@ def _listed(values: dict[str, str]) -> str:
     return ", ".join(f"{name} ({dtype})" for name, dtype in values.items()) or "none"
 
 
+def is_small(model: onnx.ModelProto, most_bytes: int, criteria: Criteria, cause: Hint) -> bool:
+    """Add: the file has at most so many bytes. cause: what stands behind its size in the hint."""
+    size = model.ByteSize()
+    what = f"the file has at most {most_bytes:,} bytes"
+    return criteria.add(
+        what, size <= most_bytes, lambda: f"It has {size:,}. {cause if isinstance(cause, str) else cause()}"
+    )
+
+
 def result(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> np.ndarray:
     """The first output of a model that is known to run, as it stands in the file."""
     return next(iter(run(session_for(model, optimize=False), feed).values()))

@@ -19,7 +19,7 @@ from ...lab.data import normalize
 from ...lab.quantization import quantized_operators
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params, accuracy
-from ..examine import numpy_source
+from ..examine import is_small, numpy_source
 from ..fashion_reference import pictures
 from ..trained_network import CONVS, float_logits, has_uint8_activations, network, opened
 
@@ -41,9 +41,7 @@ def check_small(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
         model, p, rng, criteria, lambda: _accuracy_cause(model)
     ):
         return criteria
-    size = model.ByteSize()
-    what = f"the file has at most {p['most_bytes']:,} bytes"
-    criteria.add(what, size <= p["most_bytes"], lambda: f"It has {size:,}. {_size_cause(model)}")
+    is_small(model, p["most_bytes"], criteria, lambda: _size_cause(model))
     return criteria
 
 

@@ -19,7 +19,7 @@ from ...errors import CourseError
 from ...lab.data import verified
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params
-from ..examine import every_tensor, has_io, is_sound, numpy_source
+from ..examine import every_tensor, has_io, is_small, is_sound, numpy_source
 
 WIDTH, SHORT = 384, 64
 _ASKED, _BATCH = 32, 8  # sentences
@@ -91,12 +91,7 @@ def check_encoder(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criter
 
     if not criteria.require("it is MiniLM, with the end that your search needs", near >= _OTHER_ENCODER, other):
         return criteria
-    size = model.ByteSize()
-    criteria.add(
-        f"the file has at most {p['most_bytes']:,} bytes",
-        size <= p["most_bytes"],
-        lambda: f"It has {size:,}. {_size_cause(model)}",
-    )
+    is_small(model, p["most_bytes"], criteria, lambda: _size_cause(model))
     criteria.add(
         f"the mean of the cosines is at least {p['cosine']}",
         near >= p["cosine"],

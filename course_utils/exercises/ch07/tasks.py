@@ -12,7 +12,7 @@ from ...errors import CourseError
 from ...lab.graphs import operator_counts
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params, Task
-from ..examine import has_io, is_sound, numpy_source
+from ..examine import has_io, is_small, is_sound, numpy_source
 from ..handouts import x_to_y
 from .budgets import check_budgets, draw_budgets, six_files
 from .by_hand import calibrated, check_by_hand, check_readers, draw_by_hand, draw_readers
@@ -81,12 +81,8 @@ def _check_four(model: onnx.ModelProto, p: Params, rng: Random) -> list[Criterio
     differs = f"It differs by {off:.1%}."
     if not criteria.require(what, off <= _OTHER_MODEL, f"{differs} That is another model: start from yours."):
         return criteria
-    size = model.ByteSize()
-    criteria.add(
-        f"the file has at most {p['most_bytes']:,} bytes",
-        size <= p["most_bytes"],
-        f"It has {size:,}. Each block has a scale of its own: with larger blocks there are fewer of them.",
-    )
+    few = "Each block has a scale of its own: with larger blocks there are fewer of them."
+    is_small(model, p["most_bytes"], criteria, few)
     cause = "One large weight decides for its whole block: make the blocks smaller."
     if any(len(n.input) < 4 or not n.input[3] for n in products):
         cause = "There are no zero points. The asymmetric way uses all 16 integers: is_symmetric=False."

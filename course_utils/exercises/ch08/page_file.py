@@ -13,7 +13,7 @@ from ...errors import CourseError
 from ...lab.data import normalize
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params
-from ..examine import every_node, every_tensor, has_io, is_sound, left_notes, numpy_source
+from ..examine import every_node, every_tensor, has_io, is_small, is_sound, left_notes, numpy_source
 from ..fashion_reference import pictures, said_of
 from ..trained_network import float_logits, network
 
@@ -160,7 +160,6 @@ def _share_cause(found: dict[str, np.ndarray], p: Params, labels: np.ndarray) ->
 
 
 def _is_light(model: onnx.ModelProto, p: Params, criteria: Criteria) -> None:
-    size = model.ByteSize()
     large = [t for t in every_tensor(model) if t.data_type == TensorProto.FLOAT and math.prod(t.dims) > 1000]
     cause = (
         f"{len(large)} tensors are float32, the largest is {max(large, key=lambda t: math.prod(t.dims)).name}: store them "
@@ -168,9 +167,7 @@ def _is_light(model: onnx.ModelProto, p: Params, criteria: Criteria) -> None:
         if large
         else "Look for notes, or for weights that are stored twice."
     )
-    criteria.add(
-        f"the file has at most {p['most_bytes']:,} bytes", size <= p["most_bytes"], f"It has {size:,}. {cause}"
-    )
+    is_small(model, p["most_bytes"], criteria, cause)
     versions = {o.domain or "ai.onnx": o.version for o in model.opset_import}
     foreign = sorted({n.domain for n in every_node(model)} - {"", "ai.onnx"} | (set(versions) - {"ai.onnx"}))
     said = f"It has IR version {model.ir_version} and the opsets {versions}. "

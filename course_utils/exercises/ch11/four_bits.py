@@ -18,7 +18,7 @@ from ...lab.graphs import operator_counts
 from ...lab.small_decoder import PIECE, cache_names, decoder_model, held_out_pieces, sizes, small_decoder_weights
 from ...running import run, session_for
 from .. import Criteria, Criterion, Params
-from ..examine import has_io, is_sound
+from ..examine import has_io, is_small, is_sound
 from .decoders import INPUTS, OUTPUTS, right_session
 
 # Products of which 4 bits spoil much, once a few of their inputs are wide: measured; in the other layers it costs less.
@@ -31,10 +31,8 @@ _RISE = 1.05
 _FOUR_BITS = 30  # of 36 products
 _TEXTS = 8  # pieces that a check reads
 _SOME = 8  # each eighth token is enough to tell one network from another
-_CUT, _AFTER = (
-    PIECE // 2,
-    8,
-)  # where the second part of a text begins; tokens of it that are compared with the whole text
+_CUT = PIECE // 2  # where the second part of a text begins
+_AFTER = 8  # tokens of it that are compared with the whole text
 _OTHER_CACHE = 0.02  # of the scores
 # Of the scores, too. What the spoiled product costs stays below it, and a network that knows how frequent words are does not.
 _OTHER_NETWORK = 0.8
@@ -160,12 +158,7 @@ def check_four_bits(model: onnx.ModelProto, p: Params, rng: Random) -> list[Crit
     got = _given_network(model, tokens(p), ids, right, criteria)
     if got is None:
         return criteria
-    size = model.ByteSize()
-    criteria.add(
-        f"the file has at most {p['most_bytes']:,} bytes",
-        size <= p["most_bytes"],
-        lambda: f"It has {size:,}. {_size_cause(model)}",
-    )
+    is_small(model, p["most_bytes"], criteria, lambda: _size_cause(model))
     ratio = math.exp(float((_losses(got, ids) - _losses(right, ids)).mean()))
     criteria.add(
         f"its perplexity is at most {p['perplexity']:.2f} times that of the float file",

@@ -38,7 +38,7 @@ export async function mount(root, lab) {
   const told = h("b", {}, heat());
   const slider = h("input", { type: "range", min: 0, max: HOTTEST, step: STEP, value: state.temperature, oninput: () => (change({ temperature: slider.value }), (told.textContent = heat())) });
   const seed = h("input", { type: "number", min: 0, max: 2 ** 32 - 1, value: state.seed, onchange: () => (seed.value = state.seed), oninput: () => change({ seed: String(Math.floor(number(seed.value, 0, 2 ** 32 - 1, 1))) }) });
-  const among = choice("Drawn from the most probable", Object.entries(MOST).sort(([one], [other]) => (Number(one) || Infinity) - (Number(other) || Infinity)), state.most, (most) => change({ most }));
+  const drawnFrom = choice("Drawn from the most probable", Object.entries(MOST).sort(([one], [other]) => (Number(one) || Infinity) - (Number(other) || Infinity)), state.most, (most) => change({ most }));
   const examples = h("p", { class: "write-examples" }, prompts.map((text) => button(text, () => ((prompt.value = text), change({ prompt: text }), run()))));
   const start = button("Write", () => run());
   const stop = button("Stop", () => (stopped = true), { disabled: true });
@@ -53,7 +53,7 @@ export async function mount(root, lab) {
       choice("Each step", Object.entries(CACHE).reverse(), state.cache, (cache) => change({ cache })),
       choice("Where", Object.entries(WHERE), state.on, (on) => change({ on })),
       field(["Temperature ", told], slider),
-      among,
+      drawnFrom,
       field("Seed", seed),
     ]),
     h("p", { class: "write-buttons" }, start, stop),
@@ -72,7 +72,7 @@ export async function mount(root, lab) {
 
   /** At temperature 0 nothing is drawn. */
   function unused() {
-    among.disabled = seed.disabled = !Number(state.temperature);
+    drawnFrom.disabled = seed.disabled = !Number(state.temperature);
   }
 
   function change(part) {
