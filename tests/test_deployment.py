@@ -145,15 +145,16 @@ def test_ray_serves_scores_and_survives(files: Path, expected: tuple[np.ndarray,
         give_up("Ray is not installed: it comes with the extra serve.")
     for name, values in zip(("pixels", "labels"), cu.fashion_mnist("test"), strict=True):
         np.save(files / f"{name}.npy", values)
-    # Where it hangs, it says in which line, and ends. Ray gives itself 30 seconds to start, whatever else the machine does.
+    # It takes 54 seconds of a core in a dozen processes: five minutes and more beside the other tests. Where it hangs, it
+    # says in which line, and ends. Ray gives its parts 30 seconds to start, whatever else the machine does.
     program = (
-        "import faulthandler, runpy; faulthandler.dump_traceback_later(240, exit=True); "
+        "import faulthandler, runpy; faulthandler.dump_traceback_later(900, exit=True); "
         "runpy.run_module('on_ray.scale_out', run_name='__main__')"
     )
     command = [sys.executable, "-c", program]
     for _ in range(3):
-        done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=400, check=False)
-        if "timed out during startup" not in done.stderr and "Timeout (0:04:00)!" not in done.stderr:
+        done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=1000, check=False)
+        if "timed out during startup" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr[-8000:]
     check_scale_out(json.loads((files / "scale_out.json").read_text()), expected[1])
