@@ -15,6 +15,7 @@ EXERCISES = sorted((ROOT / "data" / "exercises").glob("[0-9][0-9]_*.py"))
 FEWEST, MOST = 3, 15  # of a lesson; a deeper page has one subject, and may have fewer
 # The projects' own sites. A link is no request, but a reader who follows it asks that host.
 HOSTS = {
+    "arxiv.org",
     "developer.android.com",
     "developer.apple.com",
     "developer.mozilla.org",

@@ -123,8 +123,9 @@ export async function mount(root, lab) {
     draw(new Map(all.map(([name, , { dims }]) => [name, dims])));
     shown.replaceChildren(table(["tensor", "written by", "type and shape", "values"], all.map(([name, op, found]) => [name, op, `${found.type} [${found.dims.join(", ")}]`, listed(found)])));
     const outputs = model.graph.output.map(({ name }) => name);
-    const sums = outputs.filter((name) => rowSums(answer[name])).map((name) => ` Sum of each row of ${name}: ${rowSums(answer[name])}.`);
-    said.say(`It runs: ${outputs.map((name) => `${name} = ${listed(answer[name])}`).join(", ")}.${sums.join("")} ${place(session)}.`);
+    const sums = outputs.map((name) => [name, rowSums(answer[name])]).filter(([, found]) => found);
+    const told = sums.map(([name, found]) => ` Sum of each row of ${name}: ${found}.`).join("");
+    said.say(`It runs: ${outputs.map((name) => `${name} = ${listed(answer[name])}`).join(", ")}.${told} ${place(session)}.`);
   }
 }
 
