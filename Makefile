@@ -48,7 +48,7 @@ notebooks: $(VENV)/.all ## make the .ipynb files from their .py sources
 assignments: $(VENV)/.all ## build the bundles of a class, for students and instructors; CLASS=my_class.yaml says which tasks and when
 	$(PY) notebooks/assignments/bundles.py --class "$(CLASS)"
 
-bench: $(VENV)/.all ## measure speed, size and memory on this machine, into data/bench.json (about 10 minutes)
+bench: $(VENV)/.all ## measure speed, size and memory on this machine, into data/bench.json (about 20 minutes)
 	$(PY) data/bench.py
 
 drift: .venv-drift/.installed ## run all notebooks with the newest onnx, onnxruntime and onnxscript, and list what changed

@@ -125,7 +125,8 @@ def _nbgrader(chapter: str) -> float:
 
 
 def _run(course: Path, command: str, *more: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", command, *more, "--course-dir", course], cwd=course, env=environment,
         capture_output=True, text=True, check=False,
