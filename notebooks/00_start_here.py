@@ -152,7 +152,7 @@ plt.show()
 
 # %% [markdown]
 # Above each picture stands what the model says, and below that what it is. The file makes the mistakes of the PyTorch
-# model: an export changes no weights.
+# model: it computes the same function.
 #
 # ## Without PyTorch
 #

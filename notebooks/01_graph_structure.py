@@ -79,7 +79,7 @@ onnx.save(model, "work/01_tiny.onnx")
 cu.show("work/01_tiny.onnx", height=420)
 
 # %% [markdown]
-# There is no error, so the model is in order. Click on `MatMul`: `W` is one of its inputs, as `x` is. ONNX Runtime
+# There is no error, so the form of the model is in order. Click on `MatMul`: `W` is one of its inputs, as `x` is. ONNX Runtime
 # runs the file:
 
 # %%
@@ -255,9 +255,9 @@ cu.tensor_table(trained).groupby("role").head(3)
 
 # %% [markdown]
 # The batch is a name, all other dimensions are numbers. *Intermediate* tensors are described by
-# [value info](glossary.md#value-info), which a file may leave out. The initializers have the names that the weights
-# have in PyTorch. Of the BatchNorm layers nothing is left, as lesson 00 saw when it counted the nodes;
-# [lesson 06](06_fusion.ipynb) shows how such a layer disappears into a convolution.
+# [value info](glossary.md#value-info), which a file may leave out. Many initializers have the name that a weight has in
+# PyTorch. Of the BatchNorm layers nothing is left, as lesson 00 saw when it counted the nodes: they are multiplied into the
+# weights of the convolutions, and a new `weight_bias` stands beside each. [Lesson 06](06_fusion.ipynb) shows how.
 #
 # ## The same steps for every input
 #
@@ -295,8 +295,8 @@ len(for_real), for_real == for_zeros
 # Both pictures take the same steps in the same order, whatever they show. The steps are fewer than the nodes of the
 # file, because ONNX Runtime joins some of them before it begins (lesson 06).
 #
-# There is one exception: the operators `If`, `Loop` and `Scan` hold graphs of their own, and the data decide which one
-# runs, or how often. Here is an `If`, written as text. It takes the square root of a positive number, and turns the
+# There are exceptions: `If`, `Loop`, `Scan` and the rare `SequenceMap` hold graphs of their own, and the data decide which
+# one runs, or how often. Here is an `If`, written as text. It takes the square root of a positive number, and turns the
 # sign of a negative one.
 
 # %%
@@ -339,10 +339,10 @@ cu.claim(
 #
 # - A file is a `ModelProto`. It holds a `GraphProto` with nodes, initializers, inputs, outputs and value info.
 # - Nodes are connected by names. Each name is written once, and before it is read.
-# - The graph is a fixed list of steps; only `If`, `Loop` and `Scan` let the data choose.
-# - Run `onnx.checker.check_model(model, full_check=True)` before you trust a file. Give it the path in place of the model
+# - The graph is a fixed list of steps; only operators such as `If`, `Loop` and `Scan` let the data choose.
+# - Run `onnx.checker.check_model(model, full_check=True)` before you use a file. It checks the form, not the numbers. Give it the path in place of the model
 #   when the weights are in a second file.
-# - Use the text form for a small model, `cu.node_table` and the viewer for a large one.
+# - Use `cu.node_table` or the viewer to read a model, unless it is small: then the text form shows all of it at once.
 #
 # **Now you:** [exercises 01](exercises/01_graph_structure.ipynb). **Next:** [02 · Opsets](02_opsets.ipynb).
 #

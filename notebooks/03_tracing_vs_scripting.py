@@ -336,8 +336,8 @@ cu.try_export(*looped, dynamic_shapes=free, verbose=False)
 # | a loop that ends on a condition | [`while_loop`](deeper/03_living_branches_and_loops.ipynb) | |
 # | an operator that the exporter does not know | a [translation](deeper/03_unknown_operators.ipynb) | |
 #
-# Use `dynamo=False` only if the runtime needs an [opset](glossary.md#opset) below 18 ([lesson 02](02_opsets.ipynb)), or
-# the default exporter fails on a model that you may not change. Then test every branch and every size.
+# Use `dynamo=False` only if the runtime needs an old [opset](glossary.md#opset) that the default exporter, asked for it,
+# does not write ([lesson 02](02_opsets.ipynb)), or if that exporter fails on a model that you may not change. Then test every branch and every size.
 #
 # The default exporter writes the weights into a second file, `.onnx.data`. Add `external_data=False` for one file,
 # unless the model is larger than 2 GB.

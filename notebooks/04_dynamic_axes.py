@@ -298,9 +298,10 @@ with cu.exporter_messages():
 assert "static shape of 8 for dimension" in reason
 
 # %% [markdown]
-# There is no file. The last line says which dimension could not be free. A name in quotes is a **promise**: it is kept,
-# or there is an error. (The message calls it `Dim.DYNAMIC`, which is the same without a name.) A third way, `Dim.AUTO`,
-# means *free if possible*:
+# There is no file. The last line says which dimension could not be free. A name in quotes is a **promise**: the axis is
+# free, or there is an error. (The message calls it `Dim.DYNAMIC`, which is the same without a name.) It does not promise
+# right numbers for every size: an `if` over the size can still fix one branch. A third way, `Dim.AUTO`, means *free if
+# possible*:
 
 # %%
 axes, file = ({0: Dim.AUTO, 1: Dim.AUTO},), "work/04_auto.onnx"
@@ -348,7 +349,7 @@ cu.written_shapes(file)
 # ## Recap
 #
 # - Unless you say otherwise, every size of the example is frozen. The error comes at the first run: *Got … Expected*.
-# - Use names in quotes in `dynamic_shapes`, unless you need bounds: a name is kept, or there is an error. `Dim("name")`
+# - Use names in quotes in `dynamic_shapes`, unless you need bounds: the axis is free, or there is an error. `Dim("name")`
 #   can be dropped without a message.
 # - Avoid `Dim.AUTO`, unless you probe the file: it can say *any size* and compute wrong numbers.
 # - Take examples with sizes of 2 or more.

@@ -81,7 +81,8 @@ counts
 # One loading, one initialisation, three runs. In each run one node, named after `y`, ran for `Conv` and `Relu`: they
 # were fused **after** the partition. (A `ReorderOutput`, where there is one, changes the layout.)
 #
-# The log of a larger model has the same stages. Level 1 holds the general rewrites, level 2 and higher the fusions.
+# The log of a larger model has the same stages. Level 1 holds rewrites that need standard operators only, level 2 and
+# higher the fusions into ONNX Runtime's own operators.
 # `cu.session_log` creates a [session](https://onnxruntime.ai/docs/api/python/api_summary.html) three times; we read the
 # second time. The last line is a report: the nodes were placed between the two levels. How long does each stage take?
 # See [stages and options](deeper/05_stages_and_options.ipynb).

@@ -113,7 +113,8 @@ session = ort.InferenceSession(folder / "large.onnx", providers=cpu)
 f"{(psutil.Process().memory_info().rss - before) / 2**20:.0f} MB"
 
 # %% [markdown]
-# ONNX Runtime maps the file into memory. The system reads a part of it when a node needs that part. Now we delete the
+# ONNX Runtime maps the file into memory. The system reads a part of it when a node needs that part, as `Gather` here needs
+# some rows. Other nodes can need all of their weights at once, so measure your own model. Now we delete the
 # large file again.
 
 # %%
@@ -201,7 +202,8 @@ unnoticed
 # - A message is at most 2 GiB, so a larger model keeps its weights in a second file. The exporter writes two files for
 #   any size, unless you say `external_data=False`.
 # - Use one file for a small model. Use two where the model is large, or where several models share their weights.
-# - Give paths to the checker and to ONNX Runtime, not messages: a large file is then mapped, not read.
+# - Give paths to the checker and to ONNX Runtime, not messages: then it is mapped, and read where a
+#   node needs it.
 # - Move both files, and compare a hash of both. No tool notices other weights.
 #
 # **Back:** [01 · Graph structure](../01_graph_structure.ipynb). **Next:**

@@ -8,7 +8,7 @@
 #
 # After this page you will be able to
 #
-# - find the lowest opset that has all operators which you need,
+# - find the lowest opset that has all operators and attributes which you need,
 # - write a convolutional network in opset 7,
 # - see why a file in an old opset can be wrong without an error.
 
@@ -268,7 +268,8 @@ cu.claim(
 # ## Recap
 #
 # - The operators of convolutional networks are in every opset, 8-bit integers from 10 on, audio from 17 on.
-# - `cu.operator_history()` says when an operator came. The lowest opset for a model is that of its newest operator.
+# - `cu.operator_history()` says when an operator came. The opset of the newest operator is a lower limit. A model
+#   can need a later one, for an attribute or a type: `Resize` came in 10, its setting for PyTorch's bilinear in 11.
 # - For an opset below 18 use `dynamo=False`, unless the default exporter delivers it: read the opset from the file.
 # - A file in an old opset needs a comparison of numbers. The checker cannot see that `Upsample` means something else.
 #

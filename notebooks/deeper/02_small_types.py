@@ -106,8 +106,9 @@ assert as_int4[:4].tolist() == [-3, 0, 2, -7]
 as_int4
 
 # %% [markdown]
-# 9 became −7: `Cast` keeps the lowest four bits. What comes out for 500 is of no use either. 1.7 is rounded to 2; cast
-# to `int8` it becomes 1, as the table below shows. For a float8 type, `Cast` has an attribute `saturate`, which is on:
+# 9 became −7: ONNX Runtime keeps the lowest four bits. The standard leaves undefined what a number becomes that is too large.
+# What comes out for 500 is of no use either. 1.7 is rounded to 2 here; cast to `int8` it becomes 1, as the table below
+# shows. For a float8 type, `Cast` has an attribute `saturate`, which is on:
 
 # %%
 session = ort.InferenceSession(there_and_back("FLOAT8E4M3FN", 21), providers=cpu)
@@ -139,7 +140,7 @@ quantized
 # ## What your runtime takes
 #
 # The standard has a type, but has the runtime a [kernel](../glossary.md#kernel) for it? We try `Cast` for each type, in
-# the opset that brought the type. Shown is the number that comes back for 1.7, or the runtime's refusal.
+# an opset that has the type. Shown is the number that comes back for 1.7, or the runtime's refusal.
 
 # %%
 since = {"INT8": 13, "FLOAT8E4M3FN": 19, "FLOAT8E5M2": 19, "INT4": 21, "UINT4": 21}
@@ -190,7 +191,7 @@ assert "int4" not in str(onnx.defs.get_schema("MatMul").type_constraints)
 # ## Recap
 #
 # - float8 came with opset 19, int4 with 21, float4 with 23, int2 with 25. The file packs two int4 into a byte.
-# - `Cast` to a small integer lets numbers overflow. `QuantizeLinear` saturates: use it for weights.
+# - `Cast` to a small integer lets numbers overflow in ONNX Runtime, and the standard leaves it undefined. `QuantizeLinear` saturates: use it for weights.
 # - The checker speaks for the standard only. Load the model to see whether your runtime takes the type.
 # - Use 4 bits for the weights of large models, unless your target lacks a kernel for them. Then int8 is the safe type.
 #

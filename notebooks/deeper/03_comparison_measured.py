@@ -119,7 +119,7 @@ verdicts = pd.DataFrame(trials).T.map(lambda trial: trial.verdict)
 verdicts
 
 # %% [markdown]
-# You notice *refuses* and *stops*. You do not notice *wrong*. The list *stops* for two reasons: scripting writes a dict
+# You notice *refuses* and *stops*. For *wrong* there is a warning during the export at most: the file and its run say nothing. The list *stops* for two reasons: scripting writes a dict
 # that ONNX Runtime does not load, and the others write a list of two parts, so a third has no input. Look at what was
 # written, and at what it made of the input:
 
@@ -204,14 +204,14 @@ board
 living
 
 # %% [markdown]
-# The table of today reads: tracing and scripting will be removed. Tracing is silently wrong on control flow. The default
+# The table of today reads: tracing and scripting will be removed. Tracing is wrong on control flow, without an error. The default
 # exporter refuses what it cannot keep; of these five models it is wrong only on the one without `eval()`.
 
 # %% tags=["hide-input"]
 cu.claim(
     "methods-table",
     {
-        "tracing has no control flow, and is silently wrong": verdicts.loc[
+        "tracing has no control flow: the file is wrong, without an error": verdicts.loc[
             ["if", "loop"], "traced"
         ]
         .eq("wrong")
@@ -260,10 +260,11 @@ cu.claim(
 # %% [markdown]
 # ## Recap
 #
-# - Tracing is silently wrong on an `if` and on a loop. Scripting keeps both, and is deprecated.
-# - The default exporter refuses an `if` and a loop of Python, so you notice. A forgotten `eval()` you do not notice.
+# - Tracing is wrong on an `if` and on a loop, with a warning and without an error. Scripting keeps both, and is deprecated.
+# - The default exporter refuses an `if` and a loop of Python, so you notice. For a forgotten `eval()` there is only
+#   a warning.
 # - Use the default exporter with `torch.where`, `torch.cond`, `scan`, one tensor for a list, and `eval()`, unless the
-#   runtime needs an opset below 18 or you may not change the model.
+#   runtime needs an old opset that it does not write, or you may not change the model.
 #
 # **Next:** the [exercises](../exercises/03_tracing_vs_scripting.ipynb).
 # **Deeper:** [The older exporter](03_older_exporter.ipynb) · [What a file forgets](03_what_a_file_forgets.ipynb).

@@ -68,7 +68,8 @@ gate_bytes = {g.SerializeToString(deterministic=True) for g in gates}
 len(network_bytes), len(gate_bytes)
 
 # %% [markdown]
-# One network, two gates. Without a decision over numbers, only shape and dtype of the example matter.
+# One network, two gates. Only shape and dtype of the example matter, unless the model decides by numbers, or makes a number
+# of Python from a tensor (`float(x.max())`): that number is written into the file.
 
 # %% tags=["hide-input"]
 cu.claim(
@@ -252,11 +253,11 @@ cu.claim(
 # %% [markdown]
 # ## Recap
 #
-# - For a model without decisions over numbers, only shape and dtype of the example matter.
+# - Only shape and dtype of the example matter, unless the model decides by numbers or takes one out of a tensor.
 # - A traced file keeps one branch and one number of steps, also where `dynamic_axes` declares a free length.
 # - A scripted file keeps both branches and the loop. Scripting wants a type for everything, and is deprecated.
-# - Change to the default exporter, with `torch.where`, `torch.cond` or `scan`, unless the runtime needs an opset below 18
-#   or you may not change the model. Then test every branch and every size.
+# - Change to the default exporter, with `torch.where`, `torch.cond` or `scan`, unless the runtime needs an old opset
+#   that it does not write, or you may not change the model. Then test every branch and every size.
 #
 # **Next:** task 3.4 of the [exercises](../exercises/03_tracing_vs_scripting.ipynb).
 # **Deeper:** [The report's comparison, measured](03_comparison_measured.ipynb) counts which mechanism is right on which

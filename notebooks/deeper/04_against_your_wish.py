@@ -127,7 +127,7 @@ print(*(line for line in lines if "to be a constant (1)" in line))
 #
 # ## 4. Change the code
 #
-# The size must never become a Python number: no `range`, no `int(x.shape[1])`, no `if` on a size. This loop is a
+# Avoid `range` over a size and `if` on a size. `int(x.shape[1])` freezes a `Dim`; a name leaves it free. This loop is a
 # weighted sum, so it can be written without a loop:
 
 
@@ -233,7 +233,7 @@ constraints = program.exported_program.range_constraints
 # ## Recap
 #
 # - The method: compare what is written, probe with PyTorch beside it, ask with names for the reason, change the code.
-# - A size that becomes a Python number (`range`, `int`, `if`) freezes a dimension, or fixes a branch.
+# - `range` and `if` over a size freeze a dimension or fix a branch; `int` freezes a `Dim`.
 # - Use names in quotes, unless the network is as simple as ours: there `Dim("batch")` is kept. Read the file afterwards.
 #
 # **Back:** [04 · Dynamic axes](../04_dynamic_axes.ipynb). **Next:** [Sizes, names, bounds](04_sizes_and_bounds.ipynb).

@@ -123,8 +123,8 @@ def refusal(path, *options, **how):
 refusal(inside, providers=["CPUExecutionProvider"])
 
 # %% [markdown]
-# *Not compatible with any execution provider added to the session*: this file has no fallback. It is bound to the
-# provider, to the version of its library, and to the chip. And without its second file, the other one cannot be loaded
+# *Not compatible with any execution provider added to the session*: this file has no fallback: it is bound to the
+# provider. A file of a real NPU can be bound to the version of its library and to the chip, too (not run here). And without its second file, the other one cannot be loaded
 # at all:
 
 # %%
@@ -166,7 +166,7 @@ pd.DataFrame(rows)[
 #
 # - `ModelCompiler` does the work of a provider beforehand; the new file has a node `EPContext` for each part.
 # - Inside the file is simpler to ship; outside, the two files must stay together.
-# - A compiled file is bound to one provider, its version and a chip, and it has no fallback. Keep the plain model.
+# - A compiled file is bound to one provider, and can be to its version and a chip. It has no fallback. Keep the plain model.
 # - Use it where a program starts often on devices that you know, unless users bring their own machines.
 #
 # **Back:** [05 · Execution providers](../05_execution_providers.ipynb). **Deeper:**

@@ -116,8 +116,8 @@ binary = library.read_bytes().lower()
 {name: binary.count(name) for name in (b"mlas", b"eigen")}
 
 # %% [markdown]
-# MLAS is a part of ONNX Runtime's own source, and Eigen is compiled into it: on the CPU there is no library of somebody
-# else. And QNN, the provider for Qualcomm's NPU? What did it do with the nodes of a network of fixed size?
+# MLAS is a part of ONNX Runtime's own source. Eigen is a library of others, compiled into the same file. So the CPU needs
+# no separate library. And QNN, the provider for Qualcomm's NPU? What did it do with the nodes of a network of fixed size?
 
 # %%
 placements = cu.ep_record("qnn")["placements"]
@@ -148,7 +148,7 @@ cu.claim(
 # - The name of a provider is compared letter by letter: copy it from `ort.get_all_providers()`. A plug-in is asked for
 #   by device.
 # - Some packages replace `onnxruntime`, a plug-in is installed beside it.
-# - The CPU's kernels are ONNX Runtime's own. Other providers compile whole parts of the graph with a library.
+# - On the CPU each node runs as a kernel of ONNX Runtime. QNN compiles whole parts of the graph with a library.
 #
 # **Back:** [05 · Execution providers](../05_execution_providers.ipynb). **Deeper:**
 # [devices and policies](05_devices_and_policies.ipynb).
