@@ -110,7 +110,8 @@ cu.scale_explorer({layer: weights[f"{layer}.weight"] for layer in layers})
 
 # %% [markdown]
 # One wide channel sets the step for all the others: the narrowest one uses a few of the integers. A
-# [scale per channel](glossary.md#per-channel) mends that, and costs four bytes for each channel. So choose it for weights.
+# [scale per channel](glossary.md#per-channel) mends that, and costs 13 bytes of the file for each channel: scales and zero
+# points of the weight and of the bias. So choose it for weights.
 #
 # ## Prepare the file
 #
@@ -345,7 +346,8 @@ cu.claim(
 #
 # - Divide by the scale, round to even, add the zero point, cut off. Zero stays exactly zero.
 # - Use **static** quantization for a convolutional network, unless you have no examples of its real input.
-# - Use **dynamic** quantization for language models, unless the device takes static files only.
+# - Use **dynamic** quantization for text encoders on a CPU, unless the device takes static files only. For decoders, store
+#   the weights in 4 bits ([lesson 11](11_language_models.ipynb)).
 # - Call `quant_pre_process` first. Take the types for your processor from `help(quantize_static)`, and weights per channel.
 # - Look at the graph that runs. Integers without a good kernel are slower than floats.
 # - Judge by size, speed and accuracy together, on your data and your machine.

@@ -165,7 +165,8 @@ status, answer
 
 # %% [markdown]
 # A status from 400 to 499 means: *you* made the mistake. The sentence says what was given, and what is expected. `stop`
-# sends the signal that every system sends, and the server answers what it has accepted before it ends.
+# sends SIGTERM, as Docker and Kubernetes do, and the server answers what it has accepted before it ends. (Windows has no
+# such signal: there it ends at once.)
 #
 # ## In the browser
 #
@@ -218,7 +219,7 @@ loaded, asked = seen["to load"], seen["while predicting"]
 {"browser": seen["wasm ms"]["1"], "native": seen["native ms"]["1"]}
 
 # %% [markdown]
-# Slower than native code, and fast enough for a small model: there is no network on the way. By how much, and why, is the
+# Slower than native code, and fast enough for a small model: there is no network on the way. By how much is the
 # subject of [Browser speed, and Node](deeper/08_browser_and_node.ipynb). The graphics card, and how a page can miss it
 # without an error, is the subject of [WebGPU](deeper/08_webgpu.ipynb).
 
@@ -284,7 +285,8 @@ assert (free["pieces"] == 0).all()
 free
 
 # %% [markdown]
-# Not a single node, and no error: on the phone, the CPU would compute everything. The checker only reads lists, so the
+# Not a single node, and no error: on Android, the CPU would compute everything. CoreML takes free sizes, too, but more slowly,
+# so the checker says no. It only reads lists, so the
 # device has the last word. [Phones](deeper/08_phones.ipynb) tests what the report says of them.
 
 # %% [markdown]

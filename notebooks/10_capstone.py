@@ -257,7 +257,8 @@ verdicts
 # %% [markdown]
 # The decision of the example is fixed in the file: right numbers for black paper, wrong numbers for white paper, no error.
 # The loop is fixed, too, although the file declares a free batch. A test with two photographs on black paper would have
-# passed. The groups of our parity test show both faults.
+# passed. The groups of our parity test have other sizes, so they show the loop. To show the fixed decision, a test needs the
+# size of the example, with both sides of the decision.
 #
 # ## Diagnosis
 #

@@ -493,7 +493,7 @@ cu.check("8.6", "work/8.6.onnx")
 # float16 halves the download, and a `Cast` gives each convolution its float32 back, so no runtime needs kernels for
 # float16. The converter comes first, because joined parts must have one opset. A typical mistake is to set the number
 # in `opset_import` by hand: operators that changed in between then mean something else, or do not load. Another road is
-# `convert_float_to_float16` for the whole network, with `keep_io_types`.
+# `convert_float_to_float16` for the whole network, with `keep_io_types`, and its nodes sorted afterwards.
 
 # %% [markdown]
 # ## 8.7 Mend a config.pbtxt · deeper: Triton

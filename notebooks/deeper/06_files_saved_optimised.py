@@ -209,11 +209,11 @@ child = subprocess.run(
 print(child.stderr.decode().partition("] ")[2].replace("\x1b[m", ""))
 
 # %% [markdown]
-# It warns, because the default level is *all*. At *extended* it says nothing.
+# It warns, because the default level is *all*.
 #
 # | level | where the file runs |
 # |---|---|
-# | basic | any runtime, when the imports are cleaned |
+# | basic | any runtime that has this opset, when the imports are cleaned |
 # | extended | ONNX Runtime on a CPU, in a version that knows these operators |
 # | layout, all | ONNX Runtime on this kind of processor |
 

@@ -212,7 +212,8 @@ print(trace[-1].split("/")[-1])
 
 # %%
 events = profiled(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-per_run = events.groupby("operator")["dur"].sum() / 7000
+per_node = events.groupby(["operator", "name"])["dur"].median() / 1000
+per_run = per_node.groupby("operator").sum()
 per_run.sort_values(ascending=False).round(2).to_frame("ms")
 
 # %% [markdown]

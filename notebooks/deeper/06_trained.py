@@ -122,8 +122,8 @@ assert list(found.values()) == [6, 0, 0]
 found
 
 # %% [markdown]
-# Only one of three fuses. The default exporter fails at the mask: it writes one `Unsqueeze` where the pattern looks for
-# two. The tool raised no error. So count, and do not trust silence.
+# Only one of three fuses. With the default exporter the tool's log says *failed to match mask path*: this exporter writes
+# the mask with other nodes. The tool raised no error. So count, and do not trust silence.
 #
 # ## Is the fused file faster?
 #

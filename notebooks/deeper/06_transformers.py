@@ -2,7 +2,7 @@
 # # 06 · Transformers: when fusion fires
 #
 # A transformer runs slower in ONNX Runtime than you hoped. You read that it fuses attention into one node, and your graph
-# has none. Fusion of attention is not done by the session. A tool does it, and it needs a graph of a certain form.
+# has none. A session fuses attention only in a few old forms of the graph. A tool knows more forms, but not all.
 #
 # You need the [core of lesson 06](../06_fusion.ipynb).
 #
@@ -210,7 +210,8 @@ roots
 # %% [markdown]
 # ## Recap
 #
-# - A session does not fuse attention. Use `onnxruntime.transformers.optimizer`, with the right number of heads and width.
+# - A session fuses attention in a few old forms only. Use `onnxruntime.transformers.optimizer`, with the right number of heads
+#   and width, unless `cu.optimized` already shows an `Attention`.
 # - A pattern knows a list of node names. Another exporter or another way to write the formula, and it may not match.
 # - Count `Attention` nodes afterwards: the tool reports no error when it finds none.
 # - Use the older exporter for this tool, unless the pattern matches without.

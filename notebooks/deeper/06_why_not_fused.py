@@ -110,7 +110,7 @@ assert list(fused.index) == ["com.microsoft::FusedConv"]
 fused.to_frame()
 
 # %% [markdown]
-# One node again. The other two, the order and the activation, belong to what the model computes. There you can only
+# One node again. The other obstacles, such as the order and the activation, belong to what the model computes. There you can only
 # choose other layers, and train again.
 
 # %% [markdown]

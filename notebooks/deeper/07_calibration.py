@@ -143,7 +143,7 @@ pd.DataFrame({"MinMax": minmax, "Percentile": percentile})
 #
 # - **How many** hardly matters here: a single picture gives nearly the full accuracy. The network is small, and its
 #   normalised layers all have similar ranges. Do not count on it with other models.
-# - **One class** of pictures is enough here, too: only the range of the numbers counts, and not what a picture shows.
+# - **One class** of pictures is enough here, too: its pictures give nearly the same ranges in all layers.
 # - **One broken picture** ruins MinMax. Percentile, which cuts off 1 %, is not harmed.
 # - **The wrong range of pixels** ruins both, without an error or a warning. The end of this page shows why.
 #

@@ -47,8 +47,11 @@ quant_pre_process(program.model_proto, FLOAT)
 # %%
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 half = convert_float_to_float16(onnx.load(FLOAT), keep_io_types=True)
+OnnxModel(half).topological_sort()  # the converter adds its Cast out of order
+onnx.checker.check_model(half)
 onnx.save(half, HALF)
 
 # %% [markdown]
@@ -171,7 +174,7 @@ here, as_written
 # computes in float32. On a device with float16 kernels you would meet it. So a test on your laptop does not prove a
 # float16 model: run it through the reference evaluator too, or look at the largest activations of the float model.
 #
-# Cures: scale the numbers before the sum, or leave nodes in float32 with `op_block_list`. Then also the tensor *between*
+# Cures: scale the numbers before the sum, or leave nodes in float32 with `op_block_list`, and sort the nodes as above. Then also the tensor *between*
 # two such nodes must fit, because the converter casts each output to float16. **bfloat16** has the range of float32, with
 # fewer digits; it is for devices that compute in it.
 

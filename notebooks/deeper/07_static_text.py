@@ -216,7 +216,7 @@ cu.claim(
 # %% [markdown]
 # ## Recap
 #
-# - Ranges depend on the text, but those of a convolutional network depend on the picture even more.
+# - Ranges depend on the text, but those of our convolutional network depend on the picture even more.
 # - Use dynamic quantization for text on a CPU: it keeps the directions better than static int8, and needs no data.
 # - Use static where the device demands it. Leave the results of products in float, or take 16-bit activations.
 # - Change one setting at a time. With two at once you cannot tell which of them caused the loss.

@@ -208,8 +208,22 @@ assert not X86 or set(tensors) == {("uint8", 1), ("int8", 2)}
 pd.Series(tensors, name="(type, readers)").value_counts().to_frame("tensors")
 
 # %% [markdown]
-# It skips a tensor that two nodes read, and each shortcut of a residual network is one. A convolution between an int8 and a
-# uint8 tensor fits no kernel, so it runs in float.
+# It skips a tensor that two nodes read, and each shortcut of a residual network is one. Which types stand before and after
+# the convolutions that are left in float?
+
+# %%
+made = {name: node for node in graph.node for name in node.output}
+reads = {name: node for node in graph.node for name in node.input}
+left = [node for node in graph.node if node.op_type == "Conv"]
+
+# %%
+around = {(made[n.input[0]].input[2], reads[n.output[0]].input[2]) for n in left}
+pairs = {(types[before], types[after]) for before, after in around}
+assert not X86 or pairs == {("int8", "uint8"), ("uint8", "int8")}
+pairs
+
+# %% [markdown]
+# A convolution between an int8 and a uint8 tensor fits no kernel, so it runs in float.
 
 # %% [markdown]
 # ## Recap

@@ -90,7 +90,7 @@ tables = {file: cu.usability(home / f"{file}.onnx") for file in files}
 pd.concat(tables)
 
 # %% [markdown]
-# - With a **free batch** no accelerator takes a single node. The server wants a free batch, so a phone gets a file of its
+# - With a **free batch** NNAPI takes no node. CoreML may take them, more slowly, and the checker counts that as a no. The server wants a free batch, so a phone gets a file of its
 #   own.
 # - **Fixed**, the model lacks `ArgMax` only, at the very end. **Without the label**, NNAPI and the newer kind of CoreML take
 #   every node.

@@ -165,7 +165,7 @@ cu.batching_explorer(measured.to_dict())
 # - Measure p50 and p99, with clients in a process of their own, and in an open loop. Promise nothing from a closed loop.
 # - Batching trades waiting for [throughput](../glossary.md#latency-and-throughput). Time one run of 8 against eight of 1:
 #   near 1, the model itself gains nothing.
-# - Use `wait_ms: 0` unless this ratio is well above 1: batches form anyway, while the model is busy.
+# - Use `wait_ms: 0` unless this ratio is well above 1: what arrives while the model is busy becomes a batch anyway.
 #
 # **Now you:** task 8.4 of the [exercises](../exercises/08_deployment.ipynb). **Next:**
 # [Containers and new versions](08_containers.ipynb).

@@ -79,7 +79,7 @@ listed
 # browser's console. It comes at every log level, but your users do not read their console. The 27 MB were loaded all the
 # same.
 #
-# The build without WebGPU takes the same list in silence, too, also where there is an adapter. Now WebGPU alone:
+# The build without WebGPU takes the same list, too, also where there is an adapter, with such a warning. Now WebGPU alone:
 
 # %%
 without["webgpu"]["error"]

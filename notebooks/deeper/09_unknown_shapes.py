@@ -196,7 +196,8 @@ cu.claim(
 # ## Recap
 #
 # - `cu.tensor_table` shows which shapes a file holds. The default exporter writes all of them.
-# - Use `infer_shapes(model, data_prop=True)` unless a size follows from other sizes; then use the symbolic inference.
+# - Use `infer_shapes(model, data_prop=True)` unless it leaves a size open, as at a `Reshape` that
+#   says -1 for a free size; then use the symbolic inference.
 # - A session of ONNX Runtime infers shapes itself. Other tools may need them in the file.
 #
 # **Now you:** case 9.13 of the [hospital](../exercises/09_troubleshooting.ipynb). **Next:**
