@@ -253,6 +253,7 @@ for layer in layers:
             torch.onnx.export(layer, (image,), numbered, opset_version=opset, **how)
         got = onnx.load(numbered).opset_import[0].version
         table.setdefault(f"asked for {opset}", {})[type(layer).__name__] = got
+assert set(table["asked for 20"].values()) == {20}
 assert table["asked for 26"] == {"ReLU": 26, "GELU": 18, "AdaptiveAvgPool2d": 26}
 table
 
